@@ -1,0 +1,122 @@
+"""Class names and colours of the data sets, kept with every model so that weights are never apart from what they predict."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ducseg.errors import explain
+
+__all__ = ["CAMVID", "CITYSCAPES", "IGNORE", "KITTI_ROAD", "VOC2012", "ClassSet"]
+
+IGNORE = 255
+"""The label of pixels that neither train nor score."""
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Names and RGB colours of the L classes, in the order of their train ids 0..L-1.
+
+    Raises:
+        UserError: no class, more than 255, a name twice, or as many colours as names is not the case.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= IGNORE:
+            raise explain(
+                "class names",
+                found=len(self.names),
+                needed="1 to 255 (255 itself is the ignore label)",
+                fix="List each class once.",
+            )
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise explain("class names", found=f"{twice} more than once", needed="each once", fix="Rename them.")
+        if len(self.palette) != len(self.names):
+            raise explain(
+                "class colours", found=len(self.palette), needed=f"{len(self.names)}, one a name", fix="Add the missing."
+            )
+        if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
+            raise explain("class colours", found=self.palette, needed="three values 0..255 each", fix="Use [R, G, B].")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The classes as `[{"name": ..., "color": [R, G, B]}, ...]`, the form of `classes.json` and of `model.json`."""
+        return [{"name": name, "color": list(colour)} for name, colour in zip(self.names, self.palette)]
+
+    @classmethod
+    def from_json(cls, entries: list[dict[str, Any]]) -> "ClassSet":
+        """The inverse of `to_json`; raises `UserError` where an entry lacks its name or colour."""
+        try:
+            names = tuple(str(entry["name"]) for entry in entries)
+            palette = tuple((int(r), int(g), int(b)) for r, g, b in (entry["color"] for entry in entries))
+        except (KeyError, TypeError, ValueError) as error:
+            raise explain(
+                "classes",
+                found=f"an entry that does not read ({error!r})",
+                needed='a list of {"name": "road", "color": [128, 64, 128]}',
+                fix="Correct that entry.",
+            ) from None
+        return cls(names, palette)
+
+    @classmethod
+    def read(cls, path: Path) -> "ClassSet":
+        """Read a `classes.json`; raises `UserError` where it is missing or is not such a list."""
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise explain(
+                f"class list {path}",
+                found=str(error),
+                needed='a JSON list of {"name": "road", "color": [128, 64, 128]}',
+                fix="Write one beside the images.",
+            ) from None
+        return cls.from_json(entries)
+
+
+CITYSCAPES = ClassSet(
+    names=(
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+        "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    ),
+    palette=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+        (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142),
+        (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+)  # fmt: skip
+"""The 19 classes by train id, colours as cityscapesScripts' labels.py."""
+
+CAMVID = ClassSet(
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+    ),
+    palette=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (192, 128, 128),
+        (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+)  # fmt: skip
+"""The 11 classes of the SegNet protocol with SegNet's colours."""
+
+KITTI_ROAD = ClassSet(names=("not road", "road"), palette=((255, 0, 0), (255, 0, 255)))
+"""Class 1 is the road, colours as the kit's ground truth."""
+
+VOC2012 = ClassSet(
+    names=(
+        "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+        "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    ),
+    palette=(
+        (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
+        (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128),
+        (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
+    ),
+)  # fmt: skip
+"""Background and the 20 object classes, VOC's bit-interleaved palette."""

@@ -1,0 +1,1 @@
+"""Experiments: one function per published row."""

@@ -1,0 +1,1 @@
+"""Prediction of files and arrays with a trained segmenter."""

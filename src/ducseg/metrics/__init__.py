@@ -1,0 +1,1 @@
+"""Scores: counts in int64, one division."""

@@ -1,0 +1,1 @@
+"""The paper itself: DUC, HDC and receptive fields, in plain torch."""

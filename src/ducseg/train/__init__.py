@@ -1,0 +1,1 @@
+"""Training: configuration, loop, loss, schedule, checkpoints, ranks."""
