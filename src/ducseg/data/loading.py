@@ -1,0 +1,234 @@
+"""From data sets to training batches that depend on (seed, epoch, index) alone, whatever the workers and ranks.
+
+Legend: B samples a rank and step, W ranks; batch {"image": uint8 (B, 3, H, W), "label": uint8 (B, H, W), "ids": list}.
+The global batch g of an epoch is order[g * B * W : (g + 1) * B * W]; rank r takes its r-th piece of B, so two ranks
+with B see the batches of one rank with 2 B. What does not fill a global batch at an epoch's end is left out of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ducseg.data.paired import SegmentationDataset
+from ducseg.data.reading import check_label
+from ducseg.data.sample import Sample
+from ducseg.data.transforms import Transform
+from ducseg.errors import UserError, explain
+
+__all__ = [
+    "AugmentedDataset",
+    "Batch",
+    "EpochSampler",
+    "SegmentationDataset",
+    "TrainingLoader",
+    "collate",
+    "evaluation_indices",
+    "training_loader",
+]
+
+Key = tuple[int, int]
+"""(epoch, index): which sample, in which of its random versions."""
+
+
+class Batch(TypedDict):
+    """What `collate` gives."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class AugmentedDataset(Dataset[Sample]):
+    """Samples by (epoch, index), transformed with a generator seeded by (seed, epoch, index).
+
+    Raises:
+        UserError: a sample that does not read, has no label, or has a label value that is no class.
+    """
+
+    dataset: SegmentationDataset
+    transform: Transform
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        sample = self.dataset[index]
+        if sample.label is None:
+            raise explain(
+                f"sample {sample.id}", found="no label", needed="one to train on", fix="Use a labelled split."
+            )
+        check_label(sample.label, len(self.dataset.classes), sample.id)
+        return self.transform(sample, np.random.default_rng([self.seed, epoch, index]))
+
+
+class EpochSampler(Sampler[list[Key]]):
+    """The keys of this rank's batches from step `start_step` on, through as many epochs as `num_steps` steps take.
+
+    Args:
+        length: samples in the data set.
+        batch_size: samples a rank and step.
+        num_steps: how many batches to give.
+        seed: of the order; epoch e has the same order in every run with this seed.
+        rank, world_size: which piece of each global batch.
+        start_step: steps done before (resume): step s is batch s % steps_per_epoch of epoch s // steps_per_epoch.
+        shuffle: False gives every epoch in the data set's order.
+
+    Raises:
+        UserError: fewer samples than one global batch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        num_steps: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        assert batch_size >= 1, batch_size
+        assert 0 <= rank < world_size, (rank, world_size)
+        assert start_step >= 0, start_step
+        assert num_steps >= 0, num_steps
+        self.length, self.batch_size, self.num_steps, self.seed = length, batch_size, num_steps, seed
+        self.rank, self.world_size, self.start_step, self.shuffle = rank, world_size, start_step, shuffle
+        self.steps_per_epoch = length // (batch_size * world_size)
+        if self.steps_per_epoch == 0:
+            raise explain(
+                "training set",
+                found=f"{length} pictures",
+                needed=f"at least one batch of {batch_size * world_size} ({batch_size} on each of {world_size} ranks)",
+                fix=f"Use a batch size of at most {length} or more pictures.",
+            )
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order, order_epoch = self._order(0), 0
+        for step in range(self.start_step, self.start_step + self.num_steps):
+            epoch, batch = divmod(step, self.steps_per_epoch)
+            if epoch != order_epoch:
+                order, order_epoch = self._order(epoch), epoch
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(self.length)
+        # a spawn key, for [seed, epoch] would be the stream of sample 0: SeedSequence pads with zeros
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+        return np.random.default_rng(sequence).permutation(self.length)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one size, with labels, as one batch of uint8 tensors."""
+    sizes = {sample.image.shape[:2] for sample in samples}
+    assert len(sizes) == 1, f"the transform must give one size, not {sizes}"
+    labels = [sample.label for sample in samples if sample.label is not None]
+    assert len(labels) == len(samples), "a sample without label"
+    images = np.stack([sample.image for sample in samples])
+    return {
+        "image": torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        "label": torch.from_numpy(np.stack(labels)),
+        "ids": [sample.id for sample in samples],
+    }
+
+
+class TrainingLoader(DataLoader[Any]):
+    """A `DataLoader` that raises a worker's `UserError` as it was, without torch's traceback in the message."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+@dataclass(frozen=True)
+class _ErrorsAsValues(Dataset["Sample | UserError"]):
+    dataset: AugmentedDataset
+
+    def __getitem__(self, key: Key) -> Sample | UserError:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+def _collate_or_error(samples: Sequence[Sample | UserError]) -> Batch | UserError:
+    good = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        good.append(sample)
+    return collate(good)
+
+
+def _start_worker(_worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism; OpenCV's pool also does not survive a fork
+    torch.set_num_threads(1)
+
+
+def training_loader(
+    dataset: SegmentationDataset,
+    transform: Transform,
+    *,
+    batch_size: int,
+    num_steps: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    start_step: int = 0,
+    num_workers: int = 2,
+    pin_memory: bool = False,
+) -> TrainingLoader:
+    """Batches of steps start_step .. start_step + num_steps - 1; workers are started once and live through all epochs.
+
+    Args:
+        dataset, transform, seed: as `AugmentedDataset`.
+        batch_size, num_steps, rank, world_size, start_step: as `EpochSampler`.
+        num_workers: processes that read and transform; 0: in this process.
+        pin_memory: batches in page-locked memory, for copies to a CUDA device.
+
+    Raises:
+        UserError: at once, where there are fewer samples than one global batch; while iterating, for a sample that does
+            not read.
+    """
+    sampler = EpochSampler(
+        len(dataset),
+        batch_size,
+        num_steps=num_steps,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        start_step=start_step,
+    )
+    return TrainingLoader(
+        _ErrorsAsValues(AugmentedDataset(dataset, transform, seed)),
+        batch_sampler=sampler,
+        collate_fn=_collate_or_error,
+        num_workers=num_workers,
+        worker_init_fn=_start_worker,
+        pin_memory=pin_memory,
+        # own generator: else the workers' base seed is drawn from torch's global state, which a resumed run restores
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def evaluation_indices(length: int, rank: int = 0, world_size: int = 1) -> range:
+    """This rank's samples: over all ranks each of 0..length-1 exactly once, without padding."""
+    assert 0 <= rank < world_size, (rank, world_size)
+    return range(rank, length, world_size)

@@ -1,0 +1,140 @@
+"""What a data set is, and the part that all share: image and label files in pairs, read and checked one at a time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_image, read_label
+from ducseg.data.sample import Sample
+from ducseg.errors import UserError, explain
+
+__all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table"]
+
+_MOST_NAMED = 5
+
+
+class SegmentationDataset(Protocol):
+    """Samples by number; `ids[i]` names sample i without reading it."""
+
+    @property
+    def classes(self) -> ClassSet:
+        """Names and colours of the train ids that the labels hold."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Name of each sample."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class PairedFiles:
+    """A `SegmentationDataset` over one image file and one label file a sample.
+
+    Args:
+        classes: the classes of the train ids.
+        pairs: id -> (image file, label file); samples come in this order.
+        train_ids: (256,) uint8, label file value -> train id or 255; None: the file holds train ids.
+        num_values: label files hold 0..num_values-1 or 255; None: as many as there are classes.
+
+    Reading a sample raises `UserError` (file, value, pixels) for a file that does not decode, a label of another size
+    than its image, and label values out of range.
+    """
+
+    def __init__(
+        self,
+        classes: ClassSet,
+        pairs: Mapping[str, tuple[Path, Path]],
+        *,
+        train_ids: NDArray[np.uint8] | None = None,
+        num_values: int | None = None,
+    ) -> None:
+        self.classes = classes
+        self.ids = tuple(pairs)
+        self.image_paths = tuple(image for image, _ in pairs.values())
+        self.label_paths = tuple(label for _, label in pairs.values())
+        self._train_ids = train_ids
+        self._num_values = len(classes) if num_values is None else num_values
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        image_path, label_path = self.image_paths[index], self.label_paths[index]
+        image = read_image(image_path)
+        label = self.read_label(label_path)
+        check_same_size(image, label, image_path, label_path)
+        check_label(label, self._num_values, self.ids[index], path=label_path)
+        if self._train_ids is not None:
+            label = np.asarray(cv2.LUT(label, self._train_ids), dtype=np.uint8)
+        height, width = label.shape
+        return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
+
+    def read_label(self, path: Path) -> NDArray[np.uint8]:
+        """The values of a label file, before `train_ids`."""
+        return read_label(path)
+
+
+def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:
+    """(256,) uint8 with the train ids of these label values, 255 elsewhere."""
+    entries = np.full(256, IGNORE, dtype=np.uint8)
+    for value, train_id in train_id_of_value.items():
+        entries[value] = train_id
+    return entries
+
+
+def pictures_in(folder: Path) -> dict[str, Path]:
+    """Stem -> file of the pictures directly in `folder`, by name; raises `UserError` where two files share a stem."""
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith("."))
+    found: dict[str, Path] = {}
+    for file in files:
+        if file.stem in found:
+            raise explain(
+                f"folder {folder}",
+                found=f"{found[file.stem].name} and {file.name}",
+                needed="one picture a name",
+                fix="Remove or rename one of them.",
+            )
+        found[file.stem] = file
+    return found
+
+
+def match_pairs(images: Mapping[str, Path], labels: Mapping[str, Path], where: object) -> dict[str, tuple[Path, Path]]:
+    """Pair by key, in the order of the keys; raises one `UserError` that counts and names all without a partner."""
+    problems = []
+    for kind, without in (
+        ("without a label", images.keys() - labels.keys()),
+        ("without an image", labels.keys() - images.keys()),
+    ):
+        if without:
+            names = sorted(without)
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            problems.append(f"{len(names)} {kind} ({', '.join(names[:_MOST_NAMED])}{more})")
+    if problems:
+        raise explain(
+            f"data in {where}",
+            found="; ".join(problems),
+            needed="an image and a label for each name",
+            fix="Add the missing files or take their partners out.",
+        )
+    return {key: (images[key], labels[key]) for key in sorted(images)}
+
+
+def no_such_data(dataset: str, root: Path, *, missing: str, layout: str) -> UserError:
+    """The error of a root that does not hold the data set: where it looked, what it needs."""
+    if root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz"} and root.is_file():
+        missing = f"the archive {root.name} itself"
+        fix = "Unpack it and give the folder with its content."
+    elif not root.exists():
+        missing = f"{missing} ({root.absolute()} does not exist)"
+        fix = "Check the path."
+    else:
+        inside = sorted(f.name for f in root.iterdir())[:_MOST_NAMED] if root.is_dir() else []
+        fix = f"There is: {', '.join(inside) or 'nothing'}. Give the folder that holds this layout."
+    return explain(f"{dataset} in {root}", found=missing, needed=layout, fix=fix)

@@ -1,0 +1,249 @@
+"""Decode picture and label files to arrays, or say which file is bad, why, and how to go on.
+
+Legend: H, W pixels of the file. OpenCV decodes (fast, keeps 16 bit apart); Pillow reads what OpenCV changes (palette
+indices, grey below 8 bit) and any file whose end looks cut off: OpenCV fills the rest of a truncated JPEG with grey and
+says nothing.
+"""
+
+import io
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.errors import UserError, explain
+
+__all__ = ["PICTURE_SUFFIXES", "check_label", "check_same_size", "decode_colours", "read_image", "read_label"]
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Names (lower case) of the files that are taken for pictures when a folder is listed."""
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_PNG_BIT_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # byte positions in the header (PNG specification 11.2.2)
+_PNG_GREY = 0
+_MOST_NAMED = 5
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as RGB uint8 (H, W, 3).
+
+    Grey becomes three equal channels, alpha is dropped, palettes are expanded, an EXIF orientation is applied (what a
+    viewer shows). More than 8 bits a channel are refused: nobody knows here which of them count.
+
+    Raises:
+        UserError: missing, empty, truncated or undecodable file, or more than 8 bits a channel.
+    """
+    data = _whole_file(path)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # ANYDEPTH: 16 bit stays 16 bit and is seen below
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if decoded is None:
+        raise _undecodable(path)
+    if decoded.dtype != np.uint8:
+        raise explain(
+            f"image {path}",
+            found=f"{decoded.dtype} channels",
+            needed="8 bits a channel",
+            fix="Convert it to 8 bits with the mapping that suits the camera.",
+        )
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), dtype=np.uint8)
+
+
+def read_label(
+    path: Path, palette: ClassSet | None = None, *, ignore_colours: tuple[Colour, ...] = ()
+) -> NDArray[np.uint8]:
+    """Read a label file as uint8 (H, W).
+
+    Args:
+        path: PNG (also BMP or TIFF) with one value a pixel; a palette's indices are taken as they are.
+        palette: for colour masks: the classes whose colours stand in the file; the result is train ids.
+        ignore_colours: for colour masks: colours that become 255.
+
+    Raises:
+        UserError: missing, empty, truncated or undecodable file, JPEG (its colours are not exact), a colour mask where
+            values were expected or the reverse, values above 255, colours that no class has.
+    """
+    data = _whole_file(path)
+    if data.startswith(_JPEG_START):
+        raise explain(
+            f"label {path}",
+            found="a JPEG",
+            needed="a lossless file",
+            fix="Export masks as PNG: JPEG changes values.",
+        )
+    if palette is not None:
+        return decode_colours(_colours(data, path), palette, ignore_colours=ignore_colours, path=path)
+    if _is_plain_grey_png(data):
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None:
+            raise _undecodable(path)
+        return np.asarray(values, dtype=np.uint8)
+    return _values(data, path)
+
+
+def decode_colours(
+    colours: NDArray[np.uint8], classes: ClassSet, *, ignore_colours: tuple[Colour, ...] = (), path: Path
+) -> NDArray[np.uint8]:
+    """Colour mask (H, W, 3) RGB to train ids (H, W); `path` is named in the error about colours that no class has."""
+    codes = _codes(colours)
+    label = _train_id_of_code(classes.palette, ignore_colours)[codes]
+    unknown = label == _UNKNOWN
+    if unknown.any():
+        found, counts = np.unique(codes[unknown], return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
+        named = ", ".join(f"{_colour(int(found[i]))} in {counts[i]} pixels" for i in order)
+        more = f" and {len(found) - len(order)} more colours" if len(found) > len(order) else ""
+        raise explain(
+            f"mask {path}",
+            found=f"{named}{more}",
+            needed=f"the colours of the {len(classes)} classes",
+            fix="Add the class to classes.json, or name the colour in ignore_colours (smoothed edges: export without).",
+        )
+    return label.astype(np.uint8)
+
+
+def check_label(label: NDArray[np.uint8], num_classes: int, name: object, *, path: Path | None = None) -> None:
+    """Raise `UserError` unless each value of `label` is below `num_classes` or 255; `name`, `path` say whose it is."""
+    largest = int((label + np.uint8(1)).max(initial=0)) - 1  # uint8 wraps: 255 becomes 0, so ignored pixels drop out
+    if largest < num_classes:
+        return
+    values, counts = np.unique(label[(label >= num_classes) & (label != IGNORE)], return_counts=True)
+    named = ", ".join(f"value {v} in {n} pixels" for v, n in zip(values[:_MOST_NAMED], counts[:_MOST_NAMED]))
+    more = f" and {len(values) - _MOST_NAMED} more values" if len(values) > _MOST_NAMED else ""
+    raise explain(
+        f"label of {name}" + ("" if path is None else f" ({path})"),
+        found=named + more,
+        needed=f"0..{num_classes - 1}, or {IGNORE} for ignored pixels",
+        fix="Correct the file, or check that the class list belongs to this data.",
+    )
+
+
+def check_same_size(image: NDArray[np.uint8], label: NDArray[np.uint8], image_path: Path, label_path: Path) -> None:
+    """Raise `UserError` unless image (H, W, 3) and label (H, W) have one size."""
+    if image.shape[:2] != label.shape:
+        (height, width), (label_height, label_width) = image.shape[:2], label.shape
+        raise explain(
+            f"label {label_path}",
+            found=f"{label_height} x {label_width} pixels (H x W)",
+            needed=f"{height} x {width}, the size of {image_path}",
+            fix="Pair it with its own image, or resize the mask by nearest neighbour (EXIF rotation swaps sizes too).",
+        )
+
+
+def _whole_file(path: Path) -> bytes:
+    """The bytes of a file that is not empty and not cut off."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise explain(
+            f"file {path}", found=error.strerror or str(error), needed="a readable picture", fix="Check the path."
+        ) from None
+    if not data:
+        raise explain(f"file {path}", found="0 bytes", needed="a picture", fix="Copy or download it again.")
+    if not _ends_as_it_should(data):
+        try:
+            _open(data).load()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _undecodable(path, str(error)) from None
+    return data
+
+
+def _ends_as_it_should(data: bytes) -> bool:
+    """Whether the format's end mark closes the file; False (also for other formats) means: let Pillow decide."""
+    if data.startswith(_PNG_START):
+        return _PNG_END in data[-64:]
+    return data.startswith(_JPEG_START) and data[-64:].rstrip(b"\x00").endswith(_JPEG_END)
+
+
+def _open(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large mosaics are ordinary here
+        return Image.open(io.BytesIO(data))
+
+
+def _undecodable(path: Path, reason: str = "the decoder refused it") -> UserError:
+    return explain(
+        f"file {path}",
+        found=f"damaged, truncated or no picture ({reason})",
+        needed="a whole PNG, JPEG, BMP, TIFF or WebP",
+        fix="Copy or download it again, or take it out of the data set.",
+    )
+
+
+def _is_plain_grey_png(data: bytes) -> bool:
+    return data.startswith(_PNG_START) and data[_PNG_BIT_DEPTH : _PNG_COLOUR_TYPE + 1] == bytes((8, _PNG_GREY))
+
+
+def _pillow(data: bytes, path: Path) -> Image.Image:
+    try:
+        picture = _open(data)
+        picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _undecodable(path, str(error)) from None
+    return picture
+
+
+def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
+    picture = _pillow(data, path)
+    if picture.mode not in {"1", "L", "P"} and not picture.mode.startswith("I"):
+        raise explain(
+            f"label {path}",
+            found=f"a colour mask (mode {picture.mode})",
+            needed="one value a pixel, the class index",
+            fix="Export index masks, or read it as a colour mask with the classes' colours.",
+        )
+    values = np.asarray(picture)
+    if values.dtype.itemsize > 1 and (values.min(initial=0) < 0 or values.max(initial=0) > IGNORE):
+        bad = (values < 0) | (values > IGNORE)
+        raise explain(
+            f"label {path}",
+            found=f"16-bit values up to {values.max()} ({int(bad.sum())} pixels outside 0..255)",
+            needed="0..255",
+            fix="Is it an instance or depth map? Take the class label file.",
+        )
+    depth = data[_PNG_BIT_DEPTH] if data.startswith(_PNG_START) else 8
+    if picture.mode == "L" and depth < 8:
+        values = values // (255 // (2**depth - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
+    return values.astype(np.uint8)
+
+
+def _colours(data: bytes, path: Path) -> NDArray[np.uint8]:
+    picture = _pillow(data, path)
+    if picture.mode not in {"P", "RGB", "RGBA"}:
+        raise explain(
+            f"mask {path}",
+            found=f"no colours (mode {picture.mode})",
+            needed="an RGB or palette picture with the classes' colours",
+            fix="Read it as an index mask.",
+        )
+    return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+
+
+_UNKNOWN = 256
+
+
+def _codes(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
+    wide = colours.astype(np.int32)
+    codes: NDArray[np.int32] = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    return codes
+
+
+def _colour(code: int) -> Colour:
+    return code >> 16, (code >> 8) & 255, code & 255
+
+
+@lru_cache(maxsize=2)
+def _train_id_of_code(palette: tuple[Colour, ...], ignore_colours: tuple[Colour, ...]) -> NDArray[np.int16]:
+    """Train id of each 24-bit colour (32 MiB, made once a palette): one look-up a pixel, not one comparison a class."""
+    table = np.full(1 << 24, _UNKNOWN, dtype=np.int16)
+    for red, green, blue in ignore_colours:
+        table[red << 16 | green << 8 | blue] = IGNORE
+    for train_id, (red, green, blue) in enumerate(palette):
+        table[red << 16 | green << 8 | blue] = train_id
+    return table
