@@ -1,4 +1,4 @@
-"""Class names and colours of the data sets, kept with every model so that weights are never apart from what they predict."""
+"""Class names and colours of the data sets; every model carries its own, so weights know what they predict."""
 
 import json
 from dataclasses import dataclass
@@ -39,7 +39,10 @@ class ClassSet:
             raise explain("class names", found=f"{twice} more than once", needed="each once", fix="Rename them.")
         if len(self.palette) != len(self.names):
             raise explain(
-                "class colours", found=len(self.palette), needed=f"{len(self.names)}, one a name", fix="Add the missing."
+                "class colours",
+                found=len(self.palette),
+                needed=f"{len(self.names)}, one a name",
+                fix="Add the missing.",
             )
         if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
             raise explain("class colours", found=self.palette, needed="three values 0..255 each", fix="Use [R, G, B].")
@@ -83,8 +86,8 @@ class ClassSet:
 
 CITYSCAPES = ClassSet(
     names=(
-        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-        "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+        "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
     ),
     palette=(
         (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),

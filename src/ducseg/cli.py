@@ -1,0 +1,257 @@
+"""The command line: parses, calls one function, prints. Heavy imports wait for the commands, so help is instant."""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ducseg import __version__
+from ducseg.errors import UserError, explain
+from ducseg.train.config import Config
+
+__all__ = ["main"]
+
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
+
+
+def demo(out: Folder = Path("demo"), *, seed: int = 0) -> int:
+    """Make street scenes, train the bilinear baseline and DUC on them, score both, write a report (minutes on 2 cores).
+
+    Args:
+        out: folder for scenes, runs and report.html; an earlier demo there is replaced.
+        seed: of the scenes' split, the weights and the order of the pictures.
+    """
+    from ducseg.demo import run_demo
+
+    report = run_demo(out, seed=seed)
+    print(f"report: {report}")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainArguments:
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Folder
+    """Run folder: config.json, log.jsonl, tensorboard/, checkpoints/, and links last and best."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in --out."""
+
+
+def _train(arguments: Sequence[str]) -> int:
+    """Train an experiment; every field of its configuration is an option (ducseg train EXPERIMENT --help)."""
+    from ducseg.experiments import EXPERIMENTS
+
+    if not arguments or arguments[0].startswith("-"):
+        asked_for_help = bool(arguments) and arguments[0] in ("-h", "--help")
+        print("usage: ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR] [--resume]\n")
+        print(f"{_train.__doc__}\n\nexperiments (ducseg experiments describes them):")
+        print("".join(f"  {name}\n" for name in EXPERIMENTS), end="")
+        if asked_for_help:
+            return 0
+        raise explain("ducseg train", found="no experiment", needed="one of the names above", fix="Name it first.")
+    name, *rest = arguments
+    if name not in EXPERIMENTS:
+        raise _unknown("experiment", name, EXPERIMENTS)
+    default = _TrainArguments(config=EXPERIMENTS[name](), out=Path("runs") / name)
+    parsed = tyro.cli(
+        _TrainArguments, prog=f"ducseg train {name}", description=EXPERIMENTS[name].__doc__, default=default, args=rest
+    )
+    from ducseg.train.loop import EXIT_PREEMPTED, train
+
+    command = " ".join(["ducseg train", *arguments])
+    outcome = train(parsed.config, parsed.out, resume=parsed.resume, command=command)
+    return 0 if outcome.finished else EXIT_PREEMPTED
+
+
+def experiments() -> int:
+    """List the experiments: what each one trains, and the command."""
+    from ducseg.experiments import EXPERIMENTS
+
+    for name, function in EXPERIMENTS.items():
+        lines = [line.strip() for line in (function.__doc__ or "").strip().splitlines()]
+        print(f"{name}\n" + "".join(f"    {line}\n" for line in lines if line))
+    return 0
+
+
+def evaluate(
+    checkpoint: tyro.conf.Positional[Folder],
+    /,
+    *,
+    split: str | None = None,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    data_root: Folder | None = None,
+    device: str = "auto",
+    json: File | None = None,
+) -> int:
+    """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy.
+
+    Args:
+        checkpoint: a checkpoint or run folder (then its best checkpoint).
+        split: of the data set; default: the one the run validated on.
+        scales: the probabilities are averaged over these sizes.
+        flip: average over the mirrored picture too.
+        data_root: where the data set lies now; default: where it lay in training.
+        device: auto, cpu, cuda or cuda:N.
+        json: also write the scores there.
+    """
+    from ducseg.commands import evaluate_checkpoint
+
+    return evaluate_checkpoint(
+        checkpoint, split=split, scales=scales, flip=flip, data_root=data_root, device=device, json_path=json
+    )
+
+
+def predict(
+    checkpoint: tyro.conf.Positional[Folder],
+    inputs: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    *,
+    out: Folder,
+    kinds: tuple[Literal["labels", "color", "overlay"], ...] = ("labels", "color", "overlay"),
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    device: str = "auto",
+) -> int:
+    """Predict pictures: label PNGs, colour maps, overlays with a legend. Exits with 1 if a file could not be read.
+
+    Args:
+        checkpoint: a checkpoint or run folder (then its best checkpoint), or an id on the Hugging Face Hub.
+        inputs: files, folders (searched recursively) and globs, pictures of any size.
+        out: folder for the results; sub-folders of the inputs are kept.
+        kinds: what to write.
+        scales: the probabilities are averaged over these sizes.
+        flip: average over the mirrored picture too.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from ducseg.commands import predict_inputs
+
+    return predict_inputs(str(checkpoint), inputs, out, kinds=kinds, scales=scales, flip=flip, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SynthArguments:
+    dataset: tyro.conf.Positional[Literal["cityscapes"]]
+    """Whose layout to write."""
+    root: tyro.conf.Positional[Folder]
+    """Folder to make it in."""
+    num_train: int = 40
+    num_val: int = 10
+    size: tuple[int, int] = (512, 1024)
+    """Height and width in pixels."""
+    seed: int = 0
+    workers: int = field(default=2)
+
+
+def _data(arguments: Sequence[str]) -> int:
+    """Make data sets: `synth` writes procedural street scenes in a data set's own layout."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: ducseg data synth DATASET ROOT [options]\n\n{_data.__doc__}")
+        return 0 if arguments else 2
+    if arguments[0] != "synth":
+        raise _unknown("data command", arguments[0], ["synth"])
+    parsed = tyro.cli(_SynthArguments, prog="ducseg data synth", args=arguments[1:])
+    from ducseg.data.synthetic import write_cityscapes
+    from ducseg.progress import counted
+
+    with counted("scenes") as progress:
+        write_cityscapes(
+            parsed.root,
+            num_train=parsed.num_train,
+            num_val=parsed.num_val,
+            height=parsed.size[0],
+            width=parsed.size[1],
+            seed=parsed.seed,
+            num_workers=parsed.workers,
+            progress=progress,
+        )
+    print(f"{parsed.num_train} training and {parsed.num_val} validation scenes in {parsed.root}")
+    return 0
+
+
+def hdc(
+    rates: tyro.conf.Positional[tuple[int, ...]],
+    /,
+    *,
+    kernel: int = 3,
+    figure: File | None = None,
+) -> int:
+    """Check dilation rates for gridding: equation 2, exact coverage, receptive field. Exits with 1 on holes.
+
+    Args:
+        rates: dilation rates from the first layer to the last, e.g. 1 2 5 9.
+        kernel: side of the kernels.
+        figure: also draw the paper's Figure 2 for these rates.
+    """
+    from ducseg.ops.hdc import check, report
+
+    print(report(rates, kernel))
+    if figure is not None:
+        from ducseg.figures.gridding import draw_gridding
+
+        draw_gridding(rates, figure, kernel_size=kernel)
+        print(f"figure: {figure}")
+    return 0 if check(rates, kernel).ok else 1
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "demo": demo,
+    "train": _train,
+    "experiments": experiments,
+    "eval": evaluate,
+    "predict": predict,
+    "data": _data,
+    "hdc": hdc,
+}
+_OWN_PARSER = (_train, _data)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 done with findings, 2 bad input, 75 interrupted and saved."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"ducseg {__version__}")
+        return 0
+    name, *rest = given
+    if name not in COMMANDS:
+        raise _unknown("command", name, COMMANDS)
+    command = COMMANDS[name]
+    if command in _OWN_PARSER:
+        return command(rest)
+    return tyro.cli(command, prog=f"ducseg {name}", args=rest)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    head = ["usage: ducseg COMMAND ...", "", "Pixel-accurate semantic segmentation with DUC and HDC.", ""]
+    foot = [
+        "",
+        "Every command has --help. Exit status: 0 done, 1 done with findings, 2 bad input, 75 saved on SIGTERM.",
+    ]
+    return "\n".join([*head, *rows, *foot])
+
+
+def _unknown(kind: str, name: str, known: Sequence[str] | dict[str, Callable[..., object]]) -> UserError:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    meant = f"Did you mean {close[0]}?" if close else "Pick one of these."
+    return explain(kind, found=repr(name), needed=f"one of {', '.join(known)}", fix=meant)

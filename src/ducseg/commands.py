@@ -1,0 +1,89 @@
+"""What `ducseg eval` and `ducseg predict` do, between the command line and the library."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import ducseg
+from ducseg.errors import explain
+from ducseg.inference.evaluate import evaluate
+from ducseg.inference.predict_files import predict_files
+from ducseg.metrics.confusion import format_table, scores, write_json
+from ducseg.train.config import DataConfig
+from ducseg.train.distributed import pick_device
+from ducseg.train.setup import open_dataset
+
+__all__ = ["evaluate_checkpoint", "predict_inputs", "trained_on"]
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    *,
+    split: str | None,
+    scales: tuple[float, ...],
+    flip: bool,
+    data_root: Path | None,
+    device: str,
+    json_path: Path | None,
+) -> int:
+    """Score a checkpoint on a split of the data set it was trained on; prints the table; exit status 0.
+
+    Raises:
+        UserError: no checkpoint, no data, classes that differ.
+    """
+    predictor = ducseg.load(checkpoint, device=str(pick_device(device, 0)), scales=scales, flip=flip)
+    data = trained_on(checkpoint)
+    if data_root is not None:
+        data = replace(data, root=str(data_root))
+    dataset = open_dataset(data, split or data.val_split)
+    found = scores(evaluate(predictor, dataset, progress=True).matrix, dataset.classes)
+    Console().print(format_table(found))
+    if json_path is not None:
+        write_json(json_path, found)
+    return 0
+
+
+def trained_on(checkpoint: Path) -> DataConfig:
+    """The data configuration that training recorded in a checkpoint's `model.json`.
+
+    Raises:
+        UserError: the checkpoint was not written by training.
+    """
+    folder = ducseg.checkpoint_folder(checkpoint)
+    recorded: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    try:
+        values = dict(recorded["extra"]["config"]["data"])
+    except KeyError:
+        raise explain(
+            f"checkpoint {folder}",
+            found="no data set recorded in its model.json",
+            needed="a checkpoint that `ducseg train` wrote",
+            fix="Score its predictions with the library: ducseg.inference.evaluate.evaluate(predictor, dataset).",
+        ) from None
+    return DataConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def predict_inputs(
+    checkpoint: str,
+    inputs: tuple[str, ...],
+    out: Path,
+    *,
+    kinds: tuple[str, ...],
+    scales: tuple[float, ...],
+    flip: bool,
+    device: str,
+) -> int:
+    """Predict files, folders and globs into `out`; exit status 1 where a file could not be read, else 0.
+
+    Raises:
+        UserError: no checkpoint, nothing that matches the inputs.
+    """
+    predictor = ducseg.load(checkpoint, device=str(pick_device(device, 0)), scales=scales, flip=flip)
+    report = predict_files(predictor, inputs, out, kinds=kinds)
+    print(f"{len(report.written)} of {len(report.written) + len(report.failed)} pictures predicted into {out}")
+    for name, message in report.failed:
+        print(f"not predicted: {name}: {message}")
+    return 1 if report.failed else 0

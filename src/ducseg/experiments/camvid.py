@@ -1,0 +1,53 @@
+"""CamVid at 360x480, the 11 classes of the SegNet protocol: 367 training, 101 validation, 233 test pictures."""
+
+from dataclasses import replace
+
+from ducseg.train.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+
+__all__ = ["camvid_resnet18_bilinear", "camvid_resnet18_duc", "camvid_resnet101_duc_hdc"]
+
+
+def camvid_resnet18_duc() -> Config:
+    """CamVid, ResNet-18-DUC, output stride 8 up to res4, made for two CPU cores.
+
+    ducseg train camvid-resnet18-duc --data.root DIR --model.weights FILE
+    """
+    return Config(
+        name="camvid-resnet18-duc",
+        model=ModelConfig(
+            encoder="resnet18", head="duc", output_stride=16, cell=2, aspp=4, dilation="bigger",
+            allow_missing_weights=True, recalibrate_batches=8,
+        ),
+        data=DataConfig(dataset="camvid", train_split="train", val_split="val"),
+        augment=AugmentConfig(crop_size=(288, 384), scale=(0.5, 2.0), mirror=True, colour_jitter=0.2),
+        optimizer=OptimizerConfig(
+            learning_rate=0.02, weight_decay=5e-4, epochs=40, batch_size=8, clip_norm=5.0
+        ),
+        run=RunConfig(bf16=True, eval_every_epochs=4),
+    )  # fmt: skip
+
+
+def camvid_resnet18_bilinear() -> Config:
+    """CamVid, ResNet-18 with the bilinear head: the baseline of `camvid_resnet18_duc`, nothing else changed.
+
+    ducseg train camvid-resnet18-bilinear --data.root DIR --model.weights FILE
+    """
+    base = camvid_resnet18_duc()
+    return replace(base, name="camvid-resnet18-bilinear", model=replace(base.model, head="bilinear", cell=1))
+
+
+def camvid_resnet101_duc_hdc() -> Config:
+    """CamVid, ResNet-101-DUC-HDC (dilation "bigger") at output stride 8: the paper's network on a GPU.
+
+    ducseg train camvid-resnet101-duc-hdc --data.root DIR --model.weights imagenet
+    """
+    base = camvid_resnet18_duc()
+    return replace(
+        base,
+        name="camvid-resnet101-duc-hdc",
+        model=replace(
+            base.model, encoder="resnet101", output_stride=8, cell=1, allow_missing_weights=False, recalibrate_batches=0
+        ),
+        augment=replace(base.augment, crop_size=(352, 480)),
+        optimizer=replace(base.optimizer, epochs=120),
+    )

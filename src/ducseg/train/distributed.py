@@ -1,0 +1,77 @@
+"""Ranks of one training run, as torchrun starts them; a single process is a world of one.
+
+Sums over ranks go through `Ranks.sum`, so the loop has no branches for the number of processes.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ducseg.errors import explain
+
+__all__ = ["Ranks", "join_ranks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among all: its rank, how many there are, and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    restarts: int
+    """How often torchrun has restarted this worker group."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes files and draws the progress bar."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """`values` summed over all ranks, in place; any shape, on any device."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Return once every rank is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+def pick_device(name: str, local_rank: int) -> torch.device:
+    """The device that `name` (auto, cpu, cuda, cuda:N) means on this rank; `UserError` where it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise explain("--run.device", found=f"{name}, but torch sees no GPU", needed="cpu here", fix="Drop the option.")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank)
+    return device
+
+
+@contextmanager
+def join_ranks(device: str) -> Iterator[Ranks]:
+    """Join the process group of torchrun's environment (NCCL on CUDA, else gloo), and leave it at the end."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world_size > 1:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(
+            rank=int(os.environ.get("RANK", "0")),
+            world_size=world_size,
+            device=chosen,
+            restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        )
+    finally:
+        if world_size > 1:
+            dist.destroy_process_group()

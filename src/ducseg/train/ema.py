@@ -1,0 +1,30 @@
+"""Exponential moving average of a network's weights."""
+
+import copy
+
+import torch
+
+from ducseg.models.segmenter import Segmenter
+
+__all__ = ["MovingAverage"]
+
+
+class MovingAverage:
+    """A second segmenter whose parameters follow the first's: average = decay * average + (1 - decay) * weights.
+
+    Buffers (batch norm statistics) are averages already and are copied. Early on the decay is at most
+    (1 + steps) / (10 + steps), so that the random start is soon forgotten.
+    """
+
+    def __init__(self, segmenter: Segmenter, decay: float) -> None:
+        self.decay = decay
+        self.segmenter = copy.deepcopy(segmenter).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, segmenter: Segmenter, step: int) -> None:
+        """Follow `segmenter` after optimizer step `step` (1-based)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, weight in zip(self.segmenter.parameters(), segmenter.parameters(), strict=True):
+            average.lerp_(weight, 1 - decay)
+        for average, buffer in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
+            average.copy_(buffer)

@@ -1,0 +1,146 @@
+"""From a `Config` to data sets, transforms, network and optimizer, with every check that needs no training step."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ducseg.classes import CAMVID, CITYSCAPES, ClassSet
+from ducseg.data.camvid import CamVid, SplitFolders
+from ducseg.data.cityscapes import Cityscapes
+from ducseg.data.folder import Folder
+from ducseg.data.loading import SegmentationDataset
+from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
+from ducseg.errors import explain
+from ducseg.models import build
+from ducseg.models.batch_norm import recalibrate_batch_norm
+from ducseg.models.segmenter import Segmenter
+from ducseg.train.config import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig
+from ducseg.weights.store import load_segmenter
+from ducseg.weights.torchvision import load_encoder
+
+__all__ = ["build_network", "open_dataset", "parameter_groups", "training_transform"]
+
+
+def open_dataset(config: DataConfig, split: str) -> SegmentationDataset:
+    """The data set of a configuration; `split` is "train", "val" or another split that the data set has.
+
+    Raises:
+        UserError: no such data (where it looked, what it needs).
+    """
+    if config.dataset == "synthetic":
+        from ducseg.data.synthetic import SyntheticStreets
+
+        height, width = config.synthetic_size
+        count = config.synthetic_scenes[0 if split == config.train_split else 1]
+        return SyntheticStreets(count, height=height, width=width, split=split)
+    assert config.root is not None, "Config.check refuses this"
+    root = Path(config.root).expanduser()
+    if config.dataset == "cityscapes":
+        return Cityscapes(root, split)
+    if config.dataset == "folder":
+        classes = ClassSet.read(Path(config.classes) if config.classes else root / "classes.json")
+        part = {config.train_split: "train", config.val_split: "val"}.get(split, split)
+        return Folder(root / "images", root / "masks", classes, split=part, val_fraction=config.val_fraction)
+    if config.dataset == "camvid":
+        return CamVid(root, split)
+    return SplitFolders(root, split, _split_folder_classes(config))
+
+
+def _split_folder_classes(config: DataConfig) -> ClassSet:
+    assert config.classes is not None, "Config.check refuses this"
+    known = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
+    return known[config.classes] if config.classes in known else ClassSet.read(Path(config.classes))
+
+
+def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform:
+    """The joint augmentation: scale and crop (padding with the mean colour and 255), mirror, colour jitter."""
+    mean = segmenter.preprocessing.mean_colour
+    steps: list[Transform] = []
+    if config.scale == (1.0, 1.0):
+        steps.append(RandomCrop(config.crop_size, mean_colour=mean))
+    else:
+        steps.append(RandomScaleCrop(config.crop_size, scale=config.scale, mean_colour=mean))
+    if config.mirror:
+        steps.append(RandomMirror())
+    if config.colour_jitter > 0:
+        strength = config.colour_jitter
+        steps.append(ColourJitter(brightness=strength, contrast=strength, saturation=strength))
+    return Compose(tuple(steps))
+
+
+def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, str]:
+    """Build the segmenter and load what it starts from.
+
+    Returns:
+        The segmenter and one line that says where its weights come from.
+
+    Raises:
+        UserError: conflicting architecture, weights that do not fit, a checkpoint with other classes.
+    """
+    segmenter = build(
+        encoder=config.encoder,
+        head=config.head,
+        num_classes=len(classes),
+        output_stride=config.output_stride,
+        cell=config.cell,
+        aspp=config.aspp,
+        dilation=config.dilation,
+        stem=config.stem,
+        classes=classes,
+    )
+    if config.weights is None:
+        return segmenter, "weights: fresh"
+    if Path(config.weights).is_dir():
+        return segmenter, _start_from_checkpoint(segmenter, Path(config.weights), config.weights_scope, classes)
+    report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
+    fresh = f", {len(report.missing)} tensors start fresh" if report.missing else ""
+    return segmenter, f"weights: encoder from {config.weights}{fresh}"
+
+
+def _start_from_checkpoint(segmenter: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:
+    source = load_segmenter(folder)
+    if scope == "encoder":
+        _load(segmenter.encoder, source.encoder, folder)
+        return f"weights: encoder of {folder}"
+    if source.classes.names != classes.names:
+        raise explain(
+            f"checkpoint {folder}",
+            found=f"{len(source.classes)} classes ({', '.join(source.classes.names[:4])}, ...)",
+            needed=f"the data's {len(classes)} classes ({', '.join(classes.names[:4])}, ...)",
+            fix="Use --model.weights-scope encoder to take the encoder alone.",
+        )
+    _load(segmenter, source, folder)
+    return f"weights: all of {folder}"
+
+
+def _load(target: nn.Module, source: nn.Module, folder: Path) -> None:
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise explain(
+            f"checkpoint {folder}",
+            found="another architecture",
+            needed="that of this configuration",
+            fix=f"Set the --model options as its model.json says. {error}",
+        ) from None
+
+
+def parameter_groups(segmenter: Segmenter, config: OptimizerConfig) -> list[dict[str, object]]:
+    """Parameter groups of SGD: kernels decay, biases and norms do not; the head's rate has its own factor.
+
+    Each group carries `rate_factor`, by which the schedule's rate is multiplied at every step.
+    """
+    groups: list[dict[str, object]] = []
+    for part, factor in ((segmenter.encoder, 1.0), (segmenter.head, config.head_learning_rate_factor)):
+        kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
+        for parameters, decay in ((kernels, config.weight_decay), (others, 0.0)):
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor})
+    return groups
+
+
+def recalibrate(segmenter: Segmenter, batches: list[torch.Tensor]) -> None:
+    """Re-estimate batch norm statistics on uint8 batches (N, 3, H, W); the function of the network is unchanged."""
+    recalibrate_batch_norm(segmenter, [segmenter.preprocessing.normalise(batch) for batch in batches])

@@ -1,0 +1,47 @@
+"""Batch norm whose statistics span all ranks, also where torch's own SyncBatchNorm does not run (gloo, CPU)."""
+
+from typing import cast
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor, nn
+
+__all__ = ["CpuSyncBatchNorm2d", "synchronise_batch_norm"]
+
+
+class CpuSyncBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` with mean and variance over the batches of all ranks; differentiable through the exchange.
+
+    (N, C, H, W) -> (N, C, H, W). Equal to `nn.BatchNorm2d` on the ranks' batches laid together.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not dist.is_initialized():
+            return super().forward(input)
+        count = torch.tensor(float(input.numel() // input.shape[1]), device=input.device)
+        dist.all_reduce(count)
+        values = input.float()
+        mean = dist_nn.all_reduce(values.sum((0, 2, 3))) / count
+        centred = values - mean[None, :, None, None]
+        variance = dist_nn.all_reduce(centred.square().sum((0, 2, 3))) / count
+        self._update_running(mean.detach(), variance.detach(), float(count))
+        scale = (self.weight * torch.rsqrt(variance + self.eps))[None, :, None, None]
+        return cast(Tensor, (centred * scale + self.bias[None, :, None, None]).to(input.dtype))
+
+    def _update_running(self, mean: Tensor, variance: Tensor, count: float) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+
+
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let every batch norm of `module` take its statistics over all ranks; parameters and their names stay."""
+    if device.type == "cuda":
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            child.__class__ = CpuSyncBatchNorm2d
+    return module

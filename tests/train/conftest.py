@@ -1,0 +1,110 @@
+"""A CamVid-like data set of a few small pictures that a network can learn, and a small configuration for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ducseg.train.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+
+
+def write_tiny_camvid(root: Path, *, num_train: int = 8, num_val: int = 3, size: tuple[int, int] = (40, 56)) -> Path:
+    """Pictures of coloured rectangles whose colour tells the class; some void."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (12, 3))
+    for split, count in (("train", num_train), ("val", num_val)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            label = np.full(size, rng.integers(11), np.uint8)
+            for _ in range(6):
+                top, left = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
+                label[top : top + 16, left : left + 16] = rng.integers(12)  # 11 is void
+            image = np.clip(colours[label] + rng.normal(0, 12, (*size, 3)), 0, 255).astype(np.uint8)
+            assert cv2.imwrite(str(root / "images" / split / f"{index:03d}.png"), image)
+            assert cv2.imwrite(str(root / "labels" / split / f"{index:03d}.png"), label)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_camvid(tmp_path_factory.mktemp("camvid"))
+
+
+@pytest.fixture
+def tiny_config(tiny_camvid: Path) -> Config:
+    return Config(
+        name="tiny",
+        model=ModelConfig(encoder="resnet18", head="duc", output_stride=16, cell=2, aspp=0, dilation="bigger"),
+        data=DataConfig(dataset="camvid", root=str(tiny_camvid), workers=0),
+        augment=AugmentConfig(crop_size=(32, 48), scale=(0.75, 1.5), colour_jitter=0.1),
+        optimizer=OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=4),
+        run=RunConfig(device="cpu", threads=1, tensorboard=False, keep_last=2),
+    )
+
+
+class TrainingProcess:
+    """`ducseg train` as a user starts it, on the tiny data set."""
+
+    OPTIONS = (
+        "--model.output-stride 16 --model.cell 2 --model.aspp 0 --model.recalibrate-batches 0 "
+        "--augment.crop-size 32 48 --optimizer.batch-size 4 --optimizer.epochs 6 --data.workers 0 "
+        "--run.device cpu --run.threads 1 "
+        "--run.no-bf16 --run.no-tensorboard --run.save-every-steps 1 --run.eval-every-epochs 2"
+    )
+
+    def __init__(self, data: Path, out: Path) -> None:
+        self.out = out
+        options = ["camvid-resnet18-duc", "--data.root", str(data), "--out", str(out), *self.OPTIONS.split()]
+        self.arguments = ["-m", "ducseg", "train", *options]
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(self, *extra: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *launcher, *self.arguments, *extra],
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, *extra: str, launcher: tuple[str, ...] = (), status: int = 0) -> str:
+        process = self.start(*extra, launcher=launcher)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == status, output
+        return output
+
+    def stop_after(self, seconds: float, how: signal.Signals, *extra: str) -> int:
+        """Start, wait for the first checkpoint and `seconds` more, send the signal; the exit status."""
+        process = self.start(*extra)
+        already = self.steps()
+        while process.poll() is None and self.steps() == already:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(how)
+        process.communicate(timeout=240)
+        return process.returncode
+
+    def steps(self) -> list[str]:
+        folder = self.out / "checkpoints"
+        return sorted(p.name for p in folder.glob("step-*")) if folder.is_dir() else []
+
+    def weights(self) -> dict[str, Any]:
+        return load_file(self.out / "last" / "model.safetensors")
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def training_process(tiny_camvid: Path, tmp_path: Path) -> TrainingProcess:
+    return TrainingProcess(tiny_camvid, tmp_path / "run")

@@ -1,0 +1,101 @@
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ducseg.errors import UserError
+from ducseg.models import build
+from ducseg.models.segmenter import Segmenter
+from ducseg.train import checkpoint as checkpoint_module
+from ducseg.train.checkpoint import CheckpointFolder, TrainState
+from ducseg.weights.store import load_segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return build(encoder="resnet18", head="bilinear", num_classes=3, output_stride=32, aspp=0, dilation="none")
+
+
+def make_state(step: int, *, best_step: int | None = None) -> TrainState:
+    return TrainState(
+        step=step,
+        evaluated_step=step,
+        best_mean_iou=None if best_step is None else 0.5,
+        best_step=best_step,
+        skipped_batches=1,
+        optimizer={"state": {0: {"momentum_buffer": torch.arange(4.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        network=None,
+        torch_rng=torch.get_rng_state(),
+    )
+
+
+def save(folder: CheckpointFolder, segmenter: Segmenter, step: int, **state: Any) -> Path:
+    return folder.save(segmenter, make_state(step, **state), metrics=None, extra={})
+
+
+def test_keeps_the_last_k_and_the_best(tmp_path: Path, segmenter: Segmenter) -> None:
+    folder = CheckpointFolder(tmp_path, keep_last=2)
+    save(folder, segmenter, 10, best_step=10)
+    for step in (20, 30, 40):
+        save(folder, segmenter, step, best_step=10)
+    assert folder.steps() == [10, 30, 40]
+    assert (tmp_path / "best").resolve() == folder.path(10).resolve()
+    assert (tmp_path / "last").resolve() == folder.path(40).resolve()
+    assert not list(folder.folder.glob(".*"))
+
+
+def test_state_comes_back_as_it_was(tmp_path: Path, segmenter: Segmenter) -> None:
+    folder = CheckpointFolder(tmp_path, keep_last=1)
+    path = save(folder, segmenter, 7, best_step=7)
+    loaded = folder.load_state(path)
+    assert (loaded.step, loaded.best_step, loaded.skipped_batches) == (7, 7, 1)
+    assert torch.equal(loaded.optimizer["state"][0]["momentum_buffer"], torch.arange(4.0))
+    assert load_segmenter(path).classes.names == segmenter.classes.names
+
+
+def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = CheckpointFolder(tmp_path, keep_last=2)
+    save(folder, segmenter, 1)
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", full)
+    with pytest.raises(UserError, match=r"step 2.*full.*--resume.*step-00000001 is whole"):
+        save(folder, segmenter, 2)
+    assert folder.steps() == [1]
+    assert not list(folder.folder.glob(".*"))
+    assert (tmp_path / "last").resolve() == folder.path(1).resolve()
+
+
+def test_too_little_space_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10 * 2**20))
+    with pytest.raises(UserError, match=r"10 MiB free.*needed 400 MiB"):
+        CheckpointFolder(tmp_path, keep_last=2).check_space(100 * 2**20)
+
+
+def test_leftovers_of_a_killed_save_are_no_checkpoint(tmp_path: Path, segmenter: Segmenter) -> None:
+    folder = CheckpointFolder(tmp_path, keep_last=2)
+    save(folder, segmenter, 1)
+    half = folder.folder / ".writing-step-00000002"
+    half.mkdir()
+    (half / "model.json").write_text("{")
+    assert folder.last() == folder.path(1)
+    save(folder, segmenter, 3)
+    assert not half.exists()
+
+
+def test_damaged_state_is_a_clear_error(tmp_path: Path, segmenter: Segmenter) -> None:
+    folder = CheckpointFolder(tmp_path, keep_last=2)
+    path = save(folder, segmenter, 1)
+    whole = (path / "train_state.pt").read_bytes()
+    (path / "train_state.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cannot resume.*Delete that folder"):
+        folder.load_state(path)

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ducseg.errors import UserError
+from ducseg.ops.duc import unfold
+from ducseg.train.config import LossConfig
+from ducseg.train.loss import FoldedCrossEntropy, fold_targets
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def make_case(num_classes: int = 5, factor: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = torch.randn(2, num_classes, factor * factor, 3, 4, generator=GENERATOR)
+    labels = torch.randint(0, num_classes, (2, 3 * factor, 4 * factor), generator=GENERATOR).to(torch.uint8)
+    labels[:, :5, :3] = 255
+    return scores, labels
+
+
+def test_folded_loss_is_the_loss_of_the_unfolded_map() -> None:
+    scores, labels = make_case()
+    total, count = FoldedCrossEntropy(LossConfig(), 5)(scores, fold_targets(labels, output_stride=4, cell=1, factor=4))
+    expected = F.cross_entropy(unfold(scores), labels.long(), ignore_index=255)
+    torch.testing.assert_close(total / count, expected)
+    assert count == (labels != 255).sum()
+
+
+def test_targets_are_padded_with_the_ignored_label() -> None:
+    targets = fold_targets(torch.zeros(1, 9, 17, dtype=torch.uint8), output_stride=8, cell=2, factor=4)
+    assert targets.shape == (1, 16, 2, 3)
+    assert (targets == 255).sum() == 16 * 6 - 5 * 9  # rows 0,2,..,8 and columns 0,2,..,16 are inside
+
+
+def test_class_weights_give_torchs_weighted_mean() -> None:
+    scores, labels = make_case()
+    weights = (1.0, 0.5, 2.0, 3.0, 0.1)
+    total, normaliser = FoldedCrossEntropy(LossConfig(class_weights=weights), 5)(
+        scores, fold_targets(labels, output_stride=4, cell=1, factor=4)
+    )
+    expected = F.cross_entropy(unfold(scores), labels.long(), torch.tensor(weights), ignore_index=255)
+    torch.testing.assert_close(total / normaliser, expected)
+
+
+def test_wrong_number_of_class_weights_is_refused() -> None:
+    with pytest.raises(UserError, match="3 weights"):
+        FoldedCrossEntropy(LossConfig(class_weights=(1.0, 1.0, 1.0)), 5)
+
+
+def test_ohem_keeps_the_pixels_at_or_above_the_threshold_loss() -> None:
+    scores, labels = make_case()
+    targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
+    losses = F.cross_entropy(scores, targets.long(), ignore_index=255, reduction="none")[targets != 255]
+    hard = losses[losses >= -math.log(0.3)]
+    total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=0.3, ohem_min_fraction=0.01), 5)(scores, targets)
+    assert count == len(hard)
+    assert 0 < len(hard) < len(losses)
+    torch.testing.assert_close(total, hard.sum())
+
+
+def test_ohem_keeps_the_hardest_share_where_few_are_hard() -> None:
+    scores, labels = make_case()
+    targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
+    losses = F.cross_entropy(scores, targets.long(), ignore_index=255, reduction="none")[targets != 255]
+    total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=1e-9, ohem_min_fraction=0.25), 5)(scores, targets)
+    assert count == len(losses) // 4
+    torch.testing.assert_close(total, losses.sort(descending=True).values[: len(losses) // 4].sum())

@@ -1,0 +1,141 @@
+"""Whole runs, through `train` and through the command line."""
+
+import dataclasses
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from ducseg.errors import UserError
+from ducseg.train.config import Config
+from ducseg.train.loop import EXIT_PREEMPTED, train
+from ducseg.weights.store import load_segmenter
+
+QUIET = Console(quiet=True)
+
+
+def section(config: Config, name: str, **values: Any) -> Config:
+    return dataclasses.replace(config, **{name: dataclasses.replace(getattr(config, name), **values)})
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not np.array_equal(one[name], other[name])] == []
+
+
+def test_a_run_learns_and_leaves_what_it_promises(tiny_config: Config, tmp_path: Path) -> None:
+    config = section(section(tiny_config, "optimizer", epochs=12, learning_rate=0.02), "run", tensorboard=True)
+    outcome = train(config, tmp_path / "run", console=QUIET)
+    lines = read_log(tmp_path / "run")
+    losses = [line["loss"] for line in lines if line["kind"] == "step"]
+    assert outcome.finished
+    assert len(losses) == 24
+    assert losses[0] == pytest.approx(np.log(11), rel=0.1)
+    assert np.mean(losses[-4:]) < 0.6 * losses[0]
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    assert len(evaluations) == 12
+    assert outcome.best_mean_iou == max(line["mean_iou"] for line in evaluations)
+    saved = json.loads((tmp_path / "run" / "best" / "model.json").read_text())
+    assert saved["extra"]["config"]["optimizer"]["epochs"] == 12
+    assert saved["extra"]["torch"] == torch.__version__
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == saved["extra"]["config"]
+
+
+def test_workers_do_not_change_the_run(tiny_config: Config, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        train(section(tiny_config, "data", workers=workers), tmp_path / str(workers), console=QUIET)
+    curves = [[line["loss"] for line in read_log(tmp_path / w) if line["kind"] == "step"] for w in ("0", "2")]
+    assert curves[0] == curves[1]
+
+
+def test_moving_average_is_what_is_saved_and_differs_from_the_weights(tiny_config: Config, tmp_path: Path) -> None:
+    outcome = train(section(tiny_config, "optimizer", ema_decay=0.9), tmp_path / "run", console=QUIET)
+    assert outcome.checkpoint is not None
+    averaged = load_segmenter(outcome.checkpoint).state_dict()
+    raw = torch.load(outcome.checkpoint / "train_state.pt", weights_only=True)["network"]
+    assert averaged.keys() == raw.keys()
+    assert not torch.equal(averaged["encoder.conv1.weight"], raw["encoder.conv1.weight"])
+
+
+def test_a_used_run_folder_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+    train(section(tiny_config, "optimizer", epochs=1), tmp_path / "run", console=QUIET)
+    with pytest.raises(UserError, match=r"earlier run.*--resume"):
+        train(tiny_config, tmp_path / "run", console=QUIET)
+
+
+def test_resuming_with_another_network_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+    train(section(tiny_config, "optimizer", epochs=1), tmp_path / "run", console=QUIET)
+    with pytest.raises(UserError, match=r"cannot resume.*another.*cell"):
+        train(section(tiny_config, "model", cell=1), tmp_path / "run", resume=True, console=QUIET)
+
+
+def test_starting_from_a_checkpoint_of_other_classes_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+    first = train(section(tiny_config, "optimizer", epochs=1), tmp_path / "first", console=QUIET)
+    classes = tmp_path / "classes.json"
+    classes.write_text(json.dumps([{"name": str(i), "color": [i, i, i]} for i in range(12)]))
+    other = section(tiny_config, "data", dataset="split-folders", classes=str(classes))
+    with pytest.raises(UserError, match=r"11 classes.*12 classes.*--model.weights-scope encoder"):
+        train(section(other, "model", weights=str(first.checkpoint)), tmp_path / "second", console=QUIET)
+    encoder_only = section(other, "model", weights=str(first.checkpoint), weights_scope="encoder")
+    assert train(encoder_only, tmp_path / "second", console=QUIET).finished
+
+
+def test_a_label_out_of_range_stops_with_file_and_value(tiny_config: Config, tmp_path: Path) -> None:
+    assert tiny_config.data.root is not None
+    root = tmp_path / "data"
+    shutil.copytree(tiny_config.data.root, root)
+    path = root / "labels" / "train" / "002.png"
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    label[3, 4] = 77
+    assert cv2.imwrite(str(path), label)
+    with pytest.raises(UserError, match=r"002.*77"):
+        train(section(tiny_config, "data", root=str(root)), tmp_path / "run", console=QUIET)
+
+
+def test_resume_after_sigkill_is_bit_for_bit(training_process: Any, tiny_camvid: Path, tmp_path: Path) -> None:
+    whole = type(training_process)(tiny_camvid, tmp_path / "whole")
+    whole.run()
+    assert training_process.stop_after(0.05, signal.SIGKILL) == -signal.SIGKILL
+    training_process.run("--resume")
+    assert_same_weights(training_process.weights(), whole.weights())
+    strip = lambda lines: [(x["step"], x["kind"], x.get("loss"), x.get("mean_iou")) for x in lines]  # noqa: E731
+    assert strip(training_process.log()) == strip(whole.log())
+
+
+def test_sigterm_saves_exits_with_its_code_and_resumes(
+    training_process: Any, tiny_camvid: Path, tmp_path: Path
+) -> None:
+    assert training_process.stop_after(0.0, signal.SIGTERM) == EXIT_PREEMPTED
+    training_process.run("--resume")
+    whole = type(training_process)(tiny_camvid, tmp_path / "whole")
+    whole.run()
+    assert_same_weights(training_process.weights(), whole.weights())
+
+
+@pytest.mark.slow
+def test_resume_survives_kills_at_random_moments(training_process: Any, tiny_camvid: Path, tmp_path: Path) -> None:
+    whole = type(training_process)(tiny_camvid, tmp_path / "whole")
+    whole.run()
+    moments = random.Random(0)
+    options: tuple[str, ...] = ()
+    for _ in range(8):
+        status = training_process.stop_after(moments.uniform(0, 0.5), signal.SIGKILL, *options)
+        options = ("--resume",)
+        if status == 0:
+            break
+    training_process.run("--resume")
+    assert_same_weights(training_process.weights(), whole.weights())
+    assert not list((training_process.out / "checkpoints").glob(".*"))
