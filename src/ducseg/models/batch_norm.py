@@ -1,0 +1,67 @@
+"""Give batch norms that were stored folded their statistics back, without changing what the network computes."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["recalibrate_batch_norm"]
+
+
+class _InputMoments:
+    """Running sums over (N, H, W) of a batch norm's input, in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].detach().double()
+        self.count += values.numel() // values.shape[1]
+        self.total = self.total + values.sum((0, 2, 3))
+        self.squares = self.squares + values.square().sum((0, 2, 3))
+
+    def mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.total, Tensor) and isinstance(self.squares, Tensor), "no batch was seen"
+        mean = self.total / self.count
+        return mean, (self.squares / self.count - mean.square()).clamp_min(0)
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(segmenter: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set every batch norm's running statistics to those of its input, and its weight and bias so that nothing changes.
+
+    A network whose batch norms were folded into the convolutions has mean 0 and variance 1 stored; in training mode the
+    batch's own statistics would replace them and the network would become another. After this, training mode starts
+    from the same function. One pass is enough, because the function of the layers before does not change.
+
+    Args:
+        segmenter: any network with `nn.BatchNorm2d`; its mode is kept.
+        batches: normalised images (N, 3, H, W), a few batches as they will be trained on.
+    """
+    norms = [module for module in segmenter.modules() if isinstance(module, nn.BatchNorm2d)]
+    moments = {norm: _InputMoments() for norm in norms}
+    modes = {module: module.training for module in segmenter.modules()}
+    handles = [norm.register_forward_pre_hook(moments[norm]) for norm in norms]
+    segmenter.eval()
+    try:
+        for images in batches:
+            segmenter(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    for norm in norms:
+        _set_statistics(norm, *moments[norm].mean_and_variance())
+
+
+def _set_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None and norm.running_var is not None
+    slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    offset = norm.bias.double() - slope * norm.running_mean.double()
+    norm.weight.copy_(slope * (variance + norm.eps).sqrt())
+    norm.bias.copy_(offset + slope * mean)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)

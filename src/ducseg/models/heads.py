@@ -1,0 +1,148 @@
+"""Heads: from encoder features (N, c, h, w) to folded scores (N, L, r*r, h', w') (paper sections 3.1 and 4.1).
+
+| head | scores of 1x2048x64x128, d = 8, L = 19 | grid stride | r |
+|---|---|---|---|
+| bilinear | 1x19x1x64x128, resized by 8 at test | 8 | 1 |
+| duc, cell 1 | 1x19x64x64x128 | 8 | 8 |
+| duc, cell 2 | 1x19x16x64x128 | 8 | 4 |
+| deconv, deconv2 | 1x19x1x512x1024 | 1 | 1 |
+
+ASPP is n parallel 3x3 convolutions with bias at rates 6, 12, 18, 24 (, 30, 36, ...) from the features straight to the
+head's channels, summed; no batch norm, no ReLU, no image pooling (released code). ASPP 0 is one 3x3 convolution at
+rate 1. The rates are in grid places and do not change with the output stride.
+
+Initialisation: every kernel is Gaussian with a standard deviation that makes the scores' 0.1 times the features' root
+mean square, biases are 0: scores are small and even, so training starts at a loss near log L.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ducseg.ops.duc import DenseUpsampling
+
+__all__ = ["HEADS", "DeconvolutionHead", "FoldedHead", "aspp_rates", "head_parameters", "make_head"]
+
+HEADS = ("bilinear", "duc", "deconv", "deconv2")
+
+_START_SCALE = 0.1
+
+
+def aspp_rates(aspp: int) -> tuple[int, ...]:
+    """Rates of the summed 3x3 convolutions: 6, 12, ... for n paths; (1,) for none."""
+    return tuple(6 * (path + 1) for path in range(aspp)) if aspp else (1,)
+
+
+class FoldedHead(nn.Module):
+    """The bilinear baseline (r = 1) and DUC (r = d / cell): summed dilated 3x3 convolutions, nothing else.
+
+    Attributes:
+        grid_stride: d; the scores' grid has one place for each d x d pixels.
+        factor: r.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, output_stride: int, factor: int, aspp: int) -> None:
+        super().__init__()
+        self.grid_stride, self.factor = output_stride, factor
+        rates = aspp_rates(aspp)
+        self.paths = nn.ModuleList(
+            DenseUpsampling(in_channels, num_classes, factor, kernel_size=3, dilation=rate) for rate in rates
+        )
+        _start_small(self.paths, _START_SCALE / math.sqrt(9 * in_channels * len(rates)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, c, h, w) to folded scores (N, L, r*r, h, w)."""
+        return _summed(self.paths, features)
+
+
+class DeconvolutionHead(nn.Module):
+    """The paper's deconvolution baselines: ASPP to some channels, then transposed convolutions to full size.
+
+    Each transposed convolution by s has kernel 2s, stride s, padding s/2 and a bias; with two, a ReLU between them. The
+    paper gives no widths: the channels between are chosen so that the head has about as many parameters as DUC, cell 1.
+
+    Attributes:
+        grid_stride: 1; factor: 1.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, scales: tuple[int, ...], aspp: int) -> None:
+        super().__init__()
+        self.grid_stride, self.factor = 1, 1
+        rates = aspp_rates(aspp)
+        width = _deconvolution_width(in_channels, num_classes, scales, len(rates))
+        self.paths = nn.ModuleList(nn.Conv2d(in_channels, width, 3, padding=rate, dilation=rate) for rate in rates)
+        _start_small(self.paths, 1 / math.sqrt(9 * in_channels * len(rates)))
+        layers: list[nn.Module] = []
+        for index, scale in enumerate(scales):
+            last = index == len(scales) - 1
+            out = num_classes if last else width
+            layers.append(nn.ConvTranspose2d(width, out, 2 * scale, scale, padding=scale // 2))
+            # each output pixel sums 2 x 2 kernel entries of every input channel
+            _start_small(layers[-1:], (_START_SCALE if last else 1) / math.sqrt(4 * width))
+            if not last:
+                layers.append(nn.ReLU(inplace=True))
+        self.upsample = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, c, h, w) to scores (N, L, 1, h*d, w*d)."""
+        scores: Tensor = self.upsample(_summed(self.paths, features))
+        return scores.unsqueeze(2)
+
+
+def _summed(paths: nn.ModuleList, features: Tensor) -> Tensor:
+    total: Tensor = paths[0](features)
+    for path in paths[1:]:
+        total = total + path(features)
+    return total
+
+
+def _start_small(modules: "nn.ModuleList | list[nn.Module]", std: float) -> None:
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=std)
+
+
+def _deconvolution_width(in_channels: int, num_classes: int, scales: tuple[int, ...], paths: int) -> int:
+    """Channels between ASPP and the transposed convolutions, such that the head has about DUC's (cell 1) parameters."""
+    duc = paths * (9 * in_channels + 1) * num_classes * math.prod(scales) ** 2
+    quadratic = sum((2 * scale) ** 2 for scale in scales[:-1])
+    linear = paths * (9 * in_channels + 1) + len(scales) - 1 + (2 * scales[-1]) ** 2 * num_classes
+    if not quadratic:
+        return max(1, round((duc - num_classes) / linear))
+    return max(1, round((math.sqrt(linear**2 + 4 * quadratic * (duc - num_classes)) - linear) / (2 * quadratic)))
+
+
+def make_head(
+    head: str, in_channels: int, num_classes: int, *, output_stride: int, cell: int, aspp: int
+) -> FoldedHead | DeconvolutionHead:
+    """Build the head of that name; `cell` is DUC's and 1 for the others (`build` reports the rest)."""
+    assert head in HEADS, head
+    assert output_stride % cell == 0, (output_stride, cell)
+    if head in ("bilinear", "duc"):
+        factor = output_stride // cell if head == "duc" else 1
+        return FoldedHead(in_channels, num_classes, output_stride=output_stride, factor=factor, aspp=aspp)
+    scales = (output_stride,) if head == "deconv" else (2, output_stride // 2)
+    return DeconvolutionHead(in_channels, num_classes, scales=scales, aspp=aspp)
+
+
+def head_parameters(
+    in_channels: int, num_classes: int, *, output_stride: int = 8, cell: int = 1, aspp: int = 4
+) -> dict[str, int]:
+    """Number of parameters of every head on the same features, by name: DUC beside its deconvolution baselines."""
+    counts = {}
+    with torch.device("meta"):
+        for head in HEADS:
+            made = make_head(
+                head,
+                in_channels,
+                num_classes,
+                output_stride=output_stride,
+                cell=cell if head == "duc" else 1,
+                aspp=aspp,
+            )
+            counts[head] = sum(parameter.numel() for parameter in made.parameters())
+    return counts

@@ -1,0 +1,130 @@
+"""Encoder, head, classes and preprocessing in one module.
+
+Legend: N pictures, L classes, d output stride, r head factor, cell = label pixels per predicted place along one side.
+Worked example, ResNet-101-DUC, d = 8, cell 2, L = 19: images 1x3x513x1024 are padded to 1x3x520x1024, features are
+1x2048x65x128, folded scores 1x19x16x65x128 (r = 4), `forward` returns 1x19x513x1024.
+"""
+
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ducseg.classes import ClassSet
+from ducseg.models.heads import DeconvolutionHead, FoldedHead
+from ducseg.models.mobilenet import MobileNetV2
+from ducseg.models.preprocessing import Preprocessing
+from ducseg.models.resnet import ResNet
+from ducseg.ops.duc import unfold
+
+__all__ = ["Segmenter"]
+
+
+class Segmenter(nn.Module):
+    """A segmentation network with all that is needed to feed it and to read its answer. Made by `ducseg.models.build`.
+
+    Attributes:
+        encoder, head: the two parts.
+        classes: names and colours of the L classes.
+        preprocessing: how uint8 pictures become its input.
+        architecture: the arguments of `build` that make it again, JSON-able.
+        output_stride: d.
+        grid_stride: pixels per place of the head's grid: d, or 1 for the deconvolution heads.
+        factor: r, predicted places per grid place along one side: d / cell for DUC, else 1.
+        cell: label pixels per predicted place along one side: DUC's cell, d for the bilinear head, 1 for deconvolution.
+        resize_probabilities: whether the softmax comes before the last resize (DUC with cell > 1: the authors' test
+            steps) or after it (the bilinear baseline).
+        batch_norm_frozen: whether batch norms keep their statistics, also in training mode.
+    """
+
+    def __init__(
+        self,
+        encoder: ResNet | MobileNetV2,
+        head: FoldedHead | DeconvolutionHead,
+        *,
+        classes: ClassSet,
+        preprocessing: Preprocessing,
+        architecture: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.classes, self.preprocessing, self.architecture = classes, preprocessing, architecture
+        self.output_stride = encoder.output_stride
+        self.grid_stride, self.factor = head.grid_stride, head.factor
+        self.cell = self.grid_stride // self.factor
+        self.resize_probabilities = self.factor > 1 and self.cell > 1
+        self.batch_norm_frozen = False
+
+    def folded(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.
+
+        Images are padded right and below with 0, the mean colour, to multiples of d; nothing is cropped: h and w are
+        the padded height and width divided by `grid_stride`.
+        """
+        height, width = images.shape[-2:]
+        below, right = -height % self.output_stride, -width % self.output_stride
+        if below or right:
+            images = F.pad(images, (0, right, 0, below))
+        features = self.encoder(images)
+        assert features.shape[-2:] == tuple(side // self.output_stride for side in images.shape[-2:]), features.shape
+        scores: Tensor = self.head(features)
+        return scores
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) of any size to scores (N, L, H, W)."""
+        return self._at_image_size(unfold(self.folded(images)), images.shape[-2:])
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) of any size to float32 probabilities (N, L, H, W)."""
+        scores = unfold(self.folded(images)).float()
+        if self.resize_probabilities:
+            return self._at_image_size(scores.softmax(1), images.shape[-2:])
+        return self._at_image_size(scores, images.shape[-2:]).softmax(1)
+
+    def predict_labels(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) of any size to uint8 labels (N, H, W): the most probable class.
+
+        With one prediction a pixel, argmax is taken in folded space and only the labels are unfolded.
+        """
+        height, width = images.shape[-2:]
+        folded = self.folded(images)
+        if self.cell == 1:
+            labels = unfold(folded.argmax(1, keepdim=True).to(torch.uint8))
+            return labels[:, 0, :height, :width].contiguous()
+        scores = unfold(folded).float()
+        if self.resize_probabilities:
+            scores = scores.softmax(1)
+        return self._at_image_size(scores, images.shape[-2:]).argmax(1).to(torch.uint8)
+
+    def _at_image_size(self, maps: Tensor, size: torch.Size) -> Tensor:
+        """(N, L, ., .) with one place a cell, over the padded image, to (N, L, H, W)."""
+        height, width = size
+        # Cropping first keeps predictions that lie wholly in the padding out of the resize, as the authors' test does.
+        maps = maps[..., : -(-height // self.cell), : -(-width // self.cell)]
+        if self.cell > 1:
+            maps = F.interpolate(maps, scale_factor=self.cell, mode="bilinear", align_corners=False)
+        return maps[..., :height, :width]
+
+    def freeze_batch_norm(self) -> None:
+        """From now on batch norms use their running statistics and leave them, also after `train()`.
+
+        Their weights and biases stay trainable, as in the released code (`use_global_stats`).
+        """
+        self.batch_norm_frozen = True
+        self.train(self.training)
+
+    def thaw_batch_norm(self) -> None:
+        """Undo `freeze_batch_norm`."""
+        self.batch_norm_frozen = False
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.batch_norm_frozen:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self

@@ -1,0 +1,1 @@
+"""Checkpoint folders, and weights from where people have them."""
