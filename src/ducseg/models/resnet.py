@@ -33,8 +33,6 @@ RESNETS = {
     "resnet152": ResNetLayout((3, 8, 36, 3), bottleneck=True),
 }
 
-_STAGES = ("layer1", "layer2", "layer3", "layer4")
-
 
 class _BasicBlock(nn.Module):
     expansion = 1
@@ -147,22 +145,17 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels, eps=eps)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1 if pool_padding else 0)
+        stages: list[nn.Sequential] = []
         for stage, (stride, stage_rates) in enumerate(zip((1, *OUTPUT_STRIDES[output_stride]), rates)):
-            stage_width = width * 2**stage
-            blocks = []
+            blocks: list[nn.Module] = []
             for index, rate in enumerate(stage_rates):
+                kept = stride if index == 0 else 1
                 blocks.append(
-                    block(
-                        channels,
-                        stage_width,
-                        stride=stride if index == 0 else 1,
-                        rate=rate,
-                        stride_in_1x1=stride_in_1x1,
-                        eps=eps,
-                    )
+                    block(channels, width * 2**stage, stride=kept, rate=rate, stride_in_1x1=stride_in_1x1, eps=eps)
                 )
-                channels = stage_width * block.expansion
-            self.add_module(_STAGES[stage], nn.Sequential(*blocks))
+                channels = width * 2**stage * block.expansion
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.out_channels = channels
         self._initialise()
 
@@ -176,12 +169,15 @@ class ResNet(nn.Module):
         """Every named intermediate: "stem" (stride 2), "res2" .. "res5"."""
         found = {"stem": self.relu(self.bn1(self.conv1(images)))}
         x = self.maxpool(found["stem"])
-        for name, stage in zip(("res2", "res3", "res4", "res5"), _STAGES):
-            x = found[name] = self.get_submodule(stage)(x)
+        for name, stage in zip(("res2", "res3", "res4", "res5"), self._stages()):
+            x = found[name] = stage(x)
         return found
 
     def forward(self, images: Tensor) -> Tensor:
         x: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in _STAGES:
-            x = self.get_submodule(stage)(x)
+        for stage in self._stages():
+            x = stage(x)
         return x
+
+    def _stages(self) -> tuple[nn.Module, ...]:
+        return self.layer1, self.layer2, self.layer3, self.layer4

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import ducseg
 from ducseg.classes import ClassSet
@@ -50,6 +51,7 @@ def write_model_files(
         "versions": {"ducseg": ducseg.__version__, "torch": torch.__version__},
         "extra": extra or {},
     }
+    assert any(isinstance(module, _BatchNorm) for module in segmenter.modules()), "fuse_batch_norm's copy is not saved"
     text = json.dumps(description, indent=1, allow_nan=False) + "\n"
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
     save_file(tensors, folder / _TENSORS)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ducseg.errors import explain
+from ducseg.models import IMAGENET
 from ducseg.models.segmenter import Segmenter
 
 __all__ = ["IMAGENET_URLS", "LoadReport", "load_encoder"]
@@ -28,6 +29,8 @@ IMAGENET_URLS: Mapping[str, str] = {
     "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
 }
 """torchvision's ImageNet files; the last part of each name is the start of the file's sha256, which is checked."""
+
+_OWN = (("stem", "7x7"), ("stride_in", "3x3"), ("pool_padding", True), ("batch_norm_eps", 1e-5), ("width", 64))
 
 _UNUSED = ("fc.", "classifier.", "features.18.")
 
@@ -61,7 +64,7 @@ def load_encoder(
 
     Raises:
         UserError: no such file, not a weight file, tensors missing, left over or of another shape, download failed,
-            or a segmenter whose preprocessing or architecture these weights are not for.
+            or "imagenet" for a network with another stem, stride, pooling or preprocessing than torchvision's.
     """
     tensors = _download(segmenter, urls) if str(source) == "imagenet" else _read(Path(source))
     own = segmenter.encoder.state_dict()
@@ -124,6 +127,16 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor]:
     encoder = segmenter.architecture["encoder"]
+    differing = [f"{key}={segmenter.architecture[key]!r}" for key, own in _OWN if segmenter.architecture[key] != own]
+    if segmenter.preprocessing != IMAGENET:
+        differing.append(f"preprocessing mean {segmenter.preprocessing.mean} and std {segmenter.preprocessing.std}")
+    if differing:
+        raise explain(
+            f"ImageNet weights of {encoder}",
+            found=", ".join(differing),
+            needed="torchvision's own network: " + ", ".join(f"{key}={own!r}" for key, own in _OWN),
+            fix="Change these options, or give a file of weights for this network instead of the name imagenet.",
+        )
     url = urls[encoder]
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
