@@ -36,7 +36,7 @@ def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def test_a_run_learns_and_leaves_what_it_promises(tiny_config: Config, tmp_path: Path) -> None:
-    config = section(section(tiny_config, "optimizer", epochs=12, learning_rate=0.02), "run", tensorboard=True)
+    config = section(section(tiny_config, "optimizer", epochs=12, learning_rate=0.02, head_learning_rate_factor=10.0), "run", tensorboard=True)
     outcome = train(config, tmp_path / "run", console=QUIET)
     lines = read_log(tmp_path / "run")
     losses = [line["loss"] for line in lines if line["kind"] == "step"]

@@ -48,12 +48,9 @@ def pick_device(name: str, local_rank: int) -> torch.device:
     """The device that `name` (auto, cpu, cuda, cuda:N) means on this rank; `UserError` where it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise explain("--run.device", found=f"{name}, but torch sees no GPU", needed="cpu here", fix="Drop the option.")
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local_rank)
-    return device
+    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
 
 
 @contextmanager

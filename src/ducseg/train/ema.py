@@ -26,5 +26,5 @@ class MovingAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, weight in zip(self.segmenter.parameters(), segmenter.parameters(), strict=True):
             average.lerp_(weight, 1 - decay)
-        for average, buffer in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
-            average.copy_(buffer)
+        for statistic, buffer in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
+            statistic.copy_(buffer)

@@ -1,7 +1,7 @@
 """What a person sees of a run: a progress bar on a terminal, a line now and then elsewhere."""
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,7 +27,7 @@ class TrainingProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        fields = dict.fromkeys(("epoch", "loss", "rate", "speed", "waiting"), "-")
+        fields: dict[str, Any] = dict.fromkeys(("epoch", "loss", "rate", "speed", "waiting"), "-")
         self._task = self._bar.add_task("train", total=num_steps, completed=start_step, **fields)
 
     def __enter__(self) -> Self:
@@ -41,7 +41,7 @@ class TrainingProgress:
 
     def update(self, step: int, epoch: int, values: dict[str, float], *, seconds_left: float) -> None:
         """Show the state after optimizer step `step` (1-based) of epoch `epoch` (1-based)."""
-        shown = {
+        shown: dict[str, Any] = {
             "epoch": f"{epoch}/{self._num_epochs}",
             "loss": f"{values['loss']:.4f}",
             "rate": f"{values['learning_rate']:.2e}",

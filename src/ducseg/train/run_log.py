@@ -48,7 +48,7 @@ class RunLog:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)
 
     def step(self, step: int, values: dict[str, float], *, board: bool) -> None:
         """Record one optimizer step; `board`: in TensorBoard too."""

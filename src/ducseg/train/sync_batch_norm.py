@@ -22,9 +22,9 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         count = torch.tensor(float(input.numel() // input.shape[1]), device=input.device)
         dist.all_reduce(count)
         values = input.float()
-        mean = dist_nn.all_reduce(values.sum((0, 2, 3))) / count
+        mean = _summed_over_ranks(values.sum((0, 2, 3))) / count
         centred = values - mean[None, :, None, None]
-        variance = dist_nn.all_reduce(centred.square().sum((0, 2, 3))) / count
+        variance = _summed_over_ranks(centred.square().sum((0, 2, 3))) / count
         self._update_running(mean.detach(), variance.detach(), float(count))
         scale = (self.weight * torch.rsqrt(variance + self.eps))[None, :, None, None]
         return cast(Tensor, (centred * scale + self.bias[None, :, None, None]).to(input.dtype))
@@ -37,10 +37,14 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
 
 
+def _summed_over_ranks(values: Tensor) -> Tensor:
+    return cast(Tensor, dist_nn.all_reduce(values))  # type: ignore[no-untyped-call]
+
+
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm of `module` take its statistics over all ranks; parameters and their names stay."""
     if device.type == "cuda":
-        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = CpuSyncBatchNorm2d
