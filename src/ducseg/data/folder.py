@@ -1,7 +1,7 @@
 """Anyone's data: a folder of images, a folder of masks of the same names, and the classes.
 
 Two layouts: `images/*` and `masks/*`, of which a fixed share is held out for validation; or `images/SPLIT/*` and
-`masks/SPLIT/*`. Masks hold class indices (grey or palette PNG) or the classes' colours (RGB); which, a look at some tells.
+`masks/SPLIT/*`. Masks hold indices (grey or palette PNG) or the classes' colours (RGB): a look at some tells.
 """
 
 import hashlib
@@ -11,11 +11,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ducseg.classes import ClassSet, Colour
 from ducseg.data.paired import PairedFiles, match_pairs, no_such_data, pictures_in
-from ducseg.data.reading import read_label
+from ducseg.data.reading import colours_in_use, read_label
 from ducseg.errors import explain
 
 __all__ = ["Folder", "MaskKind", "find_mask_kind", "held_out"]
@@ -92,25 +91,25 @@ def held_out(names: Sequence[str], fraction: float) -> frozenset[str]:
 def find_mask_kind(masks: Sequence[Path], classes: ClassSet) -> MaskKind:
     """Whether masks hold indices or colours, by looking at up to 16 of them spread over the list.
 
-    RGB(A) means colours, one channel indices. Palette pictures hold indices, unless more of the used indices show another
-    class's colour than their own's: then they are colour masks that an editor saved with a palette of its own.
+    RGB(A) means colours, one channel indices. Palette pictures hold indices, unless more of the indices show another
+    class's colour than their own: then they are colour masks that an editor saved with a palette of its own.
 
     Raises:
         UserError: files of both kinds, a file that is no picture.
     """
     step = max(1, len(masks) // _MASKS_LOOKED_AT)
     example: dict[MaskKind, Path] = {}
-    palette_mask, own, others = None, 0, 0
+    palette_mask, own, shown = None, 0, 0
     for mask in masks[::step][:_MASKS_LOOKED_AT]:
-        mode, used = _look(mask)
+        mode, used = colours_in_use(mask)
         if mode == "P":
             palette_mask = mask
             own += sum(classes.palette[index : index + 1] == (colour,) for index, colour in used.items())
-            others += sum(colour in classes.palette for colour in used.values())
+            shown += sum(colour in classes.palette for colour in used.values())
         else:
             example["colour" if mode in {"RGB", "RGBA"} else "index"] = mask
     if palette_mask is not None:
-        example["colour" if others > 2 * own else "index"] = palette_mask
+        example["colour" if shown - own > own else "index"] = palette_mask
     if len(example) > 1:
         raise explain(
             f"masks in {masks[0].parent}",
@@ -119,24 +118,6 @@ def find_mask_kind(masks: Sequence[Path], classes: ClassSet) -> MaskKind:
             fix="Convert one kind, or set masks_as if the look misled.",
         )
     return next(iter(example))
-
-
-def _look(mask: Path) -> tuple[str, dict[int, Colour]]:
-    """Pillow's mode of a mask, and for a palette picture the colours of the indices in use."""
-    try:
-        with Image.open(mask) as picture:
-            if picture.mode != "P":
-                return picture.mode, {}
-            palette = [*(picture.getpalette("RGB") or []), *[0] * 768]
-            used = [index for _, index in picture.getcolors() or ()]
-    except (OSError, SyntaxError, ValueError) as error:
-        raise explain(
-            f"file {mask}",
-            found=f"no whole picture ({error})",
-            needed="a mask as PNG",
-            fix="Copy or download it again.",
-        ) from None
-    return "P", {index: (palette[3 * index], palette[3 * index + 1], palette[3 * index + 2]) for index in used}
 
 
 def _pairs(images: Path, masks: Path, split: str, val_fraction: float) -> Mapping[str, tuple[Path, Path]]:

@@ -110,7 +110,7 @@ class EpochSampler(Sampler[list[Key]]):
                 "training set",
                 found=f"{length} pictures",
                 needed=f"at least one batch of {batch_size * world_size} ({batch_size} on each of {world_size} ranks)",
-                fix=f"Use a batch size of at most {length} or more pictures.",
+                fix=f"Lower the batch size (all ranks together: at most {length}) or add pictures.",
             )
 
     def __len__(self) -> int:

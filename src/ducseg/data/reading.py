@@ -1,14 +1,16 @@
 """Decode picture and label files to arrays, or say which file is bad, why, and how to go on.
 
 Legend: H, W pixels of the file. OpenCV decodes (fast, keeps 16 bit apart); Pillow reads what OpenCV changes (palette
-indices, grey below 8 bit) and any file whose end looks cut off: OpenCV fills the rest of a truncated JPEG with grey and
-says nothing.
+indices, grey below 8 bit) and any file whose end looks cut off: OpenCV before 5 fills the rest of a truncated JPEG with
+grey and says nothing.
 """
 
 import io
+import struct
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,15 @@ from PIL import Image
 from ducseg.classes import IGNORE, ClassSet, Colour
 from ducseg.errors import UserError, explain
 
-__all__ = ["PICTURE_SUFFIXES", "check_label", "check_same_size", "decode_colours", "read_image", "read_label"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "check_label",
+    "check_same_size",
+    "colours_in_use",
+    "decode_colours",
+    "read_image",
+    "read_label",
+]
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Names (lower case) of the files that are taken for pictures when a folder is listed."""
@@ -29,6 +39,7 @@ _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_BIT_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # byte positions in the header (PNG specification 11.2.2)
 _PNG_GREY = 0
 _MOST_NAMED = 5
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -42,9 +53,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     data = _whole_file(path)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # ANYDEPTH: 16 bit stays 16 bit and is seen below
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if decoded is None:
-        raise _undecodable(path)
+    decoded = _opencv(data, flags, path)
     if decoded.dtype != np.uint8:
         raise explain(
             f"image {path}",
@@ -80,11 +89,18 @@ def read_label(
     if palette is not None:
         return decode_colours(_colours(data, path), palette, ignore_colours=ignore_colours, path=path)
     if _is_plain_grey_png(data):
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if values is None:
-            raise _undecodable(path)
-        return np.asarray(values, dtype=np.uint8)
+        return np.asarray(_opencv(data, cv2.IMREAD_UNCHANGED, path), dtype=np.uint8)
     return _values(data, path)
+
+
+def colours_in_use(path: Path) -> tuple[str, dict[int, Colour]]:
+    """Pillow's mode of a picture, and for a palette picture ("P") the colours of the indices in use."""
+    picture = _pillow(_whole_file(path), path)
+    if picture.mode != "P":
+        return picture.mode, {}
+    palette = [*(picture.getpalette("RGB") or []), *[0] * 768]
+    used = [index for _, index in picture.getcolors() or () if isinstance(index, int)]
+    return "P", {index: (palette[3 * index], palette[3 * index + 1], palette[3 * index + 2]) for index in used}
 
 
 def decode_colours(
@@ -147,10 +163,7 @@ def _whole_file(path: Path) -> bytes:
     if not data:
         raise explain(f"file {path}", found="0 bytes", needed="a picture", fix="Copy or download it again.")
     if not _ends_as_it_should(data):
-        try:
-            _open(data).load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _undecodable(path, str(error)) from None
+        _pillow(data, path)
     return data
 
 
@@ -159,12 +172,6 @@ def _ends_as_it_should(data: bytes) -> bool:
     if data.startswith(_PNG_START):
         return _PNG_END in data[-64:]
     return data.startswith(_JPEG_START) and data[-64:].rstrip(b"\x00").endswith(_JPEG_END)
-
-
-def _open(data: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large mosaics are ordinary here
-        return Image.open(io.BytesIO(data))
 
 
 def _undecodable(path: Path, reason: str = "the decoder refused it") -> UserError:
@@ -180,11 +187,23 @@ def _is_plain_grey_png(data: bytes) -> bool:
     return data.startswith(_PNG_START) and data[_PNG_BIT_DEPTH : _PNG_COLOUR_TYPE + 1] == bytes((8, _PNG_GREY))
 
 
+def _opencv(data: bytes, flags: int, path: Path) -> NDArray[Any]:
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise _undecodable(path, error.err) from None
+    if decoded is None:
+        raise _undecodable(path)
+    return np.asarray(decoded)
+
+
 def _pillow(data: bytes, path: Path) -> Image.Image:
     try:
-        picture = _open(data)
-        picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow also warns about what it then raises, and about large mosaics
+            picture = Image.open(io.BytesIO(data))
+            picture.load()
+    except _PILLOW_ERRORS as error:
         raise _undecodable(path, str(error)) from None
     return picture
 
@@ -194,8 +213,8 @@ def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
     if picture.mode not in {"1", "L", "P"} and not picture.mode.startswith("I"):
         raise explain(
             f"label {path}",
-            found=f"a colour mask (mode {picture.mode})",
-            needed="one value a pixel, the class index",
+            found=f"{picture.mode} pixels",
+            needed="one 8-bit value a pixel, the class index",
             fix="Export index masks, or read it as a colour mask with the classes' colours.",
         )
     values = np.asarray(picture)
