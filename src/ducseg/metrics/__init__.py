@@ -1,1 +1,1 @@
-"""Scores: counts in int64, one division."""
+"""Scores of label maps: integer counts pooled over all pictures, then one division. Knows nothing of models."""

@@ -1,24 +1,184 @@
-"""Stop-gap until the owner's version lands."""
+"""Confusion counts, and the scores that follow from them.
+
+IoU of class j = C_jj / (row j + column j - C_jj), where C counts the pixels with valid ground truth over the whole data
+set, rows = truth (VOC2012 development kit, cityscapesScripts). Counts are int64 and pooled; per-picture scores are
+never averaged.
+
+A class is *absent* when that denominator is 0: no valid pixel has it, neither in truth nor in prediction. Its IoU is
+not defined (NaN; null in JSON), it is named, and the mean is over the other classes, as cityscapesScripts does. A class
+that is only predicted, or only in the truth, has IoU 0 and counts.
+"""
+
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import NDArray
 
-def scores(matrix: Any, classes: Any) -> dict[str, Any]:
-    diagonal = np.diag(matrix)
-    union = matrix.sum(0) + matrix.sum(1) - diagonal
-    with np.errstate(all="ignore"):
-        iou = np.where(union > 0, diagonal / np.maximum(union, 1), np.nan)
-    return {"mean_iou": float(np.nanmean(iou)), "pixel_accuracy": float(diagonal.sum() / matrix.sum()),
-            "classes": {n: {"iou": float(v)} for n, v in zip(classes.names, iou)}}
+from ducseg.classes import IGNORE, ClassSet
+from ducseg.errors import explain
 
-def format_table(found: dict[str, Any]) -> Any:
-    return "\n".join(f"{k:20s} {v['iou']:.4f}" for k, v in found["classes"].items()) + f"\nmean IoU {found['mean_iou']:.4f}"
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["ConfusionMatrix", "as_label_map", "check_values", "format_table", "scores", "to_json", "write_json"]
+
+_VALUES = 256  # of uint8
+
+
+class ConfusionMatrix:
+    """Counts of (true class, predicted class) over pixels whose ground truth is not 255.
+
+    Attributes:
+        matrix: int64 (L, L), rows = truth, columns = prediction.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        assert 1 <= num_classes <= IGNORE, num_classes
+        self.num_classes = num_classes
+        self.matrix: NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
+
+    def update(self, label: NDArray[Any], prediction: NDArray[Any], *, name: str = "label map") -> None:
+        """Count one picture.
+
+        Args:
+            label: true train ids (H, W), any integer type; 255 is not counted.
+            prediction: train ids (H, W); what it holds where the label is 255 does not matter.
+            name: of the picture, for messages.
+
+        Raises:
+            UserError: shapes that differ, a type that is no integer, a label or a counted prediction outside 0..L-1.
+                Nothing is counted then.
+        """
+        label, prediction = as_label_map(label, f"label of {name}"), as_label_map(prediction, f"prediction of {name}")
+        if label.shape != prediction.shape:
+            raise explain(
+                f"prediction of {name}",
+                found=f"shape {prediction.shape}",
+                needed=f"the label's {label.shape}",
+                fix="Predict at the size of the ground truth.",
+            )
+        # all 256 x 256 pairs at once: no mask, and the counts outside L x L are the errors
+        pairs = (label.astype(np.uint16) << 8) | prediction
+        counts = np.bincount(pairs.ravel(), minlength=_VALUES**2).reshape(_VALUES, _VALUES)
+        check_values(counts[:IGNORE].sum(1), self.num_classes, f"label of {name}")
+        check_values(counts[:IGNORE].sum(0), self.num_classes, f"prediction of {name}")
+        self.matrix += counts[: self.num_classes, : self.num_classes]
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of another matrix over the same classes: of another part of the data set."""
+        assert other.num_classes == self.num_classes, (other.num_classes, self.num_classes)
+        self.matrix += other.matrix
+
+
+def as_label_map(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
+    """A label map of any integer type as uint8 (H, W); `UserError` for another type, or values outside 0..255."""
+    values = np.asarray(values)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        raise explain(
+            what,
+            found=f"shape {values.shape}, type {values.dtype}",
+            needed="one integer a pixel, shape (H, W)",
+            fix="Pass the class indices (argmax over classes).",
+        )
+    if values.dtype != np.uint8 and values.size and not (values.min() >= 0 and values.max() <= IGNORE):
+        raise explain(
+            what,
+            found=f"values {values.min()}..{values.max()}",
+            needed="0..255",
+            fix=f"Use {IGNORE} for pixels that do not count.",
+        )
+    return values.astype(np.uint8, copy=False)
+
+
+def check_values(counts: NDArray[np.int64], num_classes: int, what: str) -> None:
+    """Raise `UserError` where `counts`, the pixels of each value 0, 1, ..., has some from `num_classes` on."""
+    strays = np.flatnonzero(counts[num_classes:]) + num_classes
+    if strays.size:
+        named = ", ".join(f"value {value} in {counts[value]} pixels" for value in strays[:5])
+        more = f" and {strays.size - 5} more values" if strays.size > 5 else ""
+        raise explain(
+            what,
+            found=named + more,
+            needed=f"0..{num_classes - 1} (and {IGNORE}, ignored, in ground truth)",
+            fix="Check that the class list belongs to this data, and that values are train ids.",
+        )
+
+
+def scores(matrix: NDArray[np.int64], classes: ClassSet) -> dict[str, Any]:
+    """Scores of a confusion matrix (L, L), rows = truth.
+
+    Returns:
+        {"mean_iou", "pixel_accuracy": float fractions, "num_pixels": int, "absent": names of the classes without a
+        defined IoU, "classes": {name: {"iou": float, "pixels": int}}}; "pixels" counts ground truth. What is not
+        defined is NaN: the IoU of an absent class, and everything where no pixel was counted.
+    """
+    assert matrix.shape == (len(classes), len(classes)), (matrix.shape, len(classes))
+    truth, correct = matrix.sum(1), matrix.diagonal()
+    union = truth + matrix.sum(0) - correct
+    present = union > 0
+    iou = np.full(len(classes), np.nan)
+    np.divide(correct, union, out=iou, where=present)
+    num_pixels = int(truth.sum())
+    return {
+        "mean_iou": float(iou[present].mean()) if present.any() else float("nan"),
+        "pixel_accuracy": int(correct.sum()) / num_pixels if num_pixels else float("nan"),
+        "num_pixels": num_pixels,
+        "absent": [name for name, there in zip(classes.names, present) if not there],
+        "classes": {
+            name: {"iou": float(value), "pixels": int(pixels)} for name, value, pixels in zip(classes.names, iou, truth)
+        },
+    }
+
 
 def to_json(found: Any) -> Any:
+    """Scores as strict JSON takes them: NaN, at any depth, becomes None."""
     if isinstance(found, dict):
-        return {k: to_json(v) for k, v in found.items()}
-    return None if isinstance(found, float) and found != found else found
+        return {key: to_json(value) for key, value in found.items()}
+    return None if isinstance(found, float) and np.isnan(found) else found
+
 
 def write_json(path: Path, found: dict[str, Any]) -> None:
-    path.write_text(json.dumps(to_json(found)))
+    """Write scores as JSON, undefined ones as null; the file is whole or not there.
+
+    Raises:
+        UserError: the folder does not exist or is not writable.
+    """
+    text = json.dumps(to_json(found), indent=1, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise explain(
+            f"scores file {path}",
+            found=error.strerror or str(error),
+            needed="a folder that exists and can be written",
+            fix="Choose another --json file.",
+        ) from error
+
+
+def format_table(found: dict[str, Any]) -> "Table":
+    """The result of `scores` as a table for a terminal: IoU in per cent, and each class's share of the ground truth."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("class")
+    table.add_column("IoU %", justify="right")
+    table.add_column("pixels %", justify="right", style="dim")
+    for name, score in found["classes"].items():
+        share = score["pixels"] / found["num_pixels"] if found["num_pixels"] else float("nan")
+        iou = "absent" if name in found["absent"] else _percent(score["iou"])
+        table.add_row(name, iou, _percent(share), style="dim" if name in found["absent"] else None)
+    table.add_section()
+    without = f" over {len(found['classes']) - len(found['absent'])} classes" if found["absent"] else ""
+    table.add_row(f"mean IoU{without}", _percent(found["mean_iou"]), "", style="bold")
+    table.add_row("pixel accuracy", _percent(found["pixel_accuracy"]), "")
+    return table
+
+
+def _percent(fraction: float) -> str:
+    return "-" if np.isnan(fraction) else f"{100 * fraction:.2f}"
