@@ -36,19 +36,23 @@ def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def test_a_run_learns_and_leaves_what_it_promises(tiny_config: Config, tmp_path: Path) -> None:
-    config = section(section(tiny_config, "optimizer", epochs=12, learning_rate=0.02, head_learning_rate_factor=10.0), "run", tensorboard=True)
+    config = section(
+        section(tiny_config, "optimizer", epochs=16, learning_rate=0.05, head_learning_rate_factor=10.0),
+        "run",
+        tensorboard=True,
+    )
     outcome = train(config, tmp_path / "run", console=QUIET)
     lines = read_log(tmp_path / "run")
     losses = [line["loss"] for line in lines if line["kind"] == "step"]
     assert outcome.finished
-    assert len(losses) == 24
+    assert len(losses) == 32
     assert losses[0] == pytest.approx(np.log(11), rel=0.1)
     assert np.mean(losses[-4:]) < 0.6 * losses[0]
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
-    assert len(evaluations) == 12
+    assert len(evaluations) == 16
     assert outcome.best_mean_iou == max(line["mean_iou"] for line in evaluations)
     saved = json.loads((tmp_path / "run" / "best" / "model.json").read_text())
-    assert saved["extra"]["config"]["optimizer"]["epochs"] == 12
+    assert saved["extra"]["config"]["optimizer"]["epochs"] == 16
     assert saved["extra"]["torch"] == torch.__version__
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == saved["extra"]["config"]

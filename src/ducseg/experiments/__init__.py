@@ -3,11 +3,21 @@
 from collections.abc import Callable
 
 from ducseg.experiments.camvid import camvid_resnet18_bilinear, camvid_resnet18_duc, camvid_resnet101_duc_hdc
+from ducseg.experiments.custom import custom_resnet18_duc, custom_resnet101_duc_hdc
+from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc
 from ducseg.train.config import Config
 
 __all__ = ["EXPERIMENTS"]
 
 EXPERIMENTS: dict[str, Callable[[], Config]] = {
     function.__name__.replace("_", "-"): function
-    for function in (camvid_resnet18_duc, camvid_resnet18_bilinear, camvid_resnet101_duc_hdc)
+    for function in (
+        camvid_resnet18_duc,
+        camvid_resnet18_bilinear,
+        camvid_resnet101_duc_hdc,
+        custom_resnet18_duc,
+        custom_resnet101_duc_hdc,
+        synthetic_duc,
+        synthetic_bilinear,
+    )
 }

@@ -26,7 +26,8 @@ def camvid_resnet18_duc() -> Config:
         augment=AugmentConfig(crop_size=(288, 384), scale=(0.5, 2.0), mirror=True, colour_jitter=0.2),
         # each of DUC's (d / cell)^2 channels sees that share of the pixels only, so its gradient is as much smaller
         optimizer=OptimizerConfig(
-            learning_rate=0.01, head_learning_rate_factor=10.0, weight_decay=5e-4, epochs=36, batch_size=8, clip_norm=5.0
+            learning_rate=0.01, head_learning_rate_factor=10.0, weight_decay=5e-4, epochs=36, batch_size=8,
+            clip_norm=5.0,
         ),
         loss=LossConfig(class_weights=_CLASS_WEIGHTS),
         run=RunConfig(bf16=True, eval_every_epochs=3),

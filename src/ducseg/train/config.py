@@ -41,6 +41,8 @@ class ModelConfig:
     dilation: str = "bigger"
     """HDC schedule: none, dilated, conv, rf, bigger or released."""
     stem: str = "7x7"
+    width: int = 64
+    """Channels of a ResNet's stem and res2; below 64 for toys (ImageNet weights need 64)."""
     weights: str | None = None
     """What to start from: "imagenet" (downloaded once), a file of encoder weights, or a checkpoint folder."""
     weights_scope: Literal["all", "encoder"] = "all"

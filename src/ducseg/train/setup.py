@@ -87,6 +87,7 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         aspp=config.aspp,
         dilation=config.dilation,
         stem=config.stem,
+        width=config.width,
         classes=classes,
     )
     if config.weights is None:
