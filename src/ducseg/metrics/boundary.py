@@ -54,7 +54,7 @@ class BoundaryCounts:
         check_values(np.bincount(label.ravel(), minlength=IGNORE)[:IGNORE], self.num_classes, "label")
         check_values(np.bincount(prediction[label != IGNORE]), self.num_classes, "prediction")
         prediction = np.where(label == IGNORE, np.uint8(IGNORE), prediction)
-        width = band_width(*label.shape, self.ratio)
+        width = band_width(label.shape[0], label.shape[1], self.ratio)
         true_band, predicted_band = _band(label, width), _band(prediction, width)
         both = self._count(label, true_band & predicted_band & (label == prediction))
         self.intersection += both
