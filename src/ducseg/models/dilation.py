@@ -43,7 +43,7 @@ def dilation_conflicts(dilation: Dilation, output_stride: int, blocks: Sequence[
             ]
         return []
     if len(dilation) not in (2, 3):
-        return [f"dilation has rates for {len(dilation)} stages; give (res4, res5) or (res3, res4, res5)"]
+        return [f"dilation has rates for {len(dilation)} stages where (res4, res5) or (res3, res4, res5) is needed"]
     wanted = blocks[-len(dilation) :]
     conflicts = []
     for name, rates, count in zip(("res3", "res4", "res5")[-len(dilation) :], dilation, wanted):

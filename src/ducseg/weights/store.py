@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 import ducseg
 from ducseg.classes import ClassSet
@@ -118,9 +119,8 @@ def load_segmenter(folder: Path | str, device: torch.device | str = "cpu") -> Se
             needed=f"what {_DESCRIPTION} describes ({len(segmenter.classes)} classes)",
             fix="The two files are not of one checkpoint: copy the whole folder again.",
         )
-    segmenter.to_empty(device=device)  # every tensor is in the state dict, checked above
     segmenter.load_state_dict(tensors)
-    return segmenter.eval()
+    return segmenter.to(device).eval()
 
 
 def read_model_json(folder: Path) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
 
 def _build(folder: Path, description: dict[str, Any]) -> Segmenter:
     try:
-        with torch.device("meta"):  # the tensors come from the file: no time for random weights, no random numbers used
+        with _Unfilled():
             return build(
                 **description["architecture"],
                 classes=ClassSet.from_json(description["classes"]),
@@ -178,6 +178,20 @@ def _build(folder: Path, description: dict[str, Any]) -> Segmenter:
             needed="the file as ducseg wrote it",
             fix="Copy the folder again from where it was made.",
         ) from error
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new tensors as they are allocated: all are read from the file, so initialising them would be lost time.
+
+    (On the meta device, `normal_` imports 800 modules on first use: seconds.)
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -4,10 +4,10 @@ The files' classifier (`fc.*`, `classifier.*`) is left out, and MobileNetV2's la
 which our encoder does not have; everything else must be there and fit.
 """
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError
@@ -23,12 +23,13 @@ __all__ = ["IMAGENET_URLS", "LoadReport", "load_encoder"]
 IMAGENET_URLS: Mapping[str, str] = {
     "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
     "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
-    "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
-    "resnet101": "https://download.pytorch.org/models/resnet101-cd907fc2.pth",
-    "resnet152": "https://download.pytorch.org/models/resnet152-f82ba261.pth",
-    "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
+    "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
+    "resnet152": "https://download.pytorch.org/models/resnet152-394f9c45.pth",
+    "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
 }
-"""torchvision's ImageNet files; the last part of each name is the start of the file's sha256, which is checked."""
+"""torchvision's IMAGENET1K_V1 files, from which its own segmentation networks start; the last part of each name is the
+start of the file's sha256, which is checked."""
 
 _OWN = (("stem", "7x7"), ("stride_in", "3x3"), ("pool_padding", True), ("batch_norm_eps", 1e-5), ("width", 64))
 
@@ -77,6 +78,8 @@ def load_encoder(
         for key in sorted(own.keys() & tensors.keys())
         if own[key].shape != tensors[key].shape
     ]
+    if not own.keys() & tensors.keys():
+        wrong.append("none of the encoder's tensors")
     _check_fit(segmenter, source, unknown=unknown, wrong=wrong, missing=() if allow_missing else missing)
     segmenter.encoder.load_state_dict({key: tensors[key] for key in own if key in tensors}, strict=False)
     return LoadReport(missing=missing, unused=unused)
@@ -116,7 +119,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise explain(
             f"weights {path}", found=f"a file that does not read ({error})", needed=needed, fix=fix
         ) from error
@@ -140,7 +143,7 @@ def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor
     url = urls[encoder]
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:  # URLError is an OSError
         raise explain(
             f"ImageNet weights of {encoder}",
             found=f"a download that failed ({error})",

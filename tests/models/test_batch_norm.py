@@ -1,0 +1,104 @@
+"""Recalibration keeps the function and makes training mode start from it; fusing keeps it too."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ducseg.models import Segmenter, build
+from ducseg.models.batch_norm import recalibrate_batch_norm
+from ducseg.models.fuse import fuse_batch_norm
+from ducseg.weights.torchvision import load_encoder
+
+
+def as_if_trained(**arguments: object) -> Segmenter:
+    torch.manual_seed(0)
+    segmenter = build(**{"encoder": "resnet18", "width": 8, "num_classes": 3, "aspp": 0, **arguments})  # type: ignore[arg-type]
+    with torch.no_grad():
+        for module in segmenter.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.5)
+                module.running_var.uniform_(0.5, 2)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.5)
+    return segmenter
+
+
+def photographs(shared: Path, segmenter: Segmenter) -> Tensor:
+    paths = sorted((shared / "data" / "camvid" / "images" / "val").iterdir())[::30]
+    pictures = [np.asarray(Image.open(path).convert("RGB").resize((160, 128))) for path in paths]
+    return segmenter.preprocessing.normalise(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+
+
+def pretrained(shared: Path, encoder: str) -> Segmenter:
+    torch.manual_seed(0)
+    name = {"resnet18": "resnet18-imagenet-layers1to3", "mobilenet_v2": "mobilenet_v2-imagenet"}[encoder]
+    segmenter = build(encoder, "bilinear", num_classes=11, aspp=0)
+    load_encoder(segmenter, shared / "weights" / f"{name}.safetensors", allow_missing=encoder == "resnet18")
+    return segmenter
+
+
+def check_recalibration(segmenter: Segmenter, images: Tensor) -> None:
+    before = segmenter.eval().encoder(images)
+    scale = before.abs().max()
+    off = copy.deepcopy(segmenter).train().encoder(images)
+    assert (off - before).abs().max() > 0.05 * scale, "nothing to repair: the test would show nothing"
+    segmenter.train()
+    recalibrate_batch_norm(segmenter, [images, images])
+    assert segmenter.training
+    assert (segmenter.eval().encoder(images) - before).abs().max() < 1e-4 * scale
+    assert (segmenter.train().encoder(images) - before).abs().max() < 1e-3 * scale
+
+
+@torch.no_grad()
+def test_recalibration_of_a_random_network() -> None:
+    check_recalibration(as_if_trained(), torch.randn(4, 3, 64, 64))
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenet_v2"])
+@torch.no_grad()
+def test_recalibration_of_the_folded_imagenet_files(shared: Path, encoder: str) -> None:
+    segmenter = pretrained(shared, encoder)
+    check_recalibration(segmenter, photographs(shared, segmenter))
+
+
+@torch.no_grad()
+def test_statistics_are_those_of_all_batches_together() -> None:
+    whole, parts = as_if_trained(), as_if_trained()
+    images = torch.randn(6, 3, 32, 32)
+    recalibrate_batch_norm(whole, [images])
+    recalibrate_batch_norm(parts, images.split([1, 5]))
+    for one, other in zip(whole.state_dict().values(), parts.state_dict().values()):
+        torch.testing.assert_close(one, other)
+    stem_input = whole.encoder.conv1(images)
+    torch.testing.assert_close(whole.encoder.bn1.running_mean, stem_input.mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"stem": "3x3"}, {"encoder": "resnet50", "head": "deconv2"}, {"encoder": "mobilenet_v2", "width": 64}],
+)
+@torch.no_grad()
+def test_fused_copy_is_equal(arguments: dict[str, object]) -> None:
+    segmenter = as_if_trained(**arguments)
+    images = torch.randn(2, 3, 40, 48)
+    fused = fuse_batch_norm(segmenter)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in segmenter.modules()) and segmenter.training
+    wanted = segmenter.eval()(images)
+    assert (fused(images) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("mode", [nn.Module.train, nn.Module.eval])
+def test_recalibration_keeps_frozen_batch_norms_frozen(mode: Callable[[nn.Module], nn.Module]) -> None:
+    segmenter = as_if_trained()
+    mode(segmenter)
+    segmenter.freeze_batch_norm()
+    modes = [module.training for module in segmenter.modules()]
+    recalibrate_batch_norm(segmenter, [torch.randn(1, 3, 32, 32)])
+    assert modes == [module.training for module in segmenter.modules()]

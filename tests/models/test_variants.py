@@ -1,0 +1,120 @@
+"""One suite for every kind of segmenter: a variant is a subclass that names its arguments of `build`."""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ducseg.models import Segmenter, build
+from ducseg.weights.store import load_segmenter, save_segmenter
+
+
+class VariantSuite:
+    """What holds for all; `arguments` is what the variant changes of a narrow ResNet-18-DUC."""
+
+    arguments: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture()
+    def segmenter(self) -> Segmenter:
+        torch.manual_seed(0)
+        toy = {"encoder": "resnet18", "width": 8, "num_classes": 7, "dilation": "dilated"}
+        if self.arguments.get("encoder") == "mobilenet_v2":
+            del toy["width"]
+        return build(**{**toy, **self.arguments})
+
+    @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47), (3, 5)])
+    def test_forward(self, segmenter: Segmenter, height: int, width: int) -> None:
+        with torch.inference_mode():
+            scores = segmenter.eval()(torch.randn(2, 3, height, width))
+        assert scores.shape == (2, 7, height, width) and scores.isfinite().all()
+
+    def test_every_parameter_gets_a_gradient(self, segmenter: Segmenter) -> None:
+        segmenter.train().folded(torch.randn(2, 3, 64, 96)).square().sum().backward()
+        for name, parameter in segmenter.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().sum() > 0, name
+
+    def test_loss_starts_near_log_of_the_class_count(self, segmenter: Segmenter) -> None:
+        scores = segmenter.train().folded(torch.randn(2, 3, 64, 96))
+        targets = torch.randint(0, 7, (2, *scores.shape[2:]))
+        assert F.cross_entropy(scores, targets).item() == pytest.approx(math.log(7), rel=0.05)
+
+    def test_save_and_load(self, segmenter: Segmenter, tmp_path: Path) -> None:
+        images = torch.randn(1, 3, 40, 48)
+        segmenter.train().folded(images)  # moves the running statistics off their defaults
+        save_segmenter(tmp_path / "checkpoint", segmenter)
+        again = load_segmenter(tmp_path / "checkpoint")
+        with torch.inference_mode():
+            assert torch.equal(again(images), segmenter.eval()(images))
+        assert again.architecture == segmenter.architecture and again.classes == segmenter.classes
+        assert again.preprocessing == segmenter.preprocessing
+
+    def test_dynamo_captures_one_graph(self, segmenter: Segmenter) -> None:
+        images = torch.randn(1, 3, 48, 56)
+        torch.compiler.reset()
+        compiled = torch.compile(segmenter.eval().folded, backend="eager", fullgraph=True)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(images), segmenter.folded(images))
+
+
+class TestBilinear(VariantSuite):
+    arguments: ClassVar = {"head": "bilinear"}
+
+
+class TestDuc(VariantSuite):
+    arguments: ClassVar = {"head": "duc", "cell": 1}
+
+
+class TestDucCell2Stride16(VariantSuite):
+    arguments: ClassVar = {"head": "duc", "cell": 2, "output_stride": 16}
+
+
+class TestDucStride4(VariantSuite):
+    arguments: ClassVar = {"head": "duc", "output_stride": 4}
+
+
+class TestDucWithoutAspp(VariantSuite):
+    arguments: ClassVar = {"head": "duc", "aspp": 0}
+
+
+class TestDeconvolution(VariantSuite):
+    arguments: ClassVar = {"head": "deconv"}
+
+
+class TestDeconvolutionInTwoSteps(VariantSuite):
+    arguments: ClassVar = {"head": "deconv2", "aspp": 0}
+
+
+class TestBottlenecks(VariantSuite):
+    arguments: ClassVar = {"encoder": "resnet50", "dilation": "bigger"}
+
+
+class TestReleasedNetwork(VariantSuite):
+    """The authors' network (three 3x3, stride in the 1x1, unpadded pooling, eps 1e-6) on 50 layers."""
+
+    arguments: ClassVar = {
+        "encoder": "resnet50", "cell": 2, "stem": "3x3", "dilation": "released", "stride_in": "1x1",
+        "pool_padding": False, "batch_norm_eps": 1e-6,
+    }  # fmt: skip
+
+
+class TestUndilated(VariantSuite):
+    arguments: ClassVar = {"encoder": "resnet34", "output_stride": 32, "dilation": "none", "cell": 4, "aspp": 0}
+
+
+class TestMobileNet(VariantSuite):
+    arguments: ClassVar = {"encoder": "mobilenet_v2", "dilation": "bigger", "cell": 2}
+
+
+@pytest.mark.slow()
+@pytest.mark.parametrize("head", ["bilinear", "duc", "deconv", "deconv2"])
+def test_inductor_computes_the_same(head: str) -> None:
+    torch.manual_seed(0)
+    segmenter = build("resnet18", head, 7, width=8, aspp=0).eval()
+    images = torch.randn(1, 3, 64, 64)
+    torch.compiler.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(segmenter)(images), segmenter(images), rtol=1e-3, atol=1e-4)
