@@ -157,8 +157,8 @@ def _verdict(baseline: dict[str, Any], duc: dict[str, Any]) -> str:
     return (
         f"In this run DUC changes the mean IoU of the {len(thin)} thin classes by {100 * np.mean(thin):+.1f} points "
         f"({better} of {len(thin)} are better) and that of the {len(rest)} others by "
-        f"{100 * np.mean(rest):+.1f} points. One run of a few minutes on drawn scenes: differences of a point or two are "
-        "within the noise of the seed."
+        f"{100 * np.mean(rest):+.1f} points. One run of a few minutes on drawn scenes: differences of a point or two "
+        "are within the noise of the seed."
     )
 
 

@@ -1,0 +1,92 @@
+"""What the command line promises: its option list, fast help, one clear line on bad input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ducseg.cli import COMMANDS, main
+
+SNAPSHOT = Path(__file__).parent / "help_snapshot.txt"
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def help_of(*command: str) -> str:
+    environment = {"COLUMNS": "100", "PATH": "/usr/bin", "TERM": "dumb", "NO_COLOR": "1"}
+    arguments = [sys.executable, "-m", "ducseg", *command, "--help"]
+    run = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
+    assert run.returncode == 0, run.stderr
+    return "\n".join(line.rstrip() for line in run.stdout.splitlines())
+
+
+def test_the_option_list_is_a_decision() -> None:
+    """Write the snapshot anew with `python tests/test_command_line.py` after deciding on a new flag."""
+    assert current_help() == SNAPSHOT.read_text(encoding="utf-8")
+
+
+def current_help() -> str:
+    commands = [(), *((name,) for name in COMMANDS if name != "data"), ("data",), ("data", "synth")]
+    pages = [*commands, ("train", "camvid-resnet18-duc")]
+    return "".join(f"$ ducseg {' '.join([*page, '--help'])}\n{help_of(*page)}\n\n" for page in pages)
+
+
+def test_importing_ducseg_leaves_the_heavy_packages_alone() -> None:
+    code = (
+        "import ducseg, sys; "
+        "print([m for m in ('torch', 'torchvision', 'matplotlib', 'numba', 'tensorboard', 'timm') if m in sys.modules])"
+    )
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    assert "torch" not in python("-X", "importtime", "-m", "ducseg", "--help").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["trian", "Did you mean train?"]),
+        (["train"], ["no experiment"]),
+        (["train", "camvid-resnet18-du"], ["Did you mean camvid-resnet18-duc?"]),
+        (["train", "camvid-resnet18-duc"], ["--data.root is needed"]),
+        (
+            ["train", "camvid-resnet101-duc-hdc", "--data.root", "/nowhere", "--out", "{tmp}"],
+            ["/nowhere", "images/train"],
+        ),
+        (["eval", "/nowhere"], ["/nowhere", "no such folder"]),
+        (["predict", "{tmp}", "x.png", "--out", "{tmp}/out"], ["without model.json"]),
+        (["hdc", "0", "1"], ["rate"]),
+        (["data", "sinth"], ["Did you mean synth?"]),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([argument.replace("{tmp}", str(tmp_path)) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
+def test_version() -> None:
+    assert python("-m", "ducseg", "--version").stdout.startswith("ducseg 0.")
+
+
+def test_experiments_are_listed_with_their_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from ducseg.experiments import EXPERIMENTS
+
+    assert main(["experiments"]) == 0
+    listed = capsys.readouterr().out
+    for name in EXPERIMENTS:
+        assert f"ducseg train {name}" in listed
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(current_help(), encoding="utf-8")
+    print(f"written: {SNAPSHOT}")
