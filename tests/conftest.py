@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real data, ImageNet weights and answers of the originals; tests that need it are skipped without it."""
+    """The folder with real data, ImageNet weights and answers of the originals; without it the test is skipped."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip(f"no {folder.name}/ beside the repository: real data and the originals' answers live there")

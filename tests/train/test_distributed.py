@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training_process import TrainingProcess
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -24,7 +25,7 @@ def curve(process: Any, kind: str, value: str) -> list[float]:
 def test_two_ranks_follow_the_curve_of_one(
     training_process: Any, tiny_camvid: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    alone = type(training_process)(tiny_camvid, tmp_path / "alone")
+    alone = TrainingProcess(tiny_camvid, tmp_path / "alone")
     alone.run(*options)
     training_process.run(*options, launcher=TWO)
     np.testing.assert_allclose(curve(training_process, "step", "loss"), curve(alone, "step", "loss"), rtol=2e-3)
@@ -36,7 +37,7 @@ def test_two_ranks_follow_the_curve_of_one(
 def test_torchrun_restarts_from_the_last_whole_checkpoint(
     training_process: Any, tiny_camvid: Path, tmp_path: Path
 ) -> None:
-    alone = type(training_process)(tiny_camvid, tmp_path / "alone")
+    alone = TrainingProcess(tiny_camvid, tmp_path / "alone")
     alone.run(launcher=TWO)
     process = training_process.start(launcher=(*TWO, "--max-restarts", "2"))
     while process.poll() is None and not training_process.steps():

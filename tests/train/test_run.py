@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from training_process import TrainingProcess
 
 from ducseg.errors import UserError
 from ducseg.train.config import Config
@@ -109,9 +110,15 @@ def test_a_label_out_of_range_stops_with_file_and_value(tiny_config: Config, tmp
         train(section(tiny_config, "data", root=str(root)), tmp_path / "run", console=QUIET)
 
 
-def test_resume_after_sigkill_is_bit_for_bit(training_process: Any, tiny_camvid: Path, tmp_path: Path) -> None:
-    whole = type(training_process)(tiny_camvid, tmp_path / "whole")
-    whole.run()
+@pytest.fixture(scope="module")
+def whole(tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The run that no one interrupted."""
+    process = TrainingProcess(tiny_camvid, tmp_path_factory.mktemp("whole") / "run")
+    process.run()
+    return process
+
+
+def test_resume_after_sigkill_is_bit_for_bit(training_process: Any, whole: Any) -> None:
     assert training_process.stop_after(0.05, signal.SIGKILL) == -signal.SIGKILL
     training_process.run("--resume")
     assert_same_weights(training_process.weights(), whole.weights())
@@ -119,20 +126,14 @@ def test_resume_after_sigkill_is_bit_for_bit(training_process: Any, tiny_camvid:
     assert strip(training_process.log()) == strip(whole.log())
 
 
-def test_sigterm_saves_exits_with_its_code_and_resumes(
-    training_process: Any, tiny_camvid: Path, tmp_path: Path
-) -> None:
+def test_sigterm_saves_exits_with_its_code_and_resumes(training_process: Any, whole: Any) -> None:
     assert training_process.stop_after(0.0, signal.SIGTERM) == EXIT_PREEMPTED
     training_process.run("--resume")
-    whole = type(training_process)(tiny_camvid, tmp_path / "whole")
-    whole.run()
     assert_same_weights(training_process.weights(), whole.weights())
 
 
 @pytest.mark.slow
-def test_resume_survives_kills_at_random_moments(training_process: Any, tiny_camvid: Path, tmp_path: Path) -> None:
-    whole = type(training_process)(tiny_camvid, tmp_path / "whole")
-    whole.run()
+def test_resume_survives_kills_at_random_moments(training_process: Any, whole: Any) -> None:
     moments = random.Random(0)
     options: tuple[str, ...] = ()
     for _ in range(8):

@@ -14,19 +14,19 @@ _CLASS_WEIGHTS = (0.98, 0.81, 2.28, 0.67, 1.74, 1.30, 2.24, 2.25, 1.60, 2.36, 2.
 def camvid_resnet18_duc() -> Config:
     """CamVid, ResNet-18-DUC, output stride 16, cell 2: made for two CPU cores.
 
-    ducseg train camvid-resnet18-duc --data.root DIR --model.weights FILE
+    ducseg train camvid-resnet18-duc --data.root DIR
     """
     return Config(
         name="camvid-resnet18-duc",
         model=ModelConfig(
             encoder="resnet18", head="duc", output_stride=16, cell=2, aspp=0, dilation="bigger",
-            allow_missing_weights=True, recalibrate_batches=8,
+            weights="imagenet", recalibrate_batches=8,
         ),
         data=DataConfig(dataset="camvid", train_split="train", val_split="val"),
         augment=AugmentConfig(crop_size=(288, 384), scale=(0.5, 2.0), mirror=True, colour_jitter=0.2),
-        # each of DUC's (d / cell)^2 channels sees that share of the pixels only, so its gradient is as much smaller
+        # each of DUC's (d / cell)^2 = 64 channel groups sees that share of the pixels: its gradient is 64 times smaller
         optimizer=OptimizerConfig(
-            learning_rate=0.01, head_learning_rate_factor=10.0, weight_decay=5e-4, epochs=36, batch_size=8,
+            learning_rate=0.02, head_learning_rate_factor=64.0, weight_decay=5e-4, epochs=30, batch_size=4,
             clip_norm=5.0,
         ),
         loss=LossConfig(class_weights=_CLASS_WEIGHTS),
@@ -37,24 +37,27 @@ def camvid_resnet18_duc() -> Config:
 def camvid_resnet18_bilinear() -> Config:
     """CamVid, ResNet-18 with the bilinear head: the baseline of `camvid_resnet18_duc`, only the head changed.
 
-    ducseg train camvid-resnet18-bilinear --data.root DIR --model.weights FILE
+    ducseg train camvid-resnet18-bilinear --data.root DIR
     """
     base = camvid_resnet18_duc()
-    return replace(base, name="camvid-resnet18-bilinear", model=replace(base.model, head="bilinear", cell=1))
+    return replace(
+        base,
+        name="camvid-resnet18-bilinear",
+        model=replace(base.model, head="bilinear", cell=1),
+        optimizer=replace(base.optimizer, head_learning_rate_factor=1.0),
+    )
 
 
 def camvid_resnet101_duc_hdc() -> Config:
     """CamVid, ResNet-101-DUC-HDC (dilation "bigger") at output stride 8: the paper's network on a GPU.
 
-    ducseg train camvid-resnet101-duc-hdc --data.root DIR --model.weights imagenet
+    ducseg train camvid-resnet101-duc-hdc --data.root DIR
     """
     base = camvid_resnet18_duc()
     return replace(
         base,
         name="camvid-resnet101-duc-hdc",
-        model=replace(
-            base.model, encoder="resnet101", output_stride=8, cell=1, allow_missing_weights=False, recalibrate_batches=0
-        ),
+        model=replace(base.model, encoder="resnet101", output_stride=8, cell=1, aspp=4, recalibrate_batches=0),
         augment=replace(base.augment, crop_size=(352, 480)),
         optimizer=replace(base.optimizer, epochs=120),
     )

@@ -11,7 +11,7 @@ __all__ = ["custom_resnet18_duc", "custom_resnet101_duc_hdc"]
 def custom_resnet18_duc() -> Config:
     """Your own pictures, ResNet-18-DUC: a start that trains anywhere.
 
-    ducseg train custom-resnet18-duc --data.root DIR --model.weights imagenet
+    ducseg train custom-resnet18-duc --data.root DIR
     """
     base = camvid_resnet18_duc()
     return replace(
@@ -19,7 +19,6 @@ def custom_resnet18_duc() -> Config:
         name="custom-resnet18-duc",
         data=DataConfig(dataset="folder"),
         augment=AugmentConfig(crop_size=(384, 384), scale=(0.5, 2.0), colour_jitter=0.2),
-        model=replace(base.model, allow_missing_weights=False, recalibrate_batches=0),
         loss=LossConfig(),
     )
 
@@ -27,7 +26,7 @@ def custom_resnet18_duc() -> Config:
 def custom_resnet101_duc_hdc() -> Config:
     """Your own pictures, the paper's network: ResNet-101-DUC-HDC at output stride 8, for a GPU.
 
-    ducseg train custom-resnet101-duc-hdc --data.root DIR --model.weights imagenet
+    ducseg train custom-resnet101-duc-hdc --data.root DIR
     """
     base = custom_resnet18_duc()
     model = replace(base.model, encoder="resnet101", output_stride=8, cell=2, aspp=4)
