@@ -1,33 +1,115 @@
-"""Stop-gap until the owner's version lands."""
+"""Dense upsampling convolution and its folded space (paper section 3.1).
+
+Legend: N pictures, L classes, H W pixels, h w places on the encoder's grid, r factor. Folding takes each r x r block of
+pixels to r*r channels, row offset first, then column offset: torch's PixelShuffle order, and the released code's.
+Worked example, d = 8, cell 1, L = 19: features 1x512x64x128 -> folded scores 1x19x64x64x128 -> unfolded 1x19x512x1024;
+labels 1x512x1024 -> folded 1x64x64x128. With cell 2, r = 4 and the labels are first brought to 1x256x512.
+"""
+
+import math
 from typing import cast
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ducseg.errors import explain
+
+__all__ = ["DenseUpsampling", "downsample_labels", "fold_labels", "unfold"]
 
 
 class DenseUpsampling(nn.Module):
-    def __init__(self, in_channels: int, num_classes: int, factor: int, *, kernel_size: int = 3, dilation: int = 1) -> None:
+    """One convolution that predicts r x r pixels at each place: (N, c, h, w) -> folded scores (N, L, r*r, h, w).
+
+    Kernels start Gaussian with standard deviation 0.01 and biases at 0, so that training starts near log L.
+
+    Args:
+        in_channels: c.
+        num_classes: L.
+        factor: r, the output stride divided by the cell.
+        kernel_size: odd side of the kernel.
+        dilation: its rate.
+
+    Raises:
+        UserError: a size below 1 or an even kernel.
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int, factor: int, *, kernel_size: int = 3, dilation: int = 1
+    ) -> None:
         super().__init__()
+        sizes = {"in_channels": in_channels, "num_classes": num_classes, "factor": factor, "dilation": dilation}
+        wrong = [f"{name}={value}" for name, value in sizes.items() if value < 1]
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            wrong.append(f"kernel_size={kernel_size}")
+        if wrong:
+            raise explain(
+                "DenseUpsampling",
+                found=", ".join(wrong),
+                needed="sizes of at least 1 and an odd kernel",
+                fix="An odd kernel keeps each place's prediction centred on it.",
+            )
         self.num_classes, self.factor = num_classes, factor
-        self.conv = nn.Conv2d(in_channels, num_classes * factor**2, kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation)
+        padding = dilation * (kernel_size // 2)
+        self.conv = nn.Conv2d(in_channels, num_classes * factor**2, kernel_size, padding=padding, dilation=dilation)
         nn.init.normal_(self.conv.weight, std=0.01)
+        assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(features)).unflatten(1, (self.num_classes, self.factor**2))
+        """Features (N, c, h, w) to folded scores (N, L, r*r, h, w); `unfold` makes them (N, L, h*r, w*r)."""
+        return cast(Tensor, self.conv(features).unflatten(1, (self.num_classes, self.factor**2)))
 
 
 def fold_labels(labels: Tensor, factor: int) -> Tensor:
-    n, h, w = labels.shape
-    r = factor
-    return labels.reshape(n, h // r, r, w // r, r).permute(0, 2, 4, 1, 3).reshape(n, r * r, h // r, w // r)
+    """Space to depth for label maps: (N, H, W) -> (N, r*r, H/r, W/r), any dtype; the inverse of `unfold`.
+
+    Raises:
+        UserError: H or W is not a multiple of r.
+    """
+    number, height, width = labels.shape
+    if height % factor or width % factor:
+        raise _not_a_multiple(height, width, factor)
+    blocks = labels.reshape(number, height // factor, factor, width // factor, factor)
+    return blocks.permute(0, 2, 4, 1, 3).reshape(number, factor**2, height // factor, width // factor)
 
 
 def unfold(folded: Tensor) -> Tensor:
-    n, c, rr, h, w = folded.shape
-    r = int(rr**0.5)
-    return folded.reshape(n, c, r, r, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h * r, w * r)
+    """Depth to space for scores or labels of each class: (N, L, r*r, h, w) -> (N, L, h*r, w*r), any dtype.
+
+    Raises:
+        UserError: the third size is no square.
+    """
+    factor = math.isqrt(folded.shape[2])
+    if factor**2 != folded.shape[2]:
+        raise explain(
+            "unfold",
+            found=f"{folded.shape[2]} channels a class in a tensor of shape {tuple(folded.shape)}",
+            needed="a square number, r*r",
+            fix="Pass (N, L, r*r, h, w).",
+        )
+    return F.pixel_shuffle(folded.flatten(1, 2), factor)
 
 
 def downsample_labels(labels: Tensor, cell: int) -> Tensor:
+    """Nearest downsampling (N, H, W) -> (N, H/cell, W/cell): one pixel of each cell, the one nearest its centre.
+
+    That is the pixel at ((cell - 1) // 2, (cell - 1) // 2): for cell 2 the upper left one, as with OpenCV's nearest
+    resize in the released code.
+
+    Raises:
+        UserError: H or W is not a multiple of the cell.
+    """
+    height, width = labels.shape[-2:]
+    if height % cell or width % cell:
+        raise _not_a_multiple(height, width, cell)
     first = (cell - 1) // 2
     return labels[..., first::cell, first::cell]
+
+
+def _not_a_multiple(height: int, width: int, factor: int) -> Exception:
+    return explain(
+        "label map",
+        found=f"{height}x{width} pixels",
+        needed=f"multiples of {factor}",
+        fix=f"Pad it to {height + -height % factor}x{width + -width % factor} with 255, which is ignored.",
+    )
