@@ -68,6 +68,10 @@ class DataConfig:
     val_split: str = "val"
     val_fraction: float = 0.1
     """`folder`: the share of pictures held out for validation."""
+    masks_as: Literal["index", "colour"] | None = None
+    """`folder`: what the masks hold, class indices or the colours of classes.json; None: found by looking."""
+    ignore_colours: tuple[tuple[int, int, int], ...] = ()
+    """`folder`: colours of colour masks that are ignored, as 255 is in index masks."""
     workers: int = 2
     synthetic_scenes: tuple[int, int] = (200, 40)
     """`synthetic`: number of training and of validation scenes."""

@@ -143,6 +143,7 @@ class _Trainer:
             start_step=start_step,
             num_steps=num_steps,
             num_workers=self.config.data.workers,
+            pin_memory=self.ranks.device.type == "cuda",
         )
 
     # -- the run ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,15 @@ def open_dataset(config: DataConfig, split: str) -> SegmentationDataset:
     if config.dataset == "folder":
         classes = ClassSet.read(Path(config.classes) if config.classes else root / "classes.json")
         part = {config.train_split: "train", config.val_split: "val"}.get(split, split)
-        return Folder(root / "images", root / "masks", classes, split=part, val_fraction=config.val_fraction)
+        return Folder(
+            root / "images",
+            root / "masks",
+            classes,
+            split=part,
+            val_fraction=config.val_fraction,
+            masks_as=config.masks_as,
+            ignore_colours=config.ignore_colours,
+        )
     if config.dataset == "camvid":
         return CamVid(root, split)
     return SplitFolders(root, split, _split_folder_classes(config))

@@ -1,0 +1,1 @@
+"""Procedural street scenes: camera and canvas, the street, what stands on it."""
