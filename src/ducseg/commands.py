@@ -63,7 +63,12 @@ def trained_on(checkpoint: Path) -> DataConfig:
             needed="a checkpoint that `ducseg train` wrote",
             fix="Score its predictions with the library: ducseg.inference.evaluate.evaluate(predictor, dataset).",
         ) from None
-    return DataConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return DataConfig(**{key: _tuples(value) for key, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that a configuration holds."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def predict_inputs(

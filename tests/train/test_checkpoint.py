@@ -11,7 +11,6 @@ import torch
 from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
-from ducseg.train import checkpoint as checkpoint_module
 from ducseg.train.checkpoint import CheckpointFolder, TrainState
 from ducseg.weights.store import load_segmenter
 
@@ -58,16 +57,21 @@ def test_state_comes_back_as_it_was(tmp_path: Path, segmenter: Segmenter) -> Non
     assert load_segmenter(path).classes.names == segmenter.classes.names
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "train_state.pt"])
 def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(
-    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     folder = CheckpointFolder(tmp_path, keep_last=2)
     save(folder, segmenter, 1)
+    write_bytes = Path.write_bytes
 
-    def full(*_arguments: object, **_options: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(path: Path, data: bytes) -> int:
+        if path.name == file:
+            write_bytes(path, bytes(data)[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_bytes(path, data)
 
-    monkeypatch.setattr(checkpoint_module.torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"step 2.*full.*--resume.*step-00000001 is whole"):
         save(folder, segmenter, 2)
     assert folder.steps() == [1]

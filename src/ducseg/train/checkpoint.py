@@ -7,6 +7,7 @@
 """
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -144,7 +145,9 @@ class CheckpointFolder:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         write_model_files(folder, segmenter, metrics=metrics, extra=extra)
-        torch.save(vars(state), folder / "train_state.pt")
+        buffer = io.BytesIO()  # torch.save into a file hides the system's error code on a full disk
+        torch.save(vars(state), buffer)
+        (folder / "train_state.pt").write_bytes(buffer.getbuffer())
         for file in folder.iterdir():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())

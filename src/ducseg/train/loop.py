@@ -20,7 +20,7 @@ from ducseg.errors import explain
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
 from ducseg.inference.writers import overlay
-from ducseg.metrics.confusion import format_table, scores
+from ducseg.metrics.confusion import format_table, scores, to_json
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder, TrainState
 from ducseg.train.config import Config
@@ -252,7 +252,7 @@ class _Trainer:
             )
             segmenter = self.segmenter if self.average is None else self.average.segmenter
             extra = {"step": self.step, "config": self.config.to_json(), "command": self.command, **versions()}
-            self.checkpoints.save(segmenter, state, metrics=metrics, extra=extra)
+            self.checkpoints.save(segmenter, state, metrics=to_json(metrics), extra=extra)
         self.ranks.wait()
 
     @contextmanager

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ducseg import __version__
+from ducseg.metrics.confusion import to_json
 
 __all__ = ["RunLog", "versions"]
 
@@ -74,7 +75,7 @@ class RunLog:
             self._board.close()
 
     def _line(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(_without_nan(values)) + "\n")
+        self._file.write(json.dumps(to_json(values)) + "\n")
         self._file.flush()
 
     def _drop_after(self, step: int) -> None:
@@ -90,9 +91,3 @@ class RunLog:
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(self._path)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and value != value else value

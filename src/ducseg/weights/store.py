@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
@@ -55,7 +55,7 @@ def write_model_files(
     assert any(isinstance(module, _BatchNorm) for module in segmenter.modules()), "fuse_batch_norm's copy is not saved"
     text = json.dumps(description, indent=1, allow_nan=False) + "\n"
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
-    save_file(tensors, folder / _TENSORS)
+    (folder / _TENSORS).write_bytes(save(tensors))  # save_file hides the system's error code on a full disk
     (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
     for name in (_TENSORS, _DESCRIPTION):
         _fsync(folder / name)

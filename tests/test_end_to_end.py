@@ -1,0 +1,131 @@
+"""Own pictures, as a user has them: train, eval and predict through the command line, and the five lines of Python."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import ducseg
+from ducseg.classes import ClassSet
+from ducseg.cli import main
+from ducseg.metrics.confusion import ConfusionMatrix, scores
+
+COLOURS = {"ground": (90, 90, 90), "crack": (220, 40, 40), "leaf": (30, 160, 60)}
+OPTIONS = (
+    "--model.encoder resnet18 --model.width 8 --model.weights None --model.recalibrate-batches 0 "
+    "--model.output-stride 8 --augment.crop-size 32 40 --optimizer.batch-size 4 --optimizer.epochs 4 "
+    "--data.workers 0 --data.val-fraction 0.3 --run.device cpu --run.threads 1 --run.no-bf16 --run.no-tensorboard"
+)
+SMALL = OPTIONS.split()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `folder` layout with colour masks: thin cracks and leaves on ground."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    palette = np.array(list(COLOURS.values()), np.uint8)
+    for name in ("images", "masks"):
+        (root / name).mkdir()
+    for index in range(16):
+        label = np.zeros((41, 53), np.uint8)
+        start, end = rng.integers(0, 40, 2), rng.integers(0, 40, 2)
+        cv2.line(label, start.tolist(), end.tolist(), 1, 2)
+        cv2.circle(label, rng.integers(5, 36, 2).tolist(), 6, 2, -1)
+        image = np.clip(palette[label] + rng.normal(0, 15, (41, 53, 3)), 0, 255).astype(np.uint8)
+        assert cv2.imwrite(str(root / "images" / f"{index:02d}.png"), image[..., ::-1])
+        assert cv2.imwrite(str(root / "masks" / f"{index:02d}.png"), palette[label][..., ::-1])
+    classes = [{"name": name, "color": list(colour)} for name, colour in COLOURS.items()]
+    (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "custom-resnet18-duc", "--data.root", str(pictures), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) -> None:
+    assert main(["eval", str(run), "--json", str(tmp_path / "scores.json")]) == 0
+    evaluated = json.loads((tmp_path / "scores.json").read_text())
+    from ducseg.data.folder import Folder
+
+    held_out = Folder(
+        pictures / "images", pictures / "masks", ClassSet.read(pictures / "classes.json"), split="val", val_fraction=0.3
+    )
+    assert len(held_out) > 0
+    files = [str(pictures / "images" / f"{name}.png") for name in held_out.ids]
+    assert main(["predict", str(run), *files, "--out", str(tmp_path / "out"), "--kinds", "labels"]) == 0
+    matrix = ConfusionMatrix(3)
+    for index, name in enumerate(held_out.ids):
+        (found,) = (tmp_path / "out").rglob(f"{name}*.png")
+        label = held_out[index].label
+        assert label is not None
+        matrix.update(label, cv2.imread(str(found), cv2.IMREAD_UNCHANGED))
+    assert evaluated["mean_iou"] == scores(matrix.matrix, held_out.classes)["mean_iou"]
+    assert set(evaluated["classes"]) == set(COLOURS)
+
+
+def test_options_of_eval_have_an_effect(run: Path, pictures: Path, tmp_path: Path) -> None:
+    found = []
+    for name, options in (
+        ("plain", []),
+        ("flip", ["--flip"]),
+        ("scales", ["--scales", "0.5", "1"]),
+        ("split", ["--split", "train"]),
+    ):
+        assert main(["eval", str(run), "--json", str(tmp_path / name), *options]) == 0
+        found.append(json.loads((tmp_path / name).read_text())["pixel_accuracy"])
+    assert len(set(found)) == 4
+    moved = tmp_path / "moved"
+    pictures.rename(moved)
+    try:
+        assert main(["eval", str(run)]) == 2
+        assert main(["eval", str(run), "--data-root", str(moved)]) == 0
+    finally:
+        moved.rename(pictures)
+
+
+def test_one_broken_file_is_reported_and_the_others_are_done(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for name in ("00.png", "01.png"):
+        (mixed / name).write_bytes((pictures / "images" / name).read_bytes())
+    (mixed / "broken.png").write_bytes(b"not a picture")
+    assert main(["predict", str(run), str(mixed), "--out", str(tmp_path / "out")]) == 1
+    assert "broken.png" in capsys.readouterr().out
+    written = {path.name for path in (tmp_path / "out").rglob("*.png")}
+    assert len(written) == 6
+    assert not any("broken" in name for name in written)
+
+
+def test_five_lines_of_python(run: Path, pictures: Path) -> None:
+    predictor = ducseg.load(run)
+    image = cv2.imread(str(pictures / "images" / "00.png"))[:, :, ::-1]
+    labels, probabilities = predictor(image), predictor.probabilities(image)
+    assert (labels.shape, labels.dtype) == ((41, 53), np.uint8)
+    assert (probabilities.shape, probabilities.dtype) == ((3, 41, 53), np.float32)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    assert np.array_equal(labels, probabilities.argmax(0))
+    assert predictor.model.classes.names == tuple(COLOURS)
+
+
+@pytest.mark.slow
+def test_the_demo_writes_a_report_and_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 4
+    assert "http" not in page
+    found = json.loads((out / "scores.json").read_text())
+    for head in ("bilinear", "duc"):
+        assert found[head]["mean_iou"] > 0.2, "it learned"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    assert main(["demo", "--out", str(tmp_path / "mine")]) == 2
