@@ -2,8 +2,8 @@
 
 import pytest
 
-from ducseg.models.dilation import SCHEDULES, stage_rates
-from ducseg.ops.hdc import schedule
+from ducseg.models.dilation import stage_rates
+from ducseg.ops.hdc import SCHEDULES, schedule
 
 R101 = (3, 4, 23, 3)
 

@@ -62,6 +62,14 @@ def test_a_deconvolution_reaches_the_places_around() -> None:
     assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (12, 27)
 
 
+@pytest.mark.parametrize("head", ["bilinear", "duc", "deconv", "deconv2"])
+def test_every_convolution_of_a_head_has_a_bias_that_starts_at_zero(head: str) -> None:
+    made = make_head(head, 4, 2, output_stride=8, cell=1, aspp=2)
+    for module in made.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            assert module.bias is not None and not module.bias.any()
+
+
 @pytest.mark.parametrize("aspp", [0, 4, 6])
 @pytest.mark.parametrize("head", ["bilinear", "duc", "deconv", "deconv2"])
 def test_scores_start_at_a_tenth_of_the_features(head: str, aspp: int) -> None:

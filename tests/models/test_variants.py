@@ -12,6 +12,14 @@ from ducseg.models import Segmenter, build
 from ducseg.weights.store import load_segmenter, save_segmenter
 
 
+def check_one_graph(segmenter: Segmenter) -> None:
+    images = torch.randn(1, 3, 48, 56)
+    torch.compiler.reset()
+    compiled = torch.compile(segmenter.eval().folded, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(images), segmenter.folded(images))
+
+
 class VariantSuite:
     """What holds for all; `arguments` is what the variant changes of a narrow ResNet-18-DUC."""
 
@@ -52,12 +60,9 @@ class VariantSuite:
         assert again.architecture == segmenter.architecture and again.classes == segmenter.classes
         assert again.preprocessing == segmenter.preprocessing
 
-    def test_dynamo_captures_one_graph(self, segmenter: Segmenter) -> None:
-        images = torch.randn(1, 3, 48, 56)
-        torch.compiler.reset()
-        compiled = torch.compile(segmenter.eval().folded, backend="eager", fullgraph=True)
-        with torch.no_grad():
-            torch.testing.assert_close(compiled(images), segmenter.folded(images))
+    @pytest.mark.slow()
+    def test_compiles_to_one_graph(self, segmenter: Segmenter) -> None:
+        check_one_graph(segmenter)
 
 
 class TestBilinear(VariantSuite):
@@ -107,6 +112,10 @@ class TestUndilated(VariantSuite):
 
 class TestMobileNet(VariantSuite):
     arguments: ClassVar = {"encoder": "mobilenet_v2", "dilation": "bigger", "cell": 2}
+
+
+def test_the_default_head_compiles_to_one_graph() -> None:
+    check_one_graph(build("resnet18", num_classes=7, width=8))
 
 
 @pytest.mark.slow()

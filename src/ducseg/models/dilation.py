@@ -16,9 +16,9 @@ Explicit rates are applied as given, whatever the strides, one rate a block: (re
 
 from collections.abc import Sequence
 
-from ducseg.ops.hdc import schedule
+from ducseg.ops.hdc import SCHEDULES, schedule
 
-__all__ = ["OUTPUT_STRIDES", "SCHEDULES", "Dilation", "Rates", "dilation_conflicts", "stage_rates"]
+__all__ = ["OUTPUT_STRIDES", "Dilation", "Rates", "dilation_conflicts", "stage_rates"]
 
 Rates = tuple[tuple[int, ...], ...]
 """One rate a block, one tuple a stage res2..res5."""
@@ -28,8 +28,6 @@ Dilation = str | Sequence[Sequence[int]]
 
 OUTPUT_STRIDES: dict[int, tuple[int, int, int]] = {32: (2, 2, 2), 16: (2, 2, 1), 8: (2, 1, 1), 4: (1, 1, 1)}
 """Strides of res3, res4 and res5 for each output stride."""
-
-SCHEDULES = ("none", "dilated", "conv", "rf", "bigger", "released")
 
 
 def dilation_conflicts(dilation: Dilation, output_stride: int, blocks: Sequence[int]) -> list[str]:
