@@ -83,6 +83,12 @@ def test_deep_stem_has_timms_names_and_widths() -> None:
     assert {"conv1.1.weight", "conv1.4.weight"} <= state.keys()
 
 
+@pytest.mark.parametrize("arguments", [{"stem": "3x3"}, {"encoder": "resnet18"}, {"encoder": "mobilenet_v2"}])
+def test_every_batch_norm_has_the_wanted_eps(arguments: dict[str, Any]) -> None:
+    norms = [m for m in on_meta(**arguments, batch_norm_eps=1e-6).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(norm.eps == 1e-6 for norm in norms)
+
+
 def test_unpadded_pooling_still_gives_whole_grids() -> None:
     for output_stride, dilation in ((8, "bigger"), (16, "bigger"), (32, "none")):
         body = on_meta(encoder="resnet50", output_stride=output_stride, dilation=dilation, pool_padding=False)
