@@ -14,8 +14,8 @@ from ducseg.metrics.confusion import ConfusionMatrix, scores
 
 COLOURS = {"ground": (90, 90, 90), "crack": (220, 40, 40), "leaf": (30, 160, 60)}
 OPTIONS = (
-    "--model.encoder resnet18 --model.width 8 --model.weights None --model.recalibrate-batches 0 "
-    "--model.output-stride 8 --augment.crop-size 32 40 --optimizer.batch-size 4 --optimizer.epochs 4 "
+    "--model.encoder resnet18 --model.width 16 --model.weights None --model.recalibrate-batches 0 "
+    "--model.output-stride 8 --augment.crop-size 32 40 --optimizer.batch-size 4 --optimizer.epochs 12 "
     "--data.workers 0 --data.val-fraction 0.3 --run.device cpu --run.threads 1 --run.no-bf16 --run.no-tensorboard"
 )
 SMALL = OPTIONS.split()
@@ -81,6 +81,8 @@ def test_options_of_eval_have_an_effect(run: Path, pictures: Path, tmp_path: Pat
         assert main(["eval", str(run), "--json", str(tmp_path / name), *options]) == 0
         found.append(json.loads((tmp_path / name).read_text())["pixel_accuracy"])
     assert len(set(found)) == 4
+    assert main(["eval", str(run), "--panels", str(tmp_path / "panels.png")]) == 0
+    assert cv2.imread(str(tmp_path / "panels.png")).shape[1] > 1000
     moved = tmp_path / "moved"
     pictures.rename(moved)
     try:

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -88,6 +88,7 @@ def evaluate(
     data_root: Folder | None = None,
     device: str = "auto",
     json: File | None = None,
+    panels: File | None = None,
 ) -> int:
     """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy.
 
@@ -99,11 +100,19 @@ def evaluate(
         data_root: where the data set lies now; default: where it lay in training.
         device: auto, cpu, cuda or cuda:N.
         json: also write the scores there.
+        panels: also draw picture, truth and prediction of four pictures there (PNG).
     """
     from ducseg.commands import evaluate_checkpoint
 
     return evaluate_checkpoint(
-        checkpoint, split=split, scales=scales, flip=flip, data_root=data_root, device=device, json_path=json
+        checkpoint,
+        split=split,
+        scales=scales,
+        flip=flip,
+        data_root=data_root,
+        device=device,
+        json_path=json,
+        panels_path=panels,
     )
 
 
@@ -251,7 +260,7 @@ def _usage() -> str:
     return "\n".join([*head, *rows, *foot])
 
 
-def _unknown(kind: str, name: str, known: Sequence[str] | dict[str, Callable[..., object]]) -> UserError:
+def _unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     close = difflib.get_close_matches(name, list(known), n=1)
     meant = f"Did you mean {close[0]}?" if close else "Pick one of these."
     return explain(kind, found=repr(name), needed=f"one of {', '.join(known)}", fix=meant)

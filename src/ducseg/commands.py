@@ -8,9 +8,12 @@ from typing import Any
 from rich.console import Console
 
 import ducseg
+from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
+from ducseg.figures.panels import draw_panels
 from ducseg.inference.evaluate import evaluate
-from ducseg.inference.predict_files import predict_files
+from ducseg.inference.predict_files import Kind, predict_files
+from ducseg.inference.predictor import Predictor
 from ducseg.metrics.confusion import format_table, scores, write_json
 from ducseg.train.config import DataConfig
 from ducseg.train.distributed import pick_device
@@ -28,6 +31,7 @@ def evaluate_checkpoint(
     data_root: Path | None,
     device: str,
     json_path: Path | None,
+    panels_path: Path | None,
 ) -> int:
     """Score a checkpoint on a split of the data set it was trained on; prints the table; exit status 0.
 
@@ -43,7 +47,19 @@ def evaluate_checkpoint(
     Console().print(format_table(found))
     if json_path is not None:
         write_json(json_path, found)
+    if panels_path is not None:
+        _draw_panels(predictor, dataset, panels_path)
     return 0
+
+
+def _draw_panels(predictor: Predictor, dataset: SegmentationDataset, path: Path, *, count: int = 4) -> None:
+    """Picture, truth and prediction of pictures spread evenly over the data set."""
+    rows = []
+    for position in range(min(count, len(dataset))):
+        sample = dataset[(2 * position + 1) * len(dataset) // (2 * count)]
+        assert sample.label is not None, "evaluate has refused this"
+        rows.append([sample.image, sample.label, predictor(sample.image)])
+    draw_panels(rows, path, ("image", "truth", "prediction"), dataset.classes)
 
 
 def trained_on(checkpoint: Path) -> DataConfig:
@@ -76,7 +92,7 @@ def predict_inputs(
     inputs: tuple[str, ...],
     out: Path,
     *,
-    kinds: tuple[str, ...],
+    kinds: tuple[Kind, ...],
     scales: tuple[float, ...],
     flip: bool,
     device: str,

@@ -205,6 +205,7 @@ def _draw(folder: Path, results: dict[str, _Result], dataset: SegmentationDatase
     rows = []
     for index in _telling_scenes(dataset):
         sample = dataset[index]
+        assert sample.label is not None
         rows.append([sample.image, sample.label, *(predictor(sample.image) for predictor in predictors)])
     draw_panels(rows, folder / "panels.png", ("image", "truth", "bilinear baseline", "DUC"), dataset.classes)
     draw_curves({name: result.run / "log.jsonl" for name, result in results.items()}, folder / "curves.png")

@@ -1,1 +1,1 @@
-"""Prediction of files and arrays with a trained segmenter."""
+"""Prediction and scoring of pictures, arrays and files, with a trained segmenter."""

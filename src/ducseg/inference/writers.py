@@ -1,8 +1,140 @@
-"""Stop-gap until the owner's version lands."""
-from typing import Any
-import numpy as np
+"""Label maps as files: PNGs of class indices, of class colours, and overlays on the picture with a legend.
 
-def overlay(image: Any, labels: Any, classes: Any) -> Any:
-    lut = np.zeros((256, 3), np.uint8)
-    lut[: len(classes)] = classes.palette
-    return (image // 2 + lut[labels] // 2).astype(np.uint8)
+Legend: H, W pixels of the picture; labels are uint8 (H, W), indices into a `ClassSet`, 255 where nothing is known.
+Every file is whole or not there: written under a temporary name in its folder, then renamed.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.errors import explain
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+__all__ = ["colourise", "font", "legend", "overlay", "present_classes", "write_png"]
+
+_OPACITY = 0.55
+_PAPER: Colour = (255, 255, 255)
+_INK: Colour = (30, 30, 30)
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write grey (H, W) or RGB (H, W, 3) uint8 as a PNG; the folder must exist.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    bgr = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(".png", bgr)
+    assert encoded, (picture.shape, picture.dtype)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise explain(
+            f"output {path}",
+            found=error.strerror or str(error),
+            needed="a folder that can be written, on a disk with room",
+            fix="Choose another --out.",
+        ) from error
+
+
+def colourise(labels: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.uint8]:
+    """Labels (H, W) in the colours of their classes, RGB (H, W, 3); 255 is black.
+
+    Raises:
+        UserError: a label that is no class and not 255.
+    """
+    present_classes(labels, classes)  # checks the values
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(classes)] = classes.palette
+    return table[labels]
+
+
+def present_classes(labels: NDArray[np.uint8], classes: ClassSet) -> list[int]:
+    """The classes that occur in labels (H, W), ascending; `UserError` for a value that is no class and not 255."""
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE])
+    if values.size and values[-1] >= len(classes):
+        raise explain(
+            "labels",
+            found=f"value {values[-1]}",
+            needed=f"0..{len(classes) - 1}, or {IGNORE} where nothing is known",
+            fix="Use the class list that the labels were made with.",
+        )
+    return [int(value) for value in values]
+
+
+def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.uint8]:
+    """The picture tinted with its classes' colours, above a legend of the classes present.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        labels: (H, W); 255 is left untinted.
+
+    Returns:
+        RGB uint8 (H + legend, max(W, narrowest legend), 3); the picture is at the top left, unscaled.
+    """
+    assert image.shape == (*labels.shape, 3), (image.shape, labels.shape)
+    tinted = cv2.addWeighted(image, 1 - _OPACITY, colourise(labels, classes), _OPACITY, 0)
+    tinted = np.where((labels == IGNORE)[..., None], image, tinted)
+    present = present_classes(labels, classes)
+    entries = [(classes.names[index], classes.palette[index]) for index in present]
+    return stack([np.asarray(tinted, dtype=np.uint8), legend(entries, labels.shape[1])])
+
+
+def legend(entries: Sequence[tuple[str, Colour]], width: int) -> NDArray[np.uint8]:
+    """Swatches with names, in rows, RGB (h, w, 3).
+
+    Args:
+        entries: names and colours, in order; none gives h = 0.
+        width: w in pixels, more where the longest name needs it. The letters grow with it, from 12 to 28 pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    if not entries:
+        return np.zeros((0, width, 3), dtype=np.uint8)
+    size = text_size(width)
+    letters, pad = font(size), size // 2
+    column = max(round(letters.getlength(name)) for name, _ in entries) + size + 3 * pad
+    per_row = max(1, min(len(entries), (width - pad) // column))
+    rows = -(-len(entries) // per_row)
+    row_height = size + pad
+    strip = Image.new("RGB", (max(width, pad + column), rows * row_height + pad), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    for index, (name, colour) in enumerate(entries):
+        left, top = pad + index % per_row * column, pad + index // per_row * row_height
+        draw.rectangle((left, top, left + size - 1, top + size - 1), fill=colour, outline=_INK)
+        draw.text((left + size + pad, top + size / 2), name, fill=_INK, font=letters, anchor="lm")
+    return np.asarray(strip, dtype=np.uint8)
+
+
+def text_size(width: int) -> int:
+    """Height in pixels of letters that read well in a picture of that width."""
+    return min(max(width // 60, 12), 28)
+
+
+@lru_cache(maxsize=8)
+def font(size: int) -> "FreeTypeFont":
+    """DejaVu Sans, which matplotlib brings along: Latin with accents, Greek, Cyrillic; `size` in pixels."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def stack(parts: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    """RGB pictures one below the other, left-aligned on white."""
+    width = max(part.shape[1] for part in parts)
+    padded = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts]
+    return np.concatenate(padded)

@@ -27,7 +27,7 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         variance = _summed_over_ranks(centred.square().sum((0, 2, 3))) / count
         self._update_running(mean.detach(), variance.detach(), float(count))
         scale = (self.weight * torch.rsqrt(variance + self.eps))[None, :, None, None]
-        return cast(Tensor, (centred * scale + self.bias[None, :, None, None]).to(input.dtype))
+        return (centred * scale + self.bias[None, :, None, None]).to(input.dtype)
 
     def _update_running(self, mean: Tensor, variance: Tensor, count: float) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
@@ -38,7 +38,8 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def _summed_over_ranks(values: Tensor) -> Tensor:
-    return cast(Tensor, dist_nn.all_reduce(values))  # type: ignore[no-untyped-call]
+    summed: Tensor = dist_nn.all_reduce(values)  # type: ignore[no-untyped-call]
+    return summed
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
