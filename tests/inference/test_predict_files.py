@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from ducseg.classes import CAMVID
-from ducseg.data.sample import Sample
 from ducseg.errors import UserError
-from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predict_files import find_pictures, predict_files
 
 
@@ -85,34 +83,74 @@ def test_unknown_kinds_are_refused(tmp_path: Path) -> None:
         predict_files(Threshold(), [write_picture(tmp_path / "a.png")], tmp_path, kinds=("colour",))  # type: ignore[list-item]
 
 
-class Pictures:
-    """Half of each picture is what `Threshold` says."""
-
-    classes = CAMVID
-    ids = ("a", "b", "c")
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> Sample:
-        label = np.array([[1, 0], [255, 1]], np.uint8)
-        return Sample(image=np.full((2, 2, 3), 255, np.uint8), label=label, id=self.ids[index], original_size=(2, 2))
+def test_globs_take_pictures_and_folders_but_nothing_hidden(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/.a.png", "in/b/y.jpg", "in/c/y.JPG", "in/[1].png"):
+        write_picture(tmp_path / name)
+    (tmp_path / "in" / "notes.txt").touch()
+    assert names([tmp_path / "in" / "*"]) == ["[1]", "a", "b/y", "c/y"]
+    assert names([tmp_path / "in"]) == ["[1]", "a", "b/y", "c/y"]
+    assert names([tmp_path / "in" / "[1].png"]) == ["[1]"], "a file of that name wins over the glob"
+    assert names([tmp_path / "in" / ".a.png"]) == [".a"]
+    with pytest.raises(UserError, match="glob of pictures"):
+        find_pictures([tmp_path / "in" / "*.txt"])
 
 
-def test_shards_of_an_evaluation_add_up_to_the_whole() -> None:
-    whole = evaluate(Threshold(), Pictures())
-    parts = [
-        evaluate(Threshold(), Pictures(), indices=indices) for indices in (range(0, 3, 2), range(1, 3, 2), range(0))
-    ]
-    assert whole.num_images == 3
-    assert (whole.matrix[0, 1], whole.matrix[1, 1], whole.matrix.sum()) == (3, 6, 9)
-    assert np.array_equal(whole.matrix, sum(part.matrix for part in parts))
+def test_names_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    files = [write_picture(tmp_path / name) for name in ("a/x.png", "b/x.png")]
+    write_picture(tmp_path / "other" / "a" / "x.png")
+    with pytest.raises(UserError, match=r"a/x\.png.*both be written as a/x"):
+        find_pictures([*files, tmp_path / "other"])
+    with_it = names([tmp_path])
+    assert with_it == ["a/x", "b/x", "other/a/x"]
 
 
-def test_other_classes_are_refused() -> None:
-    from ducseg.classes import CITYSCAPES
+def test_results_inside_the_folder_are_not_read_again(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "x.png")
+    for _ in range(2):
+        report = predict_files(Threshold(), [tmp_path / "in"], tmp_path / "in" / "out")
+        assert [path.name for path in report.written] == ["x.png"]
+    again = predict_files(Threshold(), [tmp_path / "in" / "**" / "*.png"], tmp_path / "in" / "out")
+    assert [path.name for path in again.written] == ["x.png"]
+    below = predict_files(
+        Threshold(), [tmp_path / "in" / "out" / "x_*.png"], tmp_path / "in" / "out", kinds=("labels",)
+    )
+    assert len(below.written) == 3, "asked for by name"
 
-    labeller = Threshold()
-    labeller.model = SimpleNamespace(classes=CITYSCAPES)
-    with pytest.raises(UserError, match=r"11 classes.*model's 19"):
-        evaluate(labeller, Pictures())
+
+def test_no_result_replaces_an_input(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "in" / "x.png")
+    other = write_picture(tmp_path / "in" / "x_labels.png", 7)
+    before = other.read_bytes()
+    with pytest.raises(UserError, match="the folder that the pictures are read from"):
+        predict_files(Threshold(), [tmp_path / "in"], tmp_path / "in")
+    with pytest.raises(UserError, match=r"x_labels\.png, a picture to be read"):
+        predict_files(Threshold(), [picture, other], tmp_path / "in")
+    assert other.read_bytes() == before
+    assert len(list((tmp_path / "in").iterdir())) == 2
+    assert predict_files(Threshold(), [picture, other], tmp_path / "in", kinds=("overlay",)).failed == ()
+
+
+def test_a_folder_that_cannot_take_results_is_said_first(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "x.png")
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match="found File exists"):
+        predict_files(Threshold(), [picture], tmp_path / "out")
+
+
+def test_a_refused_write_stops_the_run(tmp_path: Path) -> None:
+    pictures = [write_picture(tmp_path / "in" / f"{index}.png") for index in range(6)]
+    (tmp_path / "out" / "0_labels.png").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"0_labels\.png"):
+        predict_files(Threshold(), pictures, tmp_path / "out", kinds=("labels",))
+
+
+def test_many_sizes_are_written_in_full(tmp_path: Path) -> None:
+    sizes = {f"{h}x{w}": (h, w) for h, w in ((1, 1), (1, 300), (300, 1), (64, 48), (17, 33), (200, 100), (5, 5))}
+    for name, size in sizes.items():
+        write_picture(tmp_path / "in" / f"{name}.png", size=size)
+    report = predict_files(Threshold(), [tmp_path / "in"], tmp_path / "out")
+    assert [path.stem for path in report.written] == sorted(sizes)
+    for name, size in sizes.items():
+        labels = cv2.imread(str(tmp_path / "out" / f"{name}_labels.png"), cv2.IMREAD_UNCHANGED)
+        assert labels.shape == size
+        assert (labels == 1).all()

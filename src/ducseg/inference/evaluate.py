@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.classes import ClassSet
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
 from ducseg.inference.predictor import Labeller
+from ducseg.inference.read_ahead import read_ahead
+from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix
 from ducseg.progress import counted
 
@@ -36,41 +41,53 @@ def evaluate(
     dataset: SegmentationDataset,
     *,
     indices: Sequence[int] | None = None,
+    boundary: BoundaryCounts | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Label pictures at their own size and count against the truth.
+    """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
 
     Args:
         labeller: a `Predictor`, or anything around one.
         indices: which pictures, such as one rank's share; None: all.
+        boundary: counts of the Boundary IoU to add to in the same pass; None: not counted.
         progress: draw a bar on a terminal.
 
     Raises:
         UserError: classes that differ from the model's, no picture, a picture without label or with a value that is no
             class.
     """
-    model = labeller.model.classes
-    if model.names != dataset.classes.names:
-        raise explain(
-            "data set",
-            found=f"{len(dataset.classes)} classes ({', '.join(dataset.classes.names[:4])}, ...)",
-            needed=f"the model's {len(model)} ({', '.join(model.names[:4])}, ...)",
-            fix="Score with the data set that the model was trained for.",
-        )
+    _check_classes(labeller.model.classes, dataset.classes)
     chosen = range(len(dataset)) if indices is None else indices
+    assert len(set(chosen)) == len(chosen), "a picture would count twice"
     if indices is None and not chosen:
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
-    counts, scored, began = ConfusionMatrix(len(model)), 0, time.monotonic()
-    with counted("scored") as show:
-        for index in chosen:
-            sample = dataset[index]
+    counts, scored, began = ConfusionMatrix(len(dataset.classes)), 0, time.monotonic()
+    with counted("scored") if progress else nullcontext() as show:
+        for _, read in read_ahead(dataset.__getitem__, chosen):
+            sample = read()
             if sample.label is None:
                 raise explain(
                     f"sample {sample.id}", found="no label", needed="one to score", fix="Use a labelled split."
                 )
-            counts.update(sample.label, labeller(sample.image), name=sample.id)
+            prediction = labeller(sample.image)
+            counts.update(sample.label, prediction, name=sample.id)
+            if boundary is not None:
+                boundary.update(sample.label, prediction)
             scored += 1
-            if progress:
+            if show is not None:
                 show(scored, len(chosen))
     assert scored == len(chosen), (scored, len(chosen))
     return Evaluation(counts.matrix, scored, time.monotonic() - began)
+
+
+def _check_classes(model: ClassSet, data: ClassSet) -> None:
+    if model.names == data.names:
+        return
+    pairs = zip_longest(data.names, model.names, fillvalue="missing")
+    index, (here, there) = next((index, pair) for index, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise explain(
+        "data set",
+        found=f"{len(data)} classes ({', '.join(data.names[:4])}, ...), where class {index} is {here}",
+        needed=f"the model's {len(model)} ({', '.join(model.names[:4])}, ...), where class {index} is {there}",
+        fix="Score with the data set that the model was trained for.",
+    )

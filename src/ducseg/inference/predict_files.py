@@ -2,9 +2,12 @@
 
 import glob
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +18,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.reading import PICTURE_SUFFIXES, read_image
 from ducseg.errors import UserError, explain
 from ducseg.inference.predictor import Labeller
+from ducseg.inference.read_ahead import read_ahead
 from ducseg.inference.writers import colourise, overlay, write_png
 from ducseg.progress import counted
 
@@ -28,6 +32,7 @@ _WRITERS: dict[str, Callable[[Picture, Picture, ClassSet], Picture]] = {
     "color": lambda _image, labels, classes: colourise(labels, classes),
     "overlay": overlay,
 }
+_WRITES_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -43,50 +48,91 @@ class PredictReport:
     failed: tuple[tuple[Path, str], ...]
 
 
-def find_pictures(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
+def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -> list[tuple[Path, Path]]:
     """The pictures that files, folders (searched recursively) and globs stand for.
+
+    Hidden files are taken only where they are named.
+
+    Args:
+        leave_out: a folder whose content is not taken from folders and globs above it.
 
     Returns:
         (file, its name below the results folder without suffix): the path inside the given folder, the bare name for a
         file or glob; where two meet, their paths below the folder that they share. Each file once, in the order given.
 
     Raises:
-        UserError: an input that stands for no picture.
+        UserError: an input that stands for no picture, names that meet even so.
     """
-    found: dict[Path, Path] = {}
+    found: dict[Path, tuple[Path, Path]] = {}
     for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES]
-            names = [file.relative_to(path).with_suffix("") for file in files]
-        else:
-            # a file is taken whatever its suffix: if it is no picture, the report says so
-            matches = [str(path)] if path.is_file() else sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207
-            files = [Path(match) for match in matches if Path(match).is_file()]
-            names = [Path(file.stem) for file in files]
+        files = _files_of(given, None if leave_out is None else leave_out.resolve())
         if not files:
+            folder = Path(given).expanduser().is_dir()
             raise explain(
                 f"input {given}",
-                found="a folder without pictures" if path.is_dir() else "no such file, folder or glob",
+                found="a folder without pictures" if folder else "no such file, folder or glob of pictures",
                 needed=f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))})",
                 fix=f"It was looked for in {Path.cwd()}.",
             )
-        for file, name in zip(files, names):
-            found.setdefault(file.resolve(), name)
-    return _apart(list(found.items()))
+        for file, name in files:
+            found.setdefault(file.resolve(), (file, name))
+    return _apart(list(found.values()))
+
+
+def _files_of(given: str | Path, leave_out: Path | None) -> list[tuple[Path, Path]]:
+    path = Path(given).expanduser()
+    if path.is_file():  # whatever its suffix: if it is no picture, the report says so
+        return [(path, Path(path.stem))]
+    if path.is_dir():
+        return _in_folder(path, _if_below(path, leave_out))
+    leave_out = _if_below(Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), leave_out)
+    files = []
+    for match in map(Path, sorted(glob.glob(str(path), recursive=True))):  # noqa: PTH207
+        if match.is_dir() and "**" not in path.parts:
+            files += [(file, match.name / name) for file, name in _in_folder(match, leave_out)]
+        elif _is_picture(match, leave_out):
+            files.append((match, Path(match.stem)))
+    return files
+
+
+def _in_folder(folder: Path, leave_out: Path | None) -> list[tuple[Path, Path]]:
+    files = (file for file in sorted(folder.rglob("*")) if _is_picture(file, leave_out))
+    return [(file, file.relative_to(folder).with_suffix("")) for file in files]
+
+
+def _if_below(folder: Path, leave_out: Path | None) -> Path | None:
+    """`leave_out` where it lies below the folder; a folder inside it was asked for by name and is searched."""
+    whole = folder.resolve()
+    return leave_out if leave_out is not None and leave_out != whole and leave_out.is_relative_to(whole) else None
+
+
+def _is_picture(file: Path, leave_out: Path | None) -> bool:
+    if file.suffix.lower() not in PICTURE_SUFFIXES or file.name.startswith(".") or not file.is_file():
+        return False
+    return leave_out is None or not file.resolve().is_relative_to(leave_out)
 
 
 def _apart(pictures: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     """Names that meet become paths below the folder that those files share; a.png beside a.jpg keep their suffixes."""
     counts = Counter(name for _, name in pictures)
-    clashing = [file for file, name in pictures if counts[name] > 1]
+    clashing = [file.absolute() for file, name in pictures if counts[name] > 1]
     if not clashing:
         return pictures
     shared = Path(os.path.commonpath([file.parent for file in clashing]))
     below = {file: file.relative_to(shared).with_suffix("") for file in clashing}
     again = Counter(below.values())
     below = {file: name if again[name] == 1 else file.relative_to(shared) for file, name in below.items()}
-    return [(file, below.get(file, name)) for file, name in pictures]
+    named = [(file, below.get(file.absolute(), name)) for file, name in pictures]
+    first: dict[Path, Path] = {}
+    for file, name in named:
+        if first.setdefault(name, file) != file:
+            raise explain(
+                "inputs",
+                found=f"{first[name]} and {file}, which would both be written as {name}",
+                needed="one name each",
+                fix="Give one folder that holds them all: the results then keep its sub-folders.",
+            )
+    return named
 
 
 def predict_files(
@@ -99,36 +145,86 @@ def predict_files(
 ) -> PredictReport:
     """Label pictures of any size and write NAME_labels.png, NAME_color.png and NAME_overlay.png into `out`.
 
-    A picture that cannot be read or labelled is reported and the others are still done.
+    A picture that cannot be read or labelled is reported and the others are still done. Files are read and written in
+    threads while the network works.
 
     Args:
-        inputs: files, folders and globs, see `find_pictures`.
-        out: results; sub-folders of given folders are kept.
+        inputs: files, folders and globs, see `find_pictures`; what lies in `out` is not taken from folders above it.
+        out: results; sub-folders of given folders are kept; results of an earlier run are replaced.
         kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend.
         progress: draw a bar on a terminal.
 
     Raises:
-        UserError: an input that stands for no picture, no kind or an unknown one, a disk that refuses the results.
+        UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
+            a disk that refuses the results.
     """
     unknown = [kind for kind in kinds if kind not in _WRITERS]
     if unknown or not kinds:
         raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(_WRITERS)}", fix="Correct the list.")
-    pictures = find_pictures(inputs)
+    targets = _targets(inputs, out, kinds)
+    _open_folder(out)
     written: list[Path] = []
     failed: list[tuple[Path, str]] = []
-    with counted("predicted") as show:
-        for file, name in pictures:
+    writing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, counted("predicted") if progress else nullcontext() as show:
+        for file, read in read_ahead(read_image, list(targets)):
             try:
-                image = read_image(file)
+                image = read()
                 labels = labeller(image)
             except UserError as error:
                 failed.append((file, str(error)))
             else:
-                for kind in kinds:
-                    target = out / name.with_name(f"{name.name}_{kind}.png")
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    write_png(target, _WRITERS[kind](image, labels, labeller.model.classes))
+                writing.append(writers.submit(_write, targets[file], image, labels, labeller.model.classes))
                 written.append(file)
-            if progress:
-                show(len(written) + len(failed), len(pictures))
+            if len(writing) > _WRITES_AT_ONCE:
+                writing.popleft().result()
+            if show is not None:
+                show(len(written) + len(failed), len(targets))
+        for last in writing:
+            last.result()
     return PredictReport(tuple(written), tuple(failed))
+
+
+def _targets(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) -> dict[Path, dict[Kind, Path]]:
+    """The result files of each picture, none of which is a picture to be read."""
+    whole = out.resolve()
+    for given in inputs:
+        if Path(given).expanduser().resolve() == whole:
+            raise explain(
+                f"--out {out}",
+                found="the folder that the pictures are read from",
+                needed="another one",
+                fix="The next run would take the results for pictures; a folder inside it is fine.",
+            )
+    pictures = find_pictures(inputs, leave_out=out)
+    sources = {file.resolve() for file, _ in pictures}
+    targets = {
+        file: {kind: out / name.with_name(f"{name.name}_{kind}.png") for kind in kinds} for file, name in pictures
+    }
+    for file, results in targets.items():
+        for result in results.values():
+            if result.resolve() in sources:
+                raise explain(
+                    f"--out {out}",
+                    found=f"{result}, a picture to be read, where a result of {file} would be written",
+                    needed="results that replace no input",
+                    fix="Choose another --out.",
+                )
+    return targets
+
+
+def _open_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(
+            f"--out {out}",
+            found=error.strerror or str(error),
+            needed="a folder that can be made or written",
+            fix="Choose another --out.",
+        ) from error
+
+
+def _write(results: dict[Kind, Path], image: Picture, labels: Picture, classes: ClassSet) -> None:
+    for kind, path in results.items():
+        write_png(path, _WRITERS[kind](image, labels, classes))

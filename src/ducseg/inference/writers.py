@@ -4,6 +4,7 @@ Legend: H, W pixels of the picture; labels are uint8 (H, W), indices into a `Cla
 Every file is whole or not there: written under a temporary name in its folder, then renamed.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,7 +21,7 @@ from ducseg.errors import explain
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["colourise", "font", "legend", "overlay", "present_classes", "write_png"]
+__all__ = ["colourise", "font", "legend", "overlay", "present_classes", "stack", "text_size", "write_png"]
 
 _OPACITY = 0.55
 _PAPER: Colour = (255, 255, 255)
@@ -28,7 +29,7 @@ _INK: Colour = (30, 30, 30)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write grey (H, W) or RGB (H, W, 3) uint8 as a PNG; the folder must exist.
+    """Write grey (H, W) or RGB (H, W, 3) uint8 as a PNG; its folder is made if need be.
 
     Raises:
         UserError: the folder is not writable or the disk is full.
@@ -38,10 +39,12 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     assert encoded, (picture.shape, picture.dtype)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data.tobytes())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise explain(
             f"output {path}",
             found=error.strerror or str(error),
@@ -109,6 +112,7 @@ def legend(entries: Sequence[tuple[str, Colour]], width: int) -> NDArray[np.uint
     column = max(round(letters.getlength(name)) for name, _ in entries) + size + 3 * pad
     per_row = max(1, min(len(entries), (width - pad) // column))
     rows = -(-len(entries) // per_row)
+    per_row = -(-len(entries) // rows)  # even rows
     row_height = size + pad
     strip = Image.new("RGB", (max(width, pad + column), rows * row_height + pad), _PAPER)
     draw = ImageDraw.Draw(strip)

@@ -1,0 +1,126 @@
+"""Evaluation: one pass, every picture once, the data set's classes and labels checked."""
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ducseg.classes import CAMVID, CITYSCAPES, ClassSet
+from ducseg.data.sample import Sample
+from ducseg.errors import UserError, explain
+from ducseg.inference.evaluate import evaluate
+from ducseg.inference.read_ahead import read_ahead
+from ducseg.metrics.boundary import BoundaryCounts
+from ducseg.metrics.confusion import ConfusionMatrix
+
+
+class Red:
+    """The class is what the red channel says; remembers what it was asked."""
+
+    def __init__(self, classes: ClassSet = CAMVID) -> None:
+        self.model: Any = SimpleNamespace(classes=classes)
+        self.asked: list[int] = []
+
+    def __call__(self, image: Any, /) -> Any:
+        self.asked.append(int(image[0, 0, 2]))
+        return image[..., 0]
+
+
+class Scenes:
+    """Pictures of different sizes; the red channel is a wrong label now and then, the blue one the index."""
+
+    def __init__(self, count: int = 7, *, labelled: bool = True, stray: int | None = None) -> None:
+        self.classes, self.ids = CAMVID, tuple(f"scene{index}" for index in range(count))
+        self.labelled, self.stray = labelled, stray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        rng = np.random.default_rng(index)
+        size = (int(rng.integers(4, 30)), int(rng.integers(4, 30)))
+        label = np.full(size, rng.integers(11), np.uint8)
+        label[: size[0] // 2] = rng.integers(11)
+        image = np.full((*size, 3), index, np.uint8)
+        image[..., 0] = np.where(rng.random(size) < 0.2, rng.integers(11), label)
+        label[-1:] = 255 if self.stray is None else self.stray
+        return Sample(image=image, label=label if self.labelled else None, id=self.ids[index], original_size=size)
+
+
+def test_each_picture_counts_once_in_order_with_both_metrics() -> None:
+    labeller, scenes, boundary = Red(), Scenes(), BoundaryCounts(11)
+    found = evaluate(labeller, scenes, boundary=boundary)
+    assert labeller.asked == list(range(7))
+    assert found.num_images == 7
+    assert found.seconds > 0
+    confusion, expected = ConfusionMatrix(11), BoundaryCounts(11)
+    for sample in (scenes[index] for index in range(7)):
+        assert sample.label is not None
+        confusion.update(sample.label, sample.image[..., 0])
+        expected.update(sample.label, sample.image[..., 0])
+    assert np.array_equal(found.matrix, confusion.matrix)
+    assert np.array_equal(boundary.intersection, expected.intersection)
+    assert np.array_equal(boundary.union, expected.union)
+    assert expected.union.any()
+
+
+def test_shards_add_up_and_may_be_empty() -> None:
+    whole = evaluate(Red(), Scenes()).matrix
+    parts = [evaluate(Red(), Scenes(), indices=range(rank, 7, 10)) for rank in range(10)]
+    assert [part.num_images for part in parts] == [1] * 7 + [0] * 3
+    assert np.array_equal(sum(part.matrix for part in parts), whole)
+
+
+def test_a_picture_cannot_count_twice() -> None:
+    with pytest.raises(AssertionError, match="twice"):
+        evaluate(Red(), Scenes(), indices=[0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("labeller", "scenes", "words"),
+    [
+        (Red(CITYSCAPES), Scenes(), ["11 classes", "class 0 is sky", "model's 19", "class 0 is road"]),
+        (Red(ClassSet(CAMVID.names[:10], CAMVID.palette[:10])), Scenes(), ["class 10 is bicyclist", "10 is missing"]),
+        (Red(), Scenes(0), ["no picture"]),
+        (Red(), Scenes(labelled=False), ["scene0", "no label"]),
+        (Red(), Scenes(stray=40), ["label of scene0", "value 40"]),
+    ],
+    ids=["other-classes", "fewer-classes", "empty", "unlabelled", "stray-value"],
+)
+def test_what_cannot_be_scored_is_said(labeller: Red, scenes: Scenes, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluate(labeller, scenes)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_names_decide_not_colours() -> None:
+    recoloured = ClassSet(CAMVID.names, CAMVID.palette[::-1])
+    assert evaluate(Red(recoloured), Scenes()).num_images == 7
+
+
+def test_reading_runs_ahead_but_only_so_far_and_errors_come_in_their_turn() -> None:
+    started: list[int] = []
+    lock = threading.Lock()
+
+    def read(item: int) -> int:
+        with lock:
+            started.append(item)
+        if item == 4:
+            raise explain("item 4", found="damage", needed="none", fix="-")
+        return item * item
+
+    done = []
+    for item, get in read_ahead(read, range(10), ahead=2):
+        if item == 4:
+            with pytest.raises(UserError, match="item 4"):
+                get()
+            continue
+        done.append((item, get()))
+        assert max(started) <= item + 2
+    assert done == [(item, item * item) for item in range(10) if item != 4]
+    assert sorted(started) == list(range(10))
+    nothing: Callable[[int], int] = abs
+    assert list(read_ahead(nothing, [])) == []

@@ -1,0 +1,201 @@
+"""The predictor against the segmenter it wraps, and against the average written out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from ducseg.errors import UserError
+from ducseg.inference.predictor import Predictor, as_picture
+from ducseg.models import Preprocessing, Segmenter, build
+
+MEAN = (124, 116, 104)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "duc": {"head": "duc"},
+    "duc-cell-2": {"head": "duc", "cell": 2},
+    "bilinear": {"head": "bilinear"},
+    "deconv": {"head": "deconv"},
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def segmenter(request: pytest.FixtureRequest) -> Segmenter:
+    return small(**VARIANTS[request.param])
+
+
+def small(**options: Any) -> Segmenter:
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(mean=MEAN, std=(58.0, 57.0, 57.0))
+    made = build("resnet18", num_classes=5, aspp=0, width=8, preprocessing=preprocessing, **options).eval()
+    with torch.no_grad():
+        for parameter in made.head.parameters():
+            parameter.mul_(30)  # an untrained head says the same everywhere
+    return made
+
+
+def picture(height: int = 37, width: int = 51, seed: int = 0) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def direct(segmenter: Segmenter, image: NDArray[np.uint8]) -> torch.Tensor:
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return segmenter.probabilities(segmenter.preprocessing.normalise(pixels))
+
+
+@pytest.mark.parametrize("size", [(37, 51), (32, 48), (1, 1), (3, 70)])
+def test_probabilities_and_labels_are_the_segmenters(segmenter: Segmenter, size: tuple[int, int]) -> None:
+    predictor, image = Predictor(segmenter), picture(*size)
+    probabilities, labels = predictor.probabilities(image), predictor(image)
+    assert (probabilities.shape, probabilities.dtype) == ((5, *size), np.float32)
+    assert (labels.shape, labels.dtype) == (size, np.uint8)
+    np.testing.assert_allclose(probabilities, direct(segmenter, image)[0].numpy(), atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    assert np.array_equal(labels, probabilities.argmax(0))
+    if min(size) > 30:
+        assert len(np.unique(labels)) > 1, "else this test tells nothing"
+
+
+def test_padding_is_the_mean_colour_right_and_below(segmenter: Segmenter) -> None:
+    image = picture(29, 43)
+    padded = np.full((32, 48, 3), MEAN, np.uint8)
+    padded[:29, :43] = image
+    found, expected = Predictor(segmenter).probabilities(image), Predictor(segmenter).probabilities(padded)
+    # the last resize of heads with a cell looks up to half a cell beyond the picture, where one of both has an edge
+    inside = (slice(None), slice(0, 29 - segmenter.cell), slice(0, 43 - segmenter.cell))
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-5)
+
+
+def test_scales_and_flip_average_probabilities(segmenter: Segmenter) -> None:
+    image = picture()
+    height, width = image.shape[:2]
+    total = torch.zeros(5, height, width)
+    for scale in (0.5, 1.0, 1.75):
+        size = (round(width * scale), round(height * scale))
+        scaled = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        for mirror in (False, True):
+            found = direct(segmenter, np.ascontiguousarray(scaled[:, ::-1]) if mirror else scaled)
+            found = found.flip(-1) if mirror else found
+            total += F.interpolate(found, (height, width), mode="bilinear", align_corners=False)[0]
+    predictor = Predictor(segmenter, scales=(0.5, 1.0, 1.75), flip=True)
+    probabilities = predictor.probabilities(image)
+    np.testing.assert_allclose(probabilities, (total / 6).numpy(), atol=1e-5)
+    assert np.array_equal(predictor(image), probabilities.argmax(0))
+    plain = Predictor(segmenter).probabilities(image)
+    for options in ({"flip": True}, {"scales": (1.5,)}, {"scales": (1.0, 1.5)}, {"bf16": True}):
+        assert not np.array_equal(Predictor(segmenter, **options).probabilities(image), plain), options
+
+
+def test_flip_makes_the_answer_mirror_with_the_picture() -> None:
+    predictor, image = Predictor(small(), flip=True), picture(32, 48)
+    mirrored = predictor.probabilities(image[:, ::-1])[..., ::-1]
+    np.testing.assert_allclose(predictor.probabilities(image), mirrored, atol=1e-6)
+
+
+def test_tiny_scales_of_tiny_pictures() -> None:
+    assert Predictor(small(), scales=(0.1, 1.0))(picture(2, 3)).shape == (2, 3)
+
+
+def test_bf16_is_close() -> None:
+    image, network = picture(), small()
+    exact, rough = (Predictor(network, bf16=bf16).probabilities(image) for bf16 in (False, True))
+    np.testing.assert_allclose(exact, rough, atol=0.1)
+    assert (Predictor(network, bf16=True)(image) == exact.argmax(0)).mean() > 0.95
+
+
+def test_modes_gradients_and_statistics_are_left_as_they_were() -> None:
+    network = small()
+    network.train()
+    network.encoder.layer1.eval()
+    modes = [module.training for module in network.modules()]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    predictor, image = Predictor(network), picture()
+    first = predictor(image)
+    assert np.array_equal(first, predictor(image)), "batch statistics would drift"
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    with pytest.raises(UserError):
+        predictor(image.astype(float))
+    assert [module.training for module in network.modules()] == modes
+    assert np.array_equal(first, Predictor(network.eval())(image))
+    assert predictor.model is network
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda image: Image.fromarray(image),
+        lambda image: np.flip(np.flip(image, 1).copy(), 1),
+        lambda image: np.asfortranarray(image),
+        lambda image: np.asarray(Image.fromarray(image)),
+        lambda image: torch.from_numpy(image),
+    ],
+    ids=["pil", "negative-strides", "fortran", "read-only", "torch"],
+)
+def test_the_same_picture_in_other_clothes(convert: Callable[[NDArray[np.uint8]], Any]) -> None:
+    predictor, image = Predictor(small()), picture()
+    assert np.array_equal(predictor(convert(image)), predictor(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((4, 5, 3), np.float32), ["float32 (4, 5, 3)", "* 255"]),
+        (np.zeros((4, 5, 3), np.uint16), ["uint16", "astype"]),
+        (np.zeros((4, 5, 3), bool), ["bool"]),
+        (np.zeros((4, 5), np.uint8), ["(4, 5)", "grey", "convert('RGB')"]),
+        (np.zeros((4, 5, 1), np.uint8), ["grey"]),
+        (np.zeros((4, 5, 4), np.uint8), ["alpha", "[:, :, :3]"]),
+        (np.zeros((3, 4, 5), np.uint8), ["channels first", "transpose(1, 2, 0)"]),
+        (np.zeros((1, 4, 5, 3), np.uint8), ["batch", "one picture at a time"]),
+        (np.zeros((0, 5, 3), np.uint8), ["(0, 5, 3)", "not empty"]),
+        (None, ["object ()", "imread"]),
+        ("street.png", ["imread"]),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_the_way_out(image: Any, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        as_picture(image)
+    assert all(word in str(caught.value) for word in [*words, "RGB uint8 (H, W, 3)"]), caught.value
+
+
+def test_bad_options_are_refused() -> None:
+    network = small()
+    for scales in ((), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),)):
+        with pytest.raises(UserError, match="scales"):
+            Predictor(network, scales=scales)
+    with pytest.raises(UserError, match=r"device: found graphics .*Try \"cpu\""):
+        Predictor(network, "graphics")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="device: found cuda"):
+            Predictor(network, "cuda")
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("x: can't allocate memory: y"), MemoryError()]
+)
+def test_running_out_of_memory_is_said_in_words(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_images: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    network = small()
+    monkeypatch.setattr(network, "predict_labels", fail)
+    with pytest.raises(UserError, match=r"37 x 51 pixels.*on cpu.*--scales 0\.5"):
+        Predictor(network)(picture())
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a defect")
+
+    network = small()
+    monkeypatch.setattr(network, "predict_labels", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        Predictor(network)(picture())
