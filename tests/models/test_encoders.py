@@ -95,3 +95,19 @@ def test_unpadded_pooling_still_gives_whole_grids() -> None:
         for places in (1, 2, 5):
             side = places * output_stride
             assert body(torch.empty(1, 3, side, side, device="meta")).shape[-1] == places
+
+
+@pytest.mark.parametrize(
+    ("encoder", "block", "last_norm"),
+    [
+        ("resnet18", "layer1.1", "layer1.1.bn2"),
+        ("resnet50", "layer1.1", "layer1.1.bn3"),
+        ("mobilenet_v2", "features.3", "features.3.conv.3"),
+    ],
+)
+def test_a_block_adds_to_what_comes_in(encoder: str, block: str, last_norm: str) -> None:
+    body = build(encoder, "bilinear", aspp=0).encoder.eval()
+    nn.init.zeros_(body.get_parameter(f"{last_norm}.weight"))
+    channels = {"resnet18": 64, "resnet50": 256, "mobilenet_v2": 24}[encoder]
+    x = torch.rand(1, channels, 8, 8)
+    assert torch.equal(body.get_submodule(block)(x), x)
