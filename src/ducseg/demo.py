@@ -191,9 +191,9 @@ def _settings_table(results: dict[str, _Result], seed: int) -> str:
     model, optimizer = config.model, config.optimizer
     rows.append(("encoder", f"{model.encoder}, width {model.width}, output stride {model.output_stride}, from scratch"))
     rows.append(("dilation", f"HDC {model.dilation!r}"))
-    rows.append(
-        ("optimizer", f"SGD, rate {optimizer.learning_rate} (head x{optimizer.head_learning_rate_factor:g}), poly")
-    )
+    rows.append(("optimizer", f"SGD, rate {optimizer.learning_rate}, poly; class weights in the loss"))
+    for name, result in results.items():
+        rows.append((f"rate of the head, {name}", f"x{result.config.optimizer.head_learning_rate_factor:g}"))
     rows.append(("budget", f"{optimizer.epochs} epochs, batch {optimizer.batch_size}, the same for both heads"))
     rows.append(("seed", str(seed)))
     rows += [(f"time, {name}", f"{result.seconds:.0f} s") for name, result in results.items()]

@@ -26,12 +26,14 @@ def draw_curves(logs: Mapping[str, Path], path: Path) -> Path:
 
     figure = Figure(figsize=(10, 3.6), layout="constrained", dpi=150)
     loss_axes, score_axes = figure.subplots(1, 2)
+    heights = []  # the first steps of a run may overshoot what is worth showing
     for index, (name, log) in enumerate(logs.items()):
         lines, colour = _read(log), f"C{index}"
         steps = [line for line in lines if line["kind"] == "step"]
         numbers, losses = np.array([line["step"] for line in steps]), np.array([line["loss"] for line in steps])
         loss_axes.plot(numbers, losses, color=colour, alpha=0.2, linewidth=0.6)
         loss_axes.plot(numbers, _smooth(losses), color=colour, label=name)
+        heights.append(float(np.quantile(losses, 0.98)))
         scored = [line for line in lines if line["kind"] == "evaluation"]
         points = [line["step"] for line in scored], [100 * line["mean_iou"] for line in scored]
         score_axes.plot(*points, color=colour, marker="o", markersize=4, label=name)
@@ -40,7 +42,7 @@ def draw_curves(logs: Mapping[str, Path], path: Path) -> Path:
         axes.set_xlabel("optimizer step")
         axes.grid(alpha=0.3)
         axes.legend()
-    loss_axes.set_ylim(bottom=0)
+    loss_axes.set_ylim(0, 1.1 * max(heights))
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     figure.savefig(temporary)
     return temporary.replace(path)
