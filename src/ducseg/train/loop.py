@@ -21,6 +21,7 @@ from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
 from ducseg.inference.writers import overlay
 from ducseg.metrics.confusion import format_table, scores, to_json
+from ducseg.models.heads import head_parameters
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder, TrainState
 from ducseg.train.config import Config
@@ -77,9 +78,19 @@ class _Trainer:
     def describe(self) -> None:
         """Print what is about to run."""
         parameters = sum(parameter.numel() for parameter in self.segmenter.parameters())
+        model = self.config.model
+        heads = head_parameters(
+            self.segmenter.encoder.out_channels,
+            len(self.train_set.classes),
+            output_stride=model.output_stride,
+            cell=model.cell,
+            aspp=model.aspp,
+        )
+        beside = f" (duc: {heads['duc'] / 1e6:.1f} M)" if model.head.startswith("deconv") else ""
         self.console.print(
             f"{self.config.name}: {len(self.train_set)} training and {len(self.val_set)} validation pictures, "
-            f"{len(self.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, {self.num_steps} steps on "
+            f"{len(self.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
+            f"{heads[model.head] / 1e6:.1f} M of them in the head{beside}, {self.num_steps} steps on "
             f"{self.ranks.world_size} x {self.ranks.device.type}; {self.weights_line}",
             highlight=False,
             soft_wrap=True,

@@ -1,0 +1,71 @@
+"""No option is accepted and ignored: each changes the loss curve of a tiny run, or what the run leaves."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tiny_run import make_tiny_config
+
+from ducseg.train.config import Config
+from ducseg.train.loop import train
+
+
+def changed(config: Config, section: str, **values: Any) -> Config:
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def curve(config: Config, run: Path) -> list[float]:
+    train(config, run, console=Console(quiet=True))
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["kind"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, list[float]]:
+    config = changed(make_tiny_config(tiny_camvid), "model", width=8)
+    return config, curve(config, tmp_path_factory.mktemp("plain") / "run")
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("model", {"aspp": 2}),
+        ("model", {"dilation": "none"}),
+        ("model", {"freeze_batch_norm_from_epoch": 0}),
+        ("augment", {"scale": (0.5, 0.75)}),
+        ("augment", {"mirror": False}),
+        ("augment", {"colour_jitter": 0.0}),
+        ("augment", {"crop_size": (48, 32)}),
+        ("optimizer", {"learning_rate": 0.02}),
+        ("optimizer", {"head_learning_rate_factor": 5.0}),
+        ("optimizer", {"momentum": 0.5}),
+        ("optimizer", {"weight_decay": 0.1}),
+        ("optimizer", {"power": 2.0}),
+        ("optimizer", {"clip_norm": 1e-3}),
+        ("optimizer", {"batch_size": 2}),
+        ("optimizer", {"accumulation_steps": 2}),
+        ("loss", {"class_weights": tuple(float(index + 1) for index in range(11))}),
+        ("loss", {"ohem_threshold": 0.08}),
+        ("run", {"seed": 1}),
+        ("run", {"bf16": True}),
+        pytest.param("run", {"compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_the_option_changes_the_curve(
+    plain: tuple[Config, list[float]], tmp_path: Path, section: str, values: dict[str, Any]
+) -> None:
+    config, before = plain
+    after = curve(changed(config, section, **values), tmp_path / "run")
+    if section == "run" and "seed" not in values:  # precision and compilation change the last digits, not the training
+        assert after == pytest.approx(before, rel=0.05)
+    if "compile" not in values:
+        assert after != before
+
+
+def test_a_run_of_the_same_configuration_has_the_same_curve(plain: tuple[Config, list[float]], tmp_path: Path) -> None:
+    config, before = plain
+    assert curve(config, tmp_path / "run") == before
