@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import cv2
@@ -7,7 +6,6 @@ import pytest
 
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
-from ducseg.figures.curves import draw_curves
 from ducseg.figures.panels import draw_panels
 from ducseg.figures.report import Section, paragraph, picture, table, write_report
 
@@ -35,19 +33,36 @@ def test_rows_that_do_not_fit_the_titles_are_refused(tmp_path: Path) -> None:
         draw_panels([], tmp_path / "p.png", ("a",), CAMVID)
 
 
-def test_curves_draw_every_run_and_refuse_an_empty_log(tmp_path: Path) -> None:
-    logs = {}
-    for name in ("bilinear", "DUC"):
-        lines = [{"kind": "step", "step": step, "loss": 3 / step} for step in range(1, 50)]
-        lines += [{"kind": "evaluation", "step": step, "mean_iou": step / 100} for step in (10, 40)]
-        logs[name] = tmp_path / f"{name}.jsonl"
-        logs[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
-    picture_file = draw_curves(logs, tmp_path / "curves.png")
-    assert cv2.imread(str(picture_file)).std() > 10
-    (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(UserError, match="no training step"):
-        draw_curves({"empty": tmp_path / "empty.jsonl"}, tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
+def test_the_width_is_the_pictures_own_or_made_readable(tmp_path: Path) -> None:
+    for width, expected in ((480, 480), (256, 512), (320, 320), (40, 320), (2048, 640), (1, 320)):
+        label = np.full((30, width), 3, np.uint8)
+        draw_panels([[label, label]], tmp_path / "p.png", ("a", "b"), CAMVID)
+        assert cv2.imread(str(tmp_path / "p.png")).shape[1] == 2 * (expected + 4), width
+
+
+def test_a_pole_one_pixel_wide_survives_shrinking(tmp_path: Path) -> None:
+    label = np.zeros((256, 2048), np.uint8)
+    label[:, 1001] = 8
+    draw_panels([[label]], tmp_path / "p.png", ("truth",), CAMVID)
+    row = cv2.imread(str(tmp_path / "p.png"))[60, :640, ::-1].astype(int)
+    assert (np.abs(row - CAMVID.palette[0]).sum(1) > 20).sum() in (1, 2)
+
+
+def test_what_is_ignored_is_named_only_where_it_is(tmp_path: Path) -> None:
+    label = np.full((30, 320), 3, np.uint8)
+    plain = cv2.imread(str(draw_panels([[label]], tmp_path / "p.png", ("t",), CAMVID)))
+    label[0, 0] = 255
+    with_it = cv2.imread(str(draw_panels([[label]], tmp_path / "p.png", ("t",), CAMVID)))
+    black = [(picture[-40:] == 0).all(2).sum() for picture in (plain, with_it)]
+    assert black[0] == 0 < black[1]
+
+
+def test_long_titles_shrink_to_their_column(tmp_path: Path) -> None:
+    label = np.full((30, 320), 3, np.uint8)
+    draw_panels([[label, label]], tmp_path / "p.png", ("a very long title for so narrow a column", "b"), CAMVID)
+    titles = cv2.imread(str(tmp_path / "p.png"))[:20]
+    assert (titles[:, :2] == 255).all()
+    assert (titles[:, 318:330] == 255).all()
 
 
 def test_the_report_is_one_file_and_escapes_what_it_is_given(tmp_path: Path) -> None:

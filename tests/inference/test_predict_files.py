@@ -133,14 +133,20 @@ def test_no_result_replaces_an_input(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_take_results_is_said_first(tmp_path: Path) -> None:
     picture = write_picture(tmp_path / "x.png")
     (tmp_path / "out").touch()
+
+    class Asked(Threshold):
+        def __call__(self, image: Any, /) -> Any:
+            pytest.fail("too late")
+
     with pytest.raises(UserError, match="found File exists"):
-        predict_files(Threshold(), [picture], tmp_path / "out")
+        predict_files(Asked(), [picture], tmp_path / "out")
 
 
-def test_a_refused_write_stops_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", [0, 5])
+def test_a_refused_write_stops_the_run(tmp_path: Path, which: int) -> None:
     pictures = [write_picture(tmp_path / "in" / f"{index}.png") for index in range(6)]
-    (tmp_path / "out" / "0_labels.png").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"0_labels\.png"):
+    (tmp_path / "out" / f"{which}_labels.png").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"{which}_labels\.png"):
         predict_files(Threshold(), pictures, tmp_path / "out", kinds=("labels",))
 
 

@@ -1,66 +1,120 @@
-"""Training curves from the log.jsonl of one or several runs."""
+"""Training curves of one or several runs, from their log.jsonl."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ducseg.errors import explain
 
-__all__ = ["draw_curves"]
+__all__ = ["Curves", "draw_curves"]
 
 
-def draw_curves(logs: Mapping[str, Path], path: Path) -> Path:
-    """Draw training loss (smoothed over 2 % of the steps, raw values behind) and validation mean IoU against the step.
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """One run in numbers.
+
+    Attributes:
+        step, loss, learning_rate: (n,) of the optimizer steps; batches without a valid pixel are left out.
+        scored_step, mean_iou: (m,) of the evaluations, mean IoU as a fraction; undefined ones are left out.
+    """
+
+    step: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    learning_rate: NDArray[np.float64]
+    scored_step: NDArray[np.float64]
+    mean_iou: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, log: Path) -> Self:
+        """From a log.jsonl, also of a run that is still going; `UserError` where it is missing or holds no step."""
+        lines = _lines(log)
+        steps = [line for line in lines if line["kind"] == "step" and line.get("valid_pixels", 1) > 0]
+        scored = [line for line in lines if line["kind"] == "evaluation" and line["mean_iou"] is not None]
+        if not steps:
+            raise explain(
+                f"log {log}", found="no training step", needed="the log.jsonl of a run", fix="Check the path."
+            )
+        return cls(
+            step=_column(steps, "step"),
+            loss=_column(steps, "loss"),
+            learning_rate=_column(steps, "learning_rate"),
+            scored_step=_column(scored, "step"),
+            mean_iou=_column(scored, "mean_iou"),
+        )
+
+
+def draw_curves(runs: Mapping[str, Path | Curves], path: Path) -> Path:
+    """Draw training loss, validation mean IoU and learning rate of runs over their steps, in one figure.
+
+    The loss is smoothed over 2 % of the steps, with the raw values behind, on a logarithmic axis.
 
     Args:
-        logs: name of each run and its log.jsonl (lines of kind "step" with loss, of kind "evaluation" with mean_iou).
+        runs: name of each run, and its log.jsonl or its numbers.
         path: a file with a suffix that matplotlib writes; replaced.
 
     Raises:
-        UserError: a log that is missing or holds no step.
+        UserError: no run; a log that is missing or holds no step.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(10, 3.6), layout="constrained", dpi=150)
-    loss_axes, score_axes = figure.subplots(1, 2)
-    heights = []  # the first steps of a run may overshoot what is worth showing
-    for index, (name, log) in enumerate(logs.items()):
-        lines, colour = _read(log), f"C{index}"
-        steps = [line for line in lines if line["kind"] == "step"]
-        numbers, losses = np.array([line["step"] for line in steps]), np.array([line["loss"] for line in steps])
-        loss_axes.plot(numbers, losses, color=colour, alpha=0.2, linewidth=0.6)
-        loss_axes.plot(numbers, _smooth(losses), color=colour, label=name)
-        heights.append(float(np.quantile(losses, 0.98)))
-        scored = [line for line in lines if line["kind"] == "evaluation"]
-        points = [line["step"] for line in scored], [100 * line["mean_iou"] for line in scored]
-        score_axes.plot(*points, color=colour, marker="o", markersize=4, label=name)
-    for axes, title in ((loss_axes, "training loss"), (score_axes, "validation mean IoU, %")):
+    if not runs:
+        raise explain("curves", found="no run", needed="at least one", fix="Name a run folder's log.jsonl.")
+    curves = {name: run if isinstance(run, Curves) else Curves.read(run) for name, run in runs.items()}
+    figure = Figure(figsize=(12, 3.8), layout="constrained", dpi=150)
+    loss, score, rate = figure.subplots(1, 3, width_ratios=(5, 5, 3), sharex=True)
+    for index, (name, run) in enumerate(curves.items()):
+        colour = f"C{index}"
+        loss.plot(run.step, run.loss, color=colour, alpha=0.2, linewidth=0.6)
+        loss.plot(run.step, _smooth(run.loss), color=colour, label=name)
+        score.plot(run.scored_step, 100 * run.mean_iou, color=colour, marker="o", markersize=4, label=name)
+        if run.mean_iou.size:
+            best = int(run.mean_iou.argmax())
+            score.lines[-1].set_label(f"{name}, best {100 * run.mean_iou[best]:.1f}")
+        # equal schedules lie on each other: the later ones are dashed
+        rate.plot(run.step, run.learning_rate, color=colour, linestyle="-" if index == 0 else (0, (4, 2 * index)))
+    for axes, title in ((loss, "training loss"), (score, "validation mean IoU, %"), (rate, "learning rate")):
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("optimizer step")
+        axes.locator_params(axis="x", nbins=5)
+        if axes is not loss:
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend()
-    loss_axes.set_ylim(0, 1.1 * max(heights))
+    loss.set_yscale("log")  # a spike at the start must not flatten the rest
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_formatter("")
+    loss.legend()
+    if score.lines:
+        score.legend(loc="lower right")
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     figure.savefig(temporary)
     return temporary.replace(path)
 
 
-def _read(log: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
-    if not any(line["kind"] == "step" for line in lines):
-        raise explain(f"log {log}", found="no training step", needed="the log.jsonl of a run", fix="Check the path.")
+def _lines(log: Path) -> list[dict[str, Any]]:
+    lines = []
+    for text in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # the line that is being written, or that a kill cut short
+            continue
     return lines
 
 
-def _smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _column(lines: list[dict[str, Any]], key: str) -> NDArray[np.float64]:
+    return np.array([line[key] for line in lines], dtype=np.float64)
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the steps before and after, as far as they exist."""
     half = max(1, len(values) // 100)
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    last, first = (
-        np.minimum(np.arange(len(values)) + half + 1, len(values)),
-        np.maximum(np.arange(len(values)) - half, 0),
-    )
+    positions = np.arange(len(values))
+    first, last = np.maximum(positions - half, 0), np.minimum(positions + half + 1, len(values))
     return np.asarray((sums[last] - sums[first]) / (last - first))

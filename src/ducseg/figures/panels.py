@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import ClassSet
+from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import explain
 from ducseg.inference.writers import colourise, font, legend, present_classes, stack, text_size, write_png
 
 __all__ = ["draw_panels"]
 
 _GAP = 4
+_NARROWEST, _WIDEST = 320, 640
 
 
 def draw_panels(
@@ -22,7 +23,7 @@ def draw_panels(
     titles: Sequence[str],
     classes: ClassSet,
     *,
-    panel_width: int = 360,
+    panel_width: int | None = None,
 ) -> Path:
     """Write a PNG with one row a picture and one column a title, above a legend of the classes that occur.
 
@@ -31,7 +32,8 @@ def draw_panels(
             is black, as in the paper's figures.
         path: replaced.
         titles: of the columns, from left to right.
-        panel_width: of a column, in pixels; labels are resized by nearest.
+        panel_width: of a column, in pixels; None: the widest picture's own, a multiple of it that is at least 320, or
+            640. Shrunk label maps average their colours, so that thin objects fade instead of vanishing.
 
     Raises:
         UserError: no row, a row with another number of panels than titles, or a label that is no class.
@@ -44,23 +46,31 @@ def draw_panels(
             needed=f"rows of {len(titles)}, one panel a title",
             fix="Give each row as many pictures as there are titles.",
         )
-    lines = [_titles(titles, panel_width)]
-    lines += [_row([_panel(picture, classes, panel_width) for picture in row]) for row in rows]
-    maps = [panel for row in rows for panel in row if panel.ndim == 2]
+    panels = [panel for row in rows for panel in row]
+    width = panel_width or _readable(max(panel.shape[1] for panel in panels))
+    lines = [_titles(titles, width), *(_row([_panel(picture, classes, width) for picture in row]) for row in rows)]
+    maps = [panel for panel in panels if panel.ndim == 2]
     present = sorted({index for panel in maps for index in present_classes(panel, classes)})
     entries = [(classes.names[index], classes.palette[index]) for index in present]
+    if any((panel == IGNORE).any() for panel in maps):
+        entries.append(("ignored", (0, 0, 0)))
     write_png(path, stack([*lines, legend(entries, lines[0].shape[1])]))
     return path
 
 
+def _readable(width: int) -> int:
+    return min(-(-_NARROWEST // width) * width, _WIDEST) if width < _NARROWEST else min(width, _WIDEST)
+
+
 def _panel(picture: NDArray[np.uint8], classes: ClassSet, width: int) -> NDArray[np.uint8]:
-    height = round(width * picture.shape[0] / picture.shape[1])
-    if picture.ndim == 2:
-        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
-        return colourise(np.asarray(small, np.uint8), classes)
-    shrinks = width < picture.shape[1]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=way), np.uint8)
+    height = max(1, round(width * picture.shape[0] / picture.shape[1]))
+    is_map = picture.ndim == 2
+    colours = colourise(picture, classes) if is_map else picture
+    if width == picture.shape[1]:
+        return colours
+    grown = cv2.INTER_NEAREST if is_map else cv2.INTER_LINEAR
+    way = cv2.INTER_AREA if width < picture.shape[1] else grown
+    return np.asarray(cv2.resize(colours, (width, height), interpolation=way), np.uint8)
 
 
 def _row(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -71,8 +81,10 @@ def _row(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def _titles(titles: Sequence[str], width: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw
 
-    letters = font(text_size(len(titles) * width))
-    strip = Image.new("RGB", (len(titles) * (width + _GAP), 2 * text_size(len(titles) * width)), (255, 255, 255))
+    size = text_size(len(titles) * width)
+    widest = max(font(size).getlength(title) for title in titles)
+    letters = font(max(8, min(size, int(size * 0.95 * width / max(widest, 1)))))
+    strip = Image.new("RGB", (len(titles) * (width + _GAP), 2 * size), (255, 255, 255))
     draw = ImageDraw.Draw(strip)
     for index, title in enumerate(titles):
         middle = index * (width + _GAP) + width / 2
