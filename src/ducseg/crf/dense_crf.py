@@ -1,0 +1,214 @@
+"""The fully connected CRF of the paper's section 4.1, as a function and as a layer.
+
+Mean field (Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials",
+2011) with the answers of its public implementation and pydensecrf: Potts or a given label compatibility, Gaussian
+and bilateral kernels on the permutohedral lattice, each normalised symmetrically, a pixel's message to itself
+included.
+
+On the CPU numba kernels run on all cores; on CUDA, and where gradients are wanted, torch operations do.
+Example: probabilities (19, 512, 1024) and the image (512, 1024, 3) give marginals (19, 512, 1024).
+"""
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ducseg.crf import checks, torch_lattice
+from ducseg.crf.lattice import build_lattice
+from ducseg.crf.mean_field import iterate
+from ducseg.crf.params import DEFAULT_ITERATIONS, CrfParams, check_iterations
+from ducseg.crf.rows import RowShape, load_rows, store_rows
+from ducseg.crf.workers import Workers
+from ducseg.errors import explain
+
+__all__ = ["UNARY_FLOOR", "DenseCRF", "dense_crf"]
+
+UNARY_FLOOR = 1e-5  # probabilities are clipped to [UNARY_FLOOR, 1] before their logarithm
+Array = TypeVar("Array", npt.NDArray[Any], Tensor)
+Floats = npt.NDArray[np.float32]
+
+
+def dense_crf(
+    probabilities: Array,
+    image: npt.NDArray[np.uint8] | Tensor,
+    params: CrfParams = CrfParams(),  # noqa: B008 (frozen)
+    iterations: int = DEFAULT_ITERATIONS,
+    *,
+    compatibility: npt.NDArray[Any] | Tensor | None = None,
+) -> Array:
+    """Marginals (L, H, W) float32 of a dense CRF whose unary energy is -log(clip(probabilities, 1e-5, 1)).
+
+    probabilities: (L, H, W), any floating type, summing to 1 over the classes within 1e-2; image: (H, W, 3) uint8
+    RGB. NumPy in, NumPy out; torch in, torch out on the probabilities' device. Neither need be contiguous.
+    `compatibility`: (L, L), the cost of label l beside label l' (Potts, the default, costs 1 for two different
+    labels). 0 iterations give the clipped input. `pydensecrf.inference(iterations)` gives the same within 2e-3
+    (here measured: 1e-5). Raises UserError on probabilities that are none, on sizes and types that do not fit, and,
+    before taking it, on memory that is not there.
+    """
+    checks.check_shapes(tuple(probabilities.shape), _kind(probabilities), tuple(image.shape), _kind(image))
+    check_iterations(iterations)
+    matrix = _check_compatibility(compatibility, probabilities.shape[0])
+    weights = (params.w1, params.w2)
+    if not isinstance(probabilities, Tensor):
+        return _on_cpu(probabilities, _pixels(image), params, weights, iterations, matrix, floor=UNARY_FLOOR)
+    if probabilities.requires_grad and torch.is_grad_enabled():
+        raise explain(
+            "probabilities for dense_crf",
+            found="a tensor that requires gradients",
+            needed="one that does not",
+            fix="Call it under torch.no_grad(), or train through ducseg.crf.DenseCRF.",
+        )
+    with torch.no_grad():
+        if probabilities.device.type != "cpu":
+            return _on_device(probabilities.float(), torch.as_tensor(image), params, iterations, matrix)
+        values = probabilities.float().numpy()
+        return torch.from_numpy(_on_cpu(values, _pixels(image), params, weights, iterations, matrix, floor=UNARY_FLOOR))
+
+
+def _pixels(image: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
+    return image.numpy(force=True) if isinstance(image, Tensor) else image
+
+
+def _check_compatibility(compatibility: npt.NDArray[Any] | Tensor | None, classes: int) -> Floats | None:
+    if compatibility is None:
+        return None
+    given = compatibility.numpy(force=True) if isinstance(compatibility, Tensor) else np.asarray(compatibility)
+    if given.shape != (classes, classes) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+        raise explain(
+            "the CRF's label compatibility",
+            found=f"{given.dtype} of shape {given.shape}",
+            needed=f"finite numbers of shape ({classes}, {classes})",
+            fix="Entry (l, k) is the cost of label l beside label k; leave it out for Potts.",
+        )
+    return given.astype(np.float32)
+
+
+def _on_cpu(
+    values: npt.NDArray[Any], image: npt.NDArray[np.uint8], params: CrfParams, weights: tuple[float, float],
+    iterations: int, matrix: Floats | None, *, floor: float | None,
+) -> Floats:  # fmt: skip
+    """Numba's path from (L, H, W) probabilities, clipped to `floor`, or without a floor from scores, to marginals."""
+    classes, height, width = values.shape
+    shape, pixels = RowShape(classes), height * width
+    # a copy of the input, scores, marginals, result; 9 corners with two tables of 8 bytes each, 6 keys of 8 bytes
+    needed = 4 * pixels * (2 * shape.width + 2 * classes) + 192 * pixels
+    checks.check_memory(needed, checks.available_memory(), classes, height, width)
+    image = np.require(image, np.uint8, ["C", "W"])
+    with Workers() as workers:
+        scores, q, extremes = load_rows(np.require(values, np.float32, ["C", "W"]), floor=floor, workers=workers)
+        if floor is not None:
+            checks.check_range(*extremes)
+        bilateral = build_lattice(image, (params.sigma_alpha,) * 2 + (params.sigma_beta,) * 3, workers)
+        gaussian = build_lattice(image, (params.sigma_gamma,) * 2, workers)
+        needed = 4 * shape.width * (bilateral.num_rows + gaussian.num_rows) + 4 * pixels * classes
+        checks.check_memory(needed, checks.available_memory(), classes, height, width)
+        mixing = np.zeros(0, np.float32)
+        if matrix is not None:
+            mixing = np.pad(matrix.T, ((0, 0), (0, shape.width - classes))).reshape(-1)
+        iterate(scores, q, shape, (bilateral, gaussian), weights, mixing, iterations, workers)
+        return store_rows(q, classes, height, width, workers)
+
+
+def _on_device(
+    probabilities: Tensor, image: Tensor, params: CrfParams, iterations: int, matrix: Floats | None
+) -> Tensor:
+    """Torch's path on the tensor's device, without gradients."""
+    device, (classes, height, width) = probabilities.device, probabilities.shape
+    if device.type == "cuda":
+        # values of pixels and, at the most usual, as many vertices; integers of the lattice while it is built
+        needed = height * width * (40 * classes + 800)
+        checks.check_memory(needed, torch.cuda.mem_get_info(device)[0], classes, height, width)
+    sums = (probabilities.sum(0) - 1).abs().amax()
+    checks.check_range(*torch.stack([probabilities.amin(), probabilities.amax(), sums]).tolist())
+    unary = -probabilities.clamp(UNARY_FLOOR, 1).log()
+    mixing = None if matrix is None else torch.from_numpy(matrix).to(device)
+    weights = (params.w1, params.w2)
+    return _mean_field(unary[None], image.to(device)[None], params, weights, mixing, iterations)[0]
+
+
+def _mean_field(
+    unary: Tensor, images: Tensor, params: CrfParams, weights: tuple[Tensor | float, Tensor | float],
+    compatibility: Tensor | None, iterations: int,
+) -> Tensor:  # fmt: skip
+    """(B, L, H, W) energies and (B, H, W, 3) images to marginals (B, L, H, W), in torch operations."""
+    batch, classes, height, width = unary.shape
+    with torch.no_grad():
+        bilateral = torch_lattice.build(images, (params.sigma_alpha,) * 2 + (params.sigma_beta,) * 3)
+        gaussian = torch_lattice.build(images, (params.sigma_gamma,) * 2)
+    rows = unary.movedim(1, -1).reshape(-1, classes)
+    q = torch_lattice.mean_field(rows, (bilateral, gaussian), weights, compatibility, iterations)
+    return q.reshape(batch, height, width, classes).movedim(-1, 1)
+
+
+class DenseCRF(nn.Module):
+    """`dense_crf` as a layer for batches, to be trained end to end through its unrolled iterations.
+
+    (N, L, H, W) unary energies (-log probabilities, or negated scores) and (N, 3, H, W) uint8 images to marginals
+    (N, L, H, W). Differentiable in the unary and in its parameters: `w1`, `w2` (scalars) and `compatibility` (L,
+    L), which start at `params` and Potts unless given. The standard deviations are fixed; so are the features.
+    Without gradients and in float32 on the CPU it takes numba's path, else torch operations on the unary's device
+    and in its type. Example: DenseCRF(19)(-scores.log_softmax(1), images) with scores (2, 19, 128, 256) and images
+    (2, 3, 128, 256).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        params: CrfParams = CrfParams(),  # noqa: B008 (frozen)
+        iterations: int = DEFAULT_ITERATIONS,
+        compatibility: npt.NDArray[Any] | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.params, self.iterations, self.num_classes = params, check_iterations(iterations), num_classes
+        matrix = _check_compatibility(compatibility, num_classes)
+        self.w1 = nn.Parameter(torch.tensor(params.w1))
+        self.w2 = nn.Parameter(torch.tensor(params.w2))
+        self.compatibility = nn.Parameter(
+            1 - torch.eye(num_classes) if matrix is None else torch.from_numpy(matrix.copy())
+        )
+
+    def forward(self, unary: Tensor, images: Tensor) -> Tensor:
+        """Marginals (N, L, H, W). Raises UserError when shapes or types do not fit."""
+        if unary.ndim != 4 or unary.shape[1] != self.num_classes:
+            raise explain(
+                "unary energies for DenseCRF",
+                found=f"shape {tuple(unary.shape)}",
+                needed=f"(images, {self.num_classes}, height, width)",
+                fix="Build DenseCRF with the number of classes that the network predicts.",
+            )
+        if images.ndim != 4 or len(images) != len(unary):
+            raise explain(
+                "images for DenseCRF",
+                found=f"shape {tuple(images.shape)}",
+                needed=f"({len(unary)}, 3, height, width)",
+                fix="Pass one image per map of energies.",
+            )
+        images = images.movedim(1, -1)
+        checks.check_shapes(tuple(unary.shape[1:]), _kind(unary), tuple(images.shape[1:]), _kind(images))
+        learning = torch.is_grad_enabled() and (
+            unary.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
+        )
+        if unary.device.type == "cpu" and unary.dtype == torch.float32 and not learning:
+            return self._without_gradients(unary, images)
+        weights = (self.w1.to(unary.dtype), self.w2.to(unary.dtype))
+        return _mean_field(unary, images, self.params, weights, self.compatibility.to(unary.dtype), self.iterations)
+
+    def _without_gradients(self, unary: Tensor, images: Tensor) -> Tensor:
+        matrix = self.compatibility.numpy(force=True)
+        potts = None if (matrix == 1 - np.eye(self.num_classes)).all() else matrix
+        weights = (self.w1.item(), self.w2.item())
+        marginals = [
+            _on_cpu(-energies, pixels, self.params, weights, self.iterations, potts, floor=None)
+            for energies, pixels in zip(unary.numpy(force=True), images.numpy(force=True))
+        ]
+        return torch.from_numpy(np.stack(marginals))
+
+    def extra_repr(self) -> str:
+        return f"num_classes={self.num_classes}, iterations={self.iterations}, params={self.params}"
+
+
+def _kind(array: npt.NDArray[Any] | Tensor) -> str:
+    return str(array.dtype).removeprefix("torch.")

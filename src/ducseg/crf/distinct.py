@@ -1,0 +1,134 @@
+"""Number the distinct ones of many 64-bit keys in ascending order, on all cores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ducseg.crf.simd import compiled, inner
+from ducseg.crf.workers import Workers
+
+__all__ = ["Distinct", "distinct"]
+
+DENSE = 4  # a table with a place for every possible key is used up to this many places per key
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """keys (M,) int64 ascending, and for each entry the index of its key: numbers (E,) int32."""
+
+    keys: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int32]
+
+
+def distinct(entries: npt.NDArray[np.int64], stride: int, span: int, workers: Workers) -> Distinct:
+    """What np.unique(entries, return_inverse=True) gives, for (E,) int64 keys from 0 to `span`.
+
+    Entries `stride` apart are often equal. Where keys are few, every possible key has a place in a table; else a
+    hash table per thread finds the distinct keys of its share before they are sorted.
+    """
+    numbers = np.empty(len(entries), np.int32)
+    if span <= DENSE * len(entries):
+        seen = np.zeros(span, np.bool_)
+        workers.ranges(_mark, len(entries), entries, seen)
+        places = np.cumsum(seen, dtype=np.int32) - np.int32(1)
+        workers.ranges(_look_up, len(entries), entries, places, numbers)
+        return Distinct(np.flatnonzero(seen), numbers)
+
+    shares = workers.each(_intern, workers.threads, workers.threads, entries, stride, numbers)
+    begins = np.cumsum([0, *(len(found) for found in shares)])
+    found = np.concatenate(shares)
+    order = np.argsort(found)
+    places = np.empty(len(found), np.int32)
+    places[order] = np.arange(len(found), dtype=np.int32)
+    workers.ranges(_renumber, len(entries), entries, begins, places, numbers)
+    return Distinct(found[order], numbers)
+
+
+@compiled
+def _mark(first: int, last: int, entries: Any, seen: Any) -> None:
+    for entry in range(first, last):
+        seen[entries[entry]] = True
+
+
+@compiled
+def _look_up(first: int, last: int, entries: Any, places: Any, numbers: Any) -> None:
+    for entry in range(first, last):
+        numbers[entry] = places[entries[entry]]
+
+
+@compiled
+def _renumber(first: int, last: int, entries: Any, begins: Any, places: Any, numbers: Any) -> None:
+    """Turn each entry's number within its share into its number among all."""
+    for entry in range(first, last):
+        share = _share(_spread(entries[entry]), len(begins) - 1)
+        numbers[entry] = places[begins[share] + numbers[entry]]
+
+
+@inner
+def _spread(key: int) -> np.uint64:
+    """Spread a key over 64 bits (Fibonacci hashing); the top bits are the good ones."""
+    return np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+
+
+@inner
+def _share(spread: np.uint64, shares: int) -> Any:
+    """Which of the hash tables a key belongs to: by bits that do not choose its place in the table."""
+    return np.int64(((spread >> np.uint64(8)) & np.uint64(0xFFFF)) * np.uint64(shares) >> np.uint64(16))
+
+
+@compiled
+def _intern(share: int, shares: int, entries: Any, stride: int, numbers: Any) -> Any:
+    """Number the distinct keys of this share from 0, write each entry's number, return the keys in order of number.
+
+    The hash table is (slots, 2) int64 of key and number (-1: empty), at most half full.
+    """
+    bits, used = 12, 0
+    table = _empty_table(bits)
+    for entry in range(len(entries)):
+        key = entries[entry]
+        spread = _spread(key)
+        if _share(spread, shares) != share:
+            continue
+        if entry >= stride and entries[entry - stride] == key:
+            numbers[entry] = numbers[entry - stride]
+            continue
+        slot = np.int64(spread >> np.uint64(64 - bits))
+        while table[slot, 1] >= 0 and table[slot, 0] != key:
+            slot = (slot + 1) & (len(table) - 1)
+        if table[slot, 1] >= 0:
+            numbers[entry] = table[slot, 1]
+            continue
+        table[slot, 0], table[slot, 1] = key, used
+        numbers[entry] = used
+        used += 1
+        if 2 * used > len(table):
+            bits += 1
+            table = _grown(table, bits)
+    found = np.empty(used, np.int64)
+    for i in range(len(table)):
+        if table[i, 1] >= 0:
+            found[table[i, 1]] = table[i, 0]
+    return found
+
+
+@inner
+def _empty_table(bits: int) -> Any:
+    table = np.empty((1 << bits, 2), np.int64)
+    for slot in range(len(table)):
+        table[slot, 1] = -1
+    return table
+
+
+@inner
+def _grown(table: Any, bits: int) -> Any:
+    """The same table with 2**bits slots."""
+    larger = _empty_table(bits)
+    for old in range(len(table)):
+        if table[old, 1] >= 0:
+            slot = np.int64(_spread(table[old, 0]) >> np.uint64(64 - bits))
+            while larger[slot, 1] >= 0:
+                slot = (slot + 1) & (len(larger) - 1)
+            larger[slot, 0], larger[slot, 1] = table[old, 0], table[old, 1]
+    return larger

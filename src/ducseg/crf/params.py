@@ -1,0 +1,86 @@
+"""The five parameters of the paper's dense CRF, and the JSON file that carries them with the number of iterations."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ducseg.errors import explain
+
+__all__ = ["DEFAULT_ITERATIONS", "CrfParams", "load_params", "save_params"]
+
+DEFAULT_ITERATIONS = 10
+
+
+@dataclass(frozen=True)
+class CrfParams:
+    """Standard deviations and weights of the two pairwise terms (the paper's section 4.1, Kraehenbuehl's equation 3).
+
+    Pixels i, j at p with colour I attract each other's label by w1 exp(-|pi-pj|^2 / 2 sigma_alpha^2 - |Ii-Ij|^2 / 2
+    sigma_beta^2) + w2 exp(-|pi-pj|^2 / 2 sigma_gamma^2). sigma_alpha, sigma_gamma in pixels; sigma_beta in grey
+    levels (0..255); w1, w2 in nats. Raises UserError unless the sigmas are positive and the weights not negative.
+    """
+
+    sigma_alpha: float = 15.0
+    sigma_beta: float = 3.0
+    w1: float = 3.0
+    sigma_gamma: float = 1.0
+    w2: float = 3.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or (value == 0 and field.name.startswith("sigma")):
+                raise explain(
+                    f"CRF parameter {field.name}",
+                    found=repr(value),
+                    needed="a positive number" if field.name.startswith("sigma") else "a number not below 0",
+                    fix="The paper's values are 15, 3, 3, 1, 3; a weight of 0 switches its term off.",
+                )
+            object.__setattr__(self, field.name, float(value))
+
+    def to_json(self, iterations: int = DEFAULT_ITERATIONS) -> str:
+        """The five parameters and the iterations as a JSON object."""
+        return json.dumps({**asdict(self), "iterations": check_iterations(iterations)}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> tuple["CrfParams", int]:
+        """(parameters, iterations) from `to_json`'s text; what is absent has its default. Else raises UserError."""
+        try:
+            values: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise explain("CRF settings", found=f"no JSON ({error})", needed="a JSON object", fix=_EXAMPLE) from error
+        known = {field.name for field in fields(cls)} | {"iterations"}
+        if not isinstance(values, dict) or not values.keys() <= known:
+            found = f"unknown {', '.join(sorted(values.keys() - known))}" if isinstance(values, dict) else "no object"
+            raise explain("CRF settings", found=found, needed=f"some of {', '.join(sorted(known))}", fix=_EXAMPLE)
+        iterations = check_iterations(values.pop("iterations", DEFAULT_ITERATIONS))
+        return cls(**values), iterations
+
+
+_EXAMPLE = f"For example: {json.dumps(asdict(CrfParams()) | {'iterations': DEFAULT_ITERATIONS})}"
+
+
+def check_iterations(iterations: object) -> int:
+    """A whole number of iterations, not below 0; else UserError."""
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 0:
+        raise explain(
+            "CRF iterations", found=repr(iterations), needed="a whole number not below 0", fix="Commonly 5 or 10."
+        )
+    return iterations
+
+
+def save_params(path: Path, params: CrfParams, iterations: int = DEFAULT_ITERATIONS) -> None:
+    """Write the JSON file that `--crf FILE` takes."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(params.to_json(iterations) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_params(path: Path) -> tuple[CrfParams, int]:
+    """(parameters, iterations) from a JSON file. Raises UserError when it is missing or holds something else."""
+    if not path.is_file():
+        raise explain("CRF settings", found=f"no file {path}", needed="a JSON file", fix=_EXAMPLE)
+    return CrfParams.from_json(path.read_text(encoding="utf-8"))
