@@ -72,7 +72,7 @@ def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None
                 f"input {given}",
                 found="a folder without pictures" if folder else "no such file, folder or glob of pictures",
                 needed=f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))})",
-                fix=f"It was looked for in {Path.cwd()}.",
+                fix=f"It was looked for at {Path(given).expanduser().absolute()}.",
             )
         for file, name in files:
             found.setdefault(file.resolve(), (file, name))
