@@ -140,7 +140,8 @@ def _mean_field(
         gaussian = torch_lattice.build(images, (params.sigma_gamma,) * 2)
     rows = unary.movedim(1, -1).reshape(-1, classes)
     q = torch_lattice.mean_field(rows, (bilateral, gaussian), weights, compatibility, iterations)
-    return q.reshape(batch, height, width, classes).movedim(-1, 1)
+    # losses over maps want contiguous ones
+    return q.reshape(batch, height, width, classes).movedim(-1, 1).contiguous()
 
 
 class DenseCRF(nn.Module):
@@ -211,4 +212,4 @@ class DenseCRF(nn.Module):
 
 
 def _kind(array: npt.NDArray[Any] | Tensor) -> str:
-    return str(array.dtype).removeprefix("torch.")
+    return str(array.dtype).removeprefix("torch.") if isinstance(array, Tensor) else str(array.dtype.name)

@@ -38,22 +38,22 @@ LANES = 4  # values per element of `kind`
 MOST_FOURS = 8  # 32 values: half of AVX2's registers
 Function = Callable[..., Any]
 _INT = ir.IntType(32)
+_OPTIONS: Any = {"no_cfunc_wrapper": True}  # no entry from C: it takes long to compile
 
 
 def compiled(function: Function) -> Function:
     """Compile for the CPU at first call, keep the result on disk, run without Python's lock.
 
     Not `fastmath`: the lattice's vertices must be found with the very roundings of the original, or ties fall
-    elsewhere. The copy on disk knows only its own file: after changing a kernel that one in another file calls,
-    delete __pycache__.
+    elsewhere. The copy on disk knows only its own file: after changing a kernel that one in another file calls, delete
+    __pycache__.
     """
-    return njit(nogil=True, cache=True, error_model="numpy")(function)
+    return njit(nogil=True, cache=True, error_model="numpy", **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 def inner(function: Function) -> Function:
-    """Like `compiled`, for functions that only kernels call: no entry from Python, which takes long to compile."""
-    options: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(nogil=True, error_model="numpy", **options)(function)  # type: ignore[no-any-return]
+    """Like `compiled`, for functions that only kernels call, which keep a copy themselves."""
+    return njit(nogil=True, error_model="numpy", **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 def _instruction(function: Function) -> Function:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ducseg.crf.simd import compiled, inner
+from ducseg.crf.simd import compiled
 from ducseg.errors import explain
 
 __all__ = ["STRIP", "KeyLayout", "elevation", "embed", "place"]
@@ -66,7 +66,7 @@ def elevation(d: int) -> npt.NDArray[np.float32]:
     return np.array([1.0 / np.sqrt((i + 2) * (i + 1)) * deviation for i in range(d)], np.float32)
 
 
-@inner
+@compiled
 def place(n: int, height: int, width: int) -> tuple[int, int]:
     """Row and column of the n-th pixel in strip order."""
     left = n // (height * STRIP) * STRIP

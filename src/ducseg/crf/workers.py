@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A pool of as many threads as numba is set to use (`numba.set_num_threads`, NUMBA_NUM_THREADS; else all cores)."""
+    """A pool of threads: as many as numba is set to use (numba.set_num_threads, NUMBA_NUM_THREADS), else all cores."""
 
-    def __init__(self) -> None:
-        self.threads: int = numba.get_num_threads()
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or int(numba.get_num_threads())
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
     def __enter__(self) -> Self:

@@ -1,0 +1,122 @@
+"""The torch path: numba's answers, true gradients, batches, and the layer that is trained.
+
+CUDA runs these same operations; where no CUDA device is at hand its test is skipped.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ducseg.crf import CrfParams, DenseCRF, dense_crf, torch_lattice
+from ducseg.crf.dense_crf import _on_device
+
+PAPER = CrfParams()
+
+
+def case(classes: int, height: int, width: int, images: int = 1) -> tuple[Tensor, Tensor]:
+    """Probabilities (images, L, H, W) and photographs (images, 3, H, W) of a smooth scene with noise."""
+    generator = torch.Generator().manual_seed(images * height + width)
+    probabilities = torch.softmax(3 * torch.randn(images, classes, height, width, generator=generator), 1)
+    ramp = torch.linspace(0, 200, width).expand(images, 3, height, width)
+    noise = torch.randint(0, 12, (images, 3, height, width), generator=generator)
+    return probabilities, (ramp + noise).to(torch.uint8)
+
+
+@pytest.mark.parametrize("size", [(24, 30), (17, 19), (1, 30), (13, 1)])
+@pytest.mark.parametrize("iterations", [0, 1, 4])
+def test_torch_and_numba_agree(size: tuple[int, int], iterations: int) -> None:
+    probabilities, images = case(3, *size)
+    matrix = np.array([[0, 1, 2], [1, 0, 0.5], [2, 0.5, 0]], np.float32)
+    for compatibility in (None, matrix):
+        ours = dense_crf(probabilities[0], images[0].movedim(0, 2), PAPER, iterations, compatibility=compatibility)
+        plain = _on_device(probabilities[0], images[0].movedim(0, 2), PAPER, iterations, compatibility)
+        assert (ours - plain).abs().max() < 1e-4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_and_cpu_agree() -> None:
+    probabilities, images = case(19, 120, 161)
+    image = images[0].movedim(0, 2)
+    on_cuda = dense_crf(probabilities[0].cuda(), image.cuda())
+    assert on_cuda.is_cuda
+    assert (on_cuda.cpu() - dense_crf(probabilities[0], image)).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("size", [(5, 8), (3, 7)])
+def test_a_batch_is_its_images(size: tuple[int, int]) -> None:
+    probabilities, images = case(3, *size, images=3)
+    layer = DenseCRF(3, iterations=3)
+    unary = -probabilities.log()
+    together = layer(unary, images)
+    with torch.no_grad():
+        by_numba = layer(unary, images)
+    assert together.requires_grad
+    assert not by_numba.requires_grad
+    for i in range(3):
+        alone = dense_crf(probabilities[i], images[i].movedim(0, 2), iterations=3)
+        assert (together[i] - alone).abs().max() < 1e-4
+        assert (by_numba[i] - alone).abs().max() < 1e-4
+
+
+def test_the_layer_takes_any_energies() -> None:
+    _, images = case(4, 9, 11)
+    unary = 40 * torch.randn(1, 4, 9, 11)  # far below the floor of dense_crf's probabilities
+    layer = DenseCRF(4, iterations=2)
+    with torch.no_grad():
+        by_numba = layer(unary, images)
+    assert (layer(unary, images) - by_numba).abs().max() < 1e-4
+    assert (layer(unary + 7, images) - layer(unary, images)).abs().max() < 1e-4
+
+
+def test_gradients_are_true() -> None:
+    _, images = case(3, 3, 5)
+    params = CrfParams(sigma_alpha=2, sigma_beta=40, w1=0.7, sigma_gamma=1.5, w2=0.4)
+    layer = DenseCRF(3, params, iterations=3).double()
+    unary = torch.randn(1, 3, 3, 5, dtype=torch.float64, requires_grad=True)
+
+    def marginals(unary: Tensor, w1: Tensor, w2: Tensor, compatibility: Tensor) -> Tensor:
+        values = {"w1": w1, "w2": w2, "compatibility": compatibility}
+        result: Tensor = torch.func.functional_call(layer, values, (unary, images))
+        return result
+
+    matrix = (1 - torch.eye(3, dtype=torch.float64) + 0.1 * torch.rand(3, 3, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(marginals, (unary, layer.w1, layer.w2, matrix))
+
+
+def test_the_filter_is_linear_with_its_transpose_as_gradient() -> None:
+    _, images = case(1, 4, 7)
+    lattice = torch_lattice.build(images.movedim(1, -1), (2.0, 2.0, 9.0, 9.0, 9.0))
+    values = torch.rand(28, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: torch_lattice.filter_pixels(lattice, v), values)
+    assert torch.autograd.gradgradcheck(lambda v: torch_lattice.filter_pixels(lattice, v) ** 2, values)
+
+
+def test_the_layer_learns() -> None:
+    """From equal unaries but for one corner, the labels of a two-coloured picture spread along its colours."""
+    torch.manual_seed(0)
+    images = torch.zeros(1, 3, 12, 16, dtype=torch.uint8)
+    images[..., 8:] = 200
+    target = (images[:, 0] > 100).long()
+    unary = 0.3 * torch.randn(1, 2, 12, 16) - torch.nn.functional.one_hot(target, 2).movedim(-1, 1) * 0.3
+    layer = DenseCRF(2, CrfParams(w1=0.1, w2=0.1), iterations=3)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.2)
+    losses = []
+    for _ in range(8):
+        loss = torch.nn.functional.nll_loss(layer(unary, images).clamp_min(1e-9).log(), target)
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_layer_keeps_its_parameters() -> None:
+    layer = DenseCRF(3, CrfParams(w1=2.5), iterations=2)
+    assert layer.w1.item() == 2.5
+    assert (layer.compatibility == 1 - torch.eye(3)).all()
+    other = DenseCRF(3)
+    other.load_state_dict(layer.state_dict())
+    assert other.w1.item() == 2.5
+    assert "iterations=2" in repr(layer)
