@@ -3,9 +3,9 @@
     python benchmarks/crf.py                      # 512 x 1024, 19 classes, 10 iterations; sizes; stages (some minutes)
     python benchmarks/crf.py --repeats 1 --sizes 256 --json crf.json
 
-Both get the same probabilities and picture; each run is a process of its own, so that its peak memory is its own, and the
-two take turns, so that a busy machine slows both. Ours is warmed by a small picture first (numba compiles at the first
-call and keeps the result on disk); the time of that first call is reported apart, as `first`.
+Both get the same probabilities and picture; each run is a process of its own, so that its peak memory is its own, and
+the two take turns, so that a busy machine slows both. Ours is warmed by a small picture first (numba compiles at the
+first call and keeps the result on disk); the time of that first call is reported apart, as `first`.
 The picture is the shared folder's first Cityscapes frame where there is one, else drawn noise over ramps.
 """
 
