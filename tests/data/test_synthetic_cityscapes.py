@@ -78,6 +78,31 @@ def test_poles_are_one_to_four_pixels_wide(size: tuple[int, int]) -> None:
     assert 1 in widths
 
 
+def test_thin_means_thin_in_the_label_map() -> None:
+    """Runs of pole pixels along rows; a few are wider where one pole stands before another."""
+    runs: list[int] = []
+    for seed in range(6):
+        poles = np.pad(scene(seed, 160, 320).label_ids == LABEL_IDS["pole"], ((0, 0), (1, 1))).astype(np.int8)
+        starts, ends = (np.argwhere(np.diff(poles, axis=1) == step)[:, 1] for step in (1, -1))
+        runs += (ends - starts).tolist()
+    assert len(runs) > 1000
+    assert np.mean(np.array(runs) <= 4) > 0.99
+    assert np.mean(np.array(runs) <= 2) > 0.5
+
+
+def test_far_people_and_large_vehicles_occur() -> None:
+    heights: dict[str, list[int]] = {"person": [], "large": []}
+    for seed in range(12):
+        drawn = scene(seed)
+        for identifier in np.unique(drawn.instance_ids[drawn.instance_ids >= 1000]):
+            rows = np.flatnonzero((drawn.instance_ids == identifier).any(1))
+            name = {24: "person", 27: "large", 28: "large", 31: "large"}.get(int(identifier) // 1000)
+            if name is not None:
+                heights[name].append(int(np.ptp(rows)) + 1)
+    assert sum(height <= 128 // 10 for height in heights["person"]) >= 6
+    assert max(heights["large"]) > 128 // 4
+
+
 def test_colour_alone_does_not_give_the_class() -> None:
     """The class that a grey value most often has is right for few of the pixels."""
     values, labels = zip(
@@ -122,12 +147,40 @@ def test_the_real_loader_reads_what_is_written(tmp_path: Path) -> None:
     assert len(Cityscapes(tmp_path / "set", "val")) == 1
 
 
-def test_used_folders_tiny_scenes_and_unknown_splits_are_refused(tmp_path: Path) -> None:
+def test_used_folders_and_unknown_splits_are_refused(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, num_train=1, num_val=0, height=48, width=64)
-    with pytest.raises(UserError, match="leftImg8bit"):
+    with pytest.raises(UserError, match="leftImg8bit/ and gtFine/"):
         write_cityscapes(tmp_path, num_train=1, num_val=0)
-    with pytest.raises(UserError, match=r"20x64.*48x64"):
-        write_cityscapes(tmp_path / "tiny", num_train=1, num_val=0, height=20, width=64)
-    assert not (tmp_path / "tiny").exists()
+    (tmp_path / "half" / "gtFine").mkdir(parents=True)
+    with pytest.raises(UserError, match="found gtFine/ in it"):
+        write_cityscapes(tmp_path / "half", num_train=1, num_val=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="a file"):
+        write_cityscapes(tmp_path / "file", num_train=1, num_val=0)
     with pytest.raises(UserError, match="trian"):
         SyntheticStreets(1, height=64, width=64, split="trian")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"height": 20, "width": 64}, r"20x64.*48x64"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"num_train": -3}, "scenes: found -3 and 1"),
+        ({"num_train": 0, "num_val": 0}, "scenes: found 0 and 0"),
+        ({"num_workers": 0}, "workers: found 0"),
+    ],
+)
+def test_senseless_numbers_are_refused_before_anything_is_made(
+    asked: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        write_cityscapes(tmp_path / "new", **{"num_train": 1, "num_val": 1, "height": 48, "width": 64} | asked)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_data_set_refuses_sizes_and_seeds_when_it_is_made() -> None:
+    with pytest.raises(UserError, match="20x64"):
+        SyntheticStreets(1, height=20, width=64)
+    with pytest.raises(UserError, match="seed"):
+        SyntheticStreets(1, height=64, width=64, seed=-1)

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import CITYSCAPES, IGNORE, ClassSet
+from ducseg.classes import CITYSCAPES, ClassSet
 from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID
+from ducseg.data.paired import table
 from ducseg.data.sample import Sample
 from ducseg.data.scenes.canvas import Camera, Canvas, Polygon
 from ducseg.data.scenes.objects import draw_ego_vehicle, draw_objects
@@ -56,13 +58,7 @@ def render_scene(height: int, width: int, rng: np.random.Generator) -> Scene:
     Raises:
         UserError: a size below 48 x 64.
     """
-    if height < MIN_SIZE[0] or width < MIN_SIZE[1]:
-        raise explain(
-            "scene size",
-            found=f"{height}x{width} pixels",
-            needed=f"at least {MIN_SIZE[0]}x{MIN_SIZE[1]}",
-            fix="Height comes first: --size 512 1024.",
-        )
+    _check_size(height, width)
     camera = Camera(height=height, width=width, horizon=height * float(rng.uniform(0.36, 0.46)))
     canvas = Canvas(camera, random_light(rng), rng)
     street = Street(rng)
@@ -73,6 +69,16 @@ def render_scene(height: int, width: int, rng: np.random.Generator) -> Scene:
     return Scene(
         image=_develop(canvas), label_ids=canvas.label_ids, instance_ids=canvas.instance_ids, polygons=canvas.polygons
     )
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < MIN_SIZE[0] or width < MIN_SIZE[1]:
+        raise explain(
+            "scene size",
+            found=f"{height}x{width} pixels",
+            needed=f"at least {MIN_SIZE[0]}x{MIN_SIZE[1]}",
+            fix="Height comes first: --size 512 1024.",
+        )
 
 
 def _develop(canvas: Canvas) -> NDArray[np.uint8]:
@@ -105,17 +111,18 @@ class SyntheticStreets:
         split: "train", "val" or "test"; scene k of a split depends on (seed, split, k) alone.
 
     Raises:
-        UserError: another split, or a size below 48 x 64 (when a scene is drawn).
+        UserError: another split, no scenes, a negative seed, a size below 48 x 64.
     """
 
     def __init__(self, count: int, *, height: int, width: int, split: str = "train", seed: int = 0) -> None:
         if split not in _SPLITS:
             raise explain("split", found=repr(split), needed=f"one of {', '.join(_SPLITS)}", fix="Correct it.")
+        _check_size(height, width)
+        _check_numbers(seed=seed, scenes=[count])
         self.classes: ClassSet = CITYSCAPES
         self.ids = tuple(_frame(split, index) for index in range(count))
         self._size, self._split, self._seed = (height, width), split, seed
-        self._train_ids = np.full(256, IGNORE, np.uint8)
-        self._train_ids[list(LABEL_ID_TO_TRAIN_ID)] = list(LABEL_ID_TO_TRAIN_ID.values())
+        self._train_ids = table(LABEL_ID_TO_TRAIN_ID)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -148,35 +155,56 @@ def write_cityscapes(
 
     Args:
         root: folder to make; the same arguments give the same bytes, whatever the number of workers.
-        num_train, num_val: scenes a split.
+        num_train, num_val: scenes a split; scene k is the one that `SyntheticStreets` draws.
         height, width: in pixels.
+        num_workers: processes.
         progress: called with (done, total).
 
+    An instance of several parts (a car's body and wheels) is one id in instanceIds and several objects in polygons.
+
     Raises:
-        UserError: root holds a leftImg8bit already, or a size below 48 x 64.
+        UserError: root is a file or holds a leftImg8bit or gtFine already; a size below 48 x 64; a negative number of
+            scenes or none at all; a negative seed; no worker.
     """
     root = Path(root)
-    if (root / "leftImg8bit").exists():
-        raise explain(
-            f"folder {root}", found="a leftImg8bit/ in it", needed="a new folder", fix="Remove it or choose another."
-        )
-    if height < MIN_SIZE[0] or width < MIN_SIZE[1]:
-        render_scene(height, width, np.random.default_rng(0))  # raises
+    _check_size(height, width)
+    _check_numbers(seed=seed, scenes=[num_train, num_val])
+    if num_workers < 1:
+        raise explain("workers", found=num_workers, needed="at least 1", fix="1 draws in this process.")
+    _check_new(root)
     keys = [("train", index) for index in range(num_train)] + [("val", index) for index in range(num_val)]
     for split in dict.fromkeys(split for split, _ in keys):
         for top in ("leftImg8bit", "gtFine"):
             (root / top / split / _CITY).mkdir(parents=True)
     write = partial(_write_scene, root, height, width, seed)
-    if num_workers <= 1:
+    if num_workers == 1:
         for done, key in enumerate(keys, 1):
             write(key)
             if progress is not None:
                 progress(done, len(keys))
         return
-    with ProcessPoolExecutor(num_workers) as pool:
+    # spawn: a forked process waits for ever on OpenCV's thread pool, whose threads it does not inherit
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(0,)) as pool:
         for done, _ in enumerate(pool.map(write, keys, chunksize=4), 1):
             if progress is not None:
                 progress(done, len(keys))
+
+
+def _check_numbers(*, seed: int, scenes: list[int]) -> None:
+    if seed < 0:
+        raise explain("seed", found=seed, needed="0 or more", fix="Leave the sign out.")
+    if min(scenes) < 0 or sum(scenes) == 0:
+        found = " and ".join(map(str, scenes))
+        raise explain("number of scenes", found=found, needed="at least 1 in all, none negative", fix="Ask for some.")
+
+
+def _check_new(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise explain(f"folder {root}", found="a file", needed="a new folder", fix="Choose another name.")
+    there = [f"{name}/" for name in ("leftImg8bit", "gtFine") if (root / name).exists()]
+    if there:
+        found = f"{' and '.join(there)} in it"
+        raise explain(f"folder {root}", found=found, needed="a new folder", fix="Remove it or choose another.")
 
 
 def _write_scene(root: Path, height: int, width: int, seed: int, key: tuple[str, int]) -> None:

@@ -1,47 +1,29 @@
-"""What stands in the street: posts with lights and signs, trees, people, two-wheelers, vehicles. Sizes in metres."""
+"""What stands in the street: posts with lights and signs, trees, people, two-wheelers. Sizes in metres."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ducseg.data.scenes.canvas import Canvas, Colour, Points
 from ducseg.data.scenes.street import Street
+from ducseg.data.scenes.vehicles import PAINTS, Place, draw_bus, draw_car, draw_shadow, draw_train, draw_truck
 
 __all__ = ["draw_ego_vehicle", "draw_objects"]
 
-_PAINTS = np.array(
-    [
-        (170, 170, 175), (40, 42, 48), (230, 230, 230), (150, 30, 32), (35, 60, 120), (90, 95, 100), (60, 80, 60),
-        (190, 160, 60),
-    ],
-    float,
-)  # fmt: skip
 _SIGNS = np.array([(190, 30, 35), (40, 70, 160), (225, 195, 60), (225, 225, 225), (60, 120, 70)], float)
 _CLOTHES = np.array(
     [(40, 45, 60), (120, 40, 45), (60, 75, 60), (150, 145, 140), (35, 35, 38), (70, 90, 140), (180, 170, 150)], float
 )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where something stands: X and Z on the ground."""
-
-    x: float
-    z: float
-
-
-_Draw = Callable[[Canvas, _Place], None]
+_Draw = Callable[[Canvas, Place], None]
 
 
 def draw_objects(canvas: Canvas, street: Street) -> None:
     """Draw a random choice of objects, far ones first."""
     rng = canvas.rng
-    placed: list[tuple[float, _Draw, _Place]] = []
+    placed: list[tuple[float, _Draw, Place]] = []
 
     def put(draw: _Draw, x: float, z: float) -> None:
-        placed.append((z, draw, _Place(x, z)))
+        placed.append((z, draw, Place(x, z)))
 
     for side in (-1.0, 1.0):
         curb = street.road + 0.4
@@ -53,7 +35,7 @@ def draw_objects(canvas: Canvas, street: Street) -> None:
             put(_person, side * (street.road + rng.uniform(0.5, street.walk)), 5 + 45 * rng.random() ** 1.3)
         for z in np.arange(rng.uniform(6, 16), 60, rng.uniform(6, 14)):
             if rng.random() < 0.5:
-                put(_car, side * (street.road - 1.0), float(z))
+                put(draw_car, side * (street.road - 1.0), float(z))
         if rng.random() < 0.55:
             put(_traffic_light, side * curb, rng.uniform(9, 40))
         if rng.random() < 0.35:
@@ -64,7 +46,7 @@ def draw_objects(canvas: Canvas, street: Street) -> None:
             put(_motorcycle, side * (street.road + rng.uniform(0.2, 1.0)), rng.uniform(6, 25))
     lane = street.road / 2
     traffic: tuple[tuple[_Draw, float, float, float], ...] = (
-        (_car, 0.7, 9, 60), (_truck, 0.38, 12, 45), (_bus, 0.38, 12, 45), (_train, 0.35, 14, 50),
+        (draw_car, 0.7, 9, 60), (draw_truck, 0.38, 12, 45), (draw_bus, 0.38, 12, 45), (draw_train, 0.35, 14, 50),
         (_cyclist, 0.5, 7, 28), (_motorcyclist, 0.35, 8, 30), (_person, 0.25, 9, 30),
     )  # fmt: skip
     for draw, chance, nearest, farthest in traffic:
@@ -86,7 +68,7 @@ def draw_ego_vehicle(canvas: Canvas) -> None:
 # -- flat things, turned to the camera --------------------------------------------------------------------------------
 
 
-def _flat(canvas: Canvas, place: _Place, outline: Points) -> Points:
+def _flat(canvas: Canvas, place: Place, outline: Points) -> Points:
     """An outline (n, 2) of metres beside and above a place, in pixels."""
     depth = np.full(len(outline), place.z)
     return canvas.camera.project(np.stack([outline[:, 0] + place.x, outline[:, 1], depth], 1))
@@ -101,7 +83,7 @@ def _round(x: float, y: float, radius: float, corners: int = 14) -> Points:
     return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
 
 
-def _post(canvas: Canvas, place: _Place, height: float, colour: Colour) -> None:
+def _post(canvas: Canvas, place: Place, height: float, colour: Colour) -> None:
     """A pole one to four pixels wide, whatever its distance: the thin class that DUC is about."""
     foot, top = _flat(canvas, place, np.array([(0, 0), (0, height)]))
     pixels = int(np.clip(round(0.1 * canvas.camera.focal / place.z), 1, 4))
@@ -110,27 +92,25 @@ def _post(canvas: Canvas, place: _Place, height: float, colour: Colour) -> None:
     canvas.fill("pole", outline, canvas.light.on(colour, place.z))
 
 
-def _lamp(canvas: Canvas, place: _Place) -> None:
+def _lamp(canvas: Canvas, place: Place) -> None:
     rng = canvas.rng
     _post(canvas, place, rng.uniform(5, 9), np.full(3, rng.uniform(45, 170)))
 
 
-def _signed_pole(canvas: Canvas, place: _Place) -> None:
+def _signed_pole(canvas: Canvas, place: Place) -> None:
     rng = canvas.rng
     grey = np.full(3, rng.uniform(90, 170))
     height = rng.uniform(2.2, 3.2)
     _post(canvas, place, height, grey)
     size = rng.uniform(0.25, 0.45)
-    colour = np.array([(190, 30, 35), (40, 70, 160), (225, 195, 60), (225, 225, 225), (60, 120, 70)], float)[
-        rng.integers(5)
-    ]
+    colour = _SIGNS[rng.integers(len(_SIGNS))]
     shape = _round(0, height, size) if rng.random() < 0.6 else _box_outline(-size, height - size, size, height + size)
     canvas.fill("traffic sign", _flat(canvas, place, shape), canvas.light.on(colour, place.z))
     if rng.random() < 0.5:
         canvas.paint(_flat(canvas, place, _round(0, height, 0.55 * size)), canvas.light.on([228, 228, 225], place.z))
 
 
-def _traffic_light(canvas: Canvas, place: _Place) -> None:
+def _traffic_light(canvas: Canvas, place: Place) -> None:
     rng = canvas.rng
     height = rng.uniform(2.4, 3.4)
     _post(canvas, place, height, np.full(3, rng.uniform(50, 130)))
@@ -140,12 +120,12 @@ def _traffic_light(canvas: Canvas, place: _Place) -> None:
     canvas.paint(_flat(canvas, place, _round(0, height + level, 0.13)), np.array(colour, float))
 
 
-def _bin(canvas: Canvas, place: _Place) -> None:
-    colour = canvas.light.on(_PAINTS[canvas.rng.integers(len(_PAINTS))] * 0.7, place.z)
+def _bin(canvas: Canvas, place: Place) -> None:
+    colour = canvas.light.on(PAINTS[canvas.rng.integers(len(PAINTS))] * 0.7, place.z)
     canvas.fill("static", _flat(canvas, place, _box_outline(-0.3, 0, 0.3, 1.0)), colour)
 
 
-def _tree(canvas: Canvas, place: _Place) -> None:
+def _tree(canvas: Canvas, place: Place) -> None:
     rng = canvas.rng
     trunk, crown = rng.uniform(1.8, 3.2), rng.uniform(1.2, 2.6)
     brown = canvas.light.on(np.array([80.0, 65.0, 52.0]) * rng.uniform(0.7, 1.2), place.z)
@@ -157,7 +137,7 @@ def _tree(canvas: Canvas, place: _Place) -> None:
     canvas.fill("vegetation", _flat(canvas, place, outline), canvas.light.on(green, place.z), grain=30)
 
 
-def _figure(canvas: Canvas, place: _Place, label: str, *, lift: float = 0.0, instance: int) -> None:
+def _figure(canvas: Canvas, place: Place, label: str, *, lift: float = 0.0, instance: int) -> None:
     """A standing, walking or sitting human figure in two kinds of clothes."""
     rng = canvas.rng
     size = rng.uniform(0.92, 1.08)
@@ -178,16 +158,16 @@ def _figure(canvas: Canvas, place: _Place, label: str, *, lift: float = 0.0, ins
     canvas.paint(_flat(canvas, place, _round(0, 1.62, 0.09) * size + (0, lift)), canvas.light.on(skin, place.z))
 
 
-def _person(canvas: Canvas, place: _Place) -> None:
-    _shadow(canvas, place, 0.4)
+def _person(canvas: Canvas, place: Place) -> None:
+    draw_shadow(canvas, place, 0.4)
     _figure(canvas, place, "person", instance=canvas.new_instance("person"))
 
 
-def _two_wheeler(canvas: Canvas, place: _Place, label: str, radius: float, reach: float, bulk: float) -> None:
+def _two_wheeler(canvas: Canvas, place: Place, label: str, radius: float, reach: float, bulk: float) -> None:
     """Two wheels and what is between them, seen from the side."""
     instance = canvas.new_instance(label)
     light, rng = canvas.light, canvas.rng
-    paint = light.on(_PAINTS[rng.integers(len(_PAINTS))], place.z)
+    paint = light.on(PAINTS[rng.integers(len(PAINTS))], place.z)
     rubber = light.on([38, 38, 40], place.z)
     for x in (-reach, reach):
         canvas.fill(label, _flat(canvas, place, _round(x, radius, radius)), rubber, instance=instance)
@@ -198,146 +178,21 @@ def _two_wheeler(canvas: Canvas, place: _Place, label: str, radius: float, reach
     canvas.fill(label, _flat(canvas, place, frame), paint, instance=instance)
 
 
-def _bicycle(canvas: Canvas, place: _Place) -> None:
+def _bicycle(canvas: Canvas, place: Place) -> None:
     _two_wheeler(canvas, place, "bicycle", 0.34, 0.52, 0.38)
 
 
-def _motorcycle(canvas: Canvas, place: _Place) -> None:
+def _motorcycle(canvas: Canvas, place: Place) -> None:
     _two_wheeler(canvas, place, "motorcycle", 0.31, 0.68, 0.52)
 
 
-def _cyclist(canvas: Canvas, place: _Place) -> None:
-    _shadow(canvas, place, 0.7)
+def _cyclist(canvas: Canvas, place: Place) -> None:
+    draw_shadow(canvas, place, 0.7)
     _bicycle(canvas, place)
     _figure(canvas, place, "rider", lift=0.25, instance=canvas.new_instance("rider"))
 
 
-def _motorcyclist(canvas: Canvas, place: _Place) -> None:
-    _shadow(canvas, place, 0.8)
+def _motorcyclist(canvas: Canvas, place: Place) -> None:
+    draw_shadow(canvas, place, 0.8)
     _motorcycle(canvas, place)
     _figure(canvas, place, "rider", lift=0.15, instance=canvas.new_instance("rider"))
-
-
-def _shadow(canvas: Canvas, place: _Place, radius: float, length: float = 0.4) -> None:
-    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    x = place.x + 1.3 * radius * np.cos(angle)
-    z = np.maximum(place.z + length * np.sin(angle), 1.0)
-    canvas.darken(canvas.camera.project(np.stack([x, np.zeros_like(x), z], 1)), 0.62)
-
-
-# -- vehicles: boxes in perspective -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Box:
-    left: float
-    right: float
-    bottom: float
-    top: float
-    near: float
-    far: float
-
-    def face(self, canvas: Canvas, which: str, inset: tuple[float, float, float, float] = (0, 0, 0, 0)) -> Points:
-        """The near face or the side that the camera sees, in pixels; inset: left, right, bottom, top as shares."""
-        bottom = self.bottom + inset[2] * (self.top - self.bottom)
-        top = self.top - inset[3] * (self.top - self.bottom)
-        if which == "near":
-            left = self.left + inset[0] * (self.right - self.left)
-            right = self.right - inset[1] * (self.right - self.left)
-            corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
-            return canvas.camera.project([(x, y, self.near) for x, y in corners])
-        x = self.left if self.left > 0 else self.right
-        near = self.near + inset[0] * (self.far - self.near)
-        far = self.far - inset[1] * (self.far - self.near)
-        return canvas.camera.project([(x, bottom, near), (x, bottom, far), (x, top, far), (x, top, near)])
-
-    def draw(self, canvas: Canvas, label: str, colour: Colour, instance: int) -> None:
-        corners = [
-            (x, y, z) for x in (self.left, self.right) for y in (self.bottom, self.top) for z in (self.near, self.far)
-        ]
-        hull = cv2.convexHull(canvas.camera.project(corners).astype(np.float32))[:, 0].astype(float)
-        light = canvas.light
-        canvas.fill(label, hull, light.on(colour, self.near, 1.08), instance=instance)  # the roof, where it is seen
-        if self.left > 0 or self.right < 0:
-            canvas.paint(self.face(canvas, "side"), light.on(colour, self.near, light.side(left=self.left > 0)))
-        canvas.paint(self.face(canvas, "near"), light.on(colour, self.near, 0.88), grain=3)
-
-
-_GLASS = np.array([48.0, 56.0, 68.0])
-
-
-def _windows(canvas: Canvas, box: _Box, columns: int, inset: tuple[float, float, float, float]) -> None:
-    """A row of windows along the visible side, and one on the near face."""
-    glass = canvas.light.on(_GLASS * canvas.rng.uniform(0.7, 1.5), box.near)
-    if box.left > 0 or box.right < 0:
-        for column in range(columns):
-            begin, end = (column + 0.1) / columns, 1 - (column + 0.9) / columns
-            canvas.paint(box.face(canvas, "side", (begin, end, inset[2], inset[3])), glass)
-    canvas.paint(box.face(canvas, "near", inset), glass)
-
-
-def _wheels(canvas: Canvas, box: _Box, label: str, instance: int, radius: float) -> None:
-    x = box.left if box.left > 0 else box.right
-    rubber = canvas.light.on([28, 28, 30], box.near)
-    for share in (0.2, 0.8):
-        z = box.near + share * (box.far - box.near)
-        angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-        rim = np.stack([np.full_like(angle, x), radius + radius * np.sin(angle), z + radius * np.cos(angle)], 1)
-        canvas.fill(label, canvas.camera.project(rim), rubber, instance=instance)
-
-
-def _lights(canvas: Canvas, box: _Box) -> None:
-    for inset in ((0.04, 0.8, 0.5, 0.3), (0.8, 0.04, 0.5, 0.3)):
-        canvas.paint(box.face(canvas, "near", inset), canvas.light.on([185, 40, 35], box.near))
-
-
-def _vehicle(
-    canvas: Canvas, place: _Place, label: str, size: tuple[float, float, float], floor: float, paint: Colour
-) -> tuple[_Box, int]:
-    width, height, length = size
-    box = _Box(place.x - width / 2, place.x + width / 2, floor, height, max(place.z, 3.5), max(place.z, 3.5) + length)
-    _shadow(canvas, _Place(place.x, (box.near + box.far) / 2), width / 2, length / 2)
-    instance = canvas.new_instance(label)
-    _wheels(canvas, box, label, instance, 0.3 if height < 2 else 0.48)
-    box.draw(canvas, label, paint, instance)
-    return box, instance
-
-
-def _car(canvas: Canvas, place: _Place) -> None:
-    rng = canvas.rng
-    paint = _PAINTS[rng.integers(len(_PAINTS))] * rng.uniform(0.85, 1.1)
-    width, length = rng.uniform(1.65, 1.85), rng.uniform(3.8, 4.6)
-    body, instance = _vehicle(canvas, place, "car", (width, 0.95, length), 0.22, paint)
-    cabin = _Box(body.left + 0.14, body.right - 0.14, 0.93, rng.uniform(1.4, 1.65), body.near + 0.35, body.far - 1.1)
-    cabin.draw(canvas, "car", paint, instance)
-    _windows(canvas, cabin, 2, (0.1, 0.1, 0.15, 0.2))
-    _lights(canvas, body)
-
-
-def _truck(canvas: Canvas, place: _Place) -> None:
-    rng = canvas.rng
-    paint = _PAINTS[rng.integers(len(_PAINTS))]
-    box, instance = _vehicle(canvas, place, "truck", (2.4, rng.uniform(3.0, 3.8), rng.uniform(6, 9)), 0.8, paint)
-    chassis = _Box(box.left + 0.1, box.right - 0.1, 0.45, 0.82, box.near, box.far)
-    chassis.draw(canvas, "truck", np.array([50.0, 50.0, 52.0]), instance)
-    for level in (0.1, 0.5):
-        canvas.paint(box.face(canvas, "near", (0.49, 0.49, level, 0.05)), canvas.light.on(paint * 0.6, box.near))
-    _lights(canvas, chassis)
-
-
-def _bus(canvas: Canvas, place: _Place) -> None:
-    rng = canvas.rng
-    paint = np.array([(200, 60, 50), (215, 180, 60), (70, 100, 150), (205, 205, 205)], float)[rng.integers(4)]
-    box, _ = _vehicle(canvas, place, "bus", (2.5, 3.1, rng.uniform(9, 12)), 0.35, paint)
-    _windows(canvas, box, 6, (0.08, 0.08, 0.45, 0.12))
-    _lights(canvas, _Box(box.left, box.right, 0.4, 0.9, box.near, box.far))
-
-
-def _train(canvas: Canvas, place: _Place) -> None:
-    """A tram on the road."""
-    rng = canvas.rng
-    paint = np.array([(205, 190, 120), (170, 40, 45), (215, 215, 210), (60, 110, 90)], float)[rng.integers(4)]
-    box, instance = _vehicle(canvas, place, "train", (2.4, 3.4, rng.uniform(18, 28)), 0.25, paint)
-    stripe = _Box(box.left, box.right, 0.9, 1.3, box.near, box.far)
-    stripe.draw(canvas, "train", paint * 0.5, instance)
-    _windows(canvas, box, 9, (0.12, 0.12, 0.5, 0.16))

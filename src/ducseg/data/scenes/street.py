@@ -142,10 +142,7 @@ def _draw_side(canvas: Canvas, street: Street, side: int) -> None:
 def _draw_building(canvas: Canvas, x: float, near: float, far: float) -> None:
     rng, light, camera = canvas.rng, canvas.light, canvas.camera
     height = float(rng.uniform(6, 22))
-    colours = np.array(
-        [(150, 110, 90), (170, 165, 155), (120, 120, 125), (185, 165, 130), (95, 90, 90), (200, 195, 185)]
-    )
-    colour = colours[rng.integers(len(colours))] * rng.uniform(0.8, 1.15)
+    colour = _FACADES[rng.integers(len(_FACADES))] * rng.uniform(0.8, 1.15)
     depth = float(np.sign(x)) * 12
     middle = (near + far) / 2
     end = camera.project([(x, 0, near), (x + depth, 0, near), (x + depth, height, near), (x, height, near)])
