@@ -103,3 +103,14 @@ def test_damaged_state_is_a_clear_error(tmp_path: Path, segmenter: Segmenter) ->
     (path / "train_state.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"cannot resume.*Delete that folder"):
         folder.load_state(path)
+
+
+def test_settling_does_what_a_killed_save_left_undone(tmp_path: Path, segmenter: Segmenter) -> None:
+    folder = CheckpointFolder(tmp_path, keep_last=1)
+    save(folder, segmenter, 1, best_step=1)
+    shutil.copytree(folder.path(1), folder.path(2))  # renamed, but `last` not yet moved and step 1 not yet pruned
+    shutil.copytree(folder.path(1), folder.folder / ".writing-old-0")
+    folder.settle(best_step=2)
+    assert [entry.name for entry in folder.folder.iterdir()] == ["step-00000002"]
+    for link in ("last", "best"):
+        assert (tmp_path / link).resolve() == folder.path(2).resolve()

@@ -97,11 +97,18 @@ class CheckpointFolder:
                     raise
                 raise self._disk_full(state.step) from error
             _sync_folder(self.folder)
-        self._point("last", final)
-        if state.best_step is not None and self.path(state.best_step).is_dir():
-            self._point("best", self.path(state.best_step))
-        self._prune(state.best_step)
+        self.settle(state.best_step)
         return final
+
+    def settle(self, best_step: int | None) -> None:
+        """Delete leftovers and what is no longer kept, link `last` and `best`: what a killed save left undone."""
+        self.clean()
+        last = self.last()
+        if last is not None:
+            self._point("last", last)
+        if best_step is not None and self.path(best_step).is_dir():
+            self._point("best", self.path(best_step))
+        self._prune(best_step)
 
     def load_state(self, checkpoint: Path) -> TrainState:
         """Read `train_state.pt`; raises `UserError` where it is missing (a checkpoint saved without one) or damaged."""

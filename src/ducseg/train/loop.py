@@ -315,6 +315,8 @@ def train(
         if ranks.is_main:
             _open_run_folder(trainer)
         trainer.prepare(last if resume else None)
+        if ranks.is_main and last is not None:
+            trainer.checkpoints.settle(None if trainer.best is None else trainer.best[1])
         ranks.wait()
         return trainer.run()
 
