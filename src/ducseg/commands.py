@@ -12,14 +12,16 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
 from ducseg.figures.panels import draw_panels
 from ducseg.inference.evaluate import evaluate
-from ducseg.inference.predict_files import Kind, predict_files
-from ducseg.inference.predictor import Predictor
+from ducseg.inference.predict_files import Kind, PredictReport, predict_files
+from ducseg.inference.predictor import Labeller
+from ducseg.inference.refine import CrfLabeller, crf_settings
+from ducseg.metrics.boundary import BoundaryCounts, add_boundary
 from ducseg.metrics.confusion import format_table, scores, write_json
 from ducseg.train.config import DataConfig
 from ducseg.train.distributed import pick_device
 from ducseg.train.setup import open_dataset
 
-__all__ = ["evaluate_checkpoint", "predict_inputs", "trained_on"]
+__all__ = ["evaluate_checkpoint", "open_labeller", "predict_inputs", "print_report", "trained_on"]
 
 
 def evaluate_checkpoint(
@@ -30,35 +32,51 @@ def evaluate_checkpoint(
     flip: bool,
     data_root: Path | None,
     device: str,
+    crf: tuple[Path, ...] | None,
     json_path: Path | None,
     panels_path: Path | None,
 ) -> int:
     """Score a checkpoint on a split of the data set it was trained on; prints the table; exit status 0.
 
     Raises:
-        UserError: no checkpoint, no data, classes that differ.
+        UserError: no checkpoint, no data, classes that differ, CRF settings that do not read.
     """
-    predictor = ducseg.load(checkpoint, device=str(pick_device(device, 0)), scales=scales, flip=flip)
+    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
     data = trained_on(checkpoint)
     if data_root is not None:
         data = replace(data, root=str(data_root))
     dataset = open_dataset(data, split or data.val_split)
-    found = scores(evaluate(predictor, dataset, progress=True).matrix, dataset.classes)
+    boundary = BoundaryCounts(len(dataset.classes))
+    found = scores(evaluate(labeller, dataset, boundary=boundary, progress=True).matrix, dataset.classes)
+    add_boundary(found, boundary.scores(dataset.classes))
     Console().print(format_table(found))
     if json_path is not None:
         write_json(json_path, found)
     if panels_path is not None:
-        _draw_panels(predictor, dataset, panels_path)
+        _draw_panels(labeller, dataset, panels_path)
     return 0
 
 
-def _draw_panels(predictor: Predictor, dataset: SegmentationDataset, path: Path, *, count: int = 4) -> None:
+def open_labeller(
+    checkpoint: str | Path, *, scales: tuple[float, ...], flip: bool, device: str, crf: tuple[Path, ...] | None
+) -> Labeller:
+    """The predictor of a checkpoint; with `crf`, followed by the dense CRF: () the paper's, (FILE,) a file's settings.
+
+    Raises:
+        UserError: no checkpoint, CRF settings that do not read.
+    """
+    settings = None if crf is None else crf_settings(crf)
+    predictor = ducseg.load(checkpoint, device=str(pick_device(device, 0)), scales=scales, flip=flip)
+    return predictor if settings is None else CrfLabeller(predictor, *settings)
+
+
+def _draw_panels(labeller: Labeller, dataset: SegmentationDataset, path: Path, *, count: int = 4) -> None:
     """Picture, truth and prediction of pictures spread evenly over the data set."""
     rows = []
     for position in range(min(count, len(dataset))):
         sample = dataset[(2 * position + 1) * len(dataset) // (2 * count)]
         assert sample.label is not None, "evaluate has refused this"
-        rows.append([sample.image, sample.label, predictor(sample.image)])
+        rows.append([sample.image, sample.label, labeller(sample.image)])
     draw_panels(rows, path, ("image", "truth", "prediction"), dataset.classes)
 
 
@@ -96,15 +114,20 @@ def predict_inputs(
     scales: tuple[float, ...],
     flip: bool,
     device: str,
+    crf: tuple[Path, ...] | None,
 ) -> int:
     """Predict files, folders and globs into `out`; exit status 1 where a file could not be read, else 0.
 
     Raises:
-        UserError: no checkpoint, nothing that matches the inputs.
+        UserError: no checkpoint, nothing that matches the inputs, CRF settings that do not read.
     """
-    predictor = ducseg.load(checkpoint, device=str(pick_device(device, 0)), scales=scales, flip=flip)
-    report = predict_files(predictor, inputs, out, kinds=kinds)
-    print(f"{len(report.written)} of {len(report.written) + len(report.failed)} pictures predicted into {out}")
+    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
+    return print_report(predict_files(labeller, inputs, out, kinds=kinds), out, "predicted")
+
+
+def print_report(report: PredictReport, out: Path, done: str) -> int:
+    """Say what came of each picture; the exit status: 1 where one failed."""
+    print(f"{len(report.written)} of {len(report.written) + len(report.failed)} pictures {done} into {out}")
     for name, message in report.failed:
-        print(f"not predicted: {name}: {message}")
+        print(f"not {done}: {name}: {message}")
     return 1 if report.failed else 0

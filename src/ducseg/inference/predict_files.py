@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,20 @@ from ducseg.data.reading import PICTURE_SUFFIXES, read_image
 from ducseg.errors import UserError, explain
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
-from ducseg.inference.writers import colourise, overlay, write_png
+from ducseg.inference.writers import colourise, overlay, write_array, write_png
 from ducseg.progress import counted
 
-__all__ = ["Kind", "PredictReport", "find_pictures", "predict_files"]
+__all__ = ["Kind", "PredictReport", "find_pictures", "predict_files", "write_each"]
 
-Kind = Literal["labels", "color", "overlay"]
+Kind = Literal["labels", "color", "overlay", "probabilities"]
 Picture = NDArray[np.uint8]
 
-_WRITERS: dict[str, Callable[[Picture, Picture, ClassSet], Picture]] = {
+_DRAWN: dict[Kind, Callable[[Picture, Picture, ClassSet], Picture]] = {
     "labels": lambda _image, labels, _classes: labels,
     "color": lambda _image, labels, classes: colourise(labels, classes),
     "overlay": overlay,
 }
+_KINDS: tuple[Kind, ...] = (*_DRAWN, "probabilities")
 _WRITES_AT_ONCE = 2
 
 
@@ -151,17 +152,41 @@ def predict_files(
     Args:
         inputs: files, folders and globs, see `find_pictures`; what lies in `out` is not taken from folders above it.
         out: results; sub-folders of given folders are kept; results of an earlier run are replaced.
-        kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend.
+        kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend; and
+            NAME_probabilities.npy, float16 (L, H, W).
         progress: draw a bar on a terminal.
 
     Raises:
         UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
             a disk that refuses the results.
     """
-    unknown = [kind for kind in kinds if kind not in _WRITERS]
+    if "probabilities" in kinds:
+        return write_each(
+            lambda _name, image: labeller.probabilities(image), labeller.model.classes, inputs, out, kinds, progress
+        )
+    return write_each(lambda _name, image: labeller(image), labeller.model.classes, inputs, out, kinds, progress)
+
+
+def write_each(
+    answer: Callable[[Path, Picture], NDArray[Any]],
+    classes: ClassSet,
+    inputs: Sequence[str | Path],
+    out: Path,
+    kinds: Sequence[Kind],
+    progress: bool,
+) -> PredictReport:
+    """What `predict_files` does, with any source of labels (H, W) or probabilities (L, H, W).
+
+    Args:
+        answer: of a picture's name below the results folder and the picture; a UserError of it is reported.
+
+    Raises:
+        UserError: as `predict_files`.
+    """
+    unknown = [kind for kind in kinds if kind not in _KINDS]
     if unknown or not kinds:
-        raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(_WRITERS)}", fix="Correct the list.")
-    targets = _targets(inputs, out, kinds)
+        raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(_KINDS)}", fix="Correct the list.")
+    pictures, targets = _targets(inputs, out, kinds)
     _open_folder(out)
     written: list[Path] = []
     failed: list[tuple[Path, str]] = []
@@ -170,11 +195,11 @@ def predict_files(
         for file, read in read_ahead(read_image, list(targets)):
             try:
                 image = read()
-                labels = labeller(image)
+                found = answer(pictures[file], image)
             except UserError as error:
                 failed.append((file, str(error)))
             else:
-                writing.append(writers.submit(_write, targets[file], image, labels, labeller.model.classes))
+                writing.append(writers.submit(_write, targets[file], image, found, classes))
                 written.append(file)
             if len(writing) > _WRITES_AT_ONCE:
                 writing.popleft().result()
@@ -185,8 +210,10 @@ def predict_files(
     return PredictReport(tuple(written), tuple(failed))
 
 
-def _targets(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) -> dict[Path, dict[Kind, Path]]:
-    """The result files of each picture, none of which is a picture to be read."""
+def _targets(
+    inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]
+) -> tuple[dict[Path, Path], dict[Path, dict[Kind, Path]]]:
+    """Name and result files of each picture; no result is a picture to be read."""
     whole = out.resolve()
     for given in inputs:
         if Path(given).expanduser().resolve() == whole:
@@ -198,8 +225,8 @@ def _targets(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) -> 
             )
     pictures = find_pictures(inputs, leave_out=out)
     sources = {file.resolve() for file, _ in pictures}
-    targets = {
-        file: {kind: out / name.with_name(f"{name.name}_{kind}.png") for kind in kinds} for file, name in pictures
+    targets: dict[Path, dict[Kind, Path]] = {
+        file: {kind: out / _named(name, kind) for kind in kinds} for file, name in pictures
     }
     for file, results in targets.items():
         for result in results.values():
@@ -210,7 +237,11 @@ def _targets(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) -> 
                     needed="results that replace no input",
                     fix="Choose another --out.",
                 )
-    return targets
+    return dict(pictures), targets
+
+
+def _named(name: Path, kind: Kind) -> Path:
+    return name.with_name(f"{name.name}_{kind}.{'npy' if kind == 'probabilities' else 'png'}")
 
 
 def _open_folder(out: Path) -> None:
@@ -225,6 +256,10 @@ def _open_folder(out: Path) -> None:
         ) from error
 
 
-def _write(results: dict[Kind, Path], image: Picture, labels: Picture, classes: ClassSet) -> None:
+def _write(results: dict[Kind, Path], image: Picture, found: NDArray[Any], classes: ClassSet) -> None:
+    labels = found if found.ndim == 2 else found.argmax(0).astype(np.uint8)
     for kind, path in results.items():
-        write_png(path, _WRITERS[kind](image, labels, classes))
+        if kind == "probabilities":
+            write_array(path, found.astype(np.float16))
+        else:
+            write_png(path, _DRAWN[kind](image, labels, classes))

@@ -35,6 +35,9 @@ class Labeller(Protocol):
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         """RGB uint8 (H, W, 3) to labels uint8 (H, W)."""
 
+    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """RGB uint8 (H, W, 3) to class probabilities float32 (L, H, W)."""
+
 
 class Predictor:
     """Labels pictures of any size with a trained segmenter.

@@ -4,8 +4,7 @@ Legend: H, W pixels of the picture; labels are uint8 (H, W), indices into a `Cla
 Every file is whole or not there: written under a temporary name in its folder, then renamed.
 """
 
-import contextlib
-import os
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,11 +16,23 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet, Colour
 from ducseg.errors import explain
+from ducseg.files import write_whole
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["colourise", "font", "legend", "overlay", "present_classes", "stack", "text_size", "write_png"]
+__all__ = [
+    "colourise",
+    "font",
+    "legend",
+    "overlay",
+    "present_classes",
+    "stack",
+    "text_size",
+    "write_array",
+    "write_png",
+    "write_whole",
+]
 
 _OPACITY = 0.55
 _PAPER: Colour = (255, 255, 255)
@@ -37,20 +48,14 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     bgr = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".png", bgr)
     assert encoded, (picture.shape, picture.dtype)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise explain(
-            f"output {path}",
-            found=error.strerror or str(error),
-            needed="a folder that can be written, on a disk with room",
-            fix="Choose another --out.",
-        ) from error
+    write_whole(path, data.tobytes())
+
+
+def write_array(path: Path, values: NDArray[np.generic]) -> None:
+    """Write an array as .npy; its folder is made if need be. Raises UserError as `write_png`."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    write_whole(path, buffer.getvalue())
 
 
 def colourise(labels: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.metrics.confusion import as_label_map, check_values
 
-__all__ = ["BoundaryCounts", "band_width"]
+__all__ = ["BoundaryCounts", "add_boundary", "band_width"]
 
 
 def band_width(height: int, width: int, ratio: float) -> int:
@@ -75,6 +75,13 @@ class BoundaryCounts:
     def _count(self, values: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.int64]:
         counts = np.bincount(values[where], minlength=IGNORE + 1)
         return counts[: self.num_classes]
+
+
+def add_boundary(found: dict[str, Any], boundary: dict[str, Any]) -> None:
+    """Add the Boundary IoU to the scores of the same pass: a mean, its ratio, and one for each class."""
+    found["mean_boundary_iou"], found["boundary_ratio"] = boundary["mean_boundary_iou"], boundary["ratio"]
+    for name, score in boundary["classes"].items():
+        found["classes"][name] |= score
 
 
 def _band(label: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:

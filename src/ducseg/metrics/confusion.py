@@ -10,7 +10,6 @@ that is only predicted, or only in the truth, has IoU 0 and counts.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import explain
+from ducseg.files import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,21 +144,10 @@ def write_json(path: Path, found: dict[str, Any]) -> None:
     """Write scores as JSON, undefined ones as null; the file is whole or not there.
 
     Raises:
-        UserError: the folder does not exist or is not writable.
+        UserError: the folder is not writable or the disk is full.
     """
     text = json.dumps(to_json(found), indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise explain(
-            f"scores file {path}",
-            found=error.strerror or str(error),
-            needed="a folder that exists and can be written",
-            fix="Choose another --json file.",
-        ) from error
+    write_whole(path, text.encode())
 
 
 def format_table(found: dict[str, Any]) -> "Table":
@@ -177,6 +166,8 @@ def format_table(found: dict[str, Any]) -> "Table":
     without = f" over {len(found['classes']) - len(found['absent'])} classes" if found["absent"] else ""
     table.add_row(f"mean IoU{without}", _percent(found["mean_iou"]), "", style="bold")
     table.add_row("pixel accuracy", _percent(found["pixel_accuracy"]), "")
+    if "mean_boundary_iou" in found:
+        table.add_row("mean boundary IoU", _percent(found["mean_boundary_iou"]), "")
     return table
 
 

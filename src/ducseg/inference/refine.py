@@ -1,0 +1,89 @@
+"""A labeller whose probabilities a dense CRF refines (paper section 4.1), so that every command can use one."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.crf import CrfParams, dense_crf
+from ducseg.crf.params import DEFAULT_ITERATIONS, load_params
+from ducseg.errors import UserError, explain
+from ducseg.inference.predictor import Predictor, as_picture
+from ducseg.models.segmenter import Segmenter
+
+__all__ = ["CrfLabeller", "crf_settings", "saved_probabilities"]
+
+
+class CrfLabeller:
+    """Labels pictures with the marginals of a dense CRF over a predictor's probabilities.
+
+    Args:
+        predictor: whose probabilities are the unary term; scales and flip are averaged before.
+        params: the CRF's widths and weights; default: the paper's.
+        iterations: of mean field.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        params: CrfParams = CrfParams(),  # noqa: B008 (frozen)
+        iterations: int = DEFAULT_ITERATIONS,
+    ) -> None:
+        self.predictor, self.params, self.iterations = predictor, params, iterations
+
+    @property
+    def model(self) -> Segmenter:
+        """The network, with the classes that the labels index."""
+        return self.predictor.model
+
+    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Marginals float32 (L, H, W) of RGB uint8 (H, W, 3); raises UserError as `Predictor` and `dense_crf`."""
+        picture = as_picture(image)
+        return dense_crf(self.predictor.probabilities(picture), picture, self.params, self.iterations)
+
+    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+        """Labels uint8 (H, W) of RGB uint8 (H, W, 3)."""
+        labels: NDArray[np.uint8] = self.probabilities(image).argmax(0).astype(np.uint8)
+        return labels
+
+
+def crf_settings(files: tuple[Path, ...]) -> tuple[CrfParams, int]:
+    """What `--crf [FILE]` means: the paper's parameters, or those of a JSON file that `crf-tune` wrote.
+
+    Raises:
+        UserError: several files, or one that holds no settings.
+    """
+    if len(files) > 1:
+        raise explain("--crf", found=f"{len(files)} files", needed="one or none", fix="Put other inputs before --crf.")
+    return load_params(files[0]) if files else (CrfParams(), DEFAULT_ITERATIONS)
+
+
+def saved_probabilities(folder: Path, name: Path) -> NDArray[np.floating]:
+    """Probabilities (L, H, W) of the picture `name`: FOLDER/NAME_probabilities.npy, or FOLDER/NAME.npy.
+
+    Raises:
+        UserError: neither is there, or it is no array.
+    """
+    tried = [folder / name.with_name(f"{name.name}{ending}.npy") for ending in ("_probabilities", "")]
+    for path in tried:
+        if path.is_file():
+            return _read(path)
+    raise explain(
+        f"probabilities of {name}",
+        found=f"neither {tried[0]} nor {tried[1].name}",
+        needed="an array (classes, height, width) for each picture",
+        fix="`ducseg predict ... --kinds probabilities` writes them.",
+    )
+
+
+def _read(path: Path) -> NDArray[np.floating]:
+    try:
+        found = np.load(path, allow_pickle=False)
+        assert isinstance(found, np.ndarray)
+        return found
+    except (ValueError, EOFError, OSError) as error:
+        raise _no_array(path, error) from error
+
+
+def _no_array(path: Path, error: Exception) -> UserError:
+    return explain(f"file {path}", found=f"no array ({error})", needed="a .npy file", fix="Write it with numpy.save.")
