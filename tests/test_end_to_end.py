@@ -92,6 +92,68 @@ def test_options_of_eval_have_an_effect(run: Path, pictures: Path, tmp_path: Pat
         moved.rename(pictures)
 
 
+def test_the_crf_in_eval(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "off.json").write_text('{"w1": 0, "w2": 0}')
+    (tmp_path / "paper.json").write_text('{"w1": 3, "w2": 3, "iterations": 10}')
+    found = {}
+    for name, options in (
+        ("plain", []),
+        ("paper", ["--crf"]),
+        ("written", ["--crf", str(tmp_path / "paper.json")]),
+        ("off", ["--crf", str(tmp_path / "off.json")]),
+    ):
+        assert main(["eval", str(run), *options, "--json", str(tmp_path / name)]) == 0
+        found[name] = json.loads((tmp_path / name).read_text())
+    assert found["off"] == found["plain"] != found["paper"] == found["written"]
+    assert 0 < found["plain"]["mean_boundary_iou"] < 1
+    assert found["paper"]["mean_boundary_iou"] != found["plain"]["mean_boundary_iou"]
+    assert main(["eval", str(run), "--crf", str(tmp_path / "none.json")]) == 2
+
+
+def test_predict_with_the_crf_is_the_crf_on_saved_probabilities(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = str(pictures / "images")
+    assert main(["predict", str(run), images, "--out", str(tmp_path / "with"), "--kinds", "labels", "--crf"]) == 0
+    assert main(["predict", str(run), images, "--out", str(tmp_path / "saved"), "--kinds", "probabilities"]) == 0
+    assert main(["crf", str(tmp_path / "saved"), images, "--out", str(tmp_path / "after")]) == 0
+    assert main(["crf", str(run), images, "--out", str(tmp_path / "again")]) == 0
+    for path in (tmp_path / "with").iterdir():
+        labels = [cv2.imread(str(tmp_path / name / path.name), 0) for name in ("with", "again", "after")]
+        assert np.array_equal(labels[0], labels[1])
+        assert np.mean(labels[0] == labels[2]) > 0.99, "saved in half precision"
+    (tmp_path / "saved" / "03_probabilities.npy").write_bytes(b"no array")
+    (tmp_path / "saved" / "04_probabilities.npy").unlink()
+    capsys.readouterr()
+    saved = str(tmp_path / "saved")
+    assert main(["crf", saved, images, "--out", str(tmp_path / "broken")]) == 1
+    told = capsys.readouterr().out
+    assert "14 of 16" in told and "03_probabilities.npy" in told and "--kinds probabilities" in told
+    assert main(["crf", saved, images, "--out", str(tmp_path / "colour"), "--kinds", "overlay"]) == 2
+    assert "--classes" in capsys.readouterr().err
+    classes = ["--classes", str(pictures / "classes.json")]
+    single = str(pictures / "images" / "00.png")
+    assert main(["crf", saved, single, "--out", str(tmp_path / "colour"), "--kinds", "overlay", *classes]) == 0
+    assert main(["crf", saved, single, "--out", str(tmp_path / "other"), "--classes", "camvid"]) == 1
+    assert "3 classes" in capsys.readouterr().out
+
+
+def test_the_best_setting_of_a_search_scores_what_the_search_said(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    grid = "--sigma-alpha 5 15 --sigma-beta 10 --w1 1 4 --w2 1 --iterations 1 3".split()
+    assert main(["crf-tune", str(run), "--out", str(out), *grid, "--metric", "mean_boundary_iou"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    best = max(results["rows"], key=lambda row: row["mean_boundary_iou"])
+    assert len(results["rows"]) == 8
+    assert (out / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+    command = ["eval", str(run), "--crf", str(out / "best.json"), "--json", str(tmp_path / "scores.json")]
+    assert main(command) == 0
+    scored = json.loads((tmp_path / "scores.json").read_text())
+    assert abs(scored["mean_boundary_iou"] - best["mean_boundary_iou"]) < 2e-3, "the search keeps half precision"
+    assert main(["crf-tune", str(run), "--out", str(out), "--flip", *grid]) == 2
+    assert main(["crf-tune", str(run), "--out", str(tmp_path / "none"), "--pictures", "0"]) == 2
+
+
 def test_one_broken_file_is_reported_and_the_others_are_done(
     run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ducseg.errors import explain
 
@@ -61,7 +63,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if world_size > 1:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        _init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Ranks(
             rank=int(os.environ.get("RANK", "0")),
@@ -72,3 +74,18 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     finally:
         if world_size > 1:
             dist.destroy_process_group()
+
+
+def _init_process_group(backend: str) -> None:
+    """`init_process_group`, with each restart's addresses under their own names.
+
+    torchrun's agent keeps one store over its restarts (pytorch issue 135712): a rank may find where another one
+    listened before it was killed, and be refused. Over several nodes the counts of restarts may differ: there it is
+    left as torch does it.
+    """
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        dist.init_process_group(backend)
+        return
+    store, rank, world_size = next(rendezvous("env://"))
+    attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size)
