@@ -282,4 +282,4 @@ def test_sizes_must_agree() -> None:
     with pytest.raises(
         UserError, match=r"label b\.png: found 12 x 17 pixels \(H x W\); needed 40 x 60, the size of a\.png"
     ):
-        check_same_size(_smooth(), _label(), Path("a.png"), Path("b.png"))
+        check_same_size((40, 60), _label(), Path("a.png"), Path("b.png"))

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_image, read_label
-from ducseg.data.sample import Sample
+from ducseg.data.reading import PICTURE_SUFFIXES, OpenImage, check_label, check_same_size, open_image, read_label
+from ducseg.data.sample import Read, Sample, Unread, Window
 from ducseg.errors import UserError, explain
 
-__all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table"]
+__all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table", "unread_sample"]
 
 _MOST_NAMED = 5
 
@@ -32,6 +32,19 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@runtime_checkable
+class GivesUnread(Protocol):
+    """A data set that also gives samples which are decoded only as far as a window needs."""
+
+    def unread(self, index: int, /) -> Unread:
+        """Sample `index`; when read, its pixels are those of `dataset[index]`."""
+
+
+def unread_sample(dataset: SegmentationDataset, index: int) -> Unread:
+    """Sample `index`, decoded later and in part where the data set can do that, now and whole elsewhere."""
+    return dataset.unread(index) if isinstance(dataset, GivesUnread) else Read(dataset[index])
 
 
 class PairedFiles:
@@ -66,19 +79,42 @@ class PairedFiles:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image_path, label_path = self.image_paths[index], self.label_paths[index]
-        image = read_image(image_path)
-        label = self.read_label(label_path)
-        check_same_size(image, label, image_path, label_path)
-        check_label(label, self._num_values, self.ids[index], path=label_path)
+        return _UnreadPair(self, index).whole()
+
+    def unread(self, index: int, /) -> Unread:
+        """Sample `index`, its image to be decoded as far as a window needs; its label is read and checked at once."""
+        return _UnreadPair(self, index)
+
+    def checked_label(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Train ids (H, W) of sample `index`, whose image has this size."""
+        path = self.label_paths[index]
+        label = self.read_label(path)
+        check_same_size(size, label, self.image_paths[index], path)
+        check_label(label, self._num_values, self.ids[index], path=path)
         if self._train_ids is not None:
             label = np.asarray(cv2.LUT(label, self._train_ids), dtype=np.uint8)
-        height, width = label.shape
-        return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
+        return label
 
     def read_label(self, path: Path) -> NDArray[np.uint8]:
         """The values of a label file, before `train_ids`."""
         return read_label(path)
+
+
+class _UnreadPair:
+    def __init__(self, dataset: PairedFiles, index: int) -> None:
+        self._image: OpenImage = open_image(dataset.image_paths[index])
+        self._label, self._id = dataset.checked_label(index, self._image.size), dataset.ids[index]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._image.size
+
+    def read(self, window: Window) -> Sample:
+        image = self._image.read(window.bottom, window.right)
+        return Sample(image=image, label=self._label, id=self._id, original_size=self.size)
+
+    def whole(self) -> Sample:
+        return self.read(Window(0, 0, *self.size))
 
 
 def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Decode picture and label files to arrays, or say which file is bad, why, and how to go on.
 
-Legend: H, W pixels of the file. OpenCV decodes (fast, keeps 16 bit apart); Pillow reads what OpenCV changes (palette
-indices, grey below 8 bit) and any file whose end looks cut off: OpenCV before 5 fills the rest of a truncated JPEG with
-grey and says nothing.
+Legend: H, W pixels of the file. Large plain PNGs are decoded by `data.png`. OpenCV decodes the others (fast, keeps 16
+bit apart); Pillow reads what OpenCV changes (palette indices, grey below 8 bit) and any file whose end looks cut off:
+OpenCV before 5 fills the rest of a truncated JPEG with grey and says nothing.
 """
 
 import io
@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.data import png
 from ducseg.errors import UserError, explain
 
 __all__ = [
     "PICTURE_SUFFIXES",
+    "OpenImage",
     "check_label",
     "check_same_size",
     "colours_in_use",
     "decode_colours",
+    "open_image",
     "read_image",
     "read_label",
 ]
@@ -33,12 +36,12 @@ __all__ = [
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Names (lower case) of the files that are taken for pictures when a folder is listed."""
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_BIT_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # byte positions in the header (PNG specification 11.2.2)
 _PNG_GREY = 0
 _MOST_NAMED = 5
+_LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
@@ -51,7 +54,54 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: missing, empty, truncated or undecodable file, or more than 8 bits a channel.
     """
-    data = _whole_file(path)
+    return open_image(path).read()
+
+
+class OpenImage:
+    """A picture file whose size is known and whose pixels are decoded as far as they are asked for.
+
+    Attributes:
+        size: (H, W) in pixels.
+    """
+
+    def __init__(self, data: bytes, path: Path) -> None:
+        self._data, self._path = data, path
+        self._plain = _large_plain_png(data, channels=3)
+        self._whole = _decode_image(data, path) if self._plain is None else None
+        self.size: tuple[int, int] = self._shape()
+
+    def _shape(self) -> tuple[int, int]:
+        if self._plain is not None:
+            return self._plain.size
+        assert self._whole is not None
+        height, width = self._whole.shape[:2]
+        return height, width
+
+    def read(self, rows: int | None = None, columns: int | None = None) -> NDArray[np.uint8]:
+        """RGB uint8 (H, W, 3); with `rows` or `columns` only so many from the top left are sure to be decoded.
+
+        Raises:
+            UserError: damage that `open_image` could not see.
+        """
+        if self._whole is None:
+            assert self._plain is not None
+            decoded = self._plain.decode(rows, columns)
+            if decoded is not None:
+                return decoded
+            self._whole = _decode_image(self._data, self._path)
+        return self._whole
+
+
+def open_image(path: Path) -> OpenImage:
+    """Look at a picture that `read_image` would read, without decoding it where its kind allows.
+
+    Raises:
+        UserError: as `read_image`, now or at `OpenImage.read`.
+    """
+    return OpenImage(_whole_file(path), path)
+
+
+def _decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # ANYDEPTH: 16 bit stays 16 bit and is seen below
     decoded = _opencv(data, flags, path)
     if decoded.dtype != np.uint8:
@@ -62,6 +112,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             fix="Convert it to 8 bits with the mapping that suits the camera.",
         )
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), dtype=np.uint8)
+
+
+def _large_plain_png(data: bytes, *, channels: int) -> png.PlainPng | None:
+    plain = png.parse(data)
+    if plain is None or plain.channels != channels or plain.size[0] * plain.size[1] < _LARGE:
+        return None
+    return plain
 
 
 def read_label(
@@ -88,6 +145,10 @@ def read_label(
         )
     if palette is not None:
         return decode_colours(_colours(data, path), palette, ignore_colours=ignore_colours, path=path)
+    plain = _large_plain_png(data, channels=1)
+    decoded = None if plain is None else plain.decode()
+    if decoded is not None:
+        return decoded
     if _is_plain_grey_png(data):
         return np.asarray(_opencv(data, cv2.IMREAD_UNCHANGED, path), dtype=np.uint8)
     return _values(data, path)
@@ -140,10 +201,10 @@ def check_label(label: NDArray[np.uint8], num_classes: int, name: object, *, pat
     )
 
 
-def check_same_size(image: NDArray[np.uint8], label: NDArray[np.uint8], image_path: Path, label_path: Path) -> None:
-    """Raise `UserError` unless image (H, W, 3) and label (H, W) have one size."""
-    if image.shape[:2] != label.shape:
-        (height, width), (label_height, label_width) = image.shape[:2], label.shape
+def check_same_size(size: tuple[int, int], label: NDArray[np.uint8], image_path: Path, label_path: Path) -> None:
+    """Raise `UserError` unless the label (H, W) has the image's size (H, W)."""
+    if size != label.shape:
+        (height, width), (label_height, label_width) = size, label.shape
         raise explain(
             f"label {label_path}",
             found=f"{label_height} x {label_width} pixels (H x W)",
@@ -169,7 +230,7 @@ def _whole_file(path: Path) -> bytes:
 
 def _ends_as_it_should(data: bytes) -> bool:
     """Whether the format's end mark closes the file; False (also for other formats) means: let Pillow decide."""
-    if data.startswith(_PNG_START):
+    if data.startswith(png.PNG_START):
         return _PNG_END in data[-64:]
     return data.startswith(_JPEG_START) and data[-64:].rstrip(b"\x00").endswith(_JPEG_END)
 
@@ -184,7 +245,7 @@ def _undecodable(path: Path, reason: str = "the decoder refused it") -> UserErro
 
 
 def _is_plain_grey_png(data: bytes) -> bool:
-    return data.startswith(_PNG_START) and data[_PNG_BIT_DEPTH : _PNG_COLOUR_TYPE + 1] == bytes((8, _PNG_GREY))
+    return data.startswith(png.PNG_START) and data[_PNG_BIT_DEPTH : _PNG_COLOUR_TYPE + 1] == bytes((8, _PNG_GREY))
 
 
 def _opencv(data: bytes, flags: int, path: Path) -> NDArray[Any]:
@@ -226,7 +287,7 @@ def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
             needed="0..255",
             fix="Is it an instance or depth map? Take the class label file.",
         )
-    depth = data[_PNG_BIT_DEPTH] if data.startswith(_PNG_START) else 8
+    depth = data[_PNG_BIT_DEPTH] if data.startswith(png.PNG_START) else 8
     if picture.mode == "L" and depth < 8:
         values = values // (255 // (2**depth - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
     return values.astype(np.uint8)

@@ -4,6 +4,9 @@ Legend: H, W pixels; sizes are (H, W). Images are RGB uint8 (H, W, 3), labels ui
 integers, for image (bilinear) and label (nearest) alike. What is outside the picture gets the mean colour and label 255
 (paper section 4.1).
 All randomness comes from the Generator, so a sample depends on (seed, epoch, index) alone.
+
+`transform_unread` applies a transform to a sample that is not decoded yet. `RandomCrop` and `RandomScaleCrop` in first
+place choose their window from the size alone and have only that part decoded; the result is the same to the byte.
 """
 
 from dataclasses import dataclass, replace
@@ -13,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, Colour
-from ducseg.data.sample import Sample
+from ducseg.classes import Colour
+from ducseg.data.resampling import Size, read_window, window_of
+from ducseg.data.sample import Read, Sample, Unread, Window
 from ducseg.errors import explain
 
 __all__ = [
@@ -27,13 +31,11 @@ __all__ = [
     "RandomScale",
     "RandomScaleCrop",
     "Transform",
+    "transform_unread",
 ]
 
 IMAGENET_MEAN_COLOUR: Colour = (124, 116, 104)
 """ImageNet's mean colour, rounded: what normalisation turns into about 0."""
-
-Size = tuple[int, int]
-Image = NDArray[np.uint8]
 
 
 class Transform(Protocol):
@@ -54,6 +56,16 @@ class Compose:
         return sample
 
 
+def transform_unread(transform: Transform, unread: Unread, rng: np.random.Generator) -> Sample:
+    """The transform of a sample that is not decoded yet: what it gives for the sample when read, to the byte."""
+    first, *others = transform.steps if isinstance(transform, Compose) and transform.steps else (transform,)
+    if isinstance(first, (RandomCrop, RandomScaleCrop)):
+        sample = first.crop(unread, rng)
+    else:
+        sample = first(unread.read(Window(0, 0, *unread.size)), rng)
+    return Compose(tuple(others))(sample, rng)
+
+
 @dataclass(frozen=True)
 class RandomScale:
     """Resize by a factor uniform in `scale`: image bilinear, label nearest; each side is rounded to whole pixels."""
@@ -64,8 +76,8 @@ class RandomScale:
         _check_scale(self.scale)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        scaled = _scaled_size(sample, self.scale, rng)
-        return _window(sample, scaled, (0, 0), scaled, IMAGENET_MEAN_COLOUR)
+        scaled = _scaled_size(_size(sample), self.scale, rng)
+        return window_of(sample, scaled, (0, 0), scaled, IMAGENET_MEAN_COLOUR)
 
 
 @dataclass(frozen=True)
@@ -79,8 +91,12 @@ class RandomCrop:
         _check_size("crop size", self.size)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        full = _size(sample)
-        return _window(sample, full, _random_offset(full, self.size, rng), self.size, self.mean_colour)
+        return self.crop(Read(sample), rng)
+
+    def crop(self, unread: Unread, rng: np.random.Generator) -> Sample:
+        """As the call, of a sample of which only the window is decoded."""
+        offset = _random_offset(unread.size, self.size, rng)
+        return read_window(unread, unread.size, offset, self.size, self.mean_colour)
 
 
 @dataclass(frozen=True)
@@ -100,8 +116,12 @@ class RandomScaleCrop:
         _check_scale(self.scale)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        scaled = _scaled_size(sample, self.scale, rng)
-        return _window(sample, scaled, _random_offset(scaled, self.size, rng), self.size, self.mean_colour)
+        return self.crop(Read(sample), rng)
+
+    def crop(self, unread: Unread, rng: np.random.Generator) -> Sample:
+        """As the call, of a sample of which only the window is decoded."""
+        scaled = _scaled_size(unread.size, self.scale, rng)
+        return read_window(unread, scaled, _random_offset(scaled, self.size, rng), self.size, self.mean_colour)
 
 
 @dataclass(frozen=True)
@@ -187,7 +207,7 @@ class Pad:
         else:
             assert self.multiple is not None
             padded = -(-height // self.multiple) * self.multiple, -(-width // self.multiple) * self.multiple
-        return _window(sample, (height, width), (0, 0), padded, self.mean_colour)
+        return window_of(sample, (height, width), (0, 0), padded, self.mean_colour)
 
 
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -222,9 +242,9 @@ def _size(sample: Sample) -> Size:
     return height, width
 
 
-def _scaled_size(sample: Sample, scale: tuple[float, float], rng: np.random.Generator) -> Size:
+def _scaled_size(size: Size, scale: tuple[float, float], rng: np.random.Generator) -> Size:
     factor = rng.uniform(*scale)
-    height, width = _size(sample)
+    height, width = size
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
@@ -233,52 +253,3 @@ def _random_offset(full: Size, window: Size, rng: np.random.Generator) -> Size:
     surplus = full[0] - window[0], full[1] - window[1]
     top, left = (int(rng.integers(min(0, s), max(0, s), endpoint=True)) for s in surplus)
     return top, left
-
-
-def _window(sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Colour) -> Sample:
-    """The window of `size` that begins at `offset` (top, left) of the picture resized to `scaled`."""
-    rows, columns = (_overlap(start, length, full) for start, length, full in zip(offset, size, scaled))
-    image = _resized_part(sample.image, scaled, offset, rows, columns)
-    label = None if sample.label is None else _nearest_part(sample.label, scaled, offset, rows, columns)
-    if (rows[1] - rows[0], columns[1] - columns[0]) != size:
-        image = _placed(image, np.array(mean_colour, dtype=np.uint8), size, rows, columns)
-        if label is not None:
-            label = _placed(label, np.array(IGNORE, dtype=np.uint8), size, rows, columns)
-    return replace(sample, image=image, label=label)
-
-
-def _overlap(start: int, length: int, full: int) -> tuple[int, int]:
-    """First and last + 1 position of a window whose pixel `start + position` lies in 0..full-1."""
-    return max(0, -start), min(length, full - start)
-
-
-def _placed(part: Image, fill: NDArray[np.uint8], size: Size, rows: Size, columns: Size) -> Image:
-    canvas = np.empty((*size, *part.shape[2:]), dtype=np.uint8)
-    canvas[...] = fill
-    canvas[rows[0] : rows[1], columns[0] : columns[1]] = part
-    return canvas
-
-
-def _resized_part(image: Image, scaled: Size, offset: Size, rows: Size, columns: Size) -> Image:
-    """Window positions rows x columns of the bilinearly resized image."""
-    top, left = offset[0] + rows[0], offset[1] + columns[0]
-    height, width = rows[1] - rows[0], columns[1] - columns[0]
-    if scaled == image.shape[:2]:
-        return np.ascontiguousarray(image[top : top + height, left : left + width])
-    step_y, step_x = image.shape[0] / scaled[0], image.shape[1] / scaled[1]
-    to_source = np.array(
-        [[step_x, 0.0, (left + 0.5) * step_x - 0.5], [0.0, step_y, (top + 0.5) * step_y - 0.5]]
-    )  # pixel centres at half integers, as cv2.resize
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    part = cv2.warpAffine(image, to_source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(part, dtype=np.uint8)
-
-
-def _nearest_part(label: Image, scaled: Size, offset: Size, rows: Size, columns: Size) -> Image:
-    """Window positions rows x columns of the label resized to nearest: source = floor((position + 1/2) * step)."""
-    picked = []
-    for axis, span in enumerate((rows, columns)):
-        positions = np.arange(span[0] + offset[axis], span[1] + offset[axis])
-        # integers: (2 p + 1) * full / (2 * scaled), exact where floating point would fall on either side of a tie
-        picked.append((2 * positions + 1) * label.shape[axis] // (2 * scaled[axis]))
-    return np.asarray(label[picked[0]].take(picked[1], axis=1))

@@ -1,0 +1,80 @@
+"""The one resampling behind all joint transforms: a window of a resized picture, padded where it leaves it.
+
+Legend: sizes and offsets are (H, W) and (top, left) in pixels. Pixel centres lie at half integers, for image (bilinear)
+and label (nearest) alike.
+"""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, Colour
+from ducseg.data.sample import Sample, Unread, Window
+
+__all__ = ["Size", "read_window", "window_of"]
+
+Size = tuple[int, int]
+Image = NDArray[np.uint8]
+
+
+def read_window(unread: Unread, scaled: Size, offset: Size, size: Size, mean_colour: Colour) -> Sample:
+    """`window_of` of a sample of which only the part under the window is decoded."""
+    spans = []
+    for start, length, resized, full in zip(offset, size, scaled, unread.size):
+        first, last = (start + position for position in _overlap(start, length, resized))
+        step = full / resized
+        # pixel centres at half integers; bilinear takes the neighbours, and one more covers rounding
+        spans.append((max(0, int((first + 0.5) * step - 0.5) - 1), min(full, int((last - 0.5) * step - 0.5) + 3)))
+    (top, bottom), (left, right) = spans
+    return window_of(unread.read(Window(top, left, bottom, right)), scaled, offset, size, mean_colour)
+
+
+def window_of(sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Colour) -> Sample:
+    """The window of `size` that begins at `offset` (top, left) of the picture resized to `scaled`."""
+    rows, columns = (_overlap(start, length, full) for start, length, full in zip(offset, size, scaled))
+    image = _resized_part(sample.image, scaled, offset, rows, columns)
+    label = None if sample.label is None else _nearest_part(sample.label, scaled, offset, rows, columns)
+    if (rows[1] - rows[0], columns[1] - columns[0]) != size:
+        image = _placed(image, np.array(mean_colour, dtype=np.uint8), size, rows, columns)
+        if label is not None:
+            label = _placed(label, np.array(IGNORE, dtype=np.uint8), size, rows, columns)
+    return replace(sample, image=image, label=label)
+
+
+def _overlap(start: int, length: int, full: int) -> tuple[int, int]:
+    """First and last + 1 position of a window whose pixel `start + position` lies in 0..full-1."""
+    return max(0, -start), min(length, full - start)
+
+
+def _placed(part: Image, fill: NDArray[np.uint8], size: Size, rows: Size, columns: Size) -> Image:
+    canvas = np.empty((*size, *part.shape[2:]), dtype=np.uint8)
+    canvas[...] = fill
+    canvas[rows[0] : rows[1], columns[0] : columns[1]] = part
+    return canvas
+
+
+def _resized_part(image: Image, scaled: Size, offset: Size, rows: Size, columns: Size) -> Image:
+    """Window positions rows x columns of the bilinearly resized image."""
+    top, left = offset[0] + rows[0], offset[1] + columns[0]
+    height, width = rows[1] - rows[0], columns[1] - columns[0]
+    if scaled == image.shape[:2]:
+        return np.ascontiguousarray(image[top : top + height, left : left + width])
+    step_y, step_x = image.shape[0] / scaled[0], image.shape[1] / scaled[1]
+    to_source = np.array(
+        [[step_x, 0.0, (left + 0.5) * step_x - 0.5], [0.0, step_y, (top + 0.5) * step_y - 0.5]]
+    )  # pixel centres at half integers, as cv2.resize
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    part = cv2.warpAffine(image, to_source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(part, dtype=np.uint8)
+
+
+def _nearest_part(label: Image, scaled: Size, offset: Size, rows: Size, columns: Size) -> Image:
+    """Window positions rows x columns of the label resized to nearest: source = floor((position + 1/2) * step)."""
+    picked = []
+    for axis, span in enumerate((rows, columns)):
+        positions = np.arange(span[0] + offset[axis], span[1] + offset[axis])
+        # integers: (2 p + 1) * full / (2 * scaled), exact where floating point would fall on either side of a tie
+        picked.append((2 * positions + 1) * label.shape[axis] // (2 * scaled[axis]))
+    return np.asarray(label[picked[0]].take(picked[1], axis=1))
