@@ -11,10 +11,20 @@ from ducseg.models.mobilenet import MOBILENET_V2_BLOCKS, MobileNetV2
 from ducseg.models.preprocessing import IMAGENET, Preprocessing
 from ducseg.models.resnet import RESNETS, ResNet
 from ducseg.models.segmenter import Segmenter
+from ducseg.models.timm_encoder import PREFIX, TimmEncoder
 
 __all__ = ["ENCODERS", "build", "generic_classes"]
 
 ENCODERS = (*RESNETS, "mobilenet_v2")
+
+_RESNET_OPTIONS: dict[str, Any] = {
+    "stem": "7x7",
+    "stride_in": "3x3",
+    "pool_padding": True,
+    "batch_norm_eps": 1e-5,
+    "width": 64,
+}
+"""Options of our own ResNets, with the values that another encoder takes."""
 
 
 def build(
@@ -32,12 +42,13 @@ def build(
     batch_norm_eps: float = 1e-5,
     width: int = 64,
     classes: ClassSet | None = None,
-    preprocessing: Preprocessing = IMAGENET,
+    preprocessing: Preprocessing | None = None,
 ) -> Segmenter:
     """Build a segmenter with random weights.
 
     Args:
-        encoder: resnet18, resnet34, resnet50, resnet101, resnet152 or mobilenet_v2.
+        encoder: resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2, or "timm:NAME" for a convolutional
+            network of timm (`ducseg.models.timm_encoder` says which can be dilated, and where their blocks are).
         head: "duc"; "bilinear", the baseline; "deconv", one transposed convolution by d; "deconv2", by 2, then d/2.
         num_classes: L.
         output_stride: d: 32, 16, 8 (the paper) or 4.
@@ -51,10 +62,11 @@ def build(
         batch_norm_eps: 1e-5 (torchvision) or 1e-6 (released network).
         width: channels of the ResNet's stem and of res2's 3x3 convolutions; smaller ones are for tests and toys.
         classes: names and colours; None: class0, class1, ... in distinct colours.
-        preprocessing: how pictures become its input.
+        preprocessing: how pictures become its input; None: as the encoder's ImageNet weights expect them.
 
     Raises:
-        UserError: one message with every conflict among the arguments.
+        UserError: one message with every conflict among the arguments; or timm has no such network, or it cannot be
+            dilated (with the reasons).
     """
     architecture: dict[str, Any] = {
         "encoder": encoder,
@@ -78,7 +90,7 @@ def build(
         body,
         make_head(head, body.out_channels, num_classes, output_stride=output_stride, cell=cell, aspp=aspp),
         classes=classes or generic_classes(num_classes),
-        preprocessing=preprocessing,
+        preprocessing=preprocessing or (body.preprocessing if isinstance(body, TimmEncoder) else IMAGENET),
         architecture=architecture,
     )
 
@@ -99,8 +111,11 @@ def _blocks(encoder: str) -> tuple[int, int, int, int]:
     return RESNETS[encoder].blocks if encoder in RESNETS else MOBILENET_V2_BLOCKS
 
 
-def _make_encoder(chosen: dict[str, Any]) -> ResNet | MobileNetV2:
+def _make_encoder(chosen: dict[str, Any]) -> ResNet | MobileNetV2 | TimmEncoder:
     stride, eps = chosen["output_stride"], chosen["batch_norm_eps"]
+    if chosen["encoder"].startswith(PREFIX):
+        name = chosen["encoder"].removeprefix(PREFIX)
+        return TimmEncoder(name, output_stride=stride, dilation=chosen["dilation"])
     rates = stage_rates(chosen["dilation"], stride, _blocks(chosen["encoder"]))
     if chosen["encoder"] == "mobilenet_v2":
         return MobileNetV2(output_stride=stride, rates=rates, eps=eps)
@@ -118,8 +133,9 @@ def _make_encoder(chosen: dict[str, Any]) -> ResNet | MobileNetV2:
 
 def _conflicts(chosen: dict[str, Any], classes: ClassSet | None) -> list[str]:
     conflicts = []
+    if chosen["encoder"] not in ENCODERS and not chosen["encoder"].startswith(PREFIX):
+        conflicts.append(f"encoder={chosen['encoder']!r} is not one of {', '.join(ENCODERS)}, nor {PREFIX}NAME")
     for name, allowed in (
-        ("encoder", ENCODERS),
         ("head", HEADS),
         ("output_stride", tuple(OUTPUT_STRIDES)),
         ("stem", ("7x7", "3x3")),
@@ -137,8 +153,14 @@ def _conflicts(chosen: dict[str, Any], classes: ClassSet | None) -> list[str]:
     if chosen["batch_norm_eps"] <= 0:
         conflicts.append(f"batch_norm_eps={chosen['batch_norm_eps']} is not above 0")
     conflicts += _head_conflicts(chosen)
-    if chosen["encoder"] in ENCODERS:
-        conflicts += _encoder_conflicts(chosen)
+    if chosen["encoder"] in RESNETS:
+        conflicts += _dilation_conflicts(chosen) + _resnet_conflicts(chosen)
+    elif chosen["encoder"] == "mobilenet_v2":
+        conflicts += _dilation_conflicts(chosen) + _ignored_options(
+            chosen, "stem", "stride_in", "pool_padding", "width"
+        )
+    elif chosen["encoder"].startswith(PREFIX):  # its blocks, and so its dilation, are checked when it is made
+        conflicts += _ignored_options(chosen, *_RESNET_OPTIONS)
     return conflicts
 
 
@@ -155,21 +177,28 @@ def _head_conflicts(chosen: dict[str, Any]) -> list[str]:
     return []
 
 
-def _encoder_conflicts(chosen: dict[str, Any]) -> list[str]:
-    encoder, stride = chosen["encoder"], chosen["output_stride"]
+def _dilation_conflicts(chosen: dict[str, Any]) -> list[str]:
+    if chosen["output_stride"] not in OUTPUT_STRIDES:
+        return []
+    return dilation_conflicts(chosen["dilation"], chosen["output_stride"], _blocks(chosen["encoder"]))
+
+
+def _ignored_options(chosen: dict[str, Any], *names: str) -> list[str]:
+    return [
+        f"{name}={chosen[name]!r} is for ResNets only: {chosen['encoder']} would ignore it"
+        for name in names
+        if chosen[name] != _RESNET_OPTIONS[name]
+    ]
+
+
+def _resnet_conflicts(chosen: dict[str, Any]) -> list[str]:
+    encoder = chosen["encoder"]
     conflicts = []
-    if stride in OUTPUT_STRIDES:
-        conflicts += dilation_conflicts(chosen["dilation"], stride, _blocks(encoder))
-    if encoder == "mobilenet_v2":
-        for name, value in (("stem", "7x7"), ("stride_in", "3x3"), ("pool_padding", True), ("width", 64)):
-            if chosen[name] != value:
-                conflicts.append(f"{name}={chosen[name]!r} is for ResNets only: mobilenet_v2 would ignore it")
-        return conflicts
     if chosen["stride_in"] == "1x1" and not RESNETS[encoder].bottleneck:
         conflicts.append(
             f"stride_in='1x1' needs bottleneck blocks: {encoder} has no 1x1 convolution to hold the stride"
         )
-    if not chosen["pool_padding"] and stride == 4:
+    if not chosen["pool_padding"] and chosen["output_stride"] == 4:
         conflicts.append("pool_padding=False makes a grid one place short at output_stride=4: use 8, 16 or 32, or pad")
     if chosen["width"] < 1:
         conflicts.append(f"width={chosen['width']} is below 1")

@@ -17,6 +17,7 @@ from ducseg.models.heads import DeconvolutionHead, FoldedHead
 from ducseg.models.mobilenet import MobileNetV2
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.resnet import ResNet
+from ducseg.models.timm_encoder import TimmEncoder
 from ducseg.ops.duc import unfold
 
 __all__ = ["Segmenter"]
@@ -37,11 +38,12 @@ class Segmenter(nn.Module):
         resize_probabilities: whether the softmax comes before the last resize (DUC with cell > 1: the authors' test
             steps) or after it (the bilinear baseline).
         batch_norm_frozen: whether batch norms keep their statistics, also in training mode.
+        batch_norm_fused: whether this is a copy of `fuse_batch_norm`, which is not saved.
     """
 
     def __init__(
         self,
-        encoder: ResNet | MobileNetV2,
+        encoder: ResNet | MobileNetV2 | TimmEncoder,
         head: FoldedHead | DeconvolutionHead,
         *,
         classes: ClassSet,
@@ -56,6 +58,7 @@ class Segmenter(nn.Module):
         self.cell = self.grid_stride // self.factor
         self.resize_probabilities = self.factor > 1 and self.cell > 1
         self.batch_norm_frozen = False
+        self.batch_norm_fused = False
 
     def folded(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.

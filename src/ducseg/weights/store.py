@@ -18,13 +18,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 import ducseg
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain
 from ducseg.models import Preprocessing, Segmenter, build
+from ducseg.models.timm_encoder import TimmUnavailable
 
 __all__ = ["FORMAT", "load_segmenter", "read_model_json", "save_segmenter", "write_model_files"]
 
@@ -52,7 +52,7 @@ def write_model_files(
         "versions": {"ducseg": ducseg.__version__, "torch": torch.__version__},
         "extra": extra or {},
     }
-    assert any(isinstance(module, _BatchNorm) for module in segmenter.modules()), "fuse_batch_norm's copy is not saved"
+    assert not segmenter.batch_norm_fused, "fuse_batch_norm's copy is not saved"
     text = json.dumps(description, indent=1, allow_nan=False) + "\n"
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
     (folder / _TENSORS).write_bytes(save(tensors))  # save_file hides the system's error code on a full disk
@@ -170,6 +170,8 @@ def _build(folder: Path, description: dict[str, Any]) -> Segmenter:
                     **{key: tuple(value) for key, value in description["preprocessing"].items()}
                 ),
             )
+    except TimmUnavailable:
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         reason = str(error) if isinstance(error, UserError) else repr(error)
         raise explain(
