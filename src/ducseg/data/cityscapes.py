@@ -1,44 +1,96 @@
-"""Cityscapes, fine annotations, as its zip files unpack: leftImg8bit/SPLIT/CITY and gtFine/SPLIT/CITY.
+"""Cityscapes, fine and coarse annotations, as its zip files unpack: leftImg8bit, gtFine and gtCoarse by SPLIT and CITY.
 
-The label table is that of cityscapesScripts (helpers/labels.py): label ids 0..33 in the files, 19 of them train.
+`LABELS` is the table of cityscapesScripts (helpers/labels.py): label ids 0..33 in the files, 19 of them train.
 """
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from ducseg.classes import CITYSCAPES
+from ducseg.classes import CITYSCAPES, IGNORE, Colour
 from ducseg.data.paired import PairedFiles, match_pairs, no_such_data, table
 
-__all__ = ["LABEL_ID_TO_TRAIN_ID", "NUM_LABEL_IDS", "Cityscapes"]
+__all__ = ["LABELS", "LABEL_ID_TO_TRAIN_ID", "NUM_LABEL_IDS", "Annotation", "Cityscapes", "Label", "frames_in"]
 
-NUM_LABEL_IDS = 34
-"""Label ids 0..33 stand in labelIds files (license plate, -1, does not)."""
+Annotation = Literal["fine", "coarse"]
 
-LABEL_ID_TO_TRAIN_ID = {
-    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
-    31: 16, 32: 17, 33: 18,
-}  # fmt: skip
+
+class Label(NamedTuple):
+    """One row of the table; `train_id` is the class in `CITYSCAPES`, 255 where the label is not trained or scored."""
+
+    name: str
+    id: int
+    train_id: int
+    category: str
+    has_instances: bool
+    colour: Colour
+
+
+LABELS = (
+    Label("unlabeled", 0, 255, "void", False, (0, 0, 0)),
+    Label("ego vehicle", 1, 255, "void", False, (0, 0, 0)),
+    Label("rectification border", 2, 255, "void", False, (0, 0, 0)),
+    Label("out of roi", 3, 255, "void", False, (0, 0, 0)),
+    Label("static", 4, 255, "void", False, (0, 0, 0)),
+    Label("dynamic", 5, 255, "void", False, (111, 74, 0)),
+    Label("ground", 6, 255, "void", False, (81, 0, 81)),
+    Label("road", 7, 0, "flat", False, (128, 64, 128)),
+    Label("sidewalk", 8, 1, "flat", False, (244, 35, 232)),
+    Label("parking", 9, 255, "flat", False, (250, 170, 160)),
+    Label("rail track", 10, 255, "flat", False, (230, 150, 140)),
+    Label("building", 11, 2, "construction", False, (70, 70, 70)),
+    Label("wall", 12, 3, "construction", False, (102, 102, 156)),
+    Label("fence", 13, 4, "construction", False, (190, 153, 153)),
+    Label("guard rail", 14, 255, "construction", False, (180, 165, 180)),
+    Label("bridge", 15, 255, "construction", False, (150, 100, 100)),
+    Label("tunnel", 16, 255, "construction", False, (150, 120, 90)),
+    Label("pole", 17, 5, "object", False, (153, 153, 153)),
+    Label("polegroup", 18, 255, "object", False, (153, 153, 153)),
+    Label("traffic light", 19, 6, "object", False, (250, 170, 30)),
+    Label("traffic sign", 20, 7, "object", False, (220, 220, 0)),
+    Label("vegetation", 21, 8, "nature", False, (107, 142, 35)),
+    Label("terrain", 22, 9, "nature", False, (152, 251, 152)),
+    Label("sky", 23, 10, "sky", False, (70, 130, 180)),
+    Label("person", 24, 11, "human", True, (220, 20, 60)),
+    Label("rider", 25, 12, "human", True, (255, 0, 0)),
+    Label("car", 26, 13, "vehicle", True, (0, 0, 142)),
+    Label("truck", 27, 14, "vehicle", True, (0, 0, 70)),
+    Label("bus", 28, 15, "vehicle", True, (0, 60, 100)),
+    Label("caravan", 29, 255, "vehicle", True, (0, 0, 90)),
+    Label("trailer", 30, 255, "vehicle", True, (0, 0, 110)),
+    Label("train", 31, 16, "vehicle", True, (0, 80, 100)),
+    Label("motorcycle", 32, 17, "vehicle", True, (0, 0, 230)),
+    Label("bicycle", 33, 18, "vehicle", True, (119, 11, 32)),
+)
+"""By label id; license plate (-1) does not stand in labelIds files."""
+
+NUM_LABEL_IDS = len(LABELS)
+"""Label ids 0..33 stand in labelIds files."""
+
+LABEL_ID_TO_TRAIN_ID = {label.id: label.train_id for label in LABELS if label.train_id != IGNORE}
 """Label id -> train id (the order of `CITYSCAPES`); all other label ids are ignored."""
 
 _IMAGE_END = "_leftImg8bit.png"
-_LABEL_END = "_gtFine_labelIds.png"
-_LAYOUT = f"leftImg8bit/{{split}}/CITY/*{_IMAGE_END} and gtFine/{{split}}/CITY/*{_LABEL_END}"
 
 
 class Cityscapes(PairedFiles):
     """Whole frames with the 19 classes; ids are CITY_SEQUENCE_FRAME.
 
     Args:
-        root: the folder that holds leftImg8bit/ and gtFine/.
-        split: "train", "val" or "test" (whose public labels are all ignored).
+        root: the folder that holds leftImg8bit/ and gtFine/ or gtCoarse/.
+        split: "train", "val", "test" (whose public labels are all ignored) or "train_extra" (coarse alone).
+        annotation: "fine" or "coarse"; None: coarse for train_extra, fine elsewhere.
 
     Raises:
         UserError: no such folders, no frames, frames or labels without a partner.
     """
 
-    def __init__(self, root: Path | str, split: str) -> None:
+    def __init__(self, root: Path | str, split: str, annotation: Annotation | None = None) -> None:
         root = Path(root)
-        images = _frames(root, f"leftImg8bit/{split}", _IMAGE_END, split)
-        labels = _frames(root, f"gtFine/{split}", _LABEL_END, split)
+        kind = annotation or ("coarse" if split == "train_extra" else "fine")
+        images, labels = frames_in(root, split, kind)
+        for found, folder, end in zip((images, labels), *_places(split, kind)):
+            if not found:
+                raise no_such_data("Cityscapes", root, missing=f"no {folder}/CITY/*{end}", layout=_layout(kind))
         super().__init__(
             CITYSCAPES,
             match_pairs(images, labels, f"{root} ({split})"),
@@ -47,8 +99,21 @@ class Cityscapes(PairedFiles):
         )
 
 
-def _frames(root: Path, folder: str, end: str, split: str) -> dict[str, Path]:
-    found = {file.name.removesuffix(end): file for file in sorted((root / folder).glob(f"*/*{end}"))}
-    if not found:
-        raise no_such_data("Cityscapes", root, missing=f"no {folder}/CITY/*{end}", layout=_LAYOUT.format(split=split))
-    return found
+def frames_in(root: Path, split: str, annotation: Annotation) -> tuple[dict[str, Path], dict[str, Path]]:
+    """CITY_SEQUENCE_FRAME -> image file, and -> labelIds file; empty where there is nothing."""
+    images, labels = (
+        {file.name.removesuffix(end): file for file in sorted((root / folder).glob(f"*/*{end}"))}
+        for folder, end in zip(*_places(split, annotation))
+    )
+    return images, labels
+
+
+def _places(split: str, annotation: Annotation) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Folders and name endings of images and labels."""
+    truth = f"gt{annotation.capitalize()}"
+    return (f"leftImg8bit/{split}", f"{truth}/{split}"), (_IMAGE_END, f"_{truth}_labelIds.png")
+
+
+def _layout(annotation: Annotation) -> str:
+    (image_folder, label_folder), (image_end, label_end) = _places("{split}", annotation)
+    return f"{image_folder}/CITY/*{image_end} and {label_folder}/CITY/*{label_end}"
