@@ -60,17 +60,20 @@ class DeconvolutionHead(nn.Module):
     """The paper's deconvolution baselines: ASPP to some channels, then transposed convolutions to full size.
 
     Each transposed convolution by s has kernel 2s, stride s, padding s/2 and a bias; with two, a ReLU between them. The
-    paper gives no widths: the channels between are chosen so that the head has about as many parameters as DUC, cell 1.
+    paper gives no widths: the channels between are chosen so that the head has about as many parameters as DUC with
+    `duc_cell`.
 
     Attributes:
         grid_stride: 1; factor: 1.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, *, scales: tuple[int, ...], aspp: int) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, *, scales: tuple[int, ...], duc_cell: int, aspp: int
+    ) -> None:  # fmt: skip
         super().__init__()
         self.grid_stride, self.factor = 1, 1
         rates = aspp_rates(aspp)
-        width = _deconvolution_width(in_channels, num_classes, scales, len(rates))
+        width = _deconvolution_width(in_channels, num_classes, scales, duc_cell, len(rates))
         self.paths = nn.ModuleList(nn.Conv2d(in_channels, width, 3, padding=rate, dilation=rate) for rate in rates)
         _start_small(self.paths, 1 / math.sqrt(9 * in_channels * len(rates)))
         layers: list[nn.Module] = []
@@ -106,9 +109,11 @@ def _start_small(modules: "nn.ModuleList | list[nn.Module]", std: float) -> None
                 nn.init.normal_(parameter, std=std)
 
 
-def _deconvolution_width(in_channels: int, num_classes: int, scales: tuple[int, ...], paths: int) -> int:
-    """Channels between ASPP and the transposed convolutions, such that the head has about DUC's (cell 1) parameters."""
-    duc = paths * (9 * in_channels + 1) * num_classes * math.prod(scales) ** 2
+def _deconvolution_width(
+    in_channels: int, num_classes: int, scales: tuple[int, ...], duc_cell: int, paths: int
+) -> int:  # fmt: skip
+    """Channels between ASPP and the transposed convolutions, such that the head has about DUC's parameters."""
+    duc = paths * (9 * in_channels + 1) * num_classes * (math.prod(scales) // duc_cell) ** 2
     quadratic = sum((2 * scale) ** 2 for scale in scales[:-1])
     linear = paths * (9 * in_channels + 1) + len(scales) - 1 + (2 * scales[-1]) ** 2 * num_classes
     if not quadratic:
@@ -119,14 +124,14 @@ def _deconvolution_width(in_channels: int, num_classes: int, scales: tuple[int, 
 def make_head(
     head: str, in_channels: int, num_classes: int, *, output_stride: int, cell: int, aspp: int
 ) -> FoldedHead | DeconvolutionHead:
-    """Build the head of that name; `cell` is DUC's and 1 for the others (`build` reports the rest)."""
+    """Build the head of that name; `cell` is DUC's, or that of the DUC which a deconvolution is as large as."""
     assert head in HEADS, head
     assert output_stride % cell == 0, (output_stride, cell)
     if head in ("bilinear", "duc"):
         factor = output_stride // cell if head == "duc" else 1
         return FoldedHead(in_channels, num_classes, output_stride=output_stride, factor=factor, aspp=aspp)
     scales = (output_stride,) if head == "deconv" else (2, output_stride // 2)
-    return DeconvolutionHead(in_channels, num_classes, scales=scales, aspp=aspp)
+    return DeconvolutionHead(in_channels, num_classes, scales=scales, duc_cell=cell, aspp=aspp)
 
 
 def head_parameters(
@@ -141,7 +146,7 @@ def head_parameters(
                 in_channels,
                 num_classes,
                 output_stride=output_stride,
-                cell=cell if head == "duc" else 1,
+                cell=1 if head == "bilinear" else cell,
                 aspp=aspp,
             )
             counts[head] = sum(parameter.numel() for parameter in made.parameters())
