@@ -318,7 +318,10 @@ def train(
         if ranks.is_main and last is not None:
             trainer.checkpoints.settle(None if trainer.best is None else trainer.best[1])
         ranks.wait()
-        return trainer.run()
+        try:
+            return trainer.run()
+        finally:
+            trainer.training_step.release()
 
 
 def _open_run_folder(trainer: _Trainer) -> None:

@@ -4,6 +4,7 @@ Order: count valid pixels over all ranks (none: skip) -> forward and backward of
 sums of loss and normaliser over ranks -> finite? -> gradients divided by the normaliser -> clip -> SGD.
 """
 
+import gc
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -139,6 +140,15 @@ class TrainingStep:
                 fix="No weights were changed by this step; look at those pictures or lower --optimizer.learning-rate, "
                 "then go on with --resume.",
             )
+
+    def release(self) -> None:
+        """Let go of the gradient exchange, so that the process group ends before it, not with it.
+
+        Where torch's reducer is the last to hold the group, its end joins a thread that waits for Python's lock, which
+        the reducer has: the rank hangs (seen with gloo, 1 of 23 runs).
+        """
+        self._network = None
+        gc.collect()  # DDP refers to itself
 
     def _freeze_if_due(self, step: int) -> None:
         """Wrap the network for ranks and compilation, anew when batch norm freezes: the set of gradients changes."""
