@@ -82,7 +82,7 @@ class PairedFiles:
         return _UnreadPair(self, index).whole()
 
     def unread(self, index: int, /) -> Unread:
-        """Sample `index`, its image to be decoded as far as a window needs; its label is read and checked at once."""
+        """Sample `index`, its image to be decoded as far as a window needs; its label is read and checked whole."""
         return _UnreadPair(self, index)
 
     def checked_label(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -102,8 +102,8 @@ class PairedFiles:
 
 class _UnreadPair:
     def __init__(self, dataset: PairedFiles, index: int) -> None:
+        self._dataset, self._index = dataset, index
         self._image: OpenImage = open_image(dataset.image_paths[index])
-        self._label, self._id = dataset.checked_label(index, self._image.size), dataset.ids[index]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -111,7 +111,8 @@ class _UnreadPair:
 
     def read(self, window: Window) -> Sample:
         image = self._image.read(window.bottom, window.right)
-        return Sample(image=image, label=self._label, id=self._id, original_size=self.size)
+        label = self._dataset.checked_label(self._index, self.size)
+        return Sample(image=image, label=label, id=self._dataset.ids[self._index], original_size=self.size)
 
     def whole(self) -> Sample:
         return self.read(Window(0, 0, *self.size))

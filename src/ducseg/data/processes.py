@@ -1,0 +1,56 @@
+"""One function over many items on several processes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import cv2
+
+from ducseg.errors import explain
+
+__all__ = ["mapped"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_function: Callable[[Any], Any] | None = None  # of a worker process, received once
+
+
+def mapped(
+    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, *, chunk: int = 4
+) -> Iterator[Result]:
+    """function(item) for each item, in order; the function travels to each process once.
+
+    Args:
+        function: can be pickled, with all it holds.
+        num_workers: processes; 1: this one.
+        chunk: items a process takes at a time.
+
+    Raises:
+        UserError: no worker; and what the function raises, whereupon items not begun are left.
+    """
+    if num_workers < 1:
+        raise explain("workers", found=num_workers, needed="at least 1", fix="1 works in this process.")
+    if num_workers == 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+    # spawn: a forked process waits for ever on OpenCV's thread pool, whose threads it does not inherit
+    pool = ProcessPoolExecutor(
+        min(num_workers, len(items)), get_context("spawn"), initializer=_start, initargs=(function,)
+    )
+    try:
+        yield from pool.map(_call, items, chunksize=chunk)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(function: Callable[[Any], Any]) -> None:
+    global _function
+    cv2.setNumThreads(0)
+    _function = function
+
+
+def _call(item: Any) -> Any:
+    assert _function is not None
+    return _function(item)
