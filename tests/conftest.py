@@ -1,6 +1,11 @@
-"""Shared fixtures: the folder of real data, one thread for torch, deterministic hypothesis."""
+"""Shared fixtures: the folder of real data, peers to compare with, one thread for torch, deterministic hypothesis."""
 
+import importlib
+import importlib.util
+import sys
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -18,3 +23,42 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder.name}/ beside the repository: real data and the originals' answers live there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> ModuleType:
+    """torchvision with its models; skipped where it is not installed or does not import."""
+    return _peer("torchvision.models") and sys.modules["torchvision"]
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: ModuleType) -> ModuleType:
+    """timm, which needs a torchvision that imports."""
+    return _peer("timm")
+
+
+@pytest.fixture(scope="session")
+def smp(timm: ModuleType) -> ModuleType:
+    """segmentation_models_pytorch, which needs timm."""
+    return _peer("segmentation_models_pytorch")
+
+
+def _peer(name: str) -> ModuleType:
+    package = name.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed (make test tries to)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except (
+            RuntimeError
+        ) as error:  # a torchvision made for another build of torch: its compiled operators are missing
+            for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+                del sys.modules[module]
+            tools = Path(__file__).resolve().parents[2] / "shared" / "tools"
+            if not (tools / "torchvision_cpu_shim.py").is_file():
+                pytest.skip(f"{package} does not import beside this torch: {error}")
+            sys.path.append(str(tools))
+            importlib.import_module("torchvision_cpu_shim")
+            return importlib.import_module(name)

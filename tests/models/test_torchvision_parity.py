@@ -1,15 +1,16 @@
-"""Our encoders equal torchvision's, where a torchvision is installed (any build: its operators are not needed)."""
+"""Our encoders equal torchvision's, layer by layer, with random and with real weights."""
 
-import importlib.util
-import sys
-import warnings
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ducseg.models import build
+from ducseg.weights.torchvision import load_encoder
+
+RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 TORCHVISIONS_RATES = {
     16: ((1,) * 6, (1, 2, 2)),
@@ -18,48 +19,63 @@ TORCHVISIONS_RATES = {
 """`replace_stride_with_dilation` on ResNet-50: the first block of a dilated stage has the rate of the stage before."""
 
 
-@pytest.fixture(scope="module")
-def torchvision_models(shared: Path) -> ModuleType:
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed")
-    sys.path.insert(0, str(shared / "tools"))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if "torchvision" not in sys.modules:
-                importlib.import_module("torchvision_cpu_shim")
-            return importlib.import_module("torchvision.models")
-    finally:
-        sys.path.pop(0)
-
-
-@pytest.mark.parametrize("encoder", ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"])
-def test_equal_at_output_stride_32(torchvision_models: ModuleType, encoder: str) -> None:
-    theirs = getattr(torchvision_models, encoder)().eval()
-    ours = build(encoder=encoder, head="bilinear", aspp=0, output_stride=32, dilation="none").encoder.eval()
-    state = {key: value for key, value in theirs.state_dict().items() if key in ours.state_dict()}
-    ours.load_state_dict(state)
-    images = torch.randn(1, 3, 64, 96)
-    if encoder == "mobilenet_v2":
-        assert torch.equal(ours(images), theirs.features[:18](images))
-        return
-    x = theirs.relu(theirs.bn1(theirs.conv1(images)))
-    found = ours.intermediates(images)
-    assert torch.equal(found["stem"], x)
-    x = theirs.maxpool(x)
+def stages_of(resnet: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """torchvision's ResNet run stage by stage, under our names."""
+    x = resnet.relu(resnet.bn1(resnet.conv1(images)))
+    found = {"stem": x}
+    x = resnet.maxpool(x)
     for name, layer in zip(("res2", "res3", "res4", "res5"), ("layer1", "layer2", "layer3", "layer4")):
-        x = getattr(theirs, layer)(x)
-        assert torch.equal(found[name], x), name
+        x = found[name] = getattr(resnet, layer)(x)
+    return found
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", RESNETS)
+def test_resnets_are_equal_layer_by_layer_at_output_stride_32(torchvision: ModuleType, encoder: str) -> None:
+    theirs = getattr(torchvision.models, encoder)().eval()
+    ours = build(encoder, head="bilinear", aspp=0, output_stride=32, dilation="none").encoder.eval()
+    ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
+    images = torch.randn(1, 3, 64, 96)
+    expected, found = stages_of(theirs, images), ours.intermediates(images)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], stage) for name, stage in expected.items())
+    assert torch.equal(ours(images), expected["res5"])
+
+
+@torch.no_grad()
+def test_mobilenet_is_equal_layer_by_layer_at_output_stride_32(torchvision: ModuleType) -> None:
+    theirs = torchvision.models.mobilenet_v2().eval()
+    ours = build("mobilenet_v2", head="bilinear", aspp=0, output_stride=32, dilation="none").encoder.eval()
+    ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if key in ours.state_dict()})
+    x = y = torch.randn(1, 3, 64, 96)
+    for ours_layer, their_layer in zip(ours.features, theirs.features[:18], strict=True):
+        x, y = ours_layer(x), their_layer(y)
+        assert torch.equal(x, y)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("output_stride", [16, 8])
-def test_equal_to_replaced_strides(torchvision_models: ModuleType, output_stride: int) -> None:
+def test_equal_to_replaced_strides(torchvision: ModuleType, output_stride: int) -> None:
     replaced = [False, output_stride == 8, True]
-    theirs = torchvision_models.resnet50(replace_stride_with_dilation=replaced).eval()
+    theirs = torchvision.models.resnet50(replace_stride_with_dilation=replaced).eval()
     rates = TORCHVISIONS_RATES[output_stride]
     ours = build("resnet50", head="bilinear", aspp=0, output_stride=output_stride, dilation=rates).encoder.eval()
     ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
     images = torch.randn(1, 3, 64, 96)
-    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
-    x = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
-    assert torch.equal(ours(images), x)
+    expected, found = stages_of(theirs, images), ours.intermediates(images)
+    assert all(torch.equal(found[name], stage) for name, stage in expected.items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("encoder", "file"),
+    [("resnet18", "resnet18-imagenet-layers1to3"), ("mobilenet_v2", "mobilenet_v2-imagenet")],
+)
+def test_equal_with_the_real_weights(torchvision: ModuleType, shared: Path, encoder: str, file: str) -> None:
+    segmenter = build(encoder, "bilinear", 3, output_stride=32, dilation="none", aspp=0).eval()
+    load_encoder(segmenter, shared / "weights" / f"{file}.safetensors", allow_missing=True)
+    theirs = getattr(torchvision.models, encoder)().eval()
+    theirs.load_state_dict(segmenter.encoder.state_dict(), strict=False)
+    images = segmenter.preprocessing.normalise(torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8))
+    expected = theirs.features[:18](images) if encoder == "mobilenet_v2" else stages_of(theirs, images)["res5"]
+    assert torch.equal(segmenter.encoder(images), expected) and expected.abs().max() > 0.1

@@ -52,7 +52,8 @@ def build(
         head: "duc"; "bilinear", the baseline; "deconv", one transposed convolution by d; "deconv2", by 2, then d/2.
         num_classes: L.
         output_stride: d: 32, 16, 8 (the paper) or 4.
-        cell: side in pixels of the block that one of DUC's predictions stands for; divides d. 1 for every other head.
+        cell: side in pixels of the block that one of DUC's predictions stands for; divides d. For
+            a deconvolution: of the DUC that it has about as many parameters as. 1 for the bilinear head.
         aspp: number of summed ASPP paths (4 or 6 in the paper); 0: one plain 3x3 convolution.
         dilation: an HDC schedule (none, dilated, conv, rf, bigger, released; see `ducseg.models.dilation` for what it
             means at each output stride) or explicit rates, one a block: (res4, res5) or (res3, res4, res5).
@@ -168,8 +169,8 @@ def _head_conflicts(chosen: dict[str, Any]) -> list[str]:
     cell, stride = chosen["cell"], chosen["output_stride"]
     if cell < 1:
         return [f"cell={cell} is below 1"]
-    if chosen["head"] != "duc" and cell != 1:
-        return [f"cell={cell} is for head='duc' only: head={chosen['head']!r} would ignore it"]
+    if chosen["head"] == "bilinear" and cell != 1:
+        return [f"cell={cell} is not for head='bilinear', which would ignore it"]
     if stride % cell:
         return [f"cell={cell} does not divide output_stride={stride}"]
     if chosen["head"] == "duc" and cell == stride:

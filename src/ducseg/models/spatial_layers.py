@@ -142,7 +142,7 @@ class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, before: int | None, after: int | None
     ) -> None:
         name, kernel = self._names[module], pair(module.kernel_size)
-        self._windows_of_layers += max(kernel) > 1
+        self._windows_of_layers += max(kernel) > 1 or not isinstance(module, nn.Conv2d)
         if before is None or after is None:
             if max(kernel) > 1:
                 self.problems.append(f"{name} runs on a grid that is no exact fraction of the picture")

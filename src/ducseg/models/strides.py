@@ -33,16 +33,13 @@ def strides_to_dilations(
         UserError: layers that cannot be turned, all in one message; nothing is changed then.
     """
     chosen = rates or {}
-    changes = [
-        (layer, chosen.get(layer.name, max(1, layer.stride_in // output_stride)), layer.stride_in >= output_stride)
-        for layer in layers
-    ]
-    changes = [
-        (layer, rate, unstrided)
-        for layer, rate, unstrided in changes
-        if (layer.is_window and rate > 1) or (unstrided and layer.stride_out > layer.stride_in)
-    ]
-    problems = [f"{layer.name} ({reason})" for layer, rate, _ in changes for reason in _refusals(layer)]
+    changes = []
+    for layer in layers:
+        rate = chosen.get(layer.name, max(1, layer.stride_in // output_stride)) if layer.is_window else 1
+        loses_stride = layer.stride_in >= output_stride and layer.stride_out > layer.stride_in
+        if rate > 1 or loses_stride:
+            changes.append((layer, rate, loses_stride))
+    problems = [f"{layer.name} ({reason})" for layer, _, _ in changes for reason in _refusals(layer)]
     problems += [
         f"{layer.name} (its stride leads from {layer.stride_in} to {layer.stride_out} at once)"
         for layer in layers
@@ -55,9 +52,9 @@ def strides_to_dilations(
             needed="plain zero-padded convolutions and poolings of torch where the stride is to go",
             fix="Choose a larger output stride or another network.",
         )
-    for layer, rate, unstrided in changes:
+    for layer, rate, loses_stride in changes:
         if isinstance(layer.module, nn.Conv2d):
-            _dilate_convolution(layer.module, layer.first_tap, rate, unstrided)
+            _dilate_convolution(layer.module, layer.first_tap, rate, loses_stride)
         else:
             _dilate_pooling(layer.module, layer.first_tap, rate)
 
@@ -126,10 +123,10 @@ def _sides(first_tap: tuple[int, int], kernel: tuple[int, int], rates: tuple[int
     return left, right, above, below
 
 
-def _dilate_convolution(conv: nn.Conv2d, first_tap: tuple[int, int], rate: int, unstrided: bool) -> None:
+def _dilate_convolution(conv: nn.Conv2d, first_tap: tuple[int, int], rate: int, loses_stride: bool) -> None:
     left, right, above, below = _sides(first_tap, pair(conv.kernel_size), pair(conv.dilation), rate)
     conv.dilation = tuple(rate * old for old in conv.dilation)
-    if unstrided:
+    if loses_stride:
         conv.stride = (1, 1)
     if (left, above) == (right, below) and type(conv).__name__ != "Conv2dSame":
         conv.padding = (above, left)

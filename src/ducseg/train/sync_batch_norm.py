@@ -7,6 +7,8 @@ import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
+from ducseg.models.timm_encoder import import_timm
+
 __all__ = ["CpuSyncBatchNorm2d", "synchronise_batch_norm"]
 
 
@@ -42,11 +44,27 @@ def _summed_over_ranks(values: Tensor) -> Tensor:
     return summed
 
 
+class _CpuSyncBatchNormAct2d(CpuSyncBatchNorm2d):
+    """As timm's `BatchNormAct2d`, which also holds what follows it."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        activated: Tensor = self.act(self.drop(super().forward(input)))
+        return activated
+
+
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm of `module` take its statistics over all ranks; parameters and their names stay."""
+    with_activation = [child for child in module.modules() if type(child).__name__ == "BatchNormAct2d"]
     if device.type == "cuda":
+        if with_activation:  # torch's own conversion would drop the activations
+            return cast(nn.Module, import_timm().layers.convert_sync_batchnorm(module))
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = CpuSyncBatchNorm2d
+    for child in with_activation:
+        child.__class__ = _CpuSyncBatchNormAct2d
     return module

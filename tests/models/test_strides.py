@@ -1,0 +1,144 @@
+"""Stride to dilation in any chain of convolutions and poolings: new features hold the old ones at every f-th place."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ducseg.errors import UserError
+from ducseg.models.spatial_layers import spatial_layers
+from ducseg.models.strides import strides_to_dilations
+
+
+@st.composite
+def layer(draw: st.DrawFn) -> nn.Module:
+    stride = draw(st.sampled_from([1, 2]))
+    kernel = draw(st.sampled_from([1, 3, 5] if stride == 1 else [2, 3, 4, 5]))
+    padding = (kernel - 1) // 2
+    kind = draw(st.sampled_from(["convolution", "depthwise", "maximum", "average", "average of what is inside"]))
+    if kind == "maximum":
+        return nn.MaxPool2d(kernel, stride, padding)
+    if kind.startswith("average"):
+        return nn.AvgPool2d(kernel, stride, padding, count_include_pad=kind == "average")
+    groups = 4 if kind == "depthwise" else 1
+    return nn.Conv2d(4, 4, kernel, stride, padding, groups=groups, bias=draw(st.booleans()))
+
+
+def network(*layers: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding=1), *layers).double()
+
+
+@torch.no_grad()
+@settings(max_examples=30)
+@given(st.lists(layer(), min_size=1, max_size=6), st.sampled_from([2, 4, 8]))
+def test_old_features_are_among_the_new_ones(layers: list[nn.Module], output_stride: int) -> None:
+    chain = network(*layers)
+    old_stride = 2 ** (1 + sum(getattr(one, "stride", 1) in (2, (2, 2)) for one in layers))
+    if old_stride > 32:
+        return
+    images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    old = chain(images)
+    strides_to_dilations(spatial_layers(chain), output_stride)
+    new = chain(images)
+    step = max(1, old_stride // output_stride)
+    assert new.shape[-2:] == (64 * step // old_stride, 96 * step // old_stride)
+    torch.testing.assert_close(new[..., ::step, ::step], old, rtol=1e-10, atol=1e-12)
+
+
+def test_a_given_rate_takes_the_place_of_the_rules_also_where_the_stride_stays() -> None:
+    chain = network(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, 2, padding=1), nn.Conv2d(4, 4, 3, padding=1))
+    strides_to_dilations(spatial_layers(chain), 2, {"1": 3, "2": 5, "3": 1})
+    assert [conv.dilation for conv in chain] == [(1, 1), (3, 3), (5, 5), (1, 1)]
+    assert chain(torch.zeros(1, 3, 64, 96, dtype=torch.float64)).shape[-2:] == (32, 48)
+    kept = network(nn.Conv2d(4, 4, 3, 2, padding=1))
+    strides_to_dilations(spatial_layers(kept), 4, {"1": 9})
+    assert kept[1].stride == (2, 2) and kept[1].dilation == (9, 9) and kept[1].padding == (9, 9)
+    assert kept(torch.zeros(1, 3, 64, 96, dtype=torch.float64)).shape[-2:] == (16, 24)
+
+
+def test_looking_at_a_network_changes_nothing() -> None:
+    chain = network(nn.BatchNorm2d(4), nn.Dropout(0.5))
+    chain[1].eval()
+    before = {key: value.clone() for key, value in chain.state_dict().items()}
+    random_state = torch.get_rng_state()
+    spatial_layers(chain)
+    assert chain.training and not chain[1].training and chain[2].training
+    assert all(torch.equal(value, before[key]) for key, value in chain.state_dict().items())
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert not chain[0]._forward_hooks
+
+
+def test_layers_in_the_order_in_which_they_run() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Conv2d(4, 4, 3, padding=1)
+            self.unused = nn.Conv2d(4, 4, 3, padding=1)
+            self.first = nn.Conv2d(3, 4, 4, 4)
+            self.gate = nn.Conv2d(4, 4, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            grid = self.last(self.first(images))
+            return grid * self.gate(grid.mean((2, 3), keepdim=True))
+
+    found = spatial_layers(Backwards())
+    assert [(one.name, one.stride_in, one.stride_out) for one in found] == [("first", 1, 4), ("last", 4, 4)]
+    with pytest.raises(UserError, match=r"first \(its stride leads from 1 to 4 at once\)"):
+        strides_to_dilations(found, 2)
+
+
+class Calls(nn.Module):
+    """A layer that computes what `function` says."""
+
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return self.function(grid)  # type: ignore[operator]
+
+
+def attend(grid: Tensor) -> Tensor:
+    places = grid.flatten(2)
+    return torch.bmm(places, torch.bmm(places.mT, places).softmax(1)).view_as(grid)
+
+
+shared_convolution = nn.Conv2d(4, 4, 3, padding=1)
+
+REFUSED: list[tuple[list[nn.Module], str]] = [
+    ([Calls(attend)], r"attention \(2 times\)"),
+    ([Calls(lambda grid: F.interpolate(grid, scale_factor=2.0))], r"resizing \(1 times\)"),
+    ([Calls(lambda grid: grid.roll(1, 2))], "shifted windows"),
+    ([Calls(lambda grid: F.avg_pool2d(grid, 2))], r"not torch's modules, such as 1 \(Calls\)"),
+    ([Calls(lambda grid: F.conv2d(grid, torch.ones(4, 4, 3, 3).double(), padding=1))], "not torch's modules"),
+    ([Calls(lambda grid: grid[..., ::2, ::2])], r"neither a convolution's nor a pooling's: 1 \(Calls\)"),
+    ([nn.Conv2d(4, 4, 3)], r"1 runs on a grid that is no exact fraction"),
+    ([shared_convolution, nn.MaxPool2d(2), shared_convolution], "1 runs at several strides"),
+    ([nn.Conv2d(9, 4, 3)], "does not run on 64 x 96 pixels"),
+]
+
+
+@pytest.mark.parametrize(("layers", "reason"), REFUSED)
+def test_what_cannot_be_turned_is_refused_with_the_reason(layers: list[nn.Module], reason: str) -> None:
+    chain = nn.Sequential(OrderedDict((str(index), one) for index, one in enumerate(network(*layers)))).double()
+    with pytest.raises(UserError, match=reason):
+        spatial_layers(chain)
+
+
+@pytest.mark.parametrize(
+    ("strided", "reason"),
+    [
+        (nn.Conv2d(4, 4, 3, 2, padding=1, padding_mode="reflect"), "1 .padding mode reflect"),
+        (nn.AvgPool2d(2, divisor_override=3), "a divisor of its own"),
+    ],
+)
+def test_a_layer_that_cannot_be_dilated_is_named_and_nothing_changes(strided: nn.Module, reason: str) -> None:
+    chain = network(strided, nn.Conv2d(4, 4, 3, 2, padding=1))
+    with pytest.raises(UserError, match=reason):
+        strides_to_dilations(spatial_layers(chain), 2)
+    assert type(chain[1]) is type(strided) and chain[2].stride == (2, 2)
