@@ -1,8 +1,8 @@
 """KITTI road's bird's-eye view: from the picture, exactly as the development kit does it, and back for drawing.
 
 The view covers x in (-10, 10) m beside and z in (6, 46) m ahead at 0.05 m a cell: 800 rows x 400 columns, row 0 is
-farthest away. A cell takes the pixel that its centre falls into: nothing is interpolated, so confidences, colours and ground
-truth are treated alike. Cells that fall outside the picture are 0, which in ground truth means ignored.
+farthest away. A cell takes the pixel that its centre falls into: nothing is interpolated, so confidences, colours and
+ground truth are treated alike. Cells that fall outside the picture are 0, which in ground truth means ignored.
 Legend: H, W pixels of the picture.
 """
 
