@@ -26,7 +26,16 @@ from ducseg.data.scenes.objects import draw_ego_vehicle, draw_objects
 from ducseg.data.scenes.street import Street, draw_street, random_light
 from ducseg.errors import explain
 
-__all__ = ["MIN_SIZE", "Scene", "SyntheticStreets", "render_scene", "write_cityscapes"]
+__all__ = [
+    "MIN_SIZE",
+    "Scene",
+    "SyntheticStreets",
+    "check_numbers",
+    "check_size",
+    "develop",
+    "render_scene",
+    "write_cityscapes",
+]
 
 MIN_SIZE = (48, 64)
 """Smallest height and width in pixels."""
@@ -58,7 +67,7 @@ def render_scene(height: int, width: int, rng: np.random.Generator) -> Scene:
     Raises:
         UserError: a size below 48 x 64.
     """
-    _check_size(height, width)
+    check_size(height, width)
     camera = Camera(height=height, width=width, horizon=height * float(rng.uniform(0.36, 0.46)))
     canvas = Canvas(camera, random_light(rng), rng)
     street = Street(rng)
@@ -67,11 +76,12 @@ def render_scene(height: int, width: int, rng: np.random.Generator) -> Scene:
     if rng.random() < 0.7:
         draw_ego_vehicle(canvas)
     return Scene(
-        image=_develop(canvas), label_ids=canvas.label_ids, instance_ids=canvas.instance_ids, polygons=canvas.polygons
+        image=develop(canvas), label_ids=canvas.label_ids, instance_ids=canvas.instance_ids, polygons=canvas.polygons
     )
 
 
-def _check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int) -> None:
+    """Raise `UserError` below 48 x 64 pixels."""
     if height < MIN_SIZE[0] or width < MIN_SIZE[1]:
         raise explain(
             "scene size",
@@ -81,7 +91,7 @@ def _check_size(height: int, width: int) -> None:
         )
 
 
-def _develop(canvas: Canvas) -> NDArray[np.uint8]:
+def develop(canvas: Canvas) -> NDArray[np.uint8]:
     """What the camera makes of the light: blur of the lens, uneven exposure, noise of the sensor."""
     rng = canvas.rng
     image = cv2.GaussianBlur(canvas.image, (0, 0), float(rng.uniform(0.35, 0.7)))
@@ -117,8 +127,8 @@ class SyntheticStreets:
     def __init__(self, count: int, *, height: int, width: int, split: str = "train", seed: int = 0) -> None:
         if split not in _SPLITS:
             raise explain("split", found=repr(split), needed=f"one of {', '.join(_SPLITS)}", fix="Correct it.")
-        _check_size(height, width)
-        _check_numbers(seed=seed, scenes=[count])
+        check_size(height, width)
+        check_numbers(seed=seed, scenes=[count])
         self.classes: ClassSet = CITYSCAPES
         self.ids = tuple(_frame(split, index) for index in range(count))
         self._size, self._split, self._seed = (height, width), split, seed
@@ -167,8 +177,8 @@ def write_cityscapes(
             scenes or none at all; a negative seed; no worker.
     """
     root = Path(root)
-    _check_size(height, width)
-    _check_numbers(seed=seed, scenes=[num_train, num_val])
+    check_size(height, width)
+    check_numbers(seed=seed, scenes=[num_train, num_val])
     if num_workers < 1:
         raise explain("workers", found=num_workers, needed="at least 1", fix="1 draws in this process.")
     _check_new(root)
@@ -190,7 +200,8 @@ def write_cityscapes(
                 progress(done, len(keys))
 
 
-def _check_numbers(*, seed: int, scenes: list[int]) -> None:
+def check_numbers(*, seed: int, scenes: list[int]) -> None:
+    """Raise `UserError` for a negative seed, negative numbers of scenes, or none at all."""
     if seed < 0:
         raise explain("seed", found=seed, needed="0 or more", fix="Leave the sign out.")
     if min(scenes) < 0 or sum(scenes) == 0:

@@ -18,9 +18,14 @@ _FACADES = np.array(
 
 
 class Street:
-    """Widths in metres: the road from -road to road, sidewalks beyond, then a strip of terrain, then the fronts."""
+    """Widths in metres: the road from -road to road, sidewalks beyond, then a strip of terrain, then the fronts.
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    Attributes:
+        marked: whether the road has lines painted on it.
+    """
+
+    def __init__(self, rng: np.random.Generator, *, marked: bool = True) -> None:
+        self.marked = marked
         self.road = float(rng.uniform(3.5, 6.5))
         self.walk = float(rng.uniform(1.8, 4.0))
         self.strip = float(rng.choice([0.0, 1.5, 4.0], p=[0.3, 0.3, 0.4]))
@@ -80,7 +85,8 @@ def _draw_ground(canvas: Canvas, street: Street) -> None:
     clear = np.exp(-z / canvas.light.haze_distance)[..., None]
     seen = colour * canvas.light.tint * clear + canvas.light.haze * (1 - clear)
     canvas.image[first:] = np.where((np.abs(x) < wide)[..., None], seen, canvas.light.haze)
-    _draw_markings(canvas, street)
+    if street.marked:
+        _draw_markings(canvas, street)
 
 
 def _ground_colours(canvas: Canvas, street: Street, distance: NDArray[np.float32]) -> NDArray[np.float32]:
