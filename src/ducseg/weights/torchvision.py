@@ -1,24 +1,27 @@
-"""ImageNet weights under torchvision's names, by file or by name, into a segmenter's encoder, without torchvision.
+"""ImageNet weights under torchvision's names into a segmenter's encoder, and a segmenter's weights out under them.
 
-The files' classifier (`fc.*`, `classifier.*`) is left out, and MobileNetV2's last 1x1 convolution (`features.18.*`),
-which our encoder does not have; everything else must be there and fit.
+torchvision itself is not needed. A file's classifier (`fc.*`, `classifier.*`, our own `head.*`) is left out, and
+MobileNetV2's last 1x1 convolution (`features.18.*`), which our encoder does not have; all else must be there and fit.
 """
 
+import io
+import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ducseg.errors import explain
+from ducseg.files import write_whole
 from ducseg.models import IMAGENET
 from ducseg.models.segmenter import Segmenter
+from ducseg.models.timm_encoder import TimmEncoder
+from ducseg.weights.encoder_weights import LoadReport, load_strictly, read_tensors
 
-__all__ = ["IMAGENET_URLS", "LoadReport", "load_encoder"]
+__all__ = ["IMAGENET_URLS", "LoadReport", "load_encoder", "save_torchvision", "to_torchvision"]
 
 IMAGENET_URLS: Mapping[str, str] = {
     "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
@@ -31,22 +34,10 @@ IMAGENET_URLS: Mapping[str, str] = {
 """torchvision's IMAGENET1K_V1 files, from which its own segmentation networks start; the last part of each name is the
 start of the file's sha256, which is checked."""
 
-_OWN = (("stem", "7x7"), ("stride_in", "3x3"), ("pool_padding", True), ("batch_norm_eps", 1e-5), ("width", 64))
+_FUNCTION = (("stride_in", "3x3"), ("pool_padding", True), ("batch_norm_eps", 1e-5))
+_OWN = (("stem", "7x7"), *_FUNCTION, ("width", 64))
 
-_UNUSED = ("fc.", "classifier.", "features.18.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadReport:
-    """What loading did.
-
-    Attributes:
-        missing: the encoder's tensors that the file lacks; they keep their fresh values.
-        unused: the file's tensors that the encoder has no place for: the classifier.
-    """
-
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
+_UNUSED = ("fc.", "classifier.", "features.18.", "head.")
 
 
 def load_encoder(
@@ -67,65 +58,14 @@ def load_encoder(
         UserError: no such file, not a weight file, tensors missing, left over or of another shape, download failed,
             or "imagenet" for a network with another stem, stride, pooling or preprocessing than torchvision's.
     """
-    tensors = _download(segmenter, urls) if str(source) == "imagenet" else _read(Path(source))
-    own = segmenter.encoder.state_dict()
-    # torch counts the batches a batch norm has seen; files older than that counter load all the same.
-    missing = tuple(sorted(key for key in own.keys() - tensors.keys() if not key.endswith(".num_batches_tracked")))
-    unused = tuple(sorted(key for key in tensors.keys() - own.keys() if key.startswith(_UNUSED)))
-    unknown = sorted(tensors.keys() - own.keys() - set(unused))
-    wrong = [
-        f"{key} {tuple(tensors[key].shape)} where {tuple(own[key].shape)} is needed"
-        for key in sorted(own.keys() & tensors.keys())
-        if own[key].shape != tensors[key].shape
-    ]
-    if not own.keys() & tensors.keys():
-        wrong.append("none of the encoder's tensors")
-    _check_fit(segmenter, source, unknown=unknown, wrong=wrong, missing=() if allow_missing else missing)
-    segmenter.encoder.load_state_dict({key: tensors[key] for key in own if key in tensors}, strict=False)
-    return LoadReport(missing=missing, unused=unused)
-
-
-def _check_fit(
-    segmenter: Segmenter, source: str | Path, *, unknown: list[str], wrong: list[str], missing: tuple[str, ...]
-) -> None:
-    encoder = segmenter.architecture["encoder"]
-    if unknown or wrong:
-        raise explain(
-            f"weights {source}",
-            found=_some([*wrong, *(f"{key} (no such tensor in {encoder})" for key in unknown)]),
-            needed=f"torchvision's tensors of {encoder} with this architecture",
-            fix="Choose the encoder and the stem that the file was made for.",
-        )
-    if missing:
-        raise explain(
-            f"weights {source}",
-            found=f"no {_some(list(missing))}",
-            needed=f"all of {encoder}",
-            fix="Set allow_missing (--model.allow-missing-weights) to start these tensors fresh.",
-        )
-
-
-def _some(items: list[str], limit: int = 20) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    needed = "a .safetensors or .pth file with torchvision's names, or the name imagenet"
-    fix = "Check the path; --model.weights imagenet downloads torchvision's file."
-    if not path.is_file():
-        raise explain(f"weights {path}", found="no such file", needed=needed, fix=fix)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise explain(
-            f"weights {path}", found=f"a file that does not read ({error})", needed=needed, fix=fix
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise explain(f"weights {path}", found="something else than named tensors", needed=needed, fix=fix)
-    return state
+    return load_strictly(
+        segmenter.encoder,
+        _download(segmenter, urls) if str(source) == "imagenet" else read_tensors(Path(source)),
+        name=segmenter.architecture["encoder"],
+        source=source,
+        is_classifier=lambda key: key.startswith(_UNUSED),
+        allow_missing=allow_missing,
+    )
 
 
 def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor]:
@@ -138,7 +78,8 @@ def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor
             f"ImageNet weights of {encoder}",
             found=", ".join(differing),
             needed="torchvision's own network: " + ", ".join(f"{key}={own!r}" for key, own in _OWN),
-            fix="Change these options, or give a file of weights for this network instead of the name imagenet.",
+            fix="Change these options, or give weights made for this network (timm:resnet101s.gluon_in1k for the 3x3 "
+            "stem of resnet101) instead of the name imagenet.",
         )
     url = urls[encoder]
     try:
@@ -150,3 +91,56 @@ def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor
             needed=url,
             fix="Download that file by other means and give its path as --model.weights.",
         ) from error
+
+
+def to_torchvision(segmenter: Segmenter) -> dict[str, Tensor]:
+    """The encoder under torchvision's names, and the head's tensors under `head.`, on the CPU.
+
+    `torchvision.models.resnet50().load_state_dict(...)` takes what does not begin with `head.`; only `fc` is missing
+    (MobileNetV2: `features.18` and `classifier`). Dilation is no tensor: give torchvision's network the rates of
+    `segmenter.encoder.rates`, or `replace_stride_with_dilation`. With the 3x3 stem the names are those of timm's
+    resnet50s, resnet101s and resnet152s, for an encoder of timm those of timm's network.
+
+    Raises:
+        UserError: a network that torchvision's would compute otherwise (Caffe's stride, unpadded pooling, another eps).
+    """
+    differing = [
+        f"{key}={segmenter.architecture[key]!r}" for key, own in _FUNCTION if segmenter.architecture[key] != own
+    ]
+    if differing:
+        raise explain(
+            "conversion to torchvision",
+            found=", ".join(differing),
+            needed="what torchvision's networks have: " + ", ".join(f"{key}={own!r}" for key, own in _FUNCTION),
+            fix="model.safetensors in the checkpoint has the same tensors, under encoder. and head.",
+        )
+    encoder = segmenter.encoder.network if isinstance(segmenter.encoder, TimmEncoder) else segmenter.encoder
+    named = {**encoder.state_dict(), **{f"head.{key}": value for key, value in segmenter.head.state_dict().items()}}
+    return {key: value.detach().cpu().contiguous().clone() for key, value in named.items()}
+
+
+def save_torchvision(path: Path | str, segmenter: Segmenter) -> None:
+    """Write `to_torchvision` to a new .safetensors file (architecture, preprocessing and classes as metadata) or .pth.
+
+    Raises:
+        UserError: another ending, a name that is taken, a folder that cannot be written, or as `to_torchvision`.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth"):
+        raise explain(
+            f"output {path}", found=f"the ending {path.suffix!r}", needed=".safetensors or .pth", fix="Rename."
+        )
+    if path.exists():
+        raise explain(f"output {path}", found="that name taken", needed="a new name", fix="Choose another.")
+    tensors = to_torchvision(segmenter)
+    if path.suffix == ".pth":
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        write_whole(path, buffer.getvalue())
+        return
+    described = {
+        "architecture": segmenter.architecture,
+        "preprocessing": segmenter.preprocessing.to_json(),
+        "classes": segmenter.classes.to_json(),
+    }
+    write_whole(path, save(tensors, {"format": "pt", **{key: json.dumps(value) for key, value in described.items()}}))
