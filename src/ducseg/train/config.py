@@ -30,7 +30,7 @@ class ModelConfig:
     """The network: the arguments of `ducseg.models.build`, and what it starts from."""
 
     encoder: str = "resnet101"
-    """resnet18/34/50/101/152 or mobilenet_v2."""
+    """resnet18/34/50/101/152, mobilenet_v2, or timm:NAME for a convolutional network of timm."""
     head: str = "duc"
     """duc, bilinear, deconv (one transposed convolution) or deconv2 (x2, then the rest)."""
     output_stride: int = 8
@@ -44,7 +44,7 @@ class ModelConfig:
     width: int = 64
     """Channels of a ResNet's stem and res2; below 64 for toys (ImageNet weights need 64)."""
     weights: str | None = None
-    """What to start from: "imagenet" (downloaded once), a file of encoder weights, or a checkpoint folder."""
+    """What to start from: "imagenet" or timm:NAME (downloaded once), a file of encoder weights, or a checkpoint folder."""
     weights_scope: Literal["all", "encoder"] = "all"
     """From a checkpoint folder: all of it, or the encoder alone (for other classes or another head)."""
     allow_missing_weights: bool = False

@@ -15,9 +15,10 @@ from ducseg.errors import explain
 from ducseg.models import build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.segmenter import Segmenter
+from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig
+from ducseg.weights import timm, torchvision
 from ducseg.weights.store import load_segmenter
-from ducseg.weights.torchvision import load_encoder
 
 __all__ = ["build_network", "open_dataset", "parameter_groups", "training_transform"]
 
@@ -102,6 +103,8 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         return segmenter, "weights: fresh"
     if Path(config.weights).is_dir():
         return segmenter, _start_from_checkpoint(segmenter, Path(config.weights), config.weights_scope, classes)
+    of_timm = config.encoder.startswith(PREFIX) or config.weights.startswith(PREFIX)
+    load_encoder = timm.load_encoder if of_timm else torchvision.load_encoder
     report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
     fresh = f", {len(report.missing)} tensors start fresh" if report.missing else ""
     return segmenter, f"weights: encoder from {config.weights}{fresh}"
