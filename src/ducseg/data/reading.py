@@ -30,6 +30,7 @@ __all__ = [
     "decode_colours",
     "open_image",
     "read_image",
+    "read_instance_ids",
     "read_label",
 ]
 
@@ -152,6 +153,23 @@ def read_label(
     if _is_plain_grey_png(data):
         return np.asarray(_opencv(data, cv2.IMREAD_UNCHANGED, path), dtype=np.uint8)
     return _values(data, path)
+
+
+def read_instance_ids(path: Path) -> NDArray[np.uint16]:
+    """Read a map of instance ids, a PNG of 8- or 16-bit grey, as uint16 (H, W).
+
+    Raises:
+        UserError: missing, empty, truncated or undecodable file, colours.
+    """
+    decoded = _opencv(_whole_file(path), cv2.IMREAD_UNCHANGED, path)
+    if decoded.ndim != 2 or decoded.dtype not in (np.uint8, np.uint16):
+        raise explain(
+            f"instance map {path}",
+            found=f"shape {decoded.shape}, type {decoded.dtype}",
+            needed="one 16-bit value a pixel",
+            fix="Take the file that the data set ships, *_instanceIds.png.",
+        )
+    return np.asarray(decoded, dtype=np.uint16)
 
 
 def colours_in_use(path: Path) -> tuple[str, dict[int, Colour]]:

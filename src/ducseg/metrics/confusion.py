@@ -23,7 +23,16 @@ from ducseg.files import write_whole
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["ConfusionMatrix", "as_label_map", "check_values", "format_table", "scores", "to_json", "write_json"]
+__all__ = [
+    "ConfusionMatrix",
+    "as_label_map",
+    "check_values",
+    "format_table",
+    "percent",
+    "scores",
+    "to_json",
+    "write_json",
+]
 
 _VALUES = 256  # of uint8
 
@@ -110,14 +119,20 @@ def check_values(counts: NDArray[np.int64], num_classes: int, what: str) -> None
 def scores(matrix: NDArray[np.int64], classes: ClassSet) -> dict[str, Any]:
     """Scores of a confusion matrix (L, L), rows = truth.
 
+    Args:
+        matrix: may have one column more, (L, L + 1): pixels that are predicted as no class.
+
     Returns:
         {"mean_iou", "pixel_accuracy": float fractions, "num_pixels": int, "absent": names of the classes without a
         defined IoU, "classes": {name: {"iou": float, "pixels": int}}}; "pixels" counts ground truth. What is not
         defined is NaN: the IoU of an absent class, and everything where no pixel was counted.
     """
-    assert matrix.shape == (len(classes), len(classes)), (matrix.shape, len(classes))
+    assert matrix.shape in [(len(classes), len(classes)), (len(classes), len(classes) + 1)], (
+        matrix.shape,
+        len(classes),
+    )
     truth, correct = matrix.sum(1), matrix.diagonal()
-    union = truth + matrix.sum(0) - correct
+    union = truth + matrix[:, : len(classes)].sum(0) - correct
     present = union > 0
     iou = np.full(len(classes), np.nan)
     np.divide(correct, union, out=iou, where=present)
@@ -160,16 +175,17 @@ def format_table(found: dict[str, Any]) -> "Table":
     table.add_column("pixels %", justify="right", style="dim")
     for name, score in found["classes"].items():
         share = score["pixels"] / found["num_pixels"] if found["num_pixels"] else float("nan")
-        iou = "absent" if name in found["absent"] else _percent(score["iou"])
-        table.add_row(name, iou, _percent(share), style="dim" if name in found["absent"] else None)
+        iou = "absent" if name in found["absent"] else percent(score["iou"])
+        table.add_row(name, iou, percent(share), style="dim" if name in found["absent"] else None)
     table.add_section()
     without = f" over {len(found['classes']) - len(found['absent'])} classes" if found["absent"] else ""
-    table.add_row(f"mean IoU{without}", _percent(found["mean_iou"]), "", style="bold")
-    table.add_row("pixel accuracy", _percent(found["pixel_accuracy"]), "")
+    table.add_row(f"mean IoU{without}", percent(found["mean_iou"]), "", style="bold")
+    table.add_row("pixel accuracy", percent(found["pixel_accuracy"]), "")
     if "mean_boundary_iou" in found:
-        table.add_row("mean boundary IoU", _percent(found["mean_boundary_iou"]), "")
+        table.add_row("mean boundary IoU", percent(found["mean_boundary_iou"]), "")
     return table
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """A fraction for a table, "-" where it is not defined."""
     return "-" if np.isnan(fraction) else f"{100 * fraction:.2f}"
