@@ -1,0 +1,364 @@
+"""The doctor: each thing that can be wrong with a data set is found, named with its file, and nothing else is."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
+from ducseg.data.check import Report, check_dataset
+from ducseg.data.check_files import Examiner, Pair, looks_like_train_ids
+from ducseg.data.check_layouts import LAYOUTS, LabelRules
+from ducseg.data.check_report import CHECKS, check_and_print
+from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID
+from ducseg.data.reading import read_label
+from ducseg.data.synthetic import write_cityscapes
+from ducseg.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clean") / "scenes"
+    write_cityscapes(root, num_train=4, num_val=2, height=96, width=192)
+    return root
+
+
+@pytest.fixture
+def root(clean: Path, tmp_path: Path) -> Path:
+    """Scenes to damage; the validation frames are another drive than the training frames."""
+    shutil.copytree(clean, tmp_path / "scenes")
+    return tmp_path / "scenes"
+
+
+def _image(root: Path, number: int = 0, split: str = "train") -> Path:
+    return sorted((root / "leftImg8bit" / split).rglob("*.png"))[number]
+
+
+def _label(root: Path, number: int = 0, split: str = "train") -> Path:
+    return sorted((root / "gtFine" / split).rglob("*_labelIds.png"))[number]
+
+
+def _kinds(report: Report) -> list[str]:
+    """Of what is wrong; a few small scenes do not show every class, which is no part of these tests."""
+    return [finding.kind for finding in report.findings if finding.kind != "class never seen"]
+
+
+def _only(root: Path, kind: str, file: Path) -> str:
+    """The message of the one finding, which concerns the file."""
+    report = check_dataset("cityscapes", root)
+    assert _kinds(report) == [kind]
+    finding = next(finding for finding in report.findings if finding.kind == kind)
+    assert finding.files[0] == str(file)
+    assert kind in CHECKS
+    return finding.message
+
+
+def _train_ids(path: Path) -> np.ndarray:
+    ids = read_label(path)
+    return np.vectorize(lambda value: LABEL_ID_TO_TRAIN_ID.get(value, 255))(ids).astype(np.uint8)
+
+
+# -- what is right -----------------------------------------------------------------------------------------------------
+
+
+def test_clean_scenes_have_no_errors_and_right_counts(clean: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = check_dataset("cityscapes", clean, progress=lambda *now: seen.append(now))
+    assert report.ok
+    assert _kinds(report) == []
+    assert seen == [(done, 6) for done in range(1, 7)]
+    for split, count in (("train", 4), ("val", 2)):
+        labels = [_train_ids(_label(clean, number, split)) for number in range(count)]
+        found = report.splits[split]
+        assert (found.images, found.labels, found.sizes) == (count, count, {"96x192": count})
+        assert found.ignored_pixels == sum(int((label == 255).sum()) for label in labels)
+        for train_id, name in enumerate(CITYSCAPES.names):
+            pixels = [int((label == train_id).sum()) for label in labels]
+            assert found.classes[name] == {"pixels": sum(pixels), "images": sum(map(bool, pixels))}
+
+
+def test_shared_data_sets_have_no_errors(shared: Path) -> None:
+    report = check_dataset("cityscapes", shared / "data" / "cityscapes")
+    assert report.ok
+    assert (report.splits["train"].images, report.splits["val"].images) == (5, 3)
+    road = check_dataset("kitti-road", shared / "data" / "kitti_road")
+    assert road.ok
+    assert road.splits["training"].sizes == {"375x1242": 3, "376x1241": 1}
+    assert road.splits["training"].classes["road"]["images"] == 4
+
+
+def test_several_processes_find_the_same(root: Path) -> None:
+    _label(root, 1).write_bytes(b"")
+    _image(root, 3).unlink()
+    one, two = (check_dataset("cityscapes", root, num_workers=workers) for workers in (1, 2))
+    assert _kinds(one) == ["unreadable", "missing partner"]
+    assert (one.findings, one.splits) == (two.findings, two.splits)
+
+
+# -- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+def test_missing_partners(root: Path) -> None:
+    image, label = _image(root, 1), _label(root, 2)
+    _label(root, 1).unlink()
+    assert "found no label; needed the label of synthetic_000000_000001. Add" in _only(root, "missing partner", image)
+    shutil.copy(label, _label(root, 0).with_name("synthetic_000000_000001_gtFine_labelIds.png"))
+    _image(root, 2).unlink()
+    assert "found no image" in _only(root, "missing partner", label)
+
+
+@pytest.mark.parametrize("place", [_image, _label])
+@pytest.mark.parametrize("damage", ["cut off", "empty", "no picture", "bit"])
+def test_unreadable_files(root: Path, place: Callable[[Path], Path], damage: str) -> None:
+    data = bytearray(place(root).read_bytes())
+    data[len(data) // 2] ^= 4
+    contents = {"cut off": data[: len(data) // 2], "empty": b"", "no picture": b"<html>", "bit": bytes(data)}
+    place(root).write_bytes(contents[damage])
+    message = _only(root, "unreadable", place(root))
+    assert "Copy or download it again" in message
+
+
+def test_16_bit_images_and_colour_labels_are_of_the_wrong_mode(root: Path) -> None:
+    pixels = cv2.imread(str(_image(root)))
+    assert pixels is not None
+    cv2.imwrite(str(_image(root)), pixels.astype(np.uint16) * 256)
+    assert "needed 8 bits a channel. Convert it" in _only(root, "wrong mode", _image(root))
+    cv2.imwrite(str(_image(root)), pixels)
+    cv2.imwrite(str(_label(root)), pixels)
+    assert "found RGB pixels" in _only(root, "wrong mode", _label(root))
+    cv2.imwrite(str(_label(root)), np.full((96, 192), 26001, np.uint16))
+    assert "found 16-bit values up to 26001" in _only(root, "wrong mode", _label(root))
+
+
+def test_rgba_and_grey_images_are_warned_of(root: Path) -> None:
+    with Image.open(_image(root)) as picture:
+        rgba, grey = picture.convert("RGBA"), picture.convert("L")
+    rgba.save(_image(root))
+    assert "found alpha, which is dropped; needed RGB" in _only(root, "unusual mode", _image(root))
+    assert check_dataset("cityscapes", root).ok
+    grey.save(_image(root))
+    assert "found L pixels, taken as RGB" in _only(root, "unusual mode", _image(root))
+    with Image.open(_label(root)) as picture:
+        wide = np.asarray(picture).astype(np.uint16)
+    cv2.imwrite(str(_label(root)), wide)
+    assert _kinds(check_dataset("cityscapes", root)) == ["unusual mode", "unusual mode"]
+
+
+def test_sizes_that_differ(root: Path) -> None:
+    Image.new("L", (192, 95), 7).save(_label(root))
+    message = _only(root, "sizes differ", _label(root))
+    assert "found 95 x 192 pixels (H x W); needed 96 x 192" in message
+
+
+def test_stray_values_with_their_numbers(root: Path) -> None:
+    label = read_label(_label(root))
+    label[0, :7], label[1, :2] = 34, 200
+    Image.fromarray(label).save(_label(root))
+    assert "found value 34 in 7 pixels, value 200 in 2 pixels; needed 0..33" in _only(
+        root, "stray values", _label(root)
+    )
+
+
+def test_train_ids_where_label_ids_belong(root: Path) -> None:
+    Image.fromarray(_train_ids(_label(root))).save(_label(root))
+    assert "which look like train ids; needed label ids" in _only(root, "train ids", _label(root))
+
+
+def test_duplicates_and_leaks(root: Path) -> None:
+    with Image.open(_image(root, 0)) as picture:
+        picture.save(_image(root, 2), compress_level=9)  # other bytes, the same pixels
+    assert _image(root, 0).read_bytes() != _image(root, 2).read_bytes()
+    assert str(_image(root, 2)) in _only(root, "duplicate", _image(root, 0))
+    assert check_dataset("cityscapes", root).ok
+    shutil.copy(_image(root, 1), _image(root, 0, "val"))
+    leaks = [found for found in check_dataset("cityscapes", root).findings if found.kind == "leak between splits"]
+    assert [found.splits for found in leaks] == [("train", "val")]
+    assert "Take it out of train or val" in leaks[0].message
+
+
+def test_a_drive_in_two_splits_is_a_leak(root: Path) -> None:
+    for place in (_image, _label):
+        file = place(root, 0, "val")
+        file.rename(file.with_name(file.name.replace("synthetic_000001_", "synthetic_000000_9")))
+    report = check_dataset("cityscapes", root)
+    assert _kinds(report) == ["leak between splits"]
+    assert "drive synthetic_000000: found frames in train and val" in report.errors[0].message
+
+
+def test_empty_splits_and_unseen_classes(root: Path) -> None:
+    (root / "leftImg8bit" / "test").mkdir()
+    report = check_dataset("cityscapes", root)
+    assert _kinds(report) == ["empty split"]
+    assert report.splits["test"].images == 0
+    for number in range(4):
+        Image.new("L", (192, 96), 26).save(_label(root, number))
+    unseen = [found for found in check_dataset("cityscapes", root).findings if found.kind == "class never seen"]
+    assert len(unseen) == 1
+    assert "car" not in unseen[0].message.split("found no pixel of ")[1].split(";")[0].split(", ")
+    assert "road" in unseen[0].message
+
+
+def test_archives_and_other_folders_are_refused(root: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "leftImg8bit_trainvaltest.zip", "w") as archive:
+        archive.writestr("a", "b")
+    for name in LAYOUTS:
+        with pytest.raises(UserError, match=r"found the archive leftImg8bit_trainvaltest\.zip itself.* Unpack it"):
+            check_dataset(name, tmp_path / "leftImg8bit_trainvaltest.zip")
+    with pytest.raises(UserError, match="There is: gtFine, leftImg8bit"):
+        check_dataset("camvid", root)
+    with pytest.raises(UserError, match="does not exist"):
+        check_dataset("folder", root / "none")
+    with pytest.raises(UserError, match="data set: found 'cityscape'; needed one of cityscapes, camvid"):
+        check_dataset("cityscape", root)
+    with pytest.raises(UserError, match="cityscapes: found a class list; needed none"):
+        check_dataset("cityscapes", root, classes=CITYSCAPES)
+    with pytest.raises(UserError, match="workers: found 0"):
+        check_dataset("cityscapes", root, num_workers=0)
+
+
+# -- other layouts -----------------------------------------------------------------------------------------------------
+
+TWO = ClassSet(names=("ground", "crack"), palette=((0, 0, 0), (255, 0, 0)))
+
+
+def _folder(root: Path, masks: list[np.ndarray], split: str = "") -> None:
+    for number, mask in enumerate(masks):
+        image = np.random.default_rng(number).integers(0, 256, (*mask.shape[:2], 3)).astype(np.uint8)
+        for kind, pixels in (("images", image), ("masks", mask)):
+            path = root / kind / split / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    (root / "classes.json").write_text(json.dumps(TWO.to_json()))
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_folder_with_index_masks(tmp_path: Path, split: str) -> None:
+    masks = [np.eye(8, dtype=np.uint8), np.full((8, 8), 255, np.uint8)]
+    _folder(tmp_path, masks, split)
+    report = check_dataset("folder", tmp_path)
+    assert report.findings == ()
+    found = report.splits[split or "all"]
+    assert found.ignored_pixels == 64
+    assert found.classes["crack"] == {"pixels": 8, "images": 1}
+    masks[0][0] = 2
+    _folder(tmp_path, masks, split)
+    assert "found value 2 in 8 pixels" in check_dataset("folder", tmp_path).errors[0].message
+
+
+def test_folder_with_colour_masks(tmp_path: Path) -> None:
+    mask = np.zeros((8, 8, 3), np.uint8)
+    mask[:2] = (255, 0, 0)
+    _folder(tmp_path, [mask, mask])
+    assert check_dataset("folder", tmp_path).splits["all"].classes["crack"] == {"pixels": 32, "images": 2}
+    mask[5, :3] = (254, 0, 0)
+    _folder(tmp_path, [mask, mask * 0])
+    report = check_dataset("folder", tmp_path)
+    assert _kinds(report) == ["stray values"]
+    assert "found (254, 0, 0) in 3 pixels" in report.errors[0].message
+
+
+def test_split_folders_and_camvid(tmp_path: Path) -> None:
+    _folder(tmp_path, [np.full((8, 8), 1, np.uint8)], "train")
+    (tmp_path / "masks").rename(tmp_path / "labels")
+    assert check_dataset("split-folders", tmp_path).splits["train"].classes["crack"]["pixels"] == 64
+    assert (
+        check_dataset("split-folders", tmp_path, classes=CITYSCAPES).splits["train"].classes["sidewalk"]["images"] == 1
+    )
+    Image.new("L", (8, 8), 11).save(tmp_path / "labels" / "train" / "0.png")
+    assert check_dataset("camvid", tmp_path).splits["train"].ignored_pixels == 64
+    Image.new("L", (8, 8), 12).save(tmp_path / "labels" / "train" / "0.png")
+    assert "value 12 in 64 pixels" in check_dataset("camvid", tmp_path).errors[0].message
+
+
+def test_kitti_road(tmp_path: Path) -> None:
+    truth = np.zeros((6, 8, 3), np.uint8)
+    truth[2:, :, 0], truth[4:, :, 2] = 255, 255
+    for folder, name, pixels in (
+        ("training/image_2", "um_000000", truth + 3),
+        ("training/gt_image_2", "um_road_000000", truth),
+        ("training/gt_image_2", "um_lane_000000", truth),
+        ("testing/image_2", "uu_000000", truth + 7),
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / folder / f"{name}.png")
+    report = check_dataset("kitti-road", tmp_path)
+    assert report.findings == ()
+    assert report.splits["training"].ignored_pixels == 16
+    assert report.splits["training"].classes["road"]["pixels"] == 16
+    assert report.splits["testing"].labels == 0
+    Image.fromarray(truth[..., 0]).save(tmp_path / "training/gt_image_2/um_road_000000.png")
+    assert _kinds(check_dataset("kitti-road", tmp_path)) == ["wrong mode"]
+
+
+def test_masks_with_another_palette_are_warned_of(tmp_path: Path) -> None:
+    rules = LabelRules(classes=VOC2012, read=read_label, num_values=21, palette=VOC2012.palette)
+    label = Image.new("P", (8, 6), 1)
+    pair = Pair(split="train", id="a", image=None, label=tmp_path / "a.png")
+    for palette, expected in (
+        (VOC2012.palette, None),
+        (VOC2012.palette[::-1], r"another palette (index 1 is (128, 192, 0))"),
+    ):
+        label.putpalette([channel for colour in palette for channel in colour])
+        label.save(tmp_path / "a.png")
+        problems = [one for one in Examiner(rules)(pair).problems if one.kind == "unusual mode"]
+        assert bool(problems) == bool(expected)
+        assert not expected or expected in problems[0].message
+    Image.new("L", (8, 6), 1).save(tmp_path / "a.png")
+    assert "found mode L" in Examiner(rules)(pair).problems[1].message
+
+
+# -- the look at train ids ---------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0.05, 0.4), present=st.integers(2, 19))
+def test_train_ids_are_told_from_label_ids(seed: int, share: float, present: int) -> None:
+    """Both encodings of the same made-up street: road, buildings and other classes, and some that is ignored."""
+    rng = np.random.default_rng(seed)
+    others = rng.permutation([train_id for train_id in range(19) if train_id not in (0, 2, 10)])[: present - 2]
+    train = rng.choice(
+        [0, 2, 10, *others], 5000, p=np.array([3, 2, 1, *np.full(len(others), 0.1)]) / (6 + len(others) / 10)
+    )
+    back = {train_id: label_id for label_id, train_id in LABEL_ID_TO_TRAIN_ID.items()}
+    ids = np.vectorize(back.get)(train)
+    ignored = rng.random(5000) < share
+    for values, void, expected in ((train, 255, True), (ids, 3, False)):
+        counts = np.bincount(np.where(ignored, void, values), minlength=256)
+        assert looks_like_train_ids(counts) == expected
+
+
+def test_files_without_classes_are_no_train_ids() -> None:
+    for values in ([0], [0, 1, 2, 3], [255], [3, 7, 8]):
+        assert not looks_like_train_ids(np.bincount(values * 5 + [7] * 20 * (7 in values), minlength=256))
+
+
+# -- command -----------------------------------------------------------------------------------------------------------
+
+
+def test_table_messages_json_and_exit_status(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_and_print("cityscapes", root, json_path=tmp_path / "a.json") == 0
+    capsys.readouterr()
+    for number in range(3):
+        _label(root, number).write_bytes(b"")
+    for number in range(6, 12):
+        shutil.copy(_image(root), _image(root).with_name(f"synthetic_000000_{number:06d}_leftImg8bit.png"))
+    assert check_and_print("cityscapes", root, json_path=tmp_path / "b.json") == 1
+    printed = capsys.readouterr().out
+    assert "error: unreadable: file " in printed
+    assert printed.count("error: missing partner: ") == 5
+    assert "... and 1 more: missing partner" in printed
+    assert "9 errors, " in printed
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in printed.splitlines() if "│" in line}
+    assert (rows["images"], rows["labels"], rows["unreadable"], rows["missing partner"]) == ("10", "4", "3", "6")
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert found["ok"] is False
+    assert len([one for one in found["findings"] if one["level"] == "error"]) == 9
+    assert found["splits"]["train"]["images"] == 10
+    assert json.loads((tmp_path / "a.json").read_text())["ok"] is True
