@@ -318,7 +318,7 @@ def test_masks_with_another_palette_are_warned_of(tmp_path: Path) -> None:
 # -- the look at train ids ---------------------------------------------------------------------------------------------
 
 
-@given(seed=st.integers(0, 1000), share=st.floats(0.05, 0.4), present=st.integers(2, 19))
+@given(seed=st.integers(0, 1000), share=st.sampled_from([0.0, 0.1, 0.4]), present=st.integers(2, 19))
 def test_train_ids_are_told_from_label_ids(seed: int, share: float, present: int) -> None:
     """Both encodings of the same made-up street: road, buildings and other classes, and some that is ignored."""
     rng = np.random.default_rng(seed)
