@@ -58,6 +58,7 @@ class KittiRoad:
         ground_truth: "road", or "lane": the um frames with the ego lane as class 1.
 
     Attributes:
+        ground_truth: as given; results are named after it.
         image_paths, calibration_paths: one file a frame, in the order of `ids`; calibration is not looked at here.
 
     Raises:
@@ -84,7 +85,7 @@ class KittiRoad:
         pairs = None if split == "test" else _labelled(folder, images, ground_truth)
         if split in ("train", "val"):
             images = _in_fold(images, folder, fold=fold, folds=folds, validation=split == "val")
-        self.classes, self.ids = KITTI_ROAD, tuple(images)
+        self.classes, self.ids, self.ground_truth = KITTI_ROAD, tuple(images), ground_truth
         self.image_paths = tuple(images.values())
         self.calibration_paths = tuple(folder / "calib" / f"{key}.txt" for key in images)
         self._files = None if pairs is None else _RoadFiles(KITTI_ROAD, {key: pairs[key] for key in images})
