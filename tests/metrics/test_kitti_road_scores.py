@@ -152,15 +152,18 @@ def test_missing_and_surplus_are_listed_at_once(folders: tuple[Path, Path]) -> N
     pred, gt = folders
     (pred / "uu_road_000000.png").unlink()
     (pred / "um_road_000000.png").rename(pred / "um_000000.png")
-    with pytest.raises(
-        UserError,
-        match=r"2 missing \(um_road_000000, uu_road_000000\); 1 without ground truth \(um_000000\); .*--subset",
-    ):
+    found = (
+        r"2 of 4 without a prediction: um_road_000000, uu_road_000000; 1 surplus files, .*um_000000\.png; .*--subset"
+    )
+    with pytest.raises(UserError, match=found):
         score_kitti_road(pred, gt, view="perspective")
-    with pytest.raises(UserError, match=r"found 1 without ground truth \(um_000000\)"):
-        score_kitti_road(pred, gt, view="perspective", subset=True)
-    (pred / "um_000000.png").unlink()
-    assert list(score_kitti_road(pred, gt, view="perspective", subset=True)) == ["umm_road", "um_lane", "urban_road"]
+    some = score_kitti_road(pred, gt, view="perspective", subset=True)
+    assert list(some) == ["umm_road", "um_lane", "urban_road"]
+    for file in pred.iterdir():
+        file.rename(file.with_name(file.name.replace("_road", "").replace("_lane", "_l")))
+    for subset in (False, True):
+        with pytest.raises(UserError, match=r"3 of 3 without a prediction"):
+            score_kitti_road(pred, gt, view="perspective", subset=subset)
 
 
 def resize(file: Path) -> None:

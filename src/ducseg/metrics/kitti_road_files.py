@@ -16,6 +16,7 @@ from ducseg.data.processes import mapped
 from ducseg.data.reading import read_label
 from ducseg.errors import explain
 from ducseg.metrics.kitti_road import RoadCounts, road_scores
+from ducseg.metrics.prediction_files import pair_by_name
 
 __all__ = ["View", "count_kitti_road", "score_kitti_road"]
 
@@ -24,6 +25,7 @@ View = Literal["bev", "perspective"]
 _RESULT = re.compile(r"(um|umm|uu)_(road|lane)_\d{6}")
 _ORDER = ("um_road", "umm_road", "uu_road", "um_lane", "umm_lane", "uu_lane")
 _MOST_NAMED = 20
+_NAMES = "Name results as the ground truth (um_road_000000.png); --subset scores those that there are."
 
 
 class _Pair(NamedTuple):
@@ -57,7 +59,7 @@ def score_kitti_road(
         calib: folder of um_000000.txt, ...; None: calib/ beside `gt`. The perspective view needs none.
         view: "perspective" takes results of the pictures' size. "bev", the benchmark's own, takes results of 800x400 as
             they are and transforms those of the picture's size; the ground truth is transformed.
-        subset: score the results that there are, although ground truth without a result is left.
+        subset: score the frames that have both, and leave out the others.
         num_workers: processes.
         progress: called with (done, total).
 
@@ -107,12 +109,12 @@ def _count(pair: _Pair) -> RoadCounts:
 
 def _pairs(pred: Path, gt: Path, calib: Path, view: View, *, subset: bool) -> list[_Pair]:
     results, truths = _pngs(pred, "results"), _pngs(gt, "ground truth")
-    tasks = {match[2] for match in map(_RESULT.fullmatch, results) if match}
-    wanted = {name: file for name, file in truths.items() if (match := _RESULT.fullmatch(name)) and match[2] in tasks}
-    _check_names(results, wanted, pred, gt, subset=subset)
+    tasks = {match[2] for file in results if (match := _RESULT.fullmatch(file.stem))} or {"road"}
+    wanted = {file.stem: file for file in truths if (match := _RESULT.fullmatch(file.stem)) and match[2] in tasks}
+    paired = pair_by_name(wanted, results, lambda file: file.stem, subset=subset, fix=_NAMES)
     pairs = [
-        _Pair(results[name], wanted[name], calib / f"{re.sub('_(road|lane)_', '_', name)}.txt")
-        for name in sorted(results)
+        _Pair(result, wanted[name], calib / f"{re.sub('_(road|lane)_', '_', name)}.txt")
+        for name, result in paired.items()
     ]
     _check_kinds(pairs, view)
     if view == "perspective":
@@ -129,30 +131,14 @@ def _pairs(pred: Path, gt: Path, calib: Path, view: View, *, subset: bool) -> li
     return pairs
 
 
-def _pngs(folder: Path, what: str) -> dict[str, Path]:
-    """Stem -> file of the PNGs in a folder, by name."""
+def _pngs(folder: Path, what: str) -> list[Path]:
+    """The PNGs in a folder, by name."""
     files = sorted(folder.glob("*.png")) if folder.is_dir() else []
-    found = {file.stem: file for file in files if not file.name.startswith(".")}
+    found = [file for file in files if not file.name.startswith(".")]
     if not found:
         layout = "um_road_000000.png, umm_road_000000.png, uu_road_000000.png, ..."
         raise no_such_data(f"{what} of KITTI road", folder, missing="no PNG", layout=layout)
     return found
-
-
-def _check_names(results: dict[str, Path], truths: dict[str, Path], pred: Path, gt: Path, *, subset: bool) -> None:
-    missing, surplus = sorted(truths.keys() - results.keys()), sorted(results.keys() - truths.keys())
-    problems = []
-    if missing and not subset:
-        problems.append(f"{len(missing)} missing ({_named(missing)})")
-    if surplus:
-        problems.append(f"{len(surplus)} without ground truth ({_named(surplus)})")
-    if problems:
-        raise explain(
-            f"results in {pred}",
-            found="; ".join(problems),
-            needed=f"one for each ground truth file in {gt}, of the same name",
-            fix="Rename or remove what is surplus; --subset scores those that there are.",
-        )
 
 
 def _check_kinds(pairs: list[_Pair], view: View) -> None:
