@@ -30,10 +30,10 @@ def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         pytest.importorskip("isal")
     else:
         monkeypatch.setitem(sys.modules, "isal", None)
-    png._inflate_module.cache_clear()
-    assert (png._inflate_module() is zlib) == (request.param == "zlib")
+    png.inflate_module.cache_clear()
+    assert (png.inflate_module() is zlib) == (request.param == "zlib")
     yield request.param
-    png._inflate_module.cache_clear()
+    png.inflate_module.cache_clear()
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PNG_START", "PlainPng", "parse"]
+__all__ = ["PNG_START", "PlainPng", "inflate_module", "parse"]
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3}  # by colour type: grey, RGB
@@ -64,7 +64,7 @@ class PlainPng:
         height, width = self.size
         line = 1 + width * self.channels
         wanted = rows * line
-        inflate = _inflate_module()
+        inflate = inflate_module()
         try:
             # one byte more than all lines: then the end of the stream and its checksum are read as well
             stream = inflate.decompressobj()
@@ -96,7 +96,7 @@ def parse(data: bytes) -> PlainPng | None:
 
 def _chunks(data: bytes) -> list[tuple[bytes, memoryview]] | None:
     """(name, content) up to IEND, or None where one is cut off, fails its checksum or might change pixels."""
-    crc32 = _inflate_module().crc32
+    crc32 = inflate_module().crc32
     view, position, chunks = memoryview(data), len(PNG_START), []
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
@@ -114,9 +114,10 @@ def _chunks(data: bytes) -> list[tuple[bytes, memoryview]] | None:
 
 
 @lru_cache(maxsize=1)
-def _inflate_module() -> ModuleType:
+def inflate_module() -> ModuleType:
+    """isal where it is installed, else zlib: they unpack the same bytes, isal in less than half the time."""
     try:
-        from isal import isal_zlib  # optional: the same bytes in less than half the time
+        from isal import isal_zlib
     except ImportError:
         return zlib
     return isal_zlib

@@ -27,16 +27,18 @@ def _nearest(a: Any, b: Any, c: Any) -> Any:
 
 
 @_inline  # type: ignore[untyped-decorator]
-def _restore_paeth(line: Any, above: Any, pixels: Any, count: int, channels: int) -> None:
-    for x in range(count):
-        a = int32(pixels[x - channels]) if x >= channels else int32(0)
-        c = int32(above[x - channels]) if x >= channels else int32(0)
-        pixels[x] = uint8(_nearest(a, int32(above[x]), c) + int32(line[1 + x]))
+def _restore_paeth_grey(line: Any, above: Any, pixels: Any, columns: int) -> None:
+    a = c = int32(0)
+    for x in range(columns):
+        b = int32(above[x])
+        a = (_nearest(a, b, c) + int32(line[1 + x])) & int32(255)
+        c = b
+        pixels[x] = uint8(a)
 
 
 @_inline  # type: ignore[untyped-decorator]
 def _restore_paeth_rgb(line: Any, above: Any, pixels: Any, columns: int) -> None:
-    """Three channels side by side in registers: each waits for its left neighbour, so three at once take no longer."""
+    """Three channels at once: each waits for its left neighbour alone, so they take no longer than one."""
     a0 = a1 = a2 = c0 = c1 = c2 = int32(0)
     for column in range(columns):
         x = 3 * column
@@ -50,7 +52,10 @@ def _restore_paeth_rgb(line: Any, above: Any, pixels: Any, columns: int) -> None
 
 @_compiled  # type: ignore[untyped-decorator]
 def restore(lines: NDArray[np.uint8], pixels: NDArray[np.uint8], columns: int, channels: int) -> bool:
-    """Fill the first `columns` pixels of the first len(lines) rows of `pixels` (H, W * C) from lines (rows, 1 + W * C).
+    """Fill the first `columns` pixels of the first len(lines) rows of `pixels` (H, W * C); C is 1 or 3.
+
+    Args:
+        lines: (rows, 1 + W * C).
 
     Returns:
         False where a filter type is none of the five; the rest is then undefined.
@@ -76,7 +81,7 @@ def restore(lines: NDArray[np.uint8], pixels: NDArray[np.uint8], columns: int, c
         elif kind == _PAETH and channels == 3:
             _restore_paeth_rgb(line, above, row, columns)
         elif kind == _PAETH:
-            _restore_paeth(line, above, row, count, channels)
+            _restore_paeth_grey(line, above, row, columns)
         else:
             return False
     return True
