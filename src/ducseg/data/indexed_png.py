@@ -1,0 +1,52 @@
+"""PNGs of class indices that look like colours: one byte a pixel, and VOC's palette.
+
+PASCAL VOC's ground truth and results are such files; a reader of indices gets the class, a viewer shows its colour.
+"""
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ducseg.classes import Colour
+from ducseg.files import write_whole
+
+__all__ = ["VOC_PALETTE", "encode_indexed_png", "write_indexed_png"]
+
+
+def _voc_colour(index: int) -> Colour:
+    """Bit 3k of the index is bit 7 - k of red, 3k + 1 of green, 3k + 2 of blue (VOCdevkit, VOClabelcolormap)."""
+    red, green, blue = (sum((index >> 3 * k + channel & 1) << 7 - k for k in range(3)) for channel in range(3))
+    return red, green, blue
+
+
+VOC_PALETTE: tuple[Colour, ...] = tuple(map(_voc_colour, range(256)))
+"""All 256 colours: black for the background, (224, 224, 192) for the border, 255."""
+
+
+def encode_indexed_png(labels: NDArray[np.uint8]) -> bytes:
+    """Labels uint8 (H, W) as a palette PNG of 8 bits with VOC's colours."""
+    assert labels.dtype == np.uint8, labels.dtype
+    assert labels.ndim == 2, labels.shape
+    picture = Image.fromarray(labels)
+    picture.putpalette(_palette_bytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "png")
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _palette_bytes() -> bytes:
+    return bytes(value for colour in VOC_PALETTE for value in colour)
+
+
+def write_indexed_png(path: Path, labels: NDArray[np.uint8]) -> None:
+    """Write labels uint8 (H, W) as a palette PNG with VOC's colours; the file is whole or not there.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    write_whole(path, encode_indexed_png(labels))
