@@ -298,6 +298,39 @@ def test_kitti_road(tmp_path: Path) -> None:
     assert _kinds(check_dataset("kitti-road", tmp_path)) == ["wrong mode"]
 
 
+def test_voc2012(tmp_path: Path) -> None:
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    palette = [channel for colour in VOC2012.palette for channel in colour]
+    for number, name in enumerate("abcdef"):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
+        mask = Image.new("P", (8, 6), number)
+        mask.putpalette(palette)
+        mask.save(root / ("SegmentationClassAug" if name == "b" else "SegmentationClass") / f"{name}.png")
+    for name, ids in (("train", "a"), ("train_aug", "ab"), ("val", "cd"), ("test", "f")):
+        (root / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids))
+    report = check_dataset("voc2012", tmp_path)
+    assert _kinds(report) == []
+    assert {name: (one.images, one.labels) for name, one in report.splits.items()} == {
+        "train_aug": (2, 2),
+        "val": (2, 2),
+        "test": (1, 0),
+    }
+    assert report.splits["train_aug"].classes["aeroplane"] == {"pixels": 48, "images": 1}
+    (root / "SegmentationClass" / "c.png").unlink()
+    (root / "JPEGImages" / "c.jpg").unlink()
+    (root / "JPEGImages" / "d.jpg").unlink()
+    Image.new("L", (8, 6), 1).save(root / "SegmentationClass" / "a.png")
+    assert _kinds(check_dataset("voc2012", tmp_path)) == [
+        "unusual mode",
+        "missing partner",
+        "unreadable",
+        "missing partner",
+    ]
+
+
 def test_masks_with_another_palette_are_warned_of(tmp_path: Path) -> None:
     rules = LabelRules(classes=VOC2012, read=read_label, num_values=21, palette=VOC2012.palette)
     label = Image.new("P", (8, 6), 1)

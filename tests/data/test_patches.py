@@ -333,6 +333,9 @@ def test_other_content_is_refused(tmp_path: Path, scenes: SyntheticStreets) -> N
         cut_patches(SyntheticStreets(3, height=96, width=192, split="val"), tmp_path / "a", "12-fold")
     with pytest.raises(UserError, match="found scheme 12-fold; needed scheme 7-fold"):
         CutPatches(tmp_path / "a", "train", "7-fold")
+    assert len(CutPatches(tmp_path / "a", "train", "12-fold", frames=scenes.ids)) == 36
+    with pytest.raises(UserError, match=r"patches of 3 frames, of which 2 are wanted .* those of the 2 frames"):
+        CutPatches(tmp_path / "a", "train", frames=scenes.ids[1:])
     with pytest.raises(UserError, match=r"no patches-val\.json"):
         CutPatches(tmp_path / "a", "val")
     (tmp_path / "b" / "labels" / "train").mkdir(parents=True)

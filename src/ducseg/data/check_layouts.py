@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, ClassSet, Colour
+from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet, Colour
 from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID, NUM_LABEL_IDS, Annotation, frames_in
 from ducseg.data.folder import find_mask_kind
 from ducseg.data.kitti_road import decode_ground_truth, read_ground_truth
 from ducseg.data.paired import no_such_data, pictures_in, table
 from ducseg.data.reading import read_label
+from ducseg.data.voc2012 import AUGMENTED_MASKS, MASKS, find_voc2012, image_set_file, read_image_set
 from ducseg.errors import explain
 
 __all__ = ["LAYOUTS", "LabelRules", "Layout", "SplitFiles"]
@@ -152,6 +153,31 @@ def _read_road(path: Path) -> NDArray[np.uint8]:
     return decode_ground_truth(read_ground_truth(path))
 
 
+def _voc2012(root: Path, classes: ClassSet | None) -> Layout:
+    _refuse_classes("voc2012", classes)
+    root = find_voc2012(root)
+    names = ["train_aug" if image_set_file(root, "train_aug").is_file() else "train", "val", "test"]
+    splits = [_image_set(root, name) for name in names if image_set_file(root, name).is_file()]
+    if not splits:
+        needed = "ImageSets/Segmentation/train.txt and val.txt"
+        raise no_such_data("VOC2012", root, missing="no list of an image set", layout=needed)
+    rules = LabelRules(classes=VOC2012, read=read_label, num_values=len(VOC2012), palette=VOC2012.palette)
+    return Layout(splits=tuple(splits), rules=rules)
+
+
+def _image_set(root: Path, name: str) -> SplitFiles:
+    ids = read_image_set(image_set_file(root, name))
+    images = {one: root / "JPEGImages" / f"{one}.jpg" for one in ids}
+    if name == "test":
+        return SplitFiles(name=name, images=images, labels=None)
+    labels: dict[str, Path] = {}
+    for folder in (AUGMENTED_MASKS, MASKS) if name.endswith("_aug") else (MASKS,):
+        labels |= {one: root / folder / f"{one}.png" for one in ids if (root / folder / f"{one}.png").is_file()}
+    # where both are missing, the image's path stays and is reported as a file that does not read
+    images = {one: image for one, image in images.items() if one not in labels or image.is_file()}
+    return SplitFiles(name=name, images=images, labels=labels)
+
+
 def _sub_folders(root: Path, images: str, labels: str) -> tuple[SplitFiles, ...]:
     names = sorted(_folders_in(root / images) | _folders_in(root / labels), key=_in_usual_order)
     if not names:
@@ -179,5 +205,6 @@ LAYOUTS: dict[str, Callable[[Path, ClassSet | None], Layout]] = {
     "split-folders": _split_folders,
     "folder": _folder,
     "kitti-road": _kitti_road,
+    "voc2012": _voc2012,
 }
 """Name on the command line -> (root, the user's classes or None) -> layout; raises `UserError` for another root."""

@@ -7,7 +7,7 @@ record of what they were cut from and whether all are there. Any reader of `spli
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -48,12 +48,16 @@ class CutPatches(SplitFolders):
         root: the folder with patches-SPLIT.json.
         split: "train", ...
         scheme: that they must have; None: any.
+        frames: ids of the frames that they must be cut from, all and no others (a fold's); None: any.
 
     Raises:
-        UserError: no such patches, patches of another scheme, cutting that was not finished, files missing.
+        UserError: no such patches, patches of another scheme or of other frames, cutting that was not finished, files
+            missing.
     """
 
-    def __init__(self, root: Path | str, split: str, scheme: str | None = None) -> None:
+    def __init__(
+        self, root: Path | str, split: str, scheme: str | None = None, *, frames: Sequence[str] | None = None
+    ) -> None:
         root = Path(root)
         record = _read_record(root, split)
         again = "Run ducseg data patches again: it goes on where it was."
@@ -76,6 +80,19 @@ class CutPatches(SplitFolders):
         super().__init__(root, split, ClassSet.read(root / "classes.json"))
         if len(self) != record.num_patches:
             raise explain(f"patches in {root}", found=len(self), needed=f"{record.num_patches} of {split}", fix=again)
+        if frames is not None:
+            _check_frames(root, {name.rpartition("_")[0] for name in self.ids}, set(frames))
+
+
+def _check_frames(root: Path, cut: set[str], wanted: set[str]) -> None:
+    if cut != wanted:
+        differing = sorted(cut ^ wanted)
+        raise explain(
+            f"patches in {root}",
+            found=f"patches of {len(cut)} frames, of which {len(cut & wanted)} are wanted (not {differing[0]}, ...)",
+            needed=f"those of the {len(wanted)} frames of this split and fold",
+            fix="Cut these frames into another folder.",
+        )
 
 
 def cut_patches(
