@@ -2,16 +2,17 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := .venv/.peers
 
 .PHONY: demo test slow lint clean
 
 demo: $(STAMP)
 	$(BIN)/ducseg demo --out demo
 
-test: $(STAMP)
+test: $(STAMP) $(PEERS)
 	$(BIN)/python -m pytest
 
-slow: $(STAMP)
+slow: $(STAMP) $(PEERS)
 	$(BIN)/python -m pytest -m slow --timeout 1200
 
 lint: $(STAMP)
@@ -23,6 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
+
+# What the tests compare with: without dependencies, which would bring another torch. Tests skip what is not there.
+$(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchvision timm segmentation-models-pytorch \
+		&& touch $(PEERS) || echo 'torchvision, timm or segmentation-models-pytorch is missing: parity tests will be skipped'
 
 clean:
 	rm -rf .venv demo build dist

@@ -249,6 +249,23 @@ def test_without_timm_it_says_what_to_install(checkpoint: Path, monkeypatch: pyt
             use()
 
 
+def test_an_old_timm_is_refused(timm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "__version__", "1.0.12")
+    with pytest.raises(UserError, match=r"found 1\.0\.12; needed timm 1\.0\.31 or later\. pip install"):
+        build(SMALL)
+
+
+def test_a_stride_that_is_in_no_layer_is_refused(timm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = timm.models.resnet.ResNet.forward_intermediates
+
+    def subsampled(*arguments: Any, **named: Any) -> list[Tensor]:
+        return [grid[..., ::2, ::2] for grid in forward(*arguments, **named)]
+
+    monkeypatch.setattr(timm.models.resnet.ResNet, "forward_intermediates", subsampled)
+    with pytest.raises(UserError, match="strides that are not in its layers"):
+        build("timm:test_resnet", "bilinear", 3, aspp=0)
+
+
 def test_with_a_torchvision_of_another_torch_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.delitem(sys.modules, "timm")

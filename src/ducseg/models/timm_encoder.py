@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ducseg.errors import UserError, explain
@@ -28,6 +29,7 @@ __all__ = ["PREFIX", "TimmEncoder", "TimmUnavailable", "import_timm"]
 PREFIX = "timm:"
 """What an encoder's name begins with to be timm's: `timm:convnext_tiny`, `timm:resnet50.a1_in1k`."""
 
+_OLDEST = (1, 0, 31)  # up to 1.0.27 some networks give other features or keep layers that are not used
 _STRIDES = {2: "stem", 4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 _SHORTCUTS = ("downsample", "shortcut", "skip", "proj_shortcut")
 
@@ -38,11 +40,11 @@ class TimmUnavailable(UserError):
 
 def import_timm() -> Any:
     """The module `timm`; raises `TimmUnavailable` where it is missing or does not import."""
+    needed, fix = f"timm {'.'.join(map(str, _OLDEST))} or later", "pip install 'ducseg[timm]'"
     try:
         import timm
     except ImportError as error:
-        reason = explain("timm", found=str(error), needed="timm 1.0.12 or later", fix="pip install 'ducseg[timm]'")
-        raise TimmUnavailable(str(reason)) from error
+        raise TimmUnavailable(str(explain("timm", found=str(error), needed=needed, fix=fix))) from error
     except RuntimeError as error:  # torchvision, which timm imports, was built for another torch
         reason = explain(
             "timm",
@@ -51,6 +53,9 @@ def import_timm() -> Any:
             fix="Install both from the same index (pip install torch torchvision).",
         )
         raise TimmUnavailable(str(reason)) from error
+    version = timm.__version__
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < _OLDEST:
+        raise TimmUnavailable(str(explain("timm", found=version, needed=needed, fix=fix)))
     return timm
 
 
@@ -87,11 +92,21 @@ class TimmEncoder(nn.Module):
             self.rates = _stage_rates(blocks, output_stride, dilation)
             self.block_names = tuple(tuple(stage) for stage in blocks)
             strides_to_dilations(layers, output_stride, _rates_by_layer(blocks, self.rates))
+            self._check_grid()
         except UserError as error:
             raise UserError(f"encoder={PREFIX + name!r} cannot be built: {error}") from error
 
     def forward(self, images: Tensor) -> Tensor:
         return self._features(images, [len(self._reductions) - 1])[0]
+
+    @torch.no_grad()
+    def _check_grid(self) -> None:
+        parameter = next(self.network.parameters())
+        image = torch.zeros(1, 3, 64, 96, device=parameter.device, dtype=parameter.dtype)
+        found = tuple(self.eval()(image).shape)
+        self.train()
+        if found != (1, self.out_channels, 64 // self.output_stride, 96 // self.output_stride):
+            raise UserError(f"it takes 64 x 96 pixels to {found}, so it has strides that are not in its layers")
 
     def intermediates(self, images: Tensor) -> dict[str, Tensor]:
         """Every named intermediate: "stem" (stride 2) where timm has one, "res2" .. "res5"."""
