@@ -82,10 +82,13 @@ def _share(spread: np.uint64, shares: int) -> Any:
 def _intern(share: int, shares: int, entries: Any, stride: int, numbers: Any) -> Any:
     """Number the distinct keys of this share from 0, write each entry's number, return the keys in order of number.
 
-    The hash table is (slots, 2) int64 of key and number (-1: empty), at most half full.
+    The hash table holds numbers (-1: empty) and is at most half full; keys are looked up by number, for those seen last
+    lie side by side.
     """
     bits, used = 12, 0
-    table = _empty_table(bits)
+    while (8 * shares) << bits < len(entries):  # an eighth of the entries are distinct, or more: spares growing
+        bits += 1
+    table, found = _empty_table(bits), np.empty(1 << (bits - 1), np.int64)
     for entry in range(len(entries)):
         key = entries[entry]
         spread = _spread(key)
@@ -95,40 +98,38 @@ def _intern(share: int, shares: int, entries: Any, stride: int, numbers: Any) ->
             numbers[entry] = numbers[entry - stride]
             continue
         slot = np.int64(spread >> np.uint64(64 - bits))
-        while table[slot, 1] >= 0 and table[slot, 0] != key:
+        while table[slot] >= 0 and found[table[slot]] != key:
             slot = (slot + 1) & (len(table) - 1)
-        if table[slot, 1] >= 0:
-            numbers[entry] = table[slot, 1]
+        if table[slot] >= 0:
+            numbers[entry] = table[slot]
             continue
-        table[slot, 0], table[slot, 1] = key, used
-        numbers[entry] = used
-        used += 1
-        if 2 * used > len(table):
+        if used == len(found):
             bits += 1
-            table = _grown(table, bits)
-    found = np.empty(used, np.int64)
-    for i in range(len(table)):
-        if table[i, 1] >= 0:
-            found[table[i, 1]] = table[i, 0]
-    return found
+            table, found = _grown(found, bits)
+            slot = np.int64(spread >> np.uint64(64 - bits))
+            while table[slot] >= 0:
+                slot = (slot + 1) & (len(table) - 1)
+        table[slot], found[used], numbers[entry] = used, key, used
+        used += 1
+    return found[:used].copy()
 
 
 @inner
 def _empty_table(bits: int) -> Any:
-    table = np.empty((1 << bits, 2), np.int64)
+    table = np.empty(1 << bits, np.int32)
     for slot in range(len(table)):
-        table[slot, 1] = -1
+        table[slot] = -1
     return table
 
 
 @inner
-def _grown(table: Any, bits: int) -> Any:
-    """The same table with 2**bits slots."""
-    larger = _empty_table(bits)
-    for old in range(len(table)):
-        if table[old, 1] >= 0:
-            slot = np.int64(_spread(table[old, 0]) >> np.uint64(64 - bits))
-            while larger[slot, 1] >= 0:
-                slot = (slot + 1) & (len(larger) - 1)
-            larger[slot, 0], larger[slot, 1] = table[old, 0], table[old, 1]
-    return larger
+def _grown(keys: Any, bits: int) -> Any:
+    """A table with 2**bits slots of these keys, numbered in order, and room for as many keys more."""
+    table, room = _empty_table(bits), np.empty(1 << (bits - 1), np.int64)
+    for number in range(len(keys)):
+        room[number] = keys[number]
+        slot = np.int64(_spread(keys[number]) >> np.uint64(64 - bits))
+        while table[slot] >= 0:
+            slot = (slot + 1) & (len(table) - 1)
+        table[slot] = number
+    return table, room
