@@ -8,7 +8,6 @@ OpenCV before 5 fills the rest of a truncated JPEG with grey and says nothing.
 import io
 import struct
 import warnings
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from PIL import Image
 
 from ducseg.classes import IGNORE, ClassSet, Colour
 from ducseg.data import png
+from ducseg.data.colour_masks import decode_colours
 from ducseg.errors import UserError, explain
 
 __all__ = [
@@ -182,27 +182,6 @@ def colours_in_use(path: Path) -> tuple[str, dict[int, Colour]]:
     return "P", {index: (palette[3 * index], palette[3 * index + 1], palette[3 * index + 2]) for index in used}
 
 
-def decode_colours(
-    colours: NDArray[np.uint8], classes: ClassSet, *, ignore_colours: tuple[Colour, ...] = (), path: Path
-) -> NDArray[np.uint8]:
-    """Colour mask (H, W, 3) RGB to train ids (H, W); `path` is named in the error about colours that no class has."""
-    codes = _codes(colours)
-    label = _train_id_of_code(classes.palette, ignore_colours)[codes]
-    unknown = label == _UNKNOWN
-    if unknown.any():
-        found, counts = np.unique(codes[unknown], return_counts=True)
-        order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
-        named = ", ".join(f"{_colour(int(found[i]))} in {counts[i]} pixels" for i in order)
-        more = f" and {len(found) - len(order)} more colours" if len(found) > len(order) else ""
-        raise explain(
-            f"mask {path}",
-            found=f"{named}{more}",
-            needed=f"the colours of the {len(classes)} classes",
-            fix="Add the class to classes.json, or name the colour in ignore_colours (smoothed edges: export without).",
-        )
-    return label.astype(np.uint8)
-
-
 def check_label(label: NDArray[np.uint8], num_classes: int, name: object, *, path: Path | None = None) -> None:
     """Raise `UserError` unless each value of `label` is below `num_classes` or 255; `name`, `path` say whose it is."""
     largest = int((label + np.uint8(1)).max(initial=0)) - 1  # uint8 wraps: 255 becomes 0, so ignored pixels drop out
@@ -321,27 +300,3 @@ def _colours(data: bytes, path: Path) -> NDArray[np.uint8]:
             fix="Read it as an index mask.",
         )
     return np.asarray(picture.convert("RGB"), dtype=np.uint8)
-
-
-_UNKNOWN = 256
-
-
-def _codes(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-    wide = colours.astype(np.int32)
-    codes: NDArray[np.int32] = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
-    return codes
-
-
-def _colour(code: int) -> Colour:
-    return code >> 16, (code >> 8) & 255, code & 255
-
-
-@lru_cache(maxsize=2)
-def _train_id_of_code(palette: tuple[Colour, ...], ignore_colours: tuple[Colour, ...]) -> NDArray[np.int16]:
-    """Train id of each 24-bit colour (32 MiB, made once a palette): one look-up a pixel, not one comparison a class."""
-    table = np.full(1 << 24, _UNKNOWN, dtype=np.int16)
-    for red, green, blue in ignore_colours:
-        table[red << 16 | green << 8 | blue] = IGNORE
-    for train_id, (red, green, blue) in enumerate(palette):
-        table[red << 16 | green << 8 | blue] = train_id
-    return table
