@@ -26,7 +26,7 @@ from ducseg.metrics.kitti_road import RoadCounts
 from ducseg.metrics.kitti_road_files import View
 from ducseg.progress import counted
 
-__all__ = ["evaluate_kitti_road", "road_confidence", "write_kitti_submission"]
+__all__ = ["evaluate_kitti_road", "road_class", "road_confidence", "write_kitti_submission"]
 
 _MOST_NAMED = 5
 
@@ -39,12 +39,13 @@ def road_confidence(labeller: Labeller, image: NDArray[np.uint8]) -> NDArray[np.
     Raises:
         UserError: no class "road"; as `Labeller.probabilities`.
     """
-    road = _road_class(labeller.model.classes)
+    road = road_class(labeller.model.classes)
     probability = labeller.probabilities(image)[road]
     return np.asarray(np.rint(probability * np.float32(255)), np.uint8)
 
 
-def _road_class(classes: ClassSet) -> int:
+def road_class(classes: ClassSet) -> int:
+    """The index of the class "road"; `UserError` where there is none."""
     if "road" not in classes.names:
         raise explain(
             "the model's classes",
@@ -80,7 +81,7 @@ def write_kitti_submission(
         UserError: calibration files that are missing or do not read; `out` holding pictures that are no such results; a
             model without the class "road"; pictures that do not read; a disk that refuses the results.
     """
-    _road_class(labeller.model.classes)
+    road_class(labeller.model.classes)
     files = [out / f"{result_name(frame, dataset.ground_truth)}.png" for frame in dataset.ids]
     _check_out(out, files)
     for file, frame in zip(files, _frames(dataset, "bev", "predicted" if progress else None)):

@@ -1,0 +1,61 @@
+"""KITTI road from a checkpoint to a scored and submittable result."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import ducseg
+from ducseg.classes import KITTI_ROAD
+from ducseg.data.kitti_road import KittiRoad
+from ducseg.data.synthetic_kitti import write_kitti_road
+from ducseg.inference.kitti_submission import evaluate_kitti_road
+from ducseg.kitti_commands import predict_kitti_road, score_kitti_road_folder
+from ducseg.metrics.kitti_road import road_scores
+from ducseg.models import build
+from ducseg.weights.store import save_segmenter
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("network") / "checkpoint"
+    torch.manual_seed(0)
+    save_segmenter(folder, build(encoder="resnet18", num_classes=2, aspp=0, width=8, classes=KITTI_ROAD))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kitti")
+    write_kitti_road(folder, num_train=6, num_test=3, height=64, width=200)
+    return folder
+
+
+def test_score_of_what_was_predicted_is_the_evaluation(
+    checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict_kitti_road(str(checkpoint), root, tmp_path / "val", split="val", flip=True, device="cpu") == 0
+    assert "3 results in" in capsys.readouterr().out
+    status = score_kitti_road_folder(
+        tmp_path / "val", root / "training" / "gt_image_2", calib=None, view="bev", subset=True, workers=1,
+        json_path=tmp_path / "scores.json", figure_path=tmp_path / "curves.png",
+    )  # fmt: skip
+    assert status == 0
+    assert "urban_road" in capsys.readouterr().out
+    predictor = ducseg.load(checkpoint, flip=True)
+    expected = road_scores(evaluate_kitti_road(predictor, KittiRoad(root, "val")))
+    assert json.loads((tmp_path / "scores.json").read_text()) == expected
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert min(picture.size) > 500
+
+
+def test_the_servers_zip_and_the_figure(checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    archive, figure = tmp_path / "submission.zip", tmp_path / "roads.png"
+    predict_kitti_road(str(checkpoint), root, tmp_path / "out", archive=archive, figure_path=figure, device="cpu")
+    with zipfile.ZipFile(archive) as content:
+        assert content.namelist() == ["um_road_000000.png", "umm_road_000000.png", "uu_road_000000.png"]
+    with Image.open(figure) as picture:
+        assert picture.size == (2 * 640 + 4, 2 * 205 + 4)  # three frames of 64x200 in two rows
