@@ -28,7 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 # What the tests compare with: without dependencies, which would bring another torch. Tests skip what is not there.
 $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchvision timm segmentation-models-pytorch \
-		&& touch $(PEERS) || echo 'torchvision, timm or segmentation-models-pytorch is missing: parity tests will be skipped'
+		cityscapesScripts pyquaternion pycocotools \
+		&& touch $(PEERS) || echo 'a package that tests compare with is missing: parity tests will be skipped'
 
 clean:
 	rm -rf .venv demo build dist
