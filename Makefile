@@ -27,6 +27,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 # What the tests compare with: without dependencies, which would bring another torch. Tests skip what is not there.
 $(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt pydensecrf2 \
+		|| echo 'pydensecrf2 needs a C++ compiler: its parity tests will be skipped'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchvision timm segmentation-models-pytorch \
 		cityscapesScripts pyquaternion pycocotools \
 		&& touch $(PEERS) || echo 'a package that tests compare with is missing: parity tests will be skipped'

@@ -291,6 +291,26 @@ def hdc(
     return 0 if check(rates, kernel).ok else 1
 
 
+def import_weights(
+    source: tyro.conf.Positional[Literal["tusimple", "onnx-zoo"]],
+    file: tyro.conf.Positional[File],
+    /,
+    *,
+    out: Folder,
+) -> int:
+    """Turn the authors' released weights into a checkpoint: MXNet's .params file, or the ONNX zoo's export of it.
+
+    Args:
+        source: which kind of file.
+        file: the file, such as ResNet_DUC_HDC_CityScapes-0000.params.
+        out: folder to make.
+    """
+    from ducseg.weights.tusimple import import_file
+
+    print(import_file(source, file, out))
+    return 0
+
+
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "train": _train,
@@ -301,6 +321,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "crf-tune": crf_tune,
     "data": _data,
     "hdc": hdc,
+    "import-weights": import_weights,
 }
 _OWN_PARSER = (_train, _data)
 
