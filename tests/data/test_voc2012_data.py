@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,10 +14,12 @@ from ducseg.classes import VOC2012
 from ducseg.data.indexed_png import VOC_PALETTE, encode_indexed_png, write_indexed_png
 from ducseg.data.reading import colours_in_use, read_label
 from ducseg.data.sample import Sample
-from ducseg.data.transforms import RandomCrop
 from ducseg.data.voc2012 import Voc2012, find_voc2012, image_set_file, open_voc2012, read_image_set
 from ducseg.data.voc_sbd import augmented_sets, read_sbd_mask, write_augmented_sets
 from ducseg.errors import UserError
+from ducseg.models import build
+from ducseg.train.config import AugmentConfig
+from ducseg.train.setup import training_transform
 
 SIZE = (10, 14)
 
@@ -250,15 +253,25 @@ def test_files_that_are_no_sbd_masks(tmp_path: Path, make: Callable[[Path], None
 # -- crops -------------------------------------------------------------------------------------------------------------
 
 
-def test_512_crops_are_padded_with_what_normalises_to_zero_and_255() -> None:
-    """Section 4.3's zero-padded 512x512: RandomCrop with the mean colour, which preprocessing turns into about 0."""
-    image = np.full((375, 500, 3), 7, np.uint8)
-    sample = Sample(image=image, label=np.ones((375, 500), np.uint8), id="x", original_size=(375, 500))
-    crop = RandomCrop((512, 512), mean_colour=(123, 117, 104))(sample, np.random.default_rng(0))
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 1.5)])
+def test_512_crops_are_padded_with_what_normalises_to_zero_and_255(scale: tuple[float, float]) -> None:
+    """Section 4.3's zero-padded 512x512 is --augment.crop-size 512 512: the mean colour, which is 0 to the network."""
+    network = build(encoder="resnet18", num_classes=21, classes=VOC2012, width=8, aspp=0)
+    transform = training_transform(AugmentConfig(crop_size=(512, 512), scale=scale), network)
+    sample = Sample(
+        image=np.full((200, 300, 3), 7, np.uint8),
+        label=np.ones((200, 300), np.uint8),
+        id="x",
+        original_size=(200, 300),
+    )
+    crop = transform(sample, np.random.default_rng(0))
     assert crop.label is not None
     assert (crop.image.shape, crop.label.shape) == ((512, 512, 3), (512, 512))
     inside = crop.label == 1
-    assert inside.sum() == 375 * 500
+    if scale == (1.0, 1.0):
+        assert inside.sum() == 200 * 300
+    assert 0 < inside.sum() < 512 * 512
     assert (crop.label[~inside] == 255).all()
     assert (crop.image[inside] == 7).all()
-    assert (crop.image[~inside] == (123, 117, 104)).all()
+    padding = network.preprocessing.normalise(torch.from_numpy(crop.image).permute(2, 0, 1)[None])[0][:, ~inside]
+    assert padding.abs().max() < 0.01  # half a grey level, in standard deviations

@@ -1,0 +1,142 @@
+"""What `ducseg score`, `predict --format` and `data sbd|coco-masks` do for Cityscapes and VOC2012 (KITTI: beside it).
+
+Between command line and library: each function does the work, prints what came of it, and gives the exit status.
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ducseg.commands import open_labeller
+from ducseg.data.cityscapes import Cityscapes
+from ducseg.data.voc2012 import open_voc2012
+from ducseg.inference.submissions import write_cityscapes_submission, write_voc_submission
+from ducseg.metrics.cityscapes import Ids, format_cityscapes_table, score_cityscapes
+from ducseg.metrics.confusion import format_table, write_json
+from ducseg.metrics.voc2012 import score_voc2012
+from ducseg.progress import counted
+
+__all__ = [
+    "predict_cityscapes",
+    "predict_voc2012",
+    "score_cityscapes_folder",
+    "score_voc2012_folder",
+    "write_coco_masks_folder",
+    "write_sbd_masks_folder",
+]
+
+
+def score_cityscapes_folder(
+    pred: Path, gt: Path, *, ids: Ids | None, subset: bool, workers: int | None, json_path: Path | None
+) -> int:
+    """Score a folder of predictions as Cityscapes' benchmark does: prints the table; exit status 0.
+
+    Raises:
+        UserError: as `score_cityscapes`.
+    """
+    with counted("scored") as progress:
+        found = score_cityscapes(pred, gt, ids=ids, subset=subset, num_workers=workers, progress=progress)
+    Console().print(format_cityscapes_table(found))
+    if json_path is not None:
+        write_json(json_path, found)
+    return 0
+
+
+def score_voc2012_folder(
+    pred: Path, gt: Path, *, image_set: str | None, subset: bool, workers: int | None, json_path: Path | None
+) -> int:
+    """Score a folder of results as VOC2012's development kit does: prints the table; exit status 0.
+
+    Raises:
+        UserError: as `score_voc2012`.
+    """
+    with counted("scored") as progress:
+        found = score_voc2012(pred, gt, image_set=image_set, subset=subset, num_workers=workers, progress=progress)
+    Console().print(format_table(found))
+    if json_path is not None:
+        write_json(json_path, found)
+    return 0
+
+
+def predict_cityscapes(
+    checkpoint: str,
+    root: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    archive: Path | None = None,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    device: str = "auto",
+    crf: tuple[Path, ...] | None = None,
+) -> int:
+    """Write the label ids of a split, and on request the zip file for the server; exit status 0.
+
+    Args:
+        root: the folder that holds leftImg8bit/ and gtFine/.
+
+    Raises:
+        UserError: no checkpoint; as `Cityscapes` and `write_cityscapes_submission`.
+    """
+    dataset = Cityscapes(root, split)
+    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
+    _report(write_cityscapes_submission(labeller, dataset, out, archive=archive, progress=True), out, archive)
+    return 0
+
+
+def predict_voc2012(
+    checkpoint: str,
+    root: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    archive: Path | None = None,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    device: str = "auto",
+    crf: tuple[Path, ...] | None = None,
+) -> int:
+    """Write the results of an image set, and on request the .tar.gz for the server; exit status 0.
+
+    Args:
+        root: VOC2012, or a folder above it.
+
+    Raises:
+        UserError: no checkpoint; as `open_voc2012` and `write_voc_submission`.
+    """
+    dataset = open_voc2012(root, split)
+    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
+    _report(write_voc_submission(labeller, dataset, out, archive=archive, progress=True), out, archive)
+    return 0
+
+
+def _report(files: list[Path], out: Path, archive: Path | None) -> None:
+    print(f"{len(files)} results in {out}" + (f", packed as {archive}" if archive is not None else ""))
+
+
+def write_sbd_masks_folder(voc_root: Path, sbd_root: Path, *, workers: int) -> int:
+    """Write SegmentationClassAug and the lists of the augmented sets into VOC2012; exit status 0.
+
+    Raises:
+        UserError: as `write_augmented_sets`.
+    """
+    from ducseg.data.voc_sbd import write_augmented_sets
+
+    with counted("masks") as progress:
+        sets = write_augmented_sets(voc_root, sbd_root, num_workers=workers, progress=progress)
+    print(f"train_aug: {len(sets.train_aug)} pictures, trainval_aug: {len(sets.trainval_aug)}, in {voc_root}")
+    return 0
+
+
+def write_coco_masks_folder(instances: Path, root: Path, *, workers: int) -> int:
+    """Write ROOT/masks with VOC's classes from COCO's instances; exit status 0.
+
+    Raises:
+        UserError: as `write_coco_masks`.
+    """
+    from ducseg.data.coco_voc import write_coco_masks
+
+    with counted("pictures") as progress:
+        kept = write_coco_masks(instances, root, num_workers=workers, progress=progress)
+    print(f"{kept} masks in {root / 'masks'}")
+    return 0
