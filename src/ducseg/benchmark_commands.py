@@ -4,12 +4,14 @@ Between command line and library: each function does the work, prints what came 
 """
 
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from ducseg.commands import open_labeller
 from ducseg.data.cityscapes import Cityscapes
 from ducseg.data.voc2012 import open_voc2012
+from ducseg.errors import explain
 from ducseg.inference.submissions import write_cityscapes_submission, write_voc_submission
 from ducseg.metrics.cityscapes import Ids, format_cityscapes_table, score_cityscapes
 from ducseg.metrics.confusion import format_table, write_json
@@ -18,6 +20,7 @@ from ducseg.progress import counted
 
 __all__ = [
     "predict_cityscapes",
+    "predict_for_server",
     "predict_voc2012",
     "score_cityscapes_folder",
     "score_voc2012_folder",
@@ -56,6 +59,49 @@ def score_voc2012_folder(
     if json_path is not None:
         write_json(json_path, found)
     return 0
+
+
+def predict_for_server(
+    format: Literal["cityscapes", "kitti-road", "voc2012"],
+    checkpoint: str,
+    inputs: tuple[str, ...],
+    out: Path,
+    *,
+    kinds: tuple[str, ...],
+    split: str | None,
+    fold: int | None,
+    archive: Path | None,
+    figure: Path | None,
+    scales: tuple[float, ...],
+    flip: bool,
+    device: str,
+    crf: tuple[Path, ...] | None,
+) -> int:
+    """What `predict --format` does: the results of a split as the benchmark's server takes them; exit status 0.
+
+    Raises:
+        UserError: not one folder, options that this format does not have; as the format's own function.
+    """
+    foreign = ["--kinds"] if kinds else []
+    if format != "kitti-road":
+        foreign += [f"--{name}" for name, value in (("fold", fold), ("figure", figure)) if value is not None]
+    if len(inputs) != 1 or foreign:
+        raise explain(
+            f"--format {format}",
+            found=" and ".join(foreign) or f"{len(inputs)} inputs",
+            needed="the data set's folder, without --kinds; --fold and --figure for kitti-road alone",
+            fix="For example: ducseg predict RUN DATASET --out DIR --format cityscapes --split val.",
+        )
+    root, split = Path(inputs[0]), split or "test"
+    if format == "kitti-road":
+        from ducseg.kitti_commands import predict_kitti_road
+
+        return predict_kitti_road(
+            checkpoint, root, out, split=split, fold=fold or 0, archive=archive, figure_path=figure, scales=scales,
+            flip=flip, device=device, crf=crf,
+        )  # fmt: skip
+    write = predict_cityscapes if format == "cityscapes" else predict_voc2012
+    return write(checkpoint, root, out, split=split, archive=archive, scales=scales, flip=flip, device=device, crf=crf)
 
 
 def predict_cityscapes(

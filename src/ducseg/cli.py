@@ -2,8 +2,8 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -125,26 +125,52 @@ def predict(
     /,
     *,
     out: Folder,
-    kinds: tuple[Literal["labels", "color", "overlay", "probabilities"], ...] = ("labels", "color", "overlay"),
+    kinds: tuple[Literal["labels", "color", "overlay", "probabilities"], ...] = (),
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
     device: str = "auto",
     crf: tuple[File, ...] | None = None,
+    format: Literal["cityscapes", "kitti-road", "voc2012"] | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    archive: Annotated[Path | None, tyro.conf.arg(name="zip", metavar="FILE")] = None,
+    figure: File | None = None,
 ) -> int:
     """Predict pictures: label PNGs, colour maps, overlays with a legend. Exits with 1 if a file could not be read.
 
+    With --format, write what a benchmark's server takes, from a data set's folder.
+
     Args:
         checkpoint: a checkpoint or run folder (then its best checkpoint), or an id on the Hugging Face Hub.
-        inputs: files, folders (searched recursively) and globs, pictures of any size.
+        inputs: files, folders (searched recursively) and globs, pictures of any size; with --format, the data set's
+            folder.
         out: folder for the results; sub-folders of the inputs are kept.
-        kinds: what to write; probabilities are .npy files, float16 (classes, height, width).
+        kinds: what to write (default: labels color overlay); probabilities are .npy files, float16 (classes, height,
+            width).
         scales: the probabilities are averaged over these sizes.
         flip: average over the mirrored picture too.
         device: auto, cpu, cuda or cuda:N.
         crf: refine with the dense CRF: with the paper's settings, or those of a JSON file of crf-tune.
+        format: whose names, values and sizes to write.
+        split: with --format: default test.
+        fold: with --format kitti-road and --split val: which fold.
+        archive: with --format: also pack the results there (.zip, VOC .tar.gz).
+        figure: with --format kitti-road: also draw up to six frames with the road in red there (PNG).
     """
+    if format is not None:
+        from ducseg.benchmark_commands import predict_for_server
+
+        return predict_for_server(
+            format, str(checkpoint), inputs, out, kinds=kinds, split=split, fold=fold, archive=archive, figure=figure,
+            scales=scales, flip=flip, device=device, crf=crf,
+        )  # fmt: skip
+    given = {"split": split, "fold": fold, "zip": archive, "figure": figure}
+    meant = [f"--{name}" for name, value in given.items() if value is not None]
+    if meant:
+        raise explain(" and ".join(meant), found="no --format", needed="one", fix="Add --format, or leave them out.")
     from ducseg.commands import predict_inputs
 
+    kinds = kinds or ("labels", "color", "overlay")
     return predict_inputs(str(checkpoint), inputs, out, kinds=kinds, scales=scales, flip=flip, device=device, crf=crf)
 
 
@@ -226,44 +252,37 @@ def crf_tune(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class _SynthArguments:
-    dataset: tyro.conf.Positional[Literal["cityscapes"]]
-    """Whose layout to write."""
-    root: tyro.conf.Positional[Folder]
-    """Folder to make it in."""
-    num_train: int = 40
-    num_val: int = 10
-    size: tuple[int, int] = (512, 1024)
-    """Height and width in pixels."""
-    seed: int = 0
-    workers: int = field(default=2)
-
-
 def _data(arguments: Sequence[str]) -> int:
-    """Make data sets: `synth` writes procedural street scenes in a data set's own layout."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: ducseg data synth DATASET ROOT [options]\n\n{_data.__doc__}")
-        return 0 if arguments else 2
-    if arguments[0] != "synth":
-        raise _unknown("data command", arguments[0], ["synth"])
-    parsed = tyro.cli(_SynthArguments, prog="ducseg data synth", args=arguments[1:])
-    from ducseg.data.synthetic import write_cityscapes
-    from ducseg.progress import counted
+    """Check, make, cut and convert data sets."""
+    from ducseg.cli_data import DATA_COMMANDS
 
-    with counted("scenes") as progress:
-        write_cityscapes(
-            parsed.root,
-            num_train=parsed.num_train,
-            num_val=parsed.num_val,
-            height=parsed.size[0],
-            width=parsed.size[1],
-            seed=parsed.seed,
-            num_workers=parsed.workers,
-            progress=progress,
-        )
-    print(f"{parsed.num_train} training and {parsed.num_val} validation scenes in {parsed.root}")
-    return 0
+    return _below("ducseg data", "data command", _data.__doc__ or "", DATA_COMMANDS, arguments)
+
+
+def _score(arguments: Sequence[str]) -> int:
+    """Score a folder of predictions as the benchmark does: Cityscapes, KITTI road or PASCAL VOC2012."""
+    from ducseg.cli_score import SCORES
+
+    return _below("ducseg score", "benchmark", _score.__doc__ or "", SCORES, arguments)
+
+
+def _below(
+    prog: str,
+    kind: str,
+    description: str,
+    commands: Mapping[str, tuple[Callable[[Sequence[str]], int], str]],
+    arguments: Sequence[str],
+) -> int:
+    """Run one of the commands below a command, or list them."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, commands))
+        rows = [f"  {name:<{width}}  {line}" for name, (_, line) in commands.items()]
+        print("\n".join([f"usage: {prog} NAME ...", "", description, "", *rows, "", "Each has --help."]))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in commands:
+        raise _unknown(kind, name, commands)
+    return commands[name][0](rest)
 
 
 def hdc(
@@ -319,11 +338,12 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "crf": crf,
     "crf-tune": crf_tune,
+    "score": _score,
     "data": _data,
     "hdc": hdc,
     "import-weights": import_weights,
 }
-_OWN_PARSER = (_train, _data)
+_OWN_PARSER = (_train, _data, _score)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

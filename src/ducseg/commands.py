@@ -8,18 +8,21 @@ from typing import Any
 from rich.console import Console
 
 import ducseg
+from ducseg.data.kitti_road import KittiRoad
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
 from ducseg.figures.panels import draw_panels
 from ducseg.inference.evaluate import evaluate
+from ducseg.inference.kitti_submission import evaluate_kitti_road
 from ducseg.inference.predict_files import Kind, PredictReport, predict_files
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.refine import CrfLabeller, crf_settings
 from ducseg.metrics.boundary import BoundaryCounts, add_boundary
 from ducseg.metrics.confusion import format_table, scores, write_json
+from ducseg.metrics.kitti_road import format_road_table, road_scores
 from ducseg.train.config import DataConfig
+from ducseg.train.datasets import open_dataset
 from ducseg.train.distributed import pick_device
-from ducseg.train.setup import open_dataset
 
 __all__ = ["evaluate_checkpoint", "open_labeller", "predict_inputs", "print_report", "trained_on"]
 
@@ -50,6 +53,10 @@ def evaluate_checkpoint(
     found = scores(evaluate(labeller, dataset, boundary=boundary, progress=True).matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))
     Console().print(format_table(found))
+    if isinstance(dataset, KittiRoad):
+        road = road_scores(evaluate_kitti_road(labeller, dataset))
+        Console().print(format_road_table(road))
+        found |= road
     if json_path is not None:
         write_json(json_path, found)
     if panels_path is not None:

@@ -22,8 +22,8 @@ from ducseg.inference.predict_files import Kind, write_each
 from ducseg.inference.refine import crf_settings, saved_probabilities
 from ducseg.metrics.confusion import write_json
 from ducseg.progress import counted
+from ducseg.train.datasets import open_dataset
 from ducseg.train.distributed import pick_device
-from ducseg.train.setup import open_dataset
 
 __all__ = ["Metric", "refine_inputs", "tune_checkpoint"]
 

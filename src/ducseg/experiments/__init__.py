@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ducseg.experiments import cityscapes, kitti_road, voc2012
 from ducseg.experiments.camvid import camvid_resnet18_bilinear, camvid_resnet18_duc, camvid_resnet101_duc_hdc
 from ducseg.experiments.custom import custom_resnet18_duc, custom_resnet101_duc_hdc
 from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc
@@ -15,6 +16,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         camvid_resnet18_duc,
         camvid_resnet18_bilinear,
         camvid_resnet101_duc_hdc,
+        *(getattr(module, name) for module in (cityscapes, kitti_road, voc2012) for name in module.__all__),
         custom_resnet18_duc,
         custom_resnet101_duc_hdc,
         synthetic_duc,

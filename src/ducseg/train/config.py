@@ -19,10 +19,12 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PatchScheme",
     "RunConfig",
 ]
 
-DatasetName = Literal["camvid", "cityscapes", "split-folders", "folder", "synthetic"]
+DatasetName = Literal["camvid", "cityscapes", "kitti-road", "voc2012", "split-folders", "folder", "synthetic"]
+PatchScheme = Literal["12-fold", "7-fold", "320-at-100"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class ModelConfig:
     """duc, bilinear, deconv (one transposed convolution) or deconv2 (x2, then the rest)."""
     output_stride: int = 8
     cell: int = 1
-    """Side in pixels of the block that one predicted place stands for (DUC only)."""
+    """Side in pixels of the block that one predicted place stands for; a deconvolution is as large as that DUC."""
     aspp: int = 4
     """Number of summed ASPP paths; 0: one plain 3x3 convolution."""
     dilation: str = "bigger"
@@ -44,7 +46,7 @@ class ModelConfig:
     width: int = 64
     """Channels of a ResNet's stem and res2; below 64 for toys (ImageNet weights need 64)."""
     weights: str | None = None
-    """What to start from: "imagenet" or timm:NAME (downloaded once), a file of encoder weights, or a checkpoint folder."""
+    """What to start from: "imagenet" or timm:NAME (downloaded once), a file for the encoder, or a checkpoint folder."""
     weights_scope: Literal["all", "encoder"] = "all"
     """From a checkpoint folder: all of it, or the encoder alone (for other classes or another head)."""
     allow_missing_weights: bool = False
@@ -63,7 +65,7 @@ class DataConfig:
     root: str | None = None
     """Folder of the data set; for `folder` it holds images/, masks/ and classes.json."""
     classes: str | None = None
-    """`split-folders`: camvid, cityscapes or a classes.json; `folder`: a classes.json elsewhere than under root."""
+    """`split-folders`: a data set's name or a classes.json; `folder`: a classes.json elsewhere than under root."""
     train_split: str = "train"
     val_split: str = "val"
     val_fraction: float = 0.1
@@ -72,6 +74,16 @@ class DataConfig:
     """`folder`: what the masks hold, class indices or the colours of classes.json; None: found by looking."""
     ignore_colours: tuple[tuple[int, int, int], ...] = ()
     """`folder`: colours of colour masks that are ignored, as 255 is in index masks."""
+    patches: PatchScheme | None = None
+    """Train on overlapping patches: Cityscapes' 12 of 800x800 or 7 of 880x880, KITTI's 320x320 at stride 100."""
+    patches_root: str | None = None
+    """Read the patches that `ducseg data patches` cut here instead of cutting them on the fly."""
+    coarse: bool = False
+    """`cityscapes`: add the coarsely labelled frames (train_extra, gtCoarse) to the training split."""
+    fold: int = 0
+    """`kitti-road`: which of its folds validates, 0 to 4."""
+    coco_root: str | None = None
+    """`voc2012`: add COCO's pictures with masks of VOC's classes (images/, masks/) to the training split."""
     workers: int = 2
     synthetic_scenes: tuple[int, int] = (200, 40)
     """`synthetic`: number of training and of validation scenes."""
@@ -209,6 +221,7 @@ def _other_conflicts(config: Config) -> list[str]:
         conflicts.append(f"--data.root is needed for the data set {config.data.dataset!r}: the folder that holds it")
     if config.data.dataset == "split-folders" and config.data.classes is None:
         conflicts.append("--data.classes is needed for split-folders: camvid, cityscapes or a classes.json")
+    conflicts += _data_conflicts(config.data)
     if config.loss.ohem_threshold is not None and not 0 < config.loss.ohem_threshold <= 1:
         conflicts.append(f"--loss.ohem-threshold {config.loss.ohem_threshold} must lie in (0, 1]")
     if not 0 < config.loss.ohem_min_fraction <= 1:
@@ -219,4 +232,20 @@ def _other_conflicts(config: Config) -> list[str]:
         conflicts.append("--model.recalibrate-batches needs --model.weights: a fresh network has no statistics to keep")
     if config.model.weights is None and config.model.weights_scope == "encoder":
         conflicts.append("--model.weights-scope encoder needs --model.weights")
+    return conflicts
+
+
+def _data_conflicts(data: DataConfig) -> list[str]:
+    conflicts = []
+    belongs = {"12-fold": "cityscapes", "7-fold": "cityscapes", "320-at-100": "kitti-road"}
+    if data.patches is not None and data.dataset != belongs[data.patches]:
+        conflicts.append(f"--data.patches {data.patches} are patches of {belongs[data.patches]}, not of {data.dataset}")
+    if data.patches_root is not None and data.patches is None:
+        conflicts.append("--data.patches-root needs --data.patches: the scheme that was cut")
+    if data.coarse and data.dataset != "cityscapes":
+        conflicts.append(f"--data.coarse is for cityscapes, not for {data.dataset}")
+    if data.coco_root is not None and data.dataset != "voc2012":
+        conflicts.append(f"--data.coco-root is for voc2012, not for {data.dataset}")
+    if not 0 <= data.fold < 5 or (data.fold and data.dataset != "kitti-road"):
+        conflicts.append(f"--data.fold {data.fold} must be 0 to 4, and is for kitti-road")
     return conflicts

@@ -25,11 +25,12 @@ from ducseg.models.heads import head_parameters
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder, TrainState
 from ducseg.train.config import Config
+from ducseg.train.datasets import open_dataset, open_training_set
 from ducseg.train.distributed import Ranks, join_ranks
 from ducseg.train.ema import MovingAverage
 from ducseg.train.progress import TrainingProgress
 from ducseg.train.run_log import RunLog, versions
-from ducseg.train.setup import build_network, open_dataset, recalibrate, training_transform
+from ducseg.train.setup import build_network, recalibrate, training_transform
 from ducseg.train.step import TrainingStep
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
 from ducseg.weights.store import load_segmenter
@@ -55,9 +56,9 @@ class _Trainer:
     def __init__(self, config: Config, out: Path, ranks: Ranks, console: Console, command: str) -> None:
         self.config, self.out, self.ranks, self.console, self.command = config, out, ranks, console, command
         torch.manual_seed(config.run.seed)
-        self.train_set = open_dataset(config.data, config.data.train_split)
         self.val_set = open_dataset(config.data, config.data.val_split)
-        self.segmenter, self.weights_line = build_network(config.model, self.train_set.classes)
+        self.segmenter, self.weights_line = build_network(config.model, self.val_set.classes)
+        self.train_set = open_training_set(config.data, self.segmenter.preprocessing.mean_colour)
         self.transform = training_transform(config.augment, self.segmenter)
         self.checkpoints = CheckpointFolder(out, keep_last=config.run.keep_last)
         self.steps_per_epoch = len(self.train_set) // config.optimizer.batch_size

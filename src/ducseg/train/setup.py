@@ -1,65 +1,22 @@
-"""From a `Config` to data sets, transforms, network and optimizer, with every check that needs no training step."""
+"""From a `Config` to transforms, network and optimizer, with every check that needs no training step."""
 
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ducseg.classes import CAMVID, CITYSCAPES, ClassSet
-from ducseg.data.camvid import CamVid, SplitFolders
-from ducseg.data.cityscapes import Cityscapes
-from ducseg.data.folder import Folder
-from ducseg.data.loading import SegmentationDataset
+from ducseg.classes import ClassSet
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain
 from ducseg.models import build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX
-from ducseg.train.config import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig
+from ducseg.train.config import AugmentConfig, ModelConfig, OptimizerConfig
 from ducseg.weights import timm, torchvision
 from ducseg.weights.store import load_segmenter
 
-__all__ = ["build_network", "open_dataset", "parameter_groups", "training_transform"]
-
-
-def open_dataset(config: DataConfig, split: str) -> SegmentationDataset:
-    """The data set of a configuration; `split` is "train", "val" or another split that the data set has.
-
-    Raises:
-        UserError: no such data (where it looked, what it needs).
-    """
-    if config.dataset == "synthetic":
-        from ducseg.data.synthetic import SyntheticStreets
-
-        height, width = config.synthetic_size
-        count = config.synthetic_scenes[0 if split == config.train_split else 1]
-        return SyntheticStreets(count, height=height, width=width, split=split)
-    assert config.root is not None, "Config.check refuses this"
-    root = Path(config.root).expanduser()
-    if config.dataset == "cityscapes":
-        return Cityscapes(root, split)
-    if config.dataset == "folder":
-        classes = ClassSet.read(Path(config.classes) if config.classes else root / "classes.json")
-        part = {config.train_split: "train", config.val_split: "val"}.get(split, split)
-        return Folder(
-            root / "images",
-            root / "masks",
-            classes,
-            split=part,
-            val_fraction=config.val_fraction,
-            masks_as=config.masks_as,
-            ignore_colours=config.ignore_colours,
-        )
-    if config.dataset == "camvid":
-        return CamVid(root, split)
-    return SplitFolders(root, split, _split_folder_classes(config))
-
-
-def _split_folder_classes(config: DataConfig) -> ClassSet:
-    assert config.classes is not None, "Config.check refuses this"
-    known = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
-    return known[config.classes] if config.classes in known else ClassSet.read(Path(config.classes))
+__all__ = ["build_network", "parameter_groups", "training_transform"]
 
 
 def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform:
