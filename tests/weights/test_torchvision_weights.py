@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ducseg.errors import UserError
 from ducseg.models import Preprocessing, Segmenter, build
+from ducseg.train.config import ModelConfig
+from ducseg.train.setup import build_network
+from ducseg.weights.store import read_model_json, save_segmenter
 from ducseg.weights.torchvision import IMAGENET_URLS, load_encoder
 
 
@@ -40,6 +43,18 @@ def test_a_file_loads_strictly_but_for_the_classifier(tmp_path: Path, suffix: st
     report = load_encoder(target, path)
     assert same_encoder(source, target)
     assert report.missing == () and report.unused == ("fc.bias", "fc.weight")
+
+
+def test_training_from_a_file_records_torchvisions_preprocessing(tmp_path: Path) -> None:
+    source = small(width=64)
+    save_file(classifier_file(source), tmp_path / "resnet18.safetensors")
+    path = str(tmp_path / "resnet18.safetensors")
+    config = ModelConfig(encoder="resnet18", head="bilinear", aspp=0, weights=path)
+    started, line = build_network(config, source.classes)
+    assert same_encoder(source, started) and line == f"weights: encoder from {path}"
+    save_segmenter(tmp_path / "checkpoint", started)
+    recorded = read_model_json(tmp_path / "checkpoint")["preprocessing"]
+    assert recorded == {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
 
 
 def test_files_older_than_the_batch_counter_load(tmp_path: Path) -> None:
