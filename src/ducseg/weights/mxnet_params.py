@@ -1,19 +1,20 @@
 """MXNet's .params files: where every NDArray in one is.
 
-A list of NDArrays, all numbers little-endian: uint64 0x112, uint64 0, uint64 n, n NDArrays, uint64 n, then n names, each
-a uint64 length and bytes ("arg:NAME" or "aux:NAME"). An NDArray is (MXNet's src/ndarray/ndarray.cc):
+A list of NDArrays, all numbers little-endian: uint64 0x112, uint64 0, uint64 n, n NDArrays, uint64 n, then n names,
+each a uint64 length and bytes ("arg:NAME" or "aux:NAME"). An NDArray is (MXNet's src/ndarray/ndarray.cc):
 
-| layout | written by | from its first uint32 |
-|---|---|---|
-| V0 | before 0.9 | number of sides, uint32 sides, context, type, numbers |
-| V1 | to 0.11 | 0xF993FAC8, uint32 number of sides, int64 sides, context, type, numbers |
-| V2 | since 0.12 | 0xF993FAC9, int32 storage (0 dense), then as V1; sparse ones have more fields |
-| V3 | with NumPy's shapes | 0xF993FACA, then as V2; storage is always 0 |
+| layout | from its first uint32 |
+|---|---|
+| V0, the oldest | number of sides, uint32 sides, context, type, numbers |
+| V1, MXNet 0.11's | 0xF993FAC8, uint32 number of sides, int64 sides, context, type, numbers |
+| V2, MXNet 1's | 0xF993FAC9, int32 storage (0 dense), then as V1; sparse ones have more fields |
+| V3, with NumPy's shapes | 0xF993FACA, then as V2; storage is always 0 |
 
 The context is two int32 (device), the type one int32.
 """
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from ducseg.weights.stored_arrays import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray
@@ -48,9 +49,9 @@ def index(path: Path) -> dict[str, StoredArray]:
         names = [file.name(*file.numbers("Q", "a name's length")) for _ in arrays]
         if file.position != file.size:
             raise file.broken(f"{file.size - file.position} bytes after the end of the list")
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            raise file.broken(f"more than one array named {twice[0]}")
+        most_common, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            raise file.broken(f"{times} arrays named {most_common}")
     return dict(zip(names, arrays, strict=True))
 
 

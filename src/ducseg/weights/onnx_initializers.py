@@ -18,8 +18,8 @@ from ducseg.weights.stored_arrays import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile
 
 __all__ = ["index"]
 
-_MAX_FIELDS = 100_000
-"""The authors' network has about 7,000; bounds the time that a hostile file can take."""
+_MAX_FIELDS = 25_000
+"""Three times what the deepest of the authors' networks has; bounds the time that a hostile file can take."""
 
 _VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
 
@@ -147,7 +147,7 @@ def _dimensions(walk: _Walk, wire: int, value: int) -> list[int]:
     """A repeated integer: one in a field, or packed."""
     if wire == _VARINT:
         return [value]
-    sides = []
+    sides: list[int] = []
     end = walk.file.position + value
     while walk.file.position < end and len(sides) <= MAX_DIMENSIONS:
         sides.append(walk.varint(end))

@@ -1,80 +1,31 @@
-"""The authors' network from the ONNX model zoo: MXNet's export keeps MXNet's parameter names.
+"""The authors' network from the ONNX model zoo: exported by MXNet, so its initializers have MXNet's names."""
 
-The `onnx` package reads the file; the graph is not looked at, for the parameters say which network it is. Its parser
-stops at damage and takes memory in proportion to the file; tensors that point at other files are refused.
-"""
-
-import re
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ducseg.errors import explain
 from ducseg.models import Segmenter
-from ducseg.weights.tusimple import segmenter_of
+from ducseg.weights.onnx_initializers import index
+from ducseg.weights.released import assemble
 
-__all__ = ["load", "read_initializers"]
-
-_PARAMETER = re.compile(r".*_(weight|bias|gamma|beta|moving_mean|moving_var)")
-_LARGEST = 2**31 - 1  # bytes that protobuf takes
+__all__ = ["load"]
 
 
-def load(onnx_path: Path | str) -> Segmenter:
-    """The network of MXNet's ONNX export, in evaluation mode.
+def load(onnx_path: Path | str, *, num_classes: int | None = None) -> Segmenter:
+    """Read the initializers of an ONNX file of the authors' network that MXNet exported.
+
+    What the network is comes from their names and shapes, as in `ducseg.weights.tusimple.load`; the graph itself and
+    its constants are not read.
+
+    Args:
+        onnx_path: such as ResNet101-DUC-7.onnx of the ONNX model zoo.
+        num_classes: as in `ducseg.weights.tusimple.load`.
+
+    Returns:
+        The segmenter in evaluation mode, with the authors' preprocessing: RGB minus the mean.
 
     Raises:
-        UserError: `onnx` is not installed; no ONNX file or a damaged one; not the released network's parameters.
+        UserError: not such a file, a broken one, one of another network, or with numbers in other files.
     """
-    return segmenter_of(read_initializers(Path(onnx_path)), f"weights {onnx_path}")
-
-
-def read_initializers(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Parameters by name; constants of the graph (shapes, axes) are left out.
-
-    Raises:
-        UserError: as `load`.
-    """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        raise explain(
-            "ONNX files", found="no onnx package", needed="it, to read them", fix='pip install "ducseg[export]"'
-        ) from None
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise explain(f"weights {path}", found="more than 2 GiB", needed="an ONNX file", fix="Check the path.")
-        model = onnx.load_model_from_string(path.read_bytes())
-        tensors = [tensor for tensor in model.graph.initializer if _PARAMETER.fullmatch(tensor.name)]
-        return {tensor.name: _array(tensor, path) for tensor in tensors}
-    except OSError as error:
-        raise explain(f"weights {path}", found=str(error), needed="an ONNX file", fix="Check the path.") from error
-    except DecodeError as error:
-        raise explain(
-            f"weights {path}", found=f"no ONNX model ({error})", needed="one", fix="Download the file again."
-        ) from error
-
-
-def _array(tensor: "onnx.TensorProto", path: Path) -> NDArray[np.float32]:  # type: ignore[name-defined] # noqa: F821
-    import onnx
-
-    float32 = onnx.TensorProto.FLOAT
-    if tensor.data_type != float32 or tensor.data_location == onnx.TensorProto.EXTERNAL:
-        where = "in another file" if tensor.data_location == onnx.TensorProto.EXTERNAL else "of another type"
-        raise explain(
-            f"weights {path}",
-            found=f"{tensor.name!r} {where}",
-            needed="float32 numbers inside the file",
-            fix="Download the ONNX zoo's ResNet101_DUC_HDC.",
-        )
-    values = np.frombuffer(tensor.raw_data, "<f4") if tensor.raw_data else np.array(tensor.float_data, np.float32)
-    shape = tuple(tensor.dims)
-    if any(length < 1 for length in shape) or int(np.prod(np.array(shape, object))) != values.size:
-        raise explain(
-            f"weights {path}",
-            found=f"{tensor.name!r} with {values.size} numbers for shape {shape}",
-            needed="a number for each place",
-            fix="Download the file again.",
-        )
-    return values.reshape(shape)
+    path = Path(onnx_path)
+    # the others are constants of the export: the shape of a Reshape, a temperature
+    arrays = {name: array for name, array in index(path).items() if name.startswith(("conv", "fc1_"))}
+    return assemble(path, arrays, num_classes)

@@ -26,7 +26,7 @@ from ducseg.errors import UserError, explain
 from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.models.timm_encoder import TimmUnavailable
 
-__all__ = ["FORMAT", "load_segmenter", "read_model_json", "save_segmenter", "write_model_files"]
+__all__ = ["FORMAT", "Unfilled", "load_segmenter", "read_model_json", "save_segmenter", "write_model_files"]
 
 FORMAT = 1
 """Version of `model.json`; raised when an older ducseg could no longer read a newer folder rightly."""
@@ -120,6 +120,7 @@ def load_segmenter(folder: Path | str, device: torch.device | str = "cpu") -> Se
             fix="The two files are not of one checkpoint: copy the whole folder again.",
         )
     segmenter.load_state_dict(tensors)
+    segmenter.record = {"metrics": description.get("metrics"), "extra": description.get("extra")}
     return segmenter.to(device).eval()
 
 
@@ -162,7 +163,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
 
 def _build(folder: Path, description: dict[str, Any]) -> Segmenter:
     try:
-        with _Unfilled():
+        with Unfilled():
             return build(
                 **description["architecture"],
                 classes=ClassSet.from_json(description["classes"]),
@@ -182,7 +183,7 @@ def _build(folder: Path, description: dict[str, Any]) -> Segmenter:
         ) from error
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
     """Leaves new tensors as they are allocated: all are read from the file, so initialising them would be lost time.
 
     (On the meta device, `normal_` imports 800 modules on first use: seconds.)

@@ -18,8 +18,8 @@ from ducseg.errors import UserError, explain
 
 __all__ = ["MAX_ARRAYS", "MAX_DIMENSIONS", "BoundedFile", "StoredArray"]
 
-MAX_ARRAYS = 10_000
-"""More than ten times what the deepest network here has; bounds the time that a hostile file can take."""
+MAX_ARRAYS = 5_000
+"""More than five times what the deepest network here has; bounds the time that a hostile file can take."""
 
 MAX_DIMENSIONS = 8
 
@@ -106,10 +106,9 @@ class BoundedFile:
     def name(self, length: int) -> str:
         """The next `length` bytes as a name: printable ASCII, so that a message can show it as it is."""
         raw = self.take(min(length, _MAX_NAME + 1), "a name")
-        if not 1 <= length <= _MAX_NAME or not (text := raw.decode("ascii", errors="replace")).isascii():
-            raise self.broken(f"a name of {length} bytes, {raw[:40]!r}")
-        if not text.isprintable():
-            raise self.broken(f"an array named {raw[:40]!r}")
+        text = raw.decode("ascii", errors="replace")
+        if not 1 <= length <= _MAX_NAME or not text.isascii() or not text.isprintable():
+            raise self.broken(f"an array with a name of {length} bytes, {raw[:40]!r}")
         return text
 
     def float32(self, array: StoredArray) -> NDArray[np.float32]:
