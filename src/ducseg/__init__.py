@@ -41,8 +41,11 @@ def load(
     return Predictor(load_segmenter(checkpoint_folder(path_or_hub_id)), device, scales=scales, flip=flip)
 
 
-def checkpoint_folder(path_or_hub_id: str | Path) -> Path:
+def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None) -> Path:
     """The folder that holds `model.json`: the given one, its best or last checkpoint, or a download from the Hub.
+
+    Args:
+        revision: of a Hub id: branch, tag or commit.
 
     Raises:
         UserError: there is none.
@@ -59,19 +62,6 @@ def checkpoint_folder(path_or_hub_id: str | Path) -> Path:
             needed="a checkpoint or run folder of `ducseg train`, or a Hub id like name/model",
             fix="Check the path.",
         )
-    return _download(str(path_or_hub_id))
+    from ducseg.weights.hub import download
 
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=["model.json", "model.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise explain(
-            f"checkpoint {hub_id}",
-            found=f"no such folder, and the Hub answered: {type(error).__name__}",
-            needed="a checkpoint folder, or the id of a model on the Hugging Face Hub that can be reached",
-            fix="Check the path or the id, and the network.",
-        ) from error
+    return download(str(path_or_hub_id), revision)

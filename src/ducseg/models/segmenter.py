@@ -5,6 +5,7 @@ Worked example, ResNet-101-DUC, d = 8, cell 2, L = 19: images 1x3x513x1024 are p
 1x2048x65x128, folded scores 1x19x16x65x128 (r = 4), `forward` returns 1x19x513x1024.
 """
 
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -39,6 +40,7 @@ class Segmenter(nn.Module):
             steps) or after it (the bilinear baseline).
         batch_norm_frozen: whether batch norms keep their statistics, also in training mode.
         batch_norm_fused: whether this is a copy of `fuse_batch_norm`, which is not saved.
+        record: of the checkpoint it was loaded from: "metrics" (scores) and "extra" (command, ...); else empty.
     """
 
     def __init__(
@@ -59,6 +61,28 @@ class Segmenter(nn.Module):
         self.resize_probabilities = self.factor > 1 and self.cell > 1
         self.batch_norm_frozen = False
         self.batch_norm_fused = False
+        self.record: dict[str, Any] = {}
+
+    def save_pretrained(self, folder: Path | str, **options: Any) -> None:
+        """Write a checkpoint folder with a model card: `ducseg.weights.hub.save_pretrained`."""
+        from ducseg.weights import hub
+
+        hub.save_pretrained(self, folder, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, path_or_id: Path | str, *, revision: str | None = None, device: str = "cpu"
+    ) -> "Segmenter":
+        """The segmenter of a checkpoint folder, a run or a Hub id: `ducseg.weights.hub.from_pretrained`."""
+        from ducseg.weights import hub
+
+        return hub.from_pretrained(path_or_id, revision=revision, device=device)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload it with its model card; the commit's address: `ducseg.weights.hub.push_to_hub`."""
+        from ducseg.weights import hub
+
+        return hub.push_to_hub(self, repo_id, **options)
 
     def folded(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.

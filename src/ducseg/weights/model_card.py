@@ -1,0 +1,138 @@
+"""The model card (README.md) of a checkpoint, written from what its `model.json` says and nothing else."""
+
+import math
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+__all__ = ["model_card", "without_private_paths"]
+
+_PRIVATE = re.compile(r"(/|~|[A-Za-z]:[\\/])")
+_TAGS = ["semantic-segmentation", "dense-upsampling-convolution", "hybrid-dilated-convolution", "pytorch"]
+_PAPER = "[Understanding Convolution for Semantic Segmentation](https://arxiv.org/abs/1702.08502)"
+
+
+def without_private_paths(value: Any) -> Any:
+    """JSON-able `value` in which every absolute path, also inside a command, is its last part after `.../`."""
+    if isinstance(value, dict):
+        return {key: without_private_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_private_paths(entry) for entry in value]
+    if not isinstance(value, str):
+        return value
+    if any(map(str.isspace, value)):
+        try:
+            words = shlex.split(value)
+        except ValueError:  # no command line: an apostrophe in a sentence
+            words = value.split()
+        return " ".join(map(_shortened, words)) if any(word != _shortened(word) for word in words) else value
+    return _shortened(value)
+
+
+def _shortened(word: str) -> str:
+    before, sign, after = word.rpartition("=")  # --data.root=/home/...
+    if not _PRIVATE.match(after):
+        return word
+    last = re.split(r"[\\/]", after.rstrip("/"))[-1]
+    return f"{before}{sign}.../{last}"
+
+
+def model_card(description: dict[str, Any], repo_id: str | None = None) -> str:
+    """The card of a checkpoint as Markdown with the Hub's YAML head.
+
+    Args:
+        description: the content of `model.json`.
+        repo_id: the Hub id that its snippet loads; None: a placeholder.
+    """
+    description = without_private_paths(description)
+    architecture, metrics = description["architecture"], description.get("metrics") or {}
+    extra = description.get("extra") or {}
+    name = (extra.get("config") or {}).get("name") or f"{architecture['encoder']}-{architecture['head']}"
+    data = (extra.get("config") or {}).get("data") or {}
+    head = ModelCardData(
+        library_name="ducseg",
+        pipeline_tag="image-segmentation",
+        tags=_TAGS,
+        model_name=name,
+        eval_results=list(_results(metrics, data)) or None,
+    )
+    parts = [
+        f"---\n{head.to_yaml()}\n---\n\n# {name}",
+        f"A semantic segmentation network of `ducseg` (pip install ducseg): {_in_words(architecture)} ({_PAPER}).",
+        _SNIPPET.format(repo_id=repo_id or "OWNER/NAME"),
+        f"## Classes\n\n{', '.join(entry['name'] for entry in description['classes'])}",
+        "## Preprocessing\n\nRGB minus "
+        f"{_numbers(description['preprocessing']['mean'])}, divided by {_numbers(description['preprocessing']['std'])} "
+        "(0 to 255); any size. `ducseg` does this.",
+        *_score_part(metrics, data),
+        *_training_part(extra),
+        "## Versions\n\n" + ", ".join(f"{key} {value}" for key, value in (description.get("versions") or {}).items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_SNIPPET = """## Use
+
+```python
+import cv2, ducseg
+predictor = ducseg.load("{repo_id}")
+image = cv2.imread("picture.png")[:, :, ::-1]                     # RGB uint8 (H, W, 3), any size
+labels = predictor(image)                                         # uint8 (H, W)
+print([predictor.model.classes.names[i] for i in set(labels.ravel())])
+```"""
+
+
+def _in_words(architecture: dict[str, Any]) -> str:
+    heads = {
+        "duc": f"dense upsampling convolution (cell {architecture['cell']})",
+        "bilinear": "bilinear upsampling",
+        "deconv": "one transposed convolution",
+        "deconv2": "two transposed convolutions",
+    }
+    dilation = architecture["dilation"]
+    rates = f'schedule "{dilation}"' if isinstance(dilation, str) else f"rates {dilation}"
+    aspp = f"{architecture['aspp']} ASPP paths" if architecture["aspp"] else "no ASPP"
+    return (
+        f"{architecture['encoder']} at output stride {architecture['output_stride']}, dilation {rates}, {aspp}, "
+        f"{heads[architecture['head']]}, {architecture['num_classes']} classes"
+    )
+
+
+def _results(metrics: dict[str, Any], data: dict[str, Any]) -> Iterator[EvalResult]:
+    for key, name in (("mean_iou", "mean IoU"), ("pixel_accuracy", "pixel accuracy")):
+        value = metrics.get(key)
+        if isinstance(value, float) and math.isfinite(value):
+            dataset = str(data.get("dataset") or "unknown")
+            yield EvalResult(
+                task_type="image-segmentation", dataset_type=dataset, dataset_name=dataset,
+                dataset_split=data.get("val_split"), metric_type=key, metric_name=name, metric_value=round(value, 4),
+            )  # fmt: skip
+
+
+def _score_part(metrics: dict[str, Any], data: dict[str, Any]) -> Iterator[str]:
+    if not metrics:
+        return
+    where = f"{data['dataset']}, {data['val_split']}" if data else "where it was evaluated in training"
+    rows = [f"| {name} | {_percent(score.get('iou'))} |" for name, score in (metrics.get("classes") or {}).items()]
+    rows.append(f"| **mean** | **{_percent(metrics.get('mean_iou'))}** |")
+    yield (
+        f"## Scores\n\nIoU in per cent on {where}; a dash: not defined, no such pixel.\n\n| class | IoU |\n|---|---|\n"
+        + ("\n".join(rows))
+    )
+
+
+def _training_part(extra: dict[str, Any]) -> Iterator[str]:
+    if extra.get("command"):
+        step = f" (checkpoint of step {extra['step']})" if "step" in extra else ""
+        yield f"## Made by\n\n    {extra['command']}\n{step}".rstrip()
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f}" if isinstance(value, float) and math.isfinite(value) else "-"
+
+
+def _numbers(values: list[float]) -> str:
+    return f"({', '.join(f'{value:g}' for value in values)})"

@@ -1,0 +1,189 @@
+"""Checkpoints to and from a stand-in for the Hub: what is sent, what comes back, what is said when it fails."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import ducseg
+from ducseg.classes import CAMVID
+from ducseg.errors import UserError
+from ducseg.models import build
+from ducseg.models.segmenter import Segmenter
+from ducseg.weights.hub import save_pretrained
+from ducseg.weights.model_card import model_card, without_private_paths
+from ducseg.weights.store import save_segmenter
+
+EXTRA: dict[str, Any] = {
+    "command": "ducseg train camvid-resnet18-duc --data.root /home/someone/camvid --out=/home/someone/run --run.seed 3",
+    "step": 40,
+    "config": {
+        "name": "camvid-resnet18-duc",
+        "data": {"dataset": "camvid", "root": "/home/someone/camvid", "val_split": "val"},
+    },
+}
+METRICS = {
+    "mean_iou": 0.625,
+    "pixel_accuracy": None,
+    "classes": {name: {"iou": None if name == "bicyclist" else 0.5} for name in CAMVID.names},
+}
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    torch.manual_seed(0)
+    return build(encoder="resnet18", num_classes=11, width=8, aspp=0, cell=2, classes=CAMVID).eval()
+
+
+def same(one: Segmenter, other: Segmenter) -> bool:
+    images = torch.randn(1, 3, 41, 57, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return torch.equal(one(images), other(images)) and one.classes == other.classes
+
+
+def test_a_folder_comes_back_as_it_was_with_its_card(segmenter: Segmenter, tmp_path: Path) -> None:
+    save_pretrained(segmenter, tmp_path / "net", metrics=METRICS, extra=EXTRA)
+    assert {path.name for path in (tmp_path / "net").iterdir()} == {"model.safetensors", "model.json", "README.md"}
+    again = Segmenter.from_pretrained(tmp_path / "net")
+    assert same(segmenter, again)
+    again.save_pretrained(tmp_path / "copy")  # scores and command come along
+    for name in ("model.json", "README.md"):
+        assert (tmp_path / "copy" / name).read_text() == (tmp_path / "net" / name).read_text()
+    with pytest.raises(UserError, match="taken"):
+        again.save_pretrained(tmp_path / "copy")
+
+
+def test_the_card_says_what_the_checkpoint_says(segmenter: Segmenter, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    save_pretrained(segmenter, tmp_path / "net", metrics=METRICS, extra=EXTRA, repo_id="me/net")
+    card = ModelCard.load(tmp_path / "net" / "README.md")
+    assert card.data.library_name == "ducseg" and card.data.pipeline_tag == "image-segmentation"
+    assert [(r.metric_type, r.metric_value, r.dataset_name) for r in card.data.eval_results] == [
+        ("mean_iou", 0.625, "camvid")
+    ]
+    for words in ("resnet18", "cell 2", "| pole | 50.0 |", "| bicyclist | - |", "62.5", "123.675", 'load("me/net")'):
+        assert words in card.text, words
+    assert "ducseg train camvid-resnet18-duc --data.root .../camvid --out=.../run --run.seed 3" in card.text
+    for path in (tmp_path / "net").iterdir():
+        assert b"someone" not in path.read_bytes(), path
+
+
+def test_the_cards_snippet_works(segmenter: Segmenter, tmp_path: Path) -> None:
+    save_pretrained(segmenter, tmp_path / "me" / "net", repo_id="me/net")
+    assert cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((20, 30, 3), np.uint8))
+    card = (tmp_path / "me" / "net" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(name in done.stdout for name in CAMVID.names)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/home/me/x", ".../x"),
+        ("~/x/y/", ".../y"),
+        (r"C:\Users\me\x", ".../x"),
+        ("a/b", "a/b"),
+        ("ducseg train --out '/home/me/my run'", "ducseg train --out .../my run"),
+        ("it's no command", "it's no command"),
+        ({"a": ["/x/y", 3, None]}, {"a": [".../y", 3, None]}),
+    ],
+)
+def test_absolute_paths_are_shortened(given: Any, expected: Any) -> None:
+    assert without_private_paths(given) == expected
+
+
+def test_a_card_without_scores_or_command_is_whole(segmenter: Segmenter, tmp_path: Path) -> None:
+    save_segmenter(tmp_path / "net", segmenter)
+    text = model_card(json.loads((tmp_path / "net" / "model.json").read_text()))
+    assert "## Scores" not in text and "## Made by" not in text and "OWNER/NAME" in text
+
+
+SCRIPT = """
+import sys, torch, ducseg
+from pathlib import Path
+from ducseg.models.segmenter import Segmenter
+what, *rest = sys.argv[1:]
+try:
+    if what == "push":
+        from ducseg.weights.hub import push_to_hub
+        print(push_to_hub(rest[0], rest[1], private=True, token="hf_x"))
+    elif what == "push-object":
+        print(Segmenter.from_pretrained(rest[0]).push_to_hub(rest[1], token="hf_x"))
+    else:
+        model = ducseg.load(rest[0]).model if len(rest) == 2 else Segmenter.from_pretrained(rest[0], revision=rest[2])
+        torch.save(model.state_dict(), rest[1])
+        print("loaded")
+except ducseg.UserError as error:
+    print("error:", error)
+"""
+
+
+class Client:
+    """Runs a script beside the server: huggingface_hub reads its settings when it is imported."""
+
+    def __init__(self, address: str, cache: Path) -> None:
+        self.environment = {
+            **os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }  # fmt: skip
+
+    def __call__(self, *arguments: object, **environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, *map(str, arguments)], env=self.environment | environment,
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter, tmp_path: Path) -> None:
+    from local_hub import serve
+
+    save_segmenter(tmp_path / "run", segmenter, metrics=METRICS, extra=EXTRA)
+    for name in ("train_state.pt", "evil.py", "events.out.tfevents.1"):
+        (tmp_path / "run" / name).write_bytes(b"not to be sent")
+    with serve() as hub:
+        client = Client(hub.address, tmp_path / "cache")
+        assert "commit" in client("push", tmp_path / "run", "me/net")
+        assert set(hub.repos["me/net"]) == {"model.safetensors", "model.json", "README.md"} and hub.private == [
+            "me/net"
+        ]
+        assert not any(b"someone" in data or str(tmp_path).encode() in data for data in hub.repos["me/net"].values())
+        assert 'ducseg.load("me/net")' in hub.repos["me/net"]["README.md"].decode()
+        assert "commit" in client("push-object", tmp_path / "run", "me/net")  # again: a new commit
+
+        hub.repos["me/net"] |= {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"pickle"}
+        hub.requests.clear()
+        assert "loaded" in client("load", "me/net", tmp_path / "tensors.pt")
+        assert not any(name in request for request in hub.requests for name in ("evil", "bin", "README"))
+        loaded = torch.load(tmp_path / "tensors.pt", weights_only=True)
+        assert all(torch.equal(loaded[name], value) for name, value in segmenter.state_dict().items())
+        assert "loaded" in client("load", "me/net", tmp_path / "b.pt", "main")
+        assert "no such repository" in client("load", "me/none", tmp_path / "c.pt")
+        hub.repos["me/pickle"] = {"pytorch_model.bin": b"\x80\x04cos\nsystem\n"}
+        assert "error: checkpoint" in client("load", "me/pickle", tmp_path / "c.pt")
+        hub.repos["me/bad"] = {**hub.repos["me/net"], "model.safetensors": b"\xff" * 64}
+        assert "model.safetensors" in client("load", "me/bad", tmp_path / "c.pt")
+    assert not (tmp_path / "c.pt").exists()
+    assert "loaded" in client("load", "me/net", tmp_path / "offline.pt", HF_HUB_OFFLINE="1")
+    assert "loaded" in client("load", "me/net", tmp_path / "gone.pt")  # the server is gone, the cache is not
+    assert "error: Hub id me/other" in client("load", "me/other", tmp_path / "c.pt")
+    assert "error: Hub id me/net" in client("push", tmp_path / "run", "me/net")
+
+
+def test_an_id_that_is_none_is_refused() -> None:
+    with pytest.raises(UserError, match="Hub id"):
+        ducseg.load("me/--net..")
