@@ -55,7 +55,7 @@ def test_help_does_not_wait_for_torch() -> None:
         (["train", "camvid-resnet18-duc"], ["--data.root is needed"]),
         (
             ["train", "camvid-resnet101-duc-hdc", "--data.root", "/nowhere", "--out", "{tmp}"],
-            ["/nowhere", "images/train"],
+            ["/nowhere", "images/val"],
         ),
         (["eval", "/nowhere"], ["/nowhere", "no such folder"]),
         (["predict", "{tmp}", "x.png", "--out", "{tmp}/out"], ["without model.json"]),

@@ -140,7 +140,7 @@ def test_predict_with_the_crf_is_the_crf_on_saved_probabilities(
 
 def test_the_best_setting_of_a_search_scores_what_the_search_said(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "search"
-    grid = "--sigma-alpha 5 15 --sigma-beta 10 --w1 1 4 --w2 1 --iterations 1 3".split()
+    grid = ["--sigma-alpha", "5", "15", "--sigma-beta", "10", "--w1", "1", "4", "--w2", "1", "--iterations", "1", "3"]
     assert main(["crf-tune", str(run), "--out", str(out), *grid, "--metric", "mean_boundary_iou"]) == 0
     results = json.loads((out / "results.json").read_text())
     best = max(results["rows"], key=lambda row: row["mean_boundary_iou"])
