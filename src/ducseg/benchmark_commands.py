@@ -3,10 +3,13 @@
 Between command line and library: each function does the work, prints what came of it, and gives the exit status.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
+from rich.table import Table
 
 from ducseg.commands import open_labeller
 from ducseg.data.cityscapes import Cityscapes
@@ -37,12 +40,8 @@ def score_cityscapes_folder(
     Raises:
         UserError: as `score_cityscapes`.
     """
-    with counted("scored") as progress:
-        found = score_cityscapes(pred, gt, ids=ids, subset=subset, num_workers=workers, progress=progress)
-    Console().print(format_cityscapes_table(found))
-    if json_path is not None:
-        write_json(json_path, found)
-    return 0
+    score = partial(score_cityscapes, pred, gt, ids=ids, subset=subset, num_workers=workers)
+    return _score(score, format_cityscapes_table, json_path)
 
 
 def score_voc2012_folder(
@@ -53,9 +52,16 @@ def score_voc2012_folder(
     Raises:
         UserError: as `score_voc2012`.
     """
+    score = partial(score_voc2012, pred, gt, image_set=image_set, subset=subset, num_workers=workers)
+    return _score(score, format_table, json_path)
+
+
+def _score(
+    score: Callable[..., dict[str, Any]], as_table: Callable[[dict[str, Any]], Table], json_path: Path | None
+) -> int:
     with counted("scored") as progress:
-        found = score_voc2012(pred, gt, image_set=image_set, subset=subset, num_workers=workers, progress=progress)
-    Console().print(format_table(found))
+        found = score(progress=progress)
+    Console().print(as_table(found))
     if json_path is not None:
         write_json(json_path, found)
     return 0
