@@ -110,6 +110,8 @@ def test_a_name_twice_counts_that_differ_a_pickle_and_a_zip_are_refused(tmp_path
         (pickle.dumps({"arg:a": B}), "starts with"),
         (b"PK\x03\x04" + bytes(100), "starts with"),
         (one[:8] + b"\x01" + one[9:], "starts with"),
+        (struct.pack("<QQQ", 0x112, 0, MAX_ARRAYS + 1) + body, f"{MAX_ARRAYS + 1} arrays announced"),
+        (struct.pack("<QQQ", 0x112, 0, 0), "0 arrays announced"),
         (b"", "0 are left"),
     ):
         with pytest.raises(UserError, match=message):

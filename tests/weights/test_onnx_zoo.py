@@ -67,7 +67,8 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
             read(tmp_path, whole[:length])
 
 
-OUTSIDE = field(13, field(1, b"location") + field(2, b"../../etc/passwd")) + b"\x70\x01"
+PLACE = field(13, field(1, b"location") + field(2, b"../../etc/passwd"))
+EXTERNAL = b"\x70\x01"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,10 @@ OUTSIDE = field(13, field(1, b"location") + field(2, b"../../etc/passwd")) + b"\
         (onnx_model(tensor("conv1", (2,), bytes(8)) + field(4, bytes(8))), "in parts"),
         (onnx_model(tensor("conv1", (2,), bytes(8)) + b"\x1a\x00"), "in parts"),
         (onnx_model(b"\x08\x02\x10\x01" + field(8, b"conv1")), "not here"),
-        (onnx_model(b"\x08\x02\x10\x01" + field(8, b"conv1") + OUTSIDE), "not here"),
-        (onnx_model(tensor("conv1", (2,), bytes(8)) + OUTSIDE), "not here"),
+        (onnx_model(b"\x08\x02\x10\x01" + field(8, b"conv1") + PLACE + EXTERNAL), "not here"),
+        (onnx_model(tensor("conv1", (2,), bytes(8)) + PLACE), "not here"),
+        (onnx_model(tensor("conv1", (2,), bytes(8)) + EXTERNAL), "not here"),
+        (onnx_model(b"\x08\x02\x10\x01" + field(8, b"conv1") + 2 * (b"\x25" + bytes(4))), "not here"),
         (onnx_model(tensor("", (2,), bytes(8))), "a name of 0 bytes"),
         (onnx_model(tensor("a\x1b[31m", (2,), bytes(8))), "a name of 6 bytes"),
         (onnx_model(tensor("a" * 501, (2,), bytes(8))), "a name of 501 bytes"),

@@ -132,6 +132,7 @@ def test_loading_uses_no_random_numbers(tmp_path: Path) -> None:
         ("fc1_cityscapes", 19 * 16, None, 2, CITYSCAPES.names),
         ("fc1_cityscapes", 19 * 64, None, 1, CITYSCAPES.names),
         ("fc1_mine", 19 * 16, None, 2, CITYSCAPES.names),
+        ("fc1_mine", 19 * 64, None, 1, CITYSCAPES.names),
         ("fc1_voc2012", 21 * 64, None, 1, VOC2012.names),
         ("fc1_voc2012", 21 * 4, None, 4, VOC2012.names),
         ("fc1_cityscapes", 5 * 16, None, 2, tuple(f"class{i}" for i in range(5))),

@@ -127,7 +127,7 @@ def _tensor(walk: _Walk, end: int) -> tuple[str, StoredArray]:
             name = file.name(value)
         elif number in (4, 9) and wire == _LENGTH:
             places.append((file.position, value))
-        elif number == 4 or number == 3 or number == 13 or (number == 14 and value):
+        elif number in (3, 13) or (number == 14 and value):
             elsewhere = True
     what = f"initializer {name or 'without a name'}"
     if not name or code not in _TYPES:
