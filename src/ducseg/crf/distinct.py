@@ -12,6 +12,7 @@ from ducseg.crf.workers import Workers
 __all__ = ["Distinct", "distinct"]
 
 DENSE = 4  # a table with a place for every possible key is used up to this many places per key
+SAMPLE = 4096  # entries by which the keys are cut into ranges of about equal numbers of entries
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Distinct:
 def distinct(entries: npt.NDArray[np.int64], stride: int, span: int, workers: Workers) -> Distinct:
     """What np.unique(entries, return_inverse=True) gives, for (E,) int64 keys from 0 to `span`.
 
-    Entries `stride` apart are often equal. Where keys are few, every possible key has a place in a table; else a
-    hash table per thread finds the distinct keys of its share before they are sorted.
+    Entries `stride` apart are often equal. Where keys are few, every possible key has a place in a table; else each
+    thread takes the keys of a range, finds the distinct ones with a hash table and sorts them.
     """
     numbers = np.empty(len(entries), np.int32)
     if span <= DENSE * len(entries):
@@ -36,14 +37,20 @@ def distinct(entries: npt.NDArray[np.int64], stride: int, span: int, workers: Wo
         workers.ranges(_look_up, len(entries), entries, places, numbers)
         return Distinct(np.flatnonzero(seen), numbers)
 
-    shares = workers.each(_intern, workers.threads, workers.threads, entries, stride, numbers)
-    begins = np.cumsum([0, *(len(found) for found in shares)])
-    found = np.concatenate(shares)
-    order = np.argsort(found)
-    places = np.empty(len(found), np.int32)
-    places[order] = np.arange(len(found), dtype=np.int32)
-    workers.ranges(_renumber, len(entries), entries, begins, places, numbers)
-    return Distinct(found[order], numbers)
+    sample = np.sort(entries[:: max(1, len(entries) // SAMPLE)])
+    inner_cuts = [int(sample[len(sample) * i // workers.threads]) for i in range(1, workers.threads)]
+    cuts = np.array([0, *inner_cuts, span + 1], np.int64)
+
+    def number(share: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        found = _intern(cuts[share], cuts[share + 1], entries, stride, workers.threads, numbers)
+        order = np.argsort(found)
+        places = np.empty(len(found), np.int32)
+        places[order] = np.arange(len(found), dtype=np.int32)
+        return found[order], places
+
+    keys, places = (np.concatenate(parts) for parts in zip(*workers.each(number, workers.threads)))
+    workers.ranges(_renumber, len(entries), entries, cuts, np.searchsorted(keys, cuts), places, numbers)
+    return Distinct(keys, numbers)
 
 
 @compiled
@@ -59,11 +66,16 @@ def _look_up(first: int, last: int, entries: Any, places: Any, numbers: Any) -> 
 
 
 @compiled
-def _renumber(first: int, last: int, entries: Any, begins: Any, places: Any, numbers: Any) -> None:
+def _renumber(first: int, last: int, entries: Any, cuts: Any, begins: Any, places: Any, numbers: Any) -> None:
     """Turn each entry's number within its share into its number among all."""
+    share = 0
     for entry in range(first, last):
-        share = _share(_spread(entries[entry]), len(begins) - 1)
-        numbers[entry] = places[begins[share] + numbers[entry]]
+        key = entries[entry]
+        while key < cuts[share]:
+            share -= 1
+        while key >= cuts[share + 1]:
+            share += 1
+        numbers[entry] = begins[share] + places[begins[share] + numbers[entry]]
 
 
 @inner
@@ -72,15 +84,9 @@ def _spread(key: int) -> np.uint64:
     return np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
 
 
-@inner
-def _share(spread: np.uint64, shares: int) -> Any:
-    """Which of the hash tables a key belongs to: by bits that do not choose its place in the table."""
-    return np.int64(((spread >> np.uint64(8)) & np.uint64(0xFFFF)) * np.uint64(shares) >> np.uint64(16))
-
-
 @compiled
-def _intern(share: int, shares: int, entries: Any, stride: int, numbers: Any) -> Any:
-    """Number the distinct keys of this share from 0, write each entry's number, return the keys in order of number.
+def _intern(low: int, high: int, entries: Any, stride: int, shares: int, numbers: Any) -> Any:
+    """Number the distinct keys from `low` to below `high` from 0, write each entry's number, return the keys in order.
 
     The hash table holds numbers (-1: empty) and is at most half full; keys are looked up by number, for those seen last
     lie side by side.
@@ -91,12 +97,12 @@ def _intern(share: int, shares: int, entries: Any, stride: int, numbers: Any) ->
     table, found = _empty_table(bits), np.empty(1 << (bits - 1), np.int64)
     for entry in range(len(entries)):
         key = entries[entry]
-        spread = _spread(key)
-        if _share(spread, shares) != share:
+        if key < low or key >= high:
             continue
         if entry >= stride and entries[entry - stride] == key:
             numbers[entry] = numbers[entry - stride]
             continue
+        spread = _spread(key)
         slot = np.int64(spread >> np.uint64(64 - bits))
         while table[slot] >= 0 and found[table[slot]] != key:
             slot = (slot + 1) & (len(table) - 1)

@@ -30,6 +30,7 @@ from ducseg.crf.workers import Workers
 __all__ = ["Lattice", "build_lattice"]
 
 CHUNK = 64  # vertices in a chunk, at least: enough to keep the bookkeeping small, few enough for the nearest cache
+BLOCK = 1024  # pixels of which the least and greatest row are known
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Keys = npt.NDArray[np.int64]
@@ -85,12 +86,14 @@ def build_lattice(image: npt.NDArray[np.uint8], sigmas: Sequence[float], workers
     keys[-1] = layout.simplex_of_zero()
     weights = np.empty((count, corners), np.float32)
     widths, scale = np.array(sigmas, np.float32), elevation(len(sigmas))
-    workers.ranges(embed, count, image, widths, scale, layout.origin, layout.unit, layout.step, keys, weights)
+    spots = (layout.origin, layout.unit, layout.step)
+    workers.ranges(embed, count, image, widths, scale, *spots, keys, weights, (0,) * corners)
     vertices = distinct(keys.reshape(-1), corners, layout.span, workers)
     del keys
 
     rows, columns, chunks, first_chunks = _arrange(vertices.keys, layout)
-    offsets = rows[vertices.numbers[: count * corners]].reshape(count, corners)
+    offsets = vertices.numbers[: count * corners].reshape(count, corners)
+    workers.ranges(_replace, count, offsets, rows)
     row_columns, row_chunks = _bases(columns, chunks)
     neighbours = np.zeros((corners, columns[-1], 2), np.int32)
     for axis in range(corners):
@@ -104,8 +107,16 @@ def build_lattice(image: npt.NDArray[np.uint8], sigmas: Sequence[float], workers
 
     starts, sources, source_weights = _gather_lists(offsets, weights, int(columns[-1]), workers)
     lattice = Lattice(offsets, weights, starts, sources, source_weights, neighbours, columns, chunks, first_chunks)
-    _normalise(lattice, workers)
+    _normalise(lattice, row_columns, row_chunks, workers)
     return lattice
+
+
+@compiled
+def _replace(first: int, last: int, offsets: Any, rows: Any) -> None:
+    """Numbers of vertices become their rows."""
+    for n in range(first, last):
+        for k in range(offsets.shape[1]):
+            offsets[n, k] = rows[offsets[n, k]]
 
 
 def _arrange(keys: Keys, layout: KeyLayout) -> tuple[Ints, Ints, Ints, Ints]:
@@ -167,55 +178,73 @@ def _link(first: int, last: int, keys: Any, step: int, other: int, rows: Any, ba
 
 def _gather_lists(offsets: Ints, weights: Floats, rows: int, workers: Workers) -> tuple[Ints, Ints, Floats]:
     """Invert `offsets`: for each row its pixels and weights, in pixel order whatever the number of threads."""
+    blocks = -(-len(offsets) // BLOCK)
+    lows, highs = np.empty(blocks, np.int32), np.empty(blocks, np.int32)
+    workers.ranges(_reach, blocks, offsets, lows, highs)
     starts = np.zeros(rows + 1, np.int32)
-    workers.ranges(_count_sources, rows, offsets.reshape(-1), starts)
+    workers.ranges(_count_sources, rows, offsets, lows, highs, starts)
     np.cumsum(starts, out=starts)
     sources = np.empty(offsets.size, np.int32)
     source_weights = np.empty(offsets.size, np.float32)
-    workers.ranges(_fill_sources, rows, offsets, weights, starts, sources, source_weights)
+    workers.ranges(_fill_sources, rows, offsets, lows, highs, weights, starts, sources, source_weights)
     return starts, sources, source_weights
 
 
 @compiled
-def _count_sources(first: int, last: int, offsets: Any, starts: Any) -> None:
-    for row in offsets:
-        if first <= row < last:
-            starts[row + 1] += 1
+def _reach(first: int, last: int, offsets: Any, lows: Any, highs: Any) -> None:
+    """The least and the greatest row of each block of pixels first..last: threads skip what is not theirs."""
+    for block in range(first, last):
+        low = high = offsets[block * BLOCK, 0]
+        for n in range(block * BLOCK, min((block + 1) * BLOCK, len(offsets))):
+            for k in range(offsets.shape[1]):
+                low, high = min(low, offsets[n, k]), max(high, offsets[n, k])
+        lows[block], highs[block] = low, high
+
+
+@compiled
+def _count_sources(first: int, last: int, offsets: Any, lows: Any, highs: Any, starts: Any) -> None:
+    for block in range(len(lows)):
+        if highs[block] < first or lows[block] >= last:
+            continue
+        for n in range(block * BLOCK, min((block + 1) * BLOCK, len(offsets))):
+            for k in range(offsets.shape[1]):
+                if first <= offsets[n, k] < last:
+                    starts[offsets[n, k] + 1] += 1
 
 
 @compiled
 def _fill_sources(
-    first: int, last: int, offsets: Any, weights: Any, starts: Any, sources: Any, source_weights: Any
-) -> None:
+    first: int, last: int, offsets: Any, lows: Any, highs: Any, weights: Any, starts: Any, sources: Any,
+    source_weights: Any,
+) -> None:  # fmt: skip
     fill = np.empty(last - first, np.int64)
     for row in range(first, last):
         fill[row - first] = starts[row]
-    for n in range(len(offsets)):
-        for k in range(offsets.shape[1]):
-            row = offsets[n, k]
-            if first <= row < last:
-                entry = fill[row - first]
-                fill[row - first] = entry + 1
-                sources[entry] = n
-                source_weights[entry] = weights[n, k]
+    for block in range(len(lows)):
+        if highs[block] < first or lows[block] >= last:
+            continue
+        for n in range(block * BLOCK, min((block + 1) * BLOCK, len(offsets))):
+            for k in range(offsets.shape[1]):
+                row = offsets[n, k]
+                if first <= row < last:
+                    entry = fill[row - first]
+                    fill[row - first] = entry + 1
+                    sources[entry] = n
+                    source_weights[entry] = weights[n, k]
 
 
-def _normalise(lattice: Lattice, workers: Workers) -> None:
+def _normalise(lattice: Lattice, row_columns: Ints, row_chunks: Ints, workers: Workers) -> None:
     """Put the symmetric normalisation 1 / sqrt(K 1) on both sides, and the blur's gain, into the weights.
 
     The gain 1 / (1 + 2^-d) of slicing is the original's: it only matters beside its 1e-20 against division by zero.
     """
     values, spare = np.empty(lattice.num_rows, np.float32), np.empty(lattice.num_rows, np.float32)
     workers.ranges(_splat_ones, lattice.num_rows, lattice.starts, lattice.source_weights, values)
-    row_columns, chunk_bases = _bases(lattice.columns, lattice.chunks)
     for axis in range(lattice.num_axes):
-        shift = (1, -1, 0)[min(axis, 2)]
-        after, before = (
-            (chunk_bases, chunk_bases)
-            if axis > 2
-            else (lattice.columns[np.clip(row_columns + s, 0, len(lattice.columns) - 2)] for s in (shift, -shift))
-        )
-        workers.ranges(_blur_single, lattice.num_rows, lattice.neighbours[axis], after, before, values, spare)
+        workers.ranges(
+            _blur_single, lattice.num_rows, axis, lattice.neighbours[axis], lattice.columns, row_columns, row_chunks,
+            values, spare,
+        )  # fmt: skip
         values, spare = spare, values
     gain = np.float32(1.0 / (1.0 + 2.0 ** -(lattice.num_axes - 1)))
     factors = np.empty(len(lattice.offsets), np.float32)
@@ -233,13 +262,17 @@ def _splat_ones(first: int, last: int, starts: Any, source_weights: Any, values:
 
 
 @compiled
-def _blur_single(first: int, last: int, neighbours: Any, after: Any, before: Any, values: Any, out: Any) -> None:
+def _blur_single(
+    first: int, last: int, axis: int, neighbours: Any, columns: Any, row_columns: Any, row_chunks: Any, values: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    shift = 1 if axis == 0 else -1 if axis == 1 else 0
     for row in range(first, last):
         around = np.float32(0)
-        if neighbours[row, 0] > 0:
-            around += values[after[row] + neighbours[row, 0]]
-        if neighbours[row, 1] > 0:
-            around += values[before[row] + neighbours[row, 1]]
+        for side in range(2):
+            if neighbours[row, side] > 0:
+                base = row_chunks[row] if axis > 2 else columns[row_columns[row] + shift * (1 - 2 * side)]
+                around += values[base + neighbours[row, side]]
         out[row] = values[row] + np.float32(0.5) * around
 
 

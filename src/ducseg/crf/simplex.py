@@ -16,7 +16,7 @@ from ducseg.errors import explain
 
 __all__ = ["STRIP", "KeyLayout", "elevation", "embed", "place"]
 
-STRIP = 32
+STRIP = 8
 
 
 class KeyLayout:
@@ -87,10 +87,14 @@ def embed(
     step: Any,
     keys: Any,
     weights: Any,
+    axes: Any,
 ) -> None:
-    """Find the d + 1 corners (as keys) and barycentric weights of pixels first..last (Adams et al., pages 5 to 10)."""
+    """Find the d + 1 corners (as keys) and barycentric weights of pixels first..last (Adams et al., pages 5 to 10).
+
+    `axes` is a tuple of length d + 1: so d is known when this is compiled, and the short loops become straight lines.
+    """
     height, width, _ = image.shape
-    d = len(sigmas)
+    d = len(axes) - 1
     up, down = np.float32(d + 1), np.float32(1.0) / np.float32(d + 1)
     point = np.empty(d + 1, np.float32)
     corner, rank, order = np.empty(d + 1, np.int64), np.empty(d + 1, np.int64), np.empty(d + 1, np.int64)
@@ -119,23 +123,17 @@ def embed(
             rank[i] = 0
         for i in range(d):
             for j in range(i + 1, d + 1):
-                if point[i] < point[j]:
-                    rank[i] += 1
-                else:
-                    rank[j] += 1
+                less = int(point[i] < point[j])  # no branch: the processor could not guess it
+                rank[i] += less
+                rank[j] += 1 - less
         # if they do not, the coordinates furthest off move by d + 1
         key = origin
         for i in range(d + 1):
-            rank[i] += excess
-            if rank[i] < 0:
-                rank[i] += d + 1
-                corner[i] += 1
-                point[i] -= up
-            elif rank[i] > d:
-                rank[i] -= d + 1
-                corner[i] -= 1
-                point[i] += up
-            order[rank[i]] = i
+            moved = rank[i] + excess
+            turn = int(moved < 0) - int(moved > d)
+            corner[i] += turn
+            point[i] -= np.float32(turn) * up
+            order[moved + turn * (d + 1)] = i
             key += corner[i] * unit[i]
 
         for k in range(d + 1):
