@@ -109,7 +109,8 @@ def _on_cpu(
         if matrix is not None:
             mixing = np.pad(matrix.T, ((0, 0), (0, shape.width - classes))).reshape(-1)
         iterate(scores, q, shape, (bilateral, gaussian), weights, mixing, iterations, workers)
-        return store_rows(q, classes, height, width, workers)
+        spare = scores if shape.width <= 1.25 * classes else None  # fresh memory costs time; half-empty memory is waste
+        return store_rows(q, classes, height, width, workers, spare)
 
 
 def _on_device(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ducseg.crf.lattice import Lattice
 from ducseg.crf.rows import RowShape
-from ducseg.crf.simd import LANES, compiled, constant, inner, load, store
+from ducseg.crf.simd import LANES, compiled, constant, element, inner, load, store
 from ducseg.crf.workers import Workers
 
 __all__ = ["Filter"]
@@ -24,8 +24,9 @@ def _splat(
     for row in range(first, last):
         for block in range(0, width, LANES * len(kind)):
             value = constant(np.float32(0), kind)
-            for entry in range(starts[row], starts[row + 1]):
-                value = value + load(q, np.int64(sources[entry]) * width + block, kind) * weights[entry]
+            for entry in range(element(starts, row), element(starts, row + 1)):
+                source = np.int64(element(sources, entry))
+                value = value + load(q, source * width + block, kind) * element(weights, entry)
             store(out, (row - first) * width + block, value)
 
 
@@ -36,7 +37,8 @@ def _blur(
 ) -> None:  # fmt: skip
     """out[r - out_shift] = here[r - shift] + (after[next] + before[previous]) / 2 along one axis."""
     for row in range(first, last):
-        following, preceding = np.int64(neighbours[row, 0]) * width, np.int64(neighbours[row, 1]) * width
+        following = np.int64(element(neighbours, 2 * row)) * width
+        preceding = np.int64(element(neighbours, 2 * row + 1)) * width
         for block in range(0, width, LANES * len(kind)):
             around = load(after, following + block, kind) + load(before, preceding + block, kind)
             value = load(here, (row - shift) * width + block, kind) + around * np.float32(0.5)

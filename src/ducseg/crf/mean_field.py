@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ducseg.crf.filtering import Filter
 from ducseg.crf.lattice import Lattice
 from ducseg.crf.rows import RowShape, soften
-from ducseg.crf.simd import LANES, compiled, inner, load, store
+from ducseg.crf.simd import LANES, compiled, constant, element, inner, load, store
 from ducseg.crf.workers import Workers
 
 __all__ = ["iterate"]
@@ -29,11 +29,13 @@ def _slice(
     out: Any, kind: Any,
 ) -> None:  # fmt: skip
     """out = base + weight * K q for pixels first..last; `base` may be `out`."""
+    corners = offsets.shape[1]
     for n in range(first, last):
         for block in range(0, width, LANES * len(kind)):
-            value = load(values, np.int64(offsets[n, 0]) * width + block, kind) * corner_weights[n, 0]
-            for k in range(1, offsets.shape[1]):
-                value = value + load(values, np.int64(offsets[n, k]) * width + block, kind) * corner_weights[n, k]
+            value = constant(np.float32(0), kind)
+            for corner in range(n * corners, (n + 1) * corners):
+                row = np.int64(element(offsets, corner))
+                value = value + load(values, row * width + block, kind) * element(corner_weights, corner)
             store(out, n * width + block, load(base, n * width + block, kind) + value * np.float32(weight))
 
 

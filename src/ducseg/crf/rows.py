@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ducseg.crf.simd import LANES, MOST_FOURS, compiled, constant, exp, highest, inner, load, maximum, store, total
-from ducseg.crf.simplex import place
+from ducseg.crf.simplex import STRIP, place
 from ducseg.crf.workers import Workers
 
 __all__ = ["RowShape", "load_rows", "soften", "store_rows"]
@@ -42,21 +42,30 @@ class RowShape:
 
 
 @compiled
-def _take(first: int, last: int, values: Any, width: int, rows: Any) -> Any:
-    """Copy (L, H, W) to pixel rows; returns the least value, the greatest and the largest |sum - 1| of a pixel."""
+def _take(first: int, last: int, values: Any, width: int, rows: Any) -> None:
+    """Copy (L, H, W) to pixel rows; the padding gets the first class's value."""
     classes, height, columns = values.shape
-    least, greatest, worst = np.float32(np.inf), np.float32(-np.inf), np.float32(0)
-    for n in range(first, last):
+    n = first
+    while n < last:
         y, x = place(n, height, columns)
-        mass = np.float32(0)
-        for c in range(classes):
-            value = values[c, y, x]
-            mass += value
-            least = min(least, value)
-            greatest = max(greatest, value)
-            rows[n * width + c] = value
-        for c in range(classes, width):
-            rows[n * width + c] = np.float32(1)
+        beside = min(STRIP - x % STRIP, columns - x, last - n)
+        for c in range(width):
+            for i in range(beside):
+                rows[(n + i) * width + c] = values[c if c < classes else 0, y, x + i]
+        n += beside
+
+
+@compiled
+def _extremes(first: int, last: int, classes: int, width: int, rows: Any, kind: Any) -> Any:
+    """The least value, the greatest and the largest |sum - 1| of a pixel."""
+    least, greatest, worst = np.float32(np.inf), np.float32(-np.inf), np.float32(0)
+    zero = constant(np.float32(0), kind)
+    for n in range(first, last):
+        mass = rows[n * width] * np.float32(classes - width)
+        for block in range(n * width, (n + 1) * width, LANES * len(kind)):
+            row = load(rows, block, kind)
+            least, greatest = min(least, -highest(zero - row)), max(greatest, highest(row))
+            mass += total(row)
         off = abs(mass - np.float32(1))
         if off > worst or off != off:  # a NaN stays
             worst = off
@@ -79,15 +88,18 @@ def load_rows(
 ) -> tuple[Floats, Floats, tuple[float, float, float]]:
     """(L, H, W) float32 to rows: (scores, first marginals, (least value, greatest, largest |sum - 1|)).
 
-    With `floor` the values are probabilities and the scores log(clip(values, floor, 1)); without, they are the scores.
+    With `floor` the values are probabilities and the scores log(clip(values, floor, 1)); without, they are the scores,
+    of which the extremes are not sought.
     """
     classes, height, columns = values.shape
     shape, count = RowShape(classes), height * columns
     scores, q = np.empty(count * shape.width, np.float32), np.empty(count * shape.width, np.float32)
 
     def convert(first: int, last: int) -> tuple[float, float, float]:
-        extremes: tuple[float, float, float] = _take(first, last, values, shape.width, scores)
+        extremes = (0.0, 1.0, 0.0)
+        _take(first, last, values, shape.width, scores)
         if floor is not None:
+            extremes = _extremes(first, last, classes, shape.width, scores, shape.kind)
             part = scores[first * shape.width : last * shape.width]
             np.log(np.clip(part, floor, 1, out=part), out=part)
         _begin(first, last, classes, shape.width, scores, q, shape.kind)
@@ -100,16 +112,24 @@ def load_rows(
 @compiled
 def _give(first: int, last: int, q: Any, width: int, out: Any) -> None:
     classes, height, columns = out.shape
-    for n in range(first, last):
+    n = first
+    while n < last:
         y, x = place(n, height, columns)
+        beside = min(STRIP - x % STRIP, columns - x, last - n)
         for c in range(classes):
-            out[c, y, x] = q[n * width + c]
+            for i in range(beside):
+                out[c, y, x + i] = q[(n + i) * width + c]
+        n += beside
 
 
-def store_rows(q: Floats, classes: int, height: int, columns: int, workers: Workers) -> Floats:
-    """Marginals as rows back to (L, H, W)."""
-    out = np.empty((classes, height, columns), np.float32)
-    workers.ranges(_give, height * columns, q, RowShape(classes).width, out)
+def store_rows(
+    q: Floats, classes: int, height: int, columns: int, workers: Workers, spare: Floats | None = None
+) -> Floats:
+    """Marginals as rows back to (L, H, W); in the memory of `spare`, an array as long as q, where there is one."""
+    pixels, width = height * columns, RowShape(classes).width
+    flat = np.empty(classes * pixels, np.float32) if spare is None else spare[: classes * pixels]
+    out = flat.reshape(classes, height, columns)
+    workers.ranges(_give, pixels, q, width, out)
     return out
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "MOST_FOURS",
     "compiled",
     "constant",
+    "element",
     "exp",
     "highest",
     "inner",
@@ -161,6 +162,17 @@ def load(typing: Any, array: Any, index: Any, kind: Any) -> Any:
         return _packed(builder, vectors)
 
     return row(array, types.intp, kind), generate
+
+
+@_instruction
+def element(typing: Any, array: Any, index: Any) -> Any:
+    """One value of a contiguous array, by its place in memory (never checked, and never counted from the end)."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), generate
 
 
 @_instruction
