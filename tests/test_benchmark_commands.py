@@ -25,27 +25,27 @@ from ducseg.data.synthetic_voc import write_voc2012
 from ducseg.data.voc2012 import Voc2012, image_set_file
 from ducseg.errors import UserError
 from ducseg.inference.evaluate import evaluate
+from ducseg.inference.predictor import Labeller
 from ducseg.metrics.confusion import scores
 from ducseg.models import build
 from ducseg.weights.store import save_segmenter
 
 
-def _checkpoint(folder: Path, classes: ClassSet) -> str:
+def _labeller(folder: Path, classes: ClassSet) -> Labeller:
     torch.manual_seed(0)
     network = build(encoder="resnet18", num_classes=len(classes), classes=classes, width=8, aspp=0)
     save_segmenter(folder, network)
-    return str(folder)
+    return open_labeller(str(folder), scales=(1.0,), flip=False, device="cpu", crf=None)
 
 
 def test_cityscapes_from_checkpoint_to_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cityscapes(tmp_path / "data", num_train=0, num_val=2, height=64, width=128)
-    checkpoint, out = _checkpoint(tmp_path / "checkpoint", CITYSCAPES), tmp_path / "out"
-    assert predict_cityscapes(checkpoint, tmp_path / "data", out, split="val") == 0
+    labeller, out = _labeller(tmp_path / "checkpoint", CITYSCAPES), tmp_path / "out"
+    assert predict_cityscapes(labeller, tmp_path / "data", out, split="val") == 0
     assert f"2 results in {out}" in capsys.readouterr().out
     gt, file = tmp_path / "data" / "gtFine" / "val", tmp_path / "scores.json"
     assert score_cityscapes_folder(out, gt, ids=None, subset=False, workers=None, json_path=file) == 0
     assert "2 frames, predictions in label ids" in capsys.readouterr().out
-    labeller = open_labeller(checkpoint, scales=(1.0,), flip=False, device="cpu", crf=None)
     evaluated = scores(evaluate(labeller, Cityscapes(tmp_path / "data", "val")).matrix, CITYSCAPES)
     found = json.loads(file.read_text())
     assert found["mean_iou"] == evaluated["mean_iou"]
@@ -54,25 +54,24 @@ def test_cityscapes_from_checkpoint_to_score(tmp_path: Path, capsys: pytest.Capt
 
 def test_the_zip_is_refused_where_the_server_would_refuse_it(tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "data", num_train=0, num_val=1, height=64, width=128)
-    checkpoint = _checkpoint(tmp_path / "checkpoint", CITYSCAPES)
+    labeller = _labeller(tmp_path / "checkpoint", CITYSCAPES)
     with pytest.raises(UserError, match="needed 1024 x 2048"):
-        predict_cityscapes(checkpoint, tmp_path / "data", tmp_path / "out", split="val", archive=tmp_path / "x.zip")
+        predict_cityscapes(labeller, tmp_path / "data", tmp_path / "out", split="val", archive=tmp_path / "x.zip")
     with pytest.raises(UserError, match="the model's classes: found 19"):
         write_voc2012(tmp_path / "voc", num_train=0, num_val=1, height=40, width=40)
-        predict_voc2012(checkpoint, tmp_path / "voc", tmp_path / "out", split="val")
+        predict_voc2012(labeller, tmp_path / "voc", tmp_path / "out", split="val")
 
 
 def test_voc2012_from_checkpoint_to_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out, file = tmp_path / "VOC2012", tmp_path / "out", tmp_path / "scores.json"
     write_voc2012(root, num_train=1, num_val=3, num_test=2, height=40, width=56)
-    checkpoint = _checkpoint(tmp_path / "checkpoint", VOC2012)
-    assert predict_voc2012(checkpoint, root, out, split="val") == 0
+    labeller = _labeller(tmp_path / "checkpoint", VOC2012)
+    assert predict_voc2012(labeller, root, out, split="val") == 0
     assert score_voc2012_folder(out, root, image_set="val", subset=False, workers=1, json_path=file) == 0
-    labeller = open_labeller(checkpoint, scales=(1.0,), flip=False, device="cpu", crf=None)
     evaluated = scores(evaluate(labeller, Voc2012(root, "val")).matrix, VOC2012)
     assert json.loads(file.read_text())["mean_iou"] == evaluated["mean_iou"]
     archive = tmp_path / "results.tar.gz"
-    assert predict_voc2012(checkpoint, root, tmp_path / "test", archive=archive) == 0
+    assert predict_voc2012(labeller, root, tmp_path / "test", archive=archive) == 0
     assert f"2 results in {tmp_path / 'test'}, packed as {archive}" in capsys.readouterr().out
     assert archive.is_file()
     assert not zipfile.is_zipfile(archive)

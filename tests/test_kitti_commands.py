@@ -37,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_score_of_what_was_predicted_is_the_evaluation(
     checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert predict_kitti_road(str(checkpoint), root, tmp_path / "val", split="val", flip=True, device="cpu") == 0
+    assert predict_kitti_road(ducseg.load(checkpoint, flip=True), root, tmp_path / "val", split="val") == 0
     assert "3 results in" in capsys.readouterr().out
     status = score_kitti_road_folder(
         tmp_path / "val", root / "training" / "gt_image_2", calib=None, view="bev", subset=True, workers=1,
@@ -54,7 +54,7 @@ def test_score_of_what_was_predicted_is_the_evaluation(
 
 def test_the_servers_zip_and_the_figure(checkpoint: Path, root: Path, tmp_path: Path) -> None:
     archive, figure = tmp_path / "submission.zip", tmp_path / "roads.png"
-    predict_kitti_road(str(checkpoint), root, tmp_path / "out", archive=archive, figure_path=figure, device="cpu")
+    predict_kitti_road(ducseg.load(checkpoint), root, tmp_path / "out", archive=archive, figure_path=figure)
     with zipfile.ZipFile(archive) as content:
         assert content.namelist() == ["um_road_000000.png", "umm_road_000000.png", "uu_road_000000.png"]
     with Image.open(figure) as picture:

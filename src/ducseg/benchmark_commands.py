@@ -15,6 +15,7 @@ from ducseg.commands import open_labeller
 from ducseg.data.cityscapes import Cityscapes
 from ducseg.data.voc2012 import open_voc2012
 from ducseg.errors import explain
+from ducseg.inference.predictor import Labeller
 from ducseg.inference.submissions import write_cityscapes_submission, write_voc_submission
 from ducseg.metrics.cityscapes import Ids, format_cityscapes_table, score_cityscapes
 from ducseg.metrics.confusion import format_table, write_json
@@ -25,6 +26,7 @@ __all__ = [
     "predict_cityscapes",
     "predict_for_server",
     "predict_voc2012",
+    "report_results",
     "score_cityscapes_folder",
     "score_voc2012_folder",
     "write_coco_masks_folder",
@@ -86,7 +88,7 @@ def predict_for_server(
     """What `predict --format` does: the results of a split as the benchmark's server takes them; exit status 0.
 
     Raises:
-        UserError: not one folder, options that this format does not have; as the format's own function.
+        UserError: not one folder, options that this format does not have; no checkpoint; as the format's own function.
     """
     foreign = ["--kinds"] if kinds else []
     if format != "kitti-road":
@@ -99,28 +101,17 @@ def predict_for_server(
             fix="For example: ducseg predict RUN DATASET --out DIR --format cityscapes --split val.",
         )
     root, split = Path(inputs[0]), split or "test"
+    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
     if format == "kitti-road":
         from ducseg.kitti_commands import predict_kitti_road
 
-        return predict_kitti_road(
-            checkpoint, root, out, split=split, fold=fold or 0, archive=archive, figure_path=figure, scales=scales,
-            flip=flip, device=device, crf=crf,
-        )  # fmt: skip
+        return predict_kitti_road(labeller, root, out, split=split, fold=fold or 0, archive=archive, figure_path=figure)
     write = predict_cityscapes if format == "cityscapes" else predict_voc2012
-    return write(checkpoint, root, out, split=split, archive=archive, scales=scales, flip=flip, device=device, crf=crf)
+    return write(labeller, root, out, split=split, archive=archive)
 
 
 def predict_cityscapes(
-    checkpoint: str,
-    root: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    archive: Path | None = None,
-    scales: tuple[float, ...] = (1.0,),
-    flip: bool = False,
-    device: str = "auto",
-    crf: tuple[Path, ...] | None = None,
+    labeller: Labeller, root: Path, out: Path, *, split: str = "test", archive: Path | None = None
 ) -> int:
     """Write the label ids of a split, and on request the zip file for the server; exit status 0.
 
@@ -128,25 +119,15 @@ def predict_cityscapes(
         root: the folder that holds leftImg8bit/ and gtFine/.
 
     Raises:
-        UserError: no checkpoint; as `Cityscapes` and `write_cityscapes_submission`.
+        UserError: as `Cityscapes` and `write_cityscapes_submission`.
     """
-    dataset = Cityscapes(root, split)
-    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
-    _report(write_cityscapes_submission(labeller, dataset, out, archive=archive, progress=True), out, archive)
+    files = write_cityscapes_submission(labeller, Cityscapes(root, split), out, archive=archive, progress=True)
+    report_results(files, out, archive)
     return 0
 
 
 def predict_voc2012(
-    checkpoint: str,
-    root: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    archive: Path | None = None,
-    scales: tuple[float, ...] = (1.0,),
-    flip: bool = False,
-    device: str = "auto",
-    crf: tuple[Path, ...] | None = None,
+    labeller: Labeller, root: Path, out: Path, *, split: str = "test", archive: Path | None = None
 ) -> int:
     """Write the results of an image set, and on request the .tar.gz for the server; exit status 0.
 
@@ -154,15 +135,15 @@ def predict_voc2012(
         root: VOC2012, or a folder above it.
 
     Raises:
-        UserError: no checkpoint; as `open_voc2012` and `write_voc_submission`.
+        UserError: as `open_voc2012` and `write_voc_submission`.
     """
-    dataset = open_voc2012(root, split)
-    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
-    _report(write_voc_submission(labeller, dataset, out, archive=archive, progress=True), out, archive)
+    files = write_voc_submission(labeller, open_voc2012(root, split), out, archive=archive, progress=True)
+    report_results(files, out, archive)
     return 0
 
 
-def _report(files: list[Path], out: Path, archive: Path | None) -> None:
+def report_results(files: list[Path], out: Path, archive: Path | None) -> None:
+    """Say what was written."""
     print(f"{len(files)} results in {out}" + (f", packed as {archive}" if archive is not None else ""))
 
 

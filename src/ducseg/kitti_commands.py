@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ducseg.commands import open_labeller
+from ducseg.benchmark_commands import report_results
 from ducseg.data.kitti_road import GroundTruth, KittiRoad
 from ducseg.figures.precision_recall import draw_precision_recall
 from ducseg.figures.road_overlay import draw_roads
@@ -48,7 +48,7 @@ def score_kitti_road_folder(
 
 
 def predict_kitti_road(
-    checkpoint: str,
+    labeller: Labeller,
     root: Path,
     out: Path,
     *,
@@ -57,10 +57,6 @@ def predict_kitti_road(
     ground_truth: GroundTruth = "road",
     archive: Path | None = None,
     figure_path: Path | None = None,
-    scales: tuple[float, ...] = (1.0,),
-    flip: bool = False,
-    device: str = "auto",
-    crf: tuple[Path, ...] | None = None,
 ) -> int:
     """Write the results of a split for the benchmark's server, and on request its zip file and Figure 6; exit status 0.
 
@@ -69,12 +65,10 @@ def predict_kitti_road(
         figure_path: PNG of up to six of the frames with the road in red.
 
     Raises:
-        UserError: no checkpoint; as `KittiRoad` and `write_kitti_submission`.
+        UserError: as `KittiRoad` and `write_kitti_submission`.
     """
     dataset = KittiRoad(root, split, fold=fold, ground_truth=ground_truth)
-    labeller = open_labeller(checkpoint, scales=scales, flip=flip, device=device, crf=crf)
-    files = write_kitti_submission(labeller, dataset, out, archive=archive, progress=True)
-    print(f"{len(files)} results in {out}" + (f", packed as {archive}" if archive is not None else ""))
+    report_results(write_kitti_submission(labeller, dataset, out, archive=archive, progress=True), out, archive)
     if figure_path is not None:
         _draw_figure(labeller, dataset, figure_path)
     return 0
