@@ -58,14 +58,14 @@ seeds = st.integers(0, 10_000)
 # -- scale and crop ----------------------------------------------------------------------------------------------------
 
 
-@given(full=sizes, window=sizes, scale=scales, seed=seeds)
+@given(full=sizes, window=sizes, scale=scales, aspect=st.sampled_from([(1.0, 1.0), (2.0, 2.0), (0.7, 1.4)]), seed=seeds)
 def test_fused_scale_and_crop_is_scale_then_crop(
-    full: tuple[int, int], window: tuple[int, int], scale: tuple[float, float], seed: int
+    full: tuple[int, int], window: tuple[int, int], scale: tuple[float, float], aspect: tuple[float, float], seed: int
 ) -> None:
     scene = _scene(*full)
-    fused = RandomScaleCrop(window, scale)(scene, _rng(seed))
+    fused = RandomScaleCrop(window, scale, aspect=aspect)(scene, _rng(seed))
     rng = _rng(seed)
-    stepwise = RandomCrop(window)(RandomScale(scale)(scene, rng), rng)
+    stepwise = RandomCrop(window)(RandomScale(scale, aspect)(scene, rng), rng)
     assert fused.image.shape == (*window, 3)
     np.testing.assert_array_equal(_label(fused), _label(stepwise))
     assert np.abs(fused.image.astype(int) - stepwise.image).max() <= WARP_TOLERANCE
@@ -139,6 +139,18 @@ def test_scale_covers_its_range() -> None:
     assert min(heights) in range(50, 56)
     assert max(heights) in range(195, 201)
     assert 110 < np.mean(heights) < 140  # uniform: 125
+
+
+def test_aspect_widens_and_one_to_one_draws_nothing() -> None:
+    assert RandomScale((1.0, 1.0), (2.0, 2.0))(_scene(10, 10), _rng(0)).image.shape == (10, 20, 3)
+    widths = [RandomScale((1.0, 1.0), (0.5, 1.5))(_scene(10, 100), _rng(seed)).image.shape for seed in range(300)]
+    assert {height for height, _, _ in widths} == {10}
+    assert min(width for _, width, _ in widths) in range(50, 56)
+    assert max(width for _, width, _ in widths) in range(145, 151)
+    one, other = _rng(3), _rng(3)
+    RandomScale((0.5, 2.0), (1.0, 1.0))(_scene(10, 10), one)
+    other.uniform(0.5, 2.0)
+    assert one.random() == other.random()
 
 
 # -- mirror ------------------------------------------------------------------------------------------------------------

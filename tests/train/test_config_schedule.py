@@ -30,11 +30,19 @@ def test_check_reports_every_conflict_at_once(tiny_config: Config) -> None:
         tiny_config,
         optimizer=OptimizerConfig(batch_size=7, epochs=0, clip_norm=-1.0),
         data=dataclasses.replace(tiny_config.data, root=None),
-        augment=dataclasses.replace(tiny_config.augment, scale=(2.0, 0.5)),
+        augment=dataclasses.replace(tiny_config.augment, scale=(2.0, 0.5), aspect=(0.0, 1.0)),
     )
     with pytest.raises(UserError) as caught:
         broken.check(world_size=2)
-    for word in ("batch-size 7", "2 ranks", "epochs 0", "clip-norm -1.0", "--data.root", "--augment.scale"):
+    for word in (
+        "batch-size 7",
+        "2 ranks",
+        "epochs 0",
+        "clip-norm -1.0",
+        "--data.root",
+        "--augment.scale",
+        "--augment.aspect",
+    ):
         assert word in str(caught.value)
     tiny_config.check(world_size=2)
 

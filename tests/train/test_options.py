@@ -36,6 +36,7 @@ def plain(tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         ("model", {"dilation": "none"}),
         ("model", {"freeze_batch_norm_from_epoch": 0}),
         ("augment", {"scale": (0.5, 0.75)}),
+        ("augment", {"aspect": (1.3, 1.6)}),
         ("augment", {"mirror": False}),
         ("augment", {"colour_jitter": 0.0}),
         ("augment", {"crop_size": (48, 32)}),

@@ -68,15 +68,20 @@ def transform_unread(transform: Transform, unread: Unread, rng: np.random.Genera
 
 @dataclass(frozen=True)
 class RandomScale:
-    """Resize by a factor uniform in `scale`: image bilinear, label nearest; each side is rounded to whole pixels."""
+    """Resize by a factor uniform in `scale`: image bilinear, label nearest; each side is rounded to whole pixels.
+
+    The width is multiplied by one more factor, uniform in `aspect`.
+    """
 
     scale: tuple[float, float] = (0.5, 2.0)
+    aspect: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        _check_scale(self.scale)
+        _check_range("scale", self.scale)
+        _check_range("aspect", self.aspect)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        scaled = _scaled_size(_size(sample), self.scale, rng)
+        scaled = _scaled_size(_size(sample), self.scale, self.aspect, rng)
         return window_of(sample, scaled, (0, 0), scaled, IMAGENET_MEAN_COLOUR)
 
 
@@ -110,17 +115,19 @@ class RandomScaleCrop:
     size: Size
     scale: tuple[float, float] = (0.5, 2.0)
     mean_colour: Colour = IMAGENET_MEAN_COLOUR
+    aspect: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         _check_size("crop size", self.size)
-        _check_scale(self.scale)
+        _check_range("scale", self.scale)
+        _check_range("aspect", self.aspect)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         return self.crop(Read(sample), rng)
 
     def crop(self, unread: Unread, rng: np.random.Generator) -> Sample:
         """As the call, of a sample of which only the window is decoded."""
-        scaled = _scaled_size(unread.size, self.scale, rng)
+        scaled = _scaled_size(unread.size, self.scale, self.aspect, rng)
         return read_window(unread, scaled, _random_offset(scaled, self.size, rng), self.size, self.mean_colour)
 
 
@@ -231,10 +238,10 @@ def _check_size(what: str, size: Size) -> None:
         )
 
 
-def _check_scale(scale: tuple[float, float]) -> None:
-    low, high = scale
+def _check_range(name: str, bounds: tuple[float, float]) -> None:
+    low, high = bounds
     if not 0 < low <= high < float("inf"):
-        raise explain("scale range", found=scale, needed="0 < low <= high", fix="The usual range is (0.5, 2.0).")
+        raise explain(f"{name} range", found=bounds, needed="0 < low <= high", fix="For example (0.5, 2.0).")
 
 
 def _size(sample: Sample) -> Size:
@@ -242,10 +249,11 @@ def _size(sample: Sample) -> Size:
     return height, width
 
 
-def _scaled_size(size: Size, scale: tuple[float, float], rng: np.random.Generator) -> Size:
+def _scaled_size(size: Size, scale: tuple[float, float], aspect: tuple[float, float], rng: np.random.Generator) -> Size:
     factor = rng.uniform(*scale)
+    wider = 1.0 if aspect == (1.0, 1.0) else rng.uniform(*aspect)
     height, width = size
-    return max(1, round(height * factor)), max(1, round(width * factor))
+    return max(1, round(height * factor)), max(1, round(width * factor * wider))
 
 
 def _random_offset(full: Size, window: Size, rng: np.random.Generator) -> Size:

@@ -99,6 +99,8 @@ class AugmentConfig:
     """Height and width in pixels of what the network sees."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Range of the random scale; (1, 1): none. The released template spans 0.5 to 1.5."""
+    aspect: tuple[float, float] = (1.0, 1.0)
+    """Range of one more random factor on the width; (2, 2) undoes a squeeze of 2:1 frames to squares."""
     mirror: bool = True
     colour_jitter: float = 0.0
     """Strength of random brightness, contrast and saturation (0.2: each within +-20 %)."""
@@ -212,9 +214,9 @@ def _optimizer_conflicts(optimizer: OptimizerConfig, world_size: int) -> list[st
 
 def _other_conflicts(config: Config) -> list[str]:
     conflicts = []
-    low, high = config.augment.scale
-    if not 0 < low <= high:
-        conflicts.append(f"--augment.scale {low} {high} must be two positive numbers, the smaller first")
+    for name, (low, high) in (("scale", config.augment.scale), ("aspect", config.augment.aspect)):
+        if not 0 < low <= high:
+            conflicts.append(f"--augment.{name} {low} {high} must be two positive numbers, the smaller first")
     if min(config.augment.crop_size) < 1:
         conflicts.append(f"--augment.crop-size {config.augment.crop_size} must be positive pixels")
     if config.data.dataset != "synthetic" and config.data.root is None:

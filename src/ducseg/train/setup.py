@@ -23,10 +23,10 @@ def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform
     """The joint augmentation: scale and crop (padding with the mean colour and 255), mirror, colour jitter."""
     mean = segmenter.preprocessing.mean_colour
     steps: list[Transform] = []
-    if config.scale == (1.0, 1.0):
+    if config.scale == config.aspect == (1.0, 1.0):
         steps.append(RandomCrop(config.crop_size, mean_colour=mean))
     else:
-        steps.append(RandomScaleCrop(config.crop_size, scale=config.scale, mean_colour=mean))
+        steps.append(RandomScaleCrop(config.crop_size, scale=config.scale, mean_colour=mean, aspect=config.aspect))
     if config.mirror:
         steps.append(RandomMirror())
     if config.colour_jitter > 0:
