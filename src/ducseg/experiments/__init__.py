@@ -3,7 +3,13 @@
 from collections.abc import Callable
 
 from ducseg.experiments import cityscapes, kitti_road, voc2012
-from ducseg.experiments.camvid import camvid_resnet18_bilinear, camvid_resnet18_duc, camvid_resnet101_duc_hdc
+from ducseg.experiments.camvid import (
+    camvid_resnet18_bilinear,
+    camvid_resnet18_duc,
+    camvid_resnet18_duc_stride8,
+    camvid_resnet101_duc_hdc,
+    streets256_resnet18_duc,
+)
 from ducseg.experiments.custom import custom_resnet18_duc, custom_resnet101_duc_hdc
 from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc
 from ducseg.train.config import Config
@@ -14,8 +20,10 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         camvid_resnet18_duc,
+        camvid_resnet18_duc_stride8,
         camvid_resnet18_bilinear,
         camvid_resnet101_duc_hdc,
+        streets256_resnet18_duc,
         *(getattr(module, name) for module in (cityscapes, kitti_road, voc2012) for name in module.__all__),
         custom_resnet18_duc,
         custom_resnet101_duc_hdc,

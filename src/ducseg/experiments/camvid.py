@@ -4,7 +4,13 @@ from dataclasses import replace
 
 from ducseg.train.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 
-__all__ = ["camvid_resnet18_bilinear", "camvid_resnet18_duc", "camvid_resnet101_duc_hdc"]
+__all__ = [
+    "camvid_resnet18_bilinear",
+    "camvid_resnet18_duc",
+    "camvid_resnet18_duc_stride8",
+    "camvid_resnet101_duc_hdc",
+    "streets256_resnet18_duc",
+]
 
 
 # 1 / log(1.1 + share of the class among the training split's labelled pixels), scaled so that the mean over pixels is 1
@@ -31,6 +37,42 @@ def camvid_resnet18_duc() -> Config:
         ),
         loss=LossConfig(class_weights=_CLASS_WEIGHTS),
         run=RunConfig(bf16=True, eval_every_epochs=3),
+    )  # fmt: skip
+
+
+def streets256_resnet18_duc() -> Config:
+    """Cityscapes squeezed to 256x256, ResNet-18-DUC at stride 16: pretraining for `camvid_resnet18_duc_stride8`.
+
+    Its two folders are images/{train,val} and labels/{train,val} with train ids; a score on it is none of Cityscapes.
+    ducseg train streets256-resnet18-duc --data.root DIR
+    """
+    base = camvid_resnet18_duc()
+    return replace(
+        base,
+        name="streets256-resnet18-duc",
+        data=DataConfig(dataset="split-folders", classes="cityscapes", train_split="train", val_split="val"),
+        augment=replace(base.augment, crop_size=(256, 384), scale=(0.75, 1.5), aspect=(2.0, 2.0)),
+        optimizer=replace(base.optimizer, epochs=3),
+        loss=LossConfig(),
+        run=replace(base.run, eval_every_epochs=1),
+    )
+
+
+def camvid_resnet18_duc_stride8() -> Config:
+    """CamVid, ResNet-18-DUC-HDC at output stride 8, cell 2, from the encoder of `streets256_resnet18_duc`.
+
+    ducseg train camvid-resnet18-duc-stride8 --data.root DIR --model.weights runs/streets256-resnet18-duc
+    """
+    base = camvid_resnet18_duc()
+    return replace(
+        base,
+        name="camvid-resnet18-duc-stride8",
+        model=replace(
+            base.model, output_stride=8, weights="runs/streets256-resnet18-duc", weights_scope="encoder",
+            recalibrate_batches=0,
+        ),
+        optimizer=replace(base.optimizer, learning_rate=0.015, head_learning_rate_factor=16.0, epochs=14),
+        run=replace(base.run, eval_every_epochs=7),
     )  # fmt: skip
 
 
