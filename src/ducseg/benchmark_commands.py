@@ -105,7 +105,7 @@ def predict_for_server(
     if format == "kitti-road":
         from ducseg.kitti_commands import predict_kitti_road
 
-        return predict_kitti_road(labeller, root, out, split=split, fold=fold or 0, archive=archive, figure_path=figure)
+        return predict_kitti_road(labeller, root, out, split=split, fold=fold, archive=archive, figure_path=figure)
     write = predict_cityscapes if format == "cityscapes" else predict_voc2012
     return write(labeller, root, out, split=split, archive=archive)
 

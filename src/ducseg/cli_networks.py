@@ -88,7 +88,7 @@ def predict(
         crf: refine with the dense CRF: with the paper's settings, or those of a JSON file of crf-tune.
         format: whose names, values and sizes to write.
         split: with --format: default test.
-        fold: with --format kitti-road and --split val: which fold.
+        fold: with --format kitti-road and --split val: which fold; default: the one that the run held out.
         archive: with --format: also pack the results there (.zip, VOC .tar.gz).
         figure: with --format kitti-road: also draw up to six frames with the road in red there (PNG).
     """

@@ -53,7 +53,7 @@ def predict_kitti_road(
     out: Path,
     *,
     split: str = "test",
-    fold: int = 0,
+    fold: int | None = None,
     ground_truth: GroundTruth = "road",
     archive: Path | None = None,
     figure_path: Path | None = None,
@@ -62,11 +62,15 @@ def predict_kitti_road(
 
     Args:
         root: the folder that holds training/ and testing/.
+        fold: which one `val` is; None: the one that the network's training run held out, else 0.
         figure_path: PNG of up to six of the frames with the road in red.
 
     Raises:
         UserError: as `KittiRoad` and `write_kitti_submission`.
     """
+    if fold is None:
+        data = ((labeller.model.record.get("extra") or {}).get("config") or {}).get("data") or {}
+        fold = int(data.get("fold", 0)) if data.get("dataset") == "kitti-road" else 0
     dataset = KittiRoad(root, split, fold=fold, ground_truth=ground_truth)
     report_results(write_kitti_submission(labeller, dataset, out, archive=archive, progress=True), out, archive)
     if figure_path is not None:

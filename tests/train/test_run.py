@@ -15,10 +15,14 @@ import torch
 from rich.console import Console
 from training_process import TrainingProcess
 
+from ducseg.classes import CAMVID
 from ducseg.errors import UserError
-from ducseg.train.config import Config
+from ducseg.models import build
+from ducseg.models.preprocessing import Preprocessing
+from ducseg.train.config import Config, ModelConfig
 from ducseg.train.loop import EXIT_PREEMPTED, train
-from ducseg.weights.store import load_segmenter
+from ducseg.train.setup import build_network
+from ducseg.weights.store import load_segmenter, save_segmenter
 
 QUIET = Console(quiet=True)
 
@@ -81,10 +85,40 @@ def test_a_used_run_folder_is_refused(tiny_config: Config, tmp_path: Path) -> No
         train(tiny_config, tmp_path / "run", console=QUIET)
 
 
-def test_resuming_with_another_network_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+def test_resuming_another_run_is_refused_and_changes_nothing(tiny_config: Config, tmp_path: Path) -> None:
     train(section(tiny_config, "optimizer", epochs=1), tmp_path / "run", console=QUIET)
-    with pytest.raises(UserError, match=r"cannot resume.*another.*cell"):
-        train(section(tiny_config, "model", cell=1), tmp_path / "run", resume=True, console=QUIET)
+    before = (tmp_path / "run" / "config.json").read_text()
+    other = section(section(tiny_config, "model", cell=1), "augment", mirror=False)
+    with pytest.raises(UserError, match=r"cannot resume.*cell 2 \(now 1\).*mirror True.*epochs 1 \(now 2\)"):
+        train(other, tmp_path / "run", resume=True, console=QUIET)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    moved = section(section(tiny_config, "optimizer", epochs=1), "data", workers=1)
+    assert train(section(moved, "run", keep_last=3), tmp_path / "run", resume=True, console=QUIET).finished
+
+
+def test_a_run_from_before_an_option_was_there_goes_on(tiny_config: Config) -> None:
+    earlier = tiny_config.to_json()
+    del earlier["augment"]["aspect"]
+    assert tiny_config.unlike(earlier) == []
+    assert tiny_config.unlike({}) == []
+
+
+def test_what_no_option_says_comes_with_a_checkpoint(tiny_config: Config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = build(
+        encoder="resnet50", num_classes=11, classes=CAMVID, width=8, aspp=0, cell=2, output_stride=8, stride_in="1x1",
+        pool_padding=False, batch_norm_eps=1e-6, dilation="bigger", preprocessing=Preprocessing((1, 2, 3), (1, 1, 1)),
+    )  # fmt: skip
+    save_segmenter(tmp_path / "run" / "best", source)
+    model = ModelConfig(encoder="resnet50", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "run"))
+    segmenter, said = build_network(model, CAMVID)
+    assert segmenter.preprocessing == source.preprocessing
+    assert segmenter.architecture == {**source.architecture, "dilation": "rf"}
+    assert said == f"weights: all of {tmp_path / 'run' / 'best'} (dilation rf instead of bigger)"
+    same, _ = build_network(dataclasses.replace(model, dilation="bigger"), CAMVID)
+    image = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(same.eval()(image), source.eval()(image), rtol=0, atol=0)
 
 
 def test_starting_from_a_checkpoint_of_other_classes_is_refused(tiny_config: Config, tmp_path: Path) -> None:

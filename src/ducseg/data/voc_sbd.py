@@ -56,7 +56,7 @@ def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
             "SBD masks",
             found="scipy is not installed",
             needed="it to read MATLAB files",
-            fix="pip install 'ducseg[voc]'",
+            fix="pip install scipy",
         ) from None
     try:
         content = loadmat(path, variable_names=["GTcls"], squeeze_me=True, struct_as_record=False)

@@ -40,7 +40,8 @@ class TimmUnavailable(UserError):
 
 def import_timm() -> Any:
     """The module `timm`; raises `TimmUnavailable` where it is missing or does not import."""
-    needed, fix = f"timm {'.'.join(map(str, _OLDEST))} or later", "pip install 'ducseg[timm]'"
+    oldest = ".".join(map(str, _OLDEST))
+    needed, fix = f"timm {oldest} or later", f"pip install 'timm>={oldest}'"
     try:
         import timm
     except ImportError as error:

@@ -165,6 +165,12 @@ class RunConfig:
     """Validation pictures drawn into TensorBoard at each evaluation."""
 
 
+_MAY_CHANGE = {
+    *(("model", name) for name in ("weights", "weights_scope", "allow_missing_weights", "recalibrate_batches")),
+    *(("data", name) for name in ("root", "patches_root", "coco_root", "workers")),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One training run."""
@@ -186,6 +192,20 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON-able dictionaries."""
         return dataclasses.asdict(self)
+
+    def unlike(self, earlier: dict[str, Any]) -> list[str]:
+        """What an earlier run's `to_json` has otherwise of all that decides the result, as options: ["--a 1 (now 2)"].
+
+        Fields that the earlier run did not have yet are passed over, so are places of files and the start's weights,
+        which may have moved.
+        """
+        now, found = json.loads(json.dumps(self.to_json())), []
+        for section in ("model", "data", "augment", "optimizer", "loss", "run"):
+            for name, value in earlier.get(section, {}).items():
+                decides = name in ("seed", "bf16") if section == "run" else (section, name) not in _MAY_CHANGE
+                if decides and name in now[section] and now[section][name] != value:
+                    found.append(f"--{section}.{name.replace('_', '-')} {value} (now {now[section][name]})")
+        return found
 
     def write(self, path: Path) -> None:
         """Write the resolved configuration as JSON."""

@@ -33,7 +33,7 @@ from ducseg.train.run_log import RunLog, versions
 from ducseg.train.setup import build_network, recalibrate, training_transform
 from ducseg.train.step import TrainingStep
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
-from ducseg.weights.store import load_segmenter
+from ducseg.weights.store import load_segmenter, read_model_json
 
 __all__ = ["EXIT_PREEMPTED", "Outcome", "train"]
 
@@ -120,18 +120,27 @@ class _Trainer:
         if state is not None and saved is not None:
             self._restore(state, saved)
 
+    def check_same_run(self, checkpoint: Path) -> None:
+        """Raise UserError where the checkpoint is of a run that was configured otherwise."""
+        description = read_model_json(checkpoint)
+        earlier, architecture = (description.get("extra") or {}).get("config") or {}, self.segmenter.architecture
+        differing = self.config.unlike(earlier) or [
+            f"{key} {value} (now {architecture.get(key)})"
+            for key, value in description["architecture"].items()
+            if architecture.get(key) != value
+        ]
+        if differing:
+            raise explain(
+                f"cannot resume from {checkpoint}",
+                found=", ".join(differing),
+                needed="the options of the first command, which are not read from the run folder",
+                fix=f"Repeat them with --resume, or start another --out with --model.weights {checkpoint}.",
+            )
+
     def _read(self, checkpoint: Path | None) -> tuple[TrainState | None, Segmenter | None]:
         if checkpoint is None:
             return None, None
         saved = load_segmenter(checkpoint)
-        differing = [key for key, value in saved.architecture.items() if self.segmenter.architecture.get(key) != value]
-        if differing:
-            raise explain(
-                f"cannot resume from {checkpoint}",
-                found=f"another {', '.join(differing)} than the command asks for",
-                needed="the same network",
-                fix="Repeat the first command with --resume, or start another --out.",
-            )
         return self.checkpoints.load_state(checkpoint), saved
 
     def _restore(self, state: TrainState, saved: Segmenter) -> None:
@@ -313,6 +322,8 @@ def train(
                 needed="an empty folder",
                 fix="Add --resume to go on with that run, or choose another --out.",
             )
+        if last is not None:
+            trainer.check_same_run(last)
         if ranks.is_main:
             _open_run_folder(trainer)
         trainer.prepare(last if resume else None)

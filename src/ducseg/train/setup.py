@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import ducseg
 from ducseg.classes import ClassSet
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain
@@ -44,6 +45,13 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
     Raises:
         UserError: conflicting architecture, weights that do not fit, a checkpoint with other classes.
     """
+    source, of_weights = None, {}
+    if config.weights is not None and Path(config.weights).expanduser().is_dir():
+        folder = ducseg.checkpoint_folder(config.weights)
+        source = load_segmenter(folder)
+        # how it is fed, and what no option says, come with the weights
+        of_weights = {key: source.architecture[key] for key in ("stride_in", "pool_padding", "batch_norm_eps")}
+        of_weights["preprocessing"] = source.preprocessing
     segmenter = build(
         encoder=config.encoder,
         head=config.head,
@@ -55,11 +63,12 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         stem=config.stem,
         width=config.width,
         classes=classes,
+        **of_weights,
     )
     if config.weights is None:
         return segmenter, "weights: fresh"
-    if Path(config.weights).is_dir():
-        return segmenter, _start_from_checkpoint(segmenter, Path(config.weights), config.weights_scope, classes)
+    if source is not None:
+        return segmenter, _start_from_checkpoint(segmenter, source, folder, config.weights_scope, classes)
     of_timm = config.encoder.startswith(PREFIX) or config.weights.startswith(PREFIX)
     load_encoder = timm.load_encoder if of_timm else torchvision.load_encoder
     report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
@@ -67,11 +76,17 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
     return segmenter, f"weights: encoder from {config.weights}{fresh}"
 
 
-def _start_from_checkpoint(segmenter: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:
-    source = load_segmenter(folder)
+def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:
+    was, now = source.architecture, segmenter.architecture
+    changed = [
+        f"{key.replace('_', ' ')} {now[key]} instead of {was[key]}"
+        for key in ("output_stride", "dilation")
+        if was[key] != now[key]
+    ]
+    change = f" ({', '.join(changed)})" if changed else ""
     if scope == "encoder":
         _load(segmenter.encoder, source.encoder, folder)
-        return f"weights: encoder of {folder}"
+        return f"weights: encoder of {folder}{change}"
     if source.classes.names != classes.names:
         raise explain(
             f"checkpoint {folder}",
@@ -80,7 +95,7 @@ def _start_from_checkpoint(segmenter: Segmenter, folder: Path, scope: str, class
             fix="Use --model.weights-scope encoder to take the encoder alone.",
         )
     _load(segmenter, source, folder)
-    return f"weights: all of {folder}"
+    return f"weights: all of {folder}{change}"
 
 
 def _load(target: nn.Module, source: nn.Module, folder: Path) -> None:
