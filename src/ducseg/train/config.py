@@ -199,7 +199,8 @@ class Config:
         Fields that the earlier run did not have yet are passed over, so are places of files and the start's weights,
         which may have moved.
         """
-        now, found = json.loads(json.dumps(self.to_json())), []
+        now, earlier = (json.loads(json.dumps(config)) for config in (self.to_json(), earlier))
+        found = []
         for section in ("model", "data", "augment", "optimizer", "loss", "run"):
             for name, value in earlier.get(section, {}).items():
                 decides = name in ("seed", "bf16") if section == "run" else (section, name) not in _MAY_CHANGE
