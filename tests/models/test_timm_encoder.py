@@ -245,7 +245,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_without_timm_it_says_what_to_install(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     for use in (lambda: build(SMALL), lambda: load_segmenter(checkpoint)):
-        with pytest.raises(UserError, match=r"pip install 'ducseg\[timm\]'$"):
+        with pytest.raises(UserError, match=r"pip install 'timm>=1.0.31'$"):
             use()
 
 
