@@ -80,8 +80,9 @@ def open_labeller(
 def _draw_panels(labeller: Labeller, dataset: SegmentationDataset, path: Path, *, count: int = 4) -> None:
     """Picture, truth and prediction of pictures spread evenly over the data set."""
     rows = []
-    for position in range(min(count, len(dataset))):
-        sample = dataset[(2 * position + 1) * len(dataset) // (2 * count)]
+    number = min(count, len(dataset))
+    for position in range(number):
+        sample = dataset[(2 * position + 1) * len(dataset) // (2 * number)]
         assert sample.label is not None, "evaluate has refused this"
         rows.append([sample.image, sample.label, labeller(sample.image)])
     draw_panels(rows, path, ("image", "truth", "prediction"), dataset.classes)

@@ -1,5 +1,6 @@
 """What the dense CRF refuses, and that it says what it got and what it needs."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ducseg.crf import CrfParams, DenseCRF, checks, dense_crf
+from ducseg.crf.params import load_params
 from ducseg.errors import UserError
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
@@ -100,3 +102,15 @@ def test_the_layer_refuses() -> None:
     ]:
         with pytest.raises(UserError, match=told):
             layer(bad_unary, bad_images)
+
+
+def test_widths_beyond_single_precision_are_refused_before_anything_is_built() -> None:
+    image, probabilities = np.zeros((375, 500, 3), np.uint8), np.full((2, 375, 500), 0.5, np.float32)
+    with pytest.raises(UserError, match="too fine"):
+        dense_crf(probabilities, image, CrfParams(sigma_gamma=1e-5))
+
+
+def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UserError, match="no text"):
+        load_params(tmp_path / "b.jpg")

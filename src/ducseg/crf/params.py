@@ -83,4 +83,8 @@ def load_params(path: Path) -> tuple[CrfParams, int]:
     """(parameters, iterations) from a JSON file. Raises UserError when it is missing or holds something else."""
     if not path.is_file():
         raise explain("CRF settings", found=f"no file {path}", needed="a JSON file", fix=_EXAMPLE)
-    return CrfParams.from_json(path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise explain("CRF settings", found=f"{path}, which is no text", needed="a JSON file", fix=_EXAMPLE) from error
+    return CrfParams.from_json(text)

@@ -40,11 +40,12 @@ class KeyLayout:
         spans = [int(np.ceil(high)) + room - low + 1 for low, (_, high) in zip(lower, ranges)]
         stride = [math.prod(spans[i + 1 :]) for i in range(d)]
         self.span = math.prod(spans)
-        if self.span >= 2**62:
+        # beyond 2**22 float32 rounds coordinates so coarsely that a point's corners are no longer a simplex
+        if self.span >= 2**62 or max((i + 1) * far for i, far in enumerate(reach)) >= 2**22:
             raise explain(
                 "the CRF's lattice for this image is too fine",
                 found=f"standard deviations {', '.join(f'{s:g}' for s in sigmas)} for x, y" + ", r, g, b" * (d > 2),
-                needed=f"coordinates in 62 bits (these take {math.log2(self.span):.0f})",
+                needed=f"coordinates below 2**22, in 62 bits together (these take {math.log2(self.span):.0f})",
                 fix="Use wider standard deviations: far below one pixel or one grey level the term does nothing.",
             )
         self.column_stride, self.row_stride = stride[:2]
