@@ -13,7 +13,7 @@ import numpy as np
 
 import ducseg
 from ducseg.classes import IGNORE
-from ducseg.data.camvid import CamVid
+from ducseg.data.layouts.camvid import CamVid
 from ducseg.figures.curves import draw_curves
 from ducseg.figures.panels import draw_panels
 

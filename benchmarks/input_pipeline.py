@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ducseg.data import png
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
 from ducseg.data.cut import CutPatches, cut_patches
+from ducseg.data.files import png
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
 from ducseg.data.loading import AugmentedDataset
 from ducseg.data.paired import PairedFiles, table
 from ducseg.data.patches import Patches

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ducseg.benchmark_commands import (
+from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
+from ducseg.cli.benchmark_commands import (
     predict_cityscapes,
     predict_voc2012,
     score_cityscapes_folder,
@@ -16,19 +17,18 @@ from ducseg.benchmark_commands import (
     write_coco_masks_folder,
     write_sbd_masks_folder,
 )
-from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
-from ducseg.commands import open_labeller
-from ducseg.data.cityscapes import Cityscapes
-from ducseg.data.coco_voc import CocoVoc
-from ducseg.data.synthetic import write_cityscapes
-from ducseg.data.synthetic_voc import write_voc2012
-from ducseg.data.voc2012 import Voc2012, image_set_file
+from ducseg.cli.commands import open_labeller
+from ducseg.data.convert.coco_voc import CocoVoc
+from ducseg.data.layouts.cityscapes import Cityscapes
+from ducseg.data.layouts.voc2012 import Voc2012, image_set_file
+from ducseg.data.synthetic.cityscapes import write_cityscapes
+from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.errors import UserError
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Labeller
 from ducseg.metrics.confusion import scores
 from ducseg.models import build
-from ducseg.weights.store import save_segmenter
+from ducseg.weights.checkpoint import save_segmenter
 
 
 def _labeller(folder: Path, classes: ClassSet) -> Labeller:

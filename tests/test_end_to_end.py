@@ -52,7 +52,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) -> None:
     assert main(["eval", str(run), "--json", str(tmp_path / "scores.json")]) == 0
     evaluated = json.loads((tmp_path / "scores.json").read_text())
-    from ducseg.data.folder import Folder
+    from ducseg.data.layouts.folder import Folder
 
     held_out = Folder(
         pictures / "images", pictures / "masks", ClassSet.read(pictures / "classes.json"), split="val", val_fraction=0.3

@@ -10,13 +10,13 @@ from PIL import Image
 
 import ducseg
 from ducseg.classes import KITTI_ROAD
-from ducseg.data.kitti_road import KittiRoad
-from ducseg.data.synthetic_kitti import write_kitti_road
+from ducseg.cli.kitti_commands import predict_kitti_road, score_kitti_road_folder
+from ducseg.data.layouts.kitti_road import KittiRoad
+from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.inference.kitti_submission import evaluate_kitti_road
-from ducseg.kitti_commands import predict_kitti_road, score_kitti_road_folder
 from ducseg.metrics.kitti_road import road_scores
 from ducseg.models import build
-from ducseg.weights.store import save_segmenter
+from ducseg.weights.checkpoint import save_segmenter
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def load(
         UserError: no such folder or id, a damaged checkpoint.
     """
     from ducseg.inference.predictor import Predictor
-    from ducseg.weights.store import load_segmenter
+    from ducseg.weights.checkpoint import load_segmenter
 
     return Predictor(load_segmenter(checkpoint_folder(path_or_hub_id)), device, scales=scales, flip=flip)
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
-from ducseg.data.check import Report, check_dataset
-from ducseg.data.check_files import Examiner, Pair, looks_like_train_ids
-from ducseg.data.check_layouts import LAYOUTS, LabelRules
-from ducseg.data.check_report import CHECKS, check_and_print
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID
-from ducseg.data.reading import read_label
-from ducseg.data.synthetic import write_cityscapes
+from ducseg.data.check.doctor import Report, check_dataset
+from ducseg.data.check.files import Examiner, Pair, looks_like_train_ids
+from ducseg.data.check.layouts import LAYOUTS, LabelRules
+from ducseg.data.check.report import CHECKS, check_and_print
+from ducseg.data.files.reading import read_label
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
+from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.errors import UserError
 
 

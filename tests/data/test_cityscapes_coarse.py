@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from ducseg.classes import CAMVID, CITYSCAPES
-from ducseg.data.camvid import SplitFolders
-from ducseg.data.cityscapes import LABELS, Cityscapes
 from ducseg.data.concat import Concatenated
+from ducseg.data.layouts.camvid import SplitFolders
+from ducseg.data.layouts.cityscapes import LABELS, Cityscapes
 from ducseg.data.loading import training_loader
 from ducseg.data.transforms import RandomCrop
 from ducseg.errors import UserError

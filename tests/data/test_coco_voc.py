@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import VOC2012
-from ducseg.data import json_stream
-from ducseg.data.coco_masks import decode_counts, decode_segmentation, draw_polygon
-from ducseg.data.coco_voc import COCO_TO_VOC, CocoVoc, paint, write_coco_masks
-from ducseg.data.indexed_png import VOC_PALETTE
-from ducseg.data.json_stream import elements, read_element
-from ducseg.data.reading import colours_in_use, read_label
+from ducseg.data.convert import json_stream
+from ducseg.data.convert.coco_masks import decode_counts, decode_segmentation, draw_polygon
+from ducseg.data.convert.coco_voc import COCO_TO_VOC, CocoVoc, paint, write_coco_masks
+from ducseg.data.convert.json_stream import elements, read_element
+from ducseg.data.files.indexed_png import VOC_PALETTE
+from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.errors import UserError
 
 CATEGORIES = [

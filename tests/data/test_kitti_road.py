@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ducseg.classes import KITTI_ROAD
-from ducseg.data.kitti_road import CATEGORIES, KittiRoad, folds_of, result_name
+from ducseg.data.layouts.kitti_road import CATEGORIES, KittiRoad, folds_of, result_name
 from ducseg.data.patches import Patches
 from ducseg.errors import UserError
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from ducseg.classes import CAMVID, CITYSCAPES, VOC2012, ClassSet
-from ducseg.data.camvid import CamVid, SplitFolders
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
-from ducseg.data.folder import Folder, find_mask_kind, held_out
+from ducseg.data.layouts.camvid import CamVid, SplitFolders
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
+from ducseg.data.layouts.folder import Folder, find_mask_kind, held_out
 from ducseg.data.loading import SegmentationDataset
 from ducseg.errors import UserError
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import CAMVID
-from ducseg.data import png, reading
-from ducseg.data.camvid import SplitFolders
+from ducseg.data.files import png, reading
+from ducseg.data.files.reading import open_image, read_image, read_label
+from ducseg.data.layouts.camvid import SplitFolders
 from ducseg.data.loading import AugmentedDataset
-from ducseg.data.reading import open_image, read_image, read_label
 from ducseg.data.sample import Read, Sample, Window
 from ducseg.data.transforms import Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform, transform_unread
 from ducseg.errors import UserError

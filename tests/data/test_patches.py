@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ducseg.classes import CITYSCAPES, ClassSet
-from ducseg.data.camvid import SplitFolders
-from ducseg.data.cityscapes import Cityscapes
 from ducseg.data.cut import CutPatches, cut_patches
+from ducseg.data.layouts.camvid import SplitFolders
+from ducseg.data.layouts.cityscapes import Cityscapes
 from ducseg.data.loading import AugmentedDataset
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import SCHEMES, Patches, even_grid, grid_origins
 from ducseg.data.sample import Read, Sample, Unread, Window
-from ducseg.data.synthetic import SyntheticStreets
+from ducseg.data.synthetic.cityscapes import SyntheticStreets
 from ducseg.data.transforms import Compose, RandomCrop, RandomMirror, RandomScaleCrop
 from ducseg.errors import UserError
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import ClassSet
-from ducseg.data.reading import check_label, check_same_size, decode_colours, read_image, read_label
+from ducseg.data.files.reading import check_label, check_same_size, decode_colours, read_image, read_label
 from ducseg.errors import UserError
 
 CLASSES = ClassSet(names=("red", "green", "blue"), palette=((200, 0, 0), (0, 200, 0), (0, 0, 200)))

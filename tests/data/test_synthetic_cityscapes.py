@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ducseg.classes import CITYSCAPES, IGNORE
 from ducseg.cli import main
-from ducseg.data.cityscapes import Cityscapes
-from ducseg.data.scenes.canvas import LABEL_IDS
-from ducseg.data.synthetic import Scene, SyntheticStreets, render_scene, write_cityscapes
+from ducseg.data.layouts.cityscapes import Cityscapes
+from ducseg.data.synthetic.cityscapes import Scene, SyntheticStreets, render_scene, write_cityscapes
+from ducseg.data.synthetic.scenes.canvas import LABEL_IDS
 from ducseg.errors import UserError
 
 WITH_INSTANCES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ducseg.data.birds_eye import BEV_SIZE, BirdsEye
 from ducseg.data.kitti_calibration import KittiCalibration
-from ducseg.data.kitti_road import KittiRoad
-from ducseg.data.synthetic_kitti import KittiCamera, calibration_of, render_road_scene, write_kitti_road
+from ducseg.data.layouts.kitti_road import KittiRoad
+from ducseg.data.synthetic.kitti_road import KittiCamera, calibration_of, render_road_scene, write_kitti_road
 from ducseg.errors import UserError
 
 SIZE = (375, 1242)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from ducseg.classes import VOC2012
-from ducseg.data.reading import colours_in_use
-from ducseg.data.synthetic_voc import render_picture, write_voc2012
-from ducseg.data.voc2012 import Voc2012, open_voc2012
+from ducseg.data.files.reading import colours_in_use
+from ducseg.data.layouts.voc2012 import Voc2012, open_voc2012
+from ducseg.data.synthetic.voc2012 import render_picture, write_voc2012
 from ducseg.errors import UserError
 
 

@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from ducseg.classes import CITYSCAPES, KITTI_ROAD, VOC2012
-from ducseg.data.synthetic import write_cityscapes
-from ducseg.data.synthetic_kitti import write_kitti_road
-from ducseg.data.synthetic_voc import write_voc2012
+from ducseg.data.synthetic.cityscapes import write_cityscapes
+from ducseg.data.synthetic.kitti_road import write_kitti_road
+from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.experiments import EXPERIMENTS, cityscapes, kitti_road, voc2012
 from ducseg.models import build, head_parameters
 from ducseg.ops.hdc import schedule

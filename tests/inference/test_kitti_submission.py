@@ -11,8 +11,8 @@ from PIL import Image
 
 from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
 from ducseg.data.birds_eye import BirdsEye
-from ducseg.data.kitti_road import KittiRoad
-from ducseg.data.synthetic_kitti import write_kitti_road
+from ducseg.data.layouts.kitti_road import KittiRoad
+from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.errors import UserError
 from ducseg.inference.kitti_submission import evaluate_kitti_road, road_confidence, write_kitti_submission
 from ducseg.inference.predictor import Predictor

@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 
 from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
-from ducseg.data.indexed_png import VOC_PALETTE
+from ducseg.data.files.indexed_png import VOC_PALETTE
+from ducseg.data.files.reading import colours_in_use, read_label
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
+from ducseg.data.layouts.voc2012 import Voc2012, open_voc2012
 from ducseg.data.paired import SegmentationDataset
-from ducseg.data.reading import colours_in_use, read_label
 from ducseg.data.sample import Sample
-from ducseg.data.synthetic import write_cityscapes
-from ducseg.data.synthetic_voc import write_voc2012
+from ducseg.data.synthetic.cityscapes import write_cityscapes
+from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.data.unlabelled import Unlabelled
-from ducseg.data.voc2012 import Voc2012, open_voc2012
 from ducseg.errors import UserError
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor

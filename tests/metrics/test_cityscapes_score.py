@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import CITYSCAPES
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID, LABELS
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, LABELS
 from ducseg.data.paired import table
-from ducseg.data.synthetic import write_cityscapes
+from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.errors import UserError
 from ducseg.metrics.cityscapes import format_cityscapes_table, score_cityscapes
 from ducseg.metrics.confusion import to_json

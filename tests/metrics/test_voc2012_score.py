@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import VOC2012
-from ducseg.data.indexed_png import write_indexed_png
+from ducseg.data.files.indexed_png import write_indexed_png
 from ducseg.errors import UserError
 from ducseg.metrics.confusion import to_json
 from ducseg.metrics.voc2012 import score_voc2012

@@ -18,7 +18,7 @@ from ducseg.models.strides import strides_to_dilations
 from ducseg.models.timm_encoder import TimmEncoder
 from ducseg.ops.receptive_field import measured
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
-from ducseg.weights.store import load_segmenter, save_segmenter
+from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 NETWORKS = (
     "resnet18",

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ducseg.models import Segmenter, build
-from ducseg.weights.store import load_segmenter, save_segmenter
+from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 
 def check_one_graph(segmenter: Segmenter) -> None:

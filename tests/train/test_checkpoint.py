@@ -12,7 +12,7 @@ from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder, TrainState
-from ducseg.weights.store import load_segmenter
+from ducseg.weights.checkpoint import load_segmenter
 
 
 @pytest.fixture(scope="module")

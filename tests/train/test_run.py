@@ -22,7 +22,7 @@ from ducseg.models.preprocessing import Preprocessing
 from ducseg.train.config import Config, ModelConfig
 from ducseg.train.loop import EXIT_PREEMPTED, train
 from ducseg.train.setup import build_network
-from ducseg.weights.store import load_segmenter, save_segmenter
+from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 QUIET = Console(quiet=True)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ducseg.weights import mxnet_params
-from ducseg.weights.stored_arrays import BoundedFile
+from ducseg.weights.released import mxnet_params
+from ducseg.weights.released.stored_arrays import BoundedFile
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 

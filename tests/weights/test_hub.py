@@ -17,9 +17,9 @@ from ducseg.classes import CAMVID
 from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
+from ducseg.weights.checkpoint import save_segmenter
 from ducseg.weights.hub import save_pretrained
 from ducseg.weights.model_card import model_card, without_private_paths
-from ducseg.weights.store import save_segmenter
 
 EXTRA: dict[str, Any] = {
     "command": "ducseg train camvid-resnet18-duc --data.root /home/someone/camvid --out=/home/someone/run --run.seed 3",

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mxnet_files import field, onnx_file, onnx_model, params_file, small_network, tensor, varint
 
 from ducseg.errors import UserError
-from ducseg.weights import onnx_zoo, tusimple
-from ducseg.weights.onnx_initializers import index
-from ducseg.weights.stored_arrays import MAX_ARRAYS, BoundedFile, StoredArray
+from ducseg.weights import tusimple
+from ducseg.weights.released import onnx_zoo
+from ducseg.weights.released.onnx_initializers import index
+from ducseg.weights.released.stored_arrays import MAX_ARRAYS, BoundedFile, StoredArray
 
 A = np.arange(6, dtype="<f4").reshape(2, 3)
 

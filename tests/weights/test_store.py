@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import ducseg.weights.store as store
+import ducseg.weights.checkpoint as store
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
 from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.models.fuse import fuse_batch_norm
-from ducseg.weights.store import load_segmenter, read_model_json, save_segmenter, write_model_files
+from ducseg.weights.checkpoint import load_segmenter, read_model_json, save_segmenter, write_model_files
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from ducseg.errors import UserError
 from ducseg.inference.predictor import Predictor
 from ducseg.models.segmenter import Segmenter
 from ducseg.ops.duc import unfold
-from ducseg.weights import onnx_zoo, tusimple
+from ducseg.weights import tusimple
+from ducseg.weights.released import onnx_zoo
 from ducseg.weights.tusimple import import_file
 
 FILES = ("narrow-0001.params", "narrow-v1.params", "narrow-v0.params", "narrow-mxnet.onnx")

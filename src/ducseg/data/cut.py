@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet, Colour
-from ducseg.data.camvid import SplitFolders
+from ducseg.data.layouts.camvid import SplitFolders
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import Patches
 from ducseg.data.processes import mapped

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ducseg.data.files.reading import check_label
 from ducseg.data.paired import SegmentationDataset, unread_sample
-from ducseg.data.reading import check_label
 from ducseg.data.sample import Read, Sample
 from ducseg.data.transforms import Transform, transform_unread
 from ducseg.errors import UserError, explain

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.reading import PICTURE_SUFFIXES, OpenImage, check_label, check_same_size, open_image, read_label
+from ducseg.data.files.reading import PICTURE_SUFFIXES, OpenImage, check_label, check_same_size, open_image, read_label
 from ducseg.data.sample import Read, Sample, Unread, Window
 from ducseg.errors import UserError, explain
 

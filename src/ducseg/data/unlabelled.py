@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ducseg.classes import ClassSet
-from ducseg.data.reading import read_image
+from ducseg.data.files.reading import read_image
 from ducseg.data.sample import Sample
 
 __all__ = ["Unlabelled"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
 from ducseg.data.birds_eye import BEV_SIZE, BirdsEye
-from ducseg.data.kitti_road import KittiRoad, PngKind, png_kind, result_name
+from ducseg.data.layouts.kitti_road import KittiRoad, PngKind, png_kind, result_name
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
 from ducseg.inference.predictor import Labeller

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
-from ducseg.data.reading import PICTURE_SUFFIXES, read_image
+from ducseg.data.files.reading import PICTURE_SUFFIXES, read_image
 from ducseg.errors import UserError, explain
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import CITYSCAPES, IGNORE, VOC2012, ClassSet
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID
-from ducseg.data.indexed_png import write_indexed_png
+from ducseg.data.files.indexed_png import write_indexed_png
+from ducseg.data.files.reading import PICTURE_SUFFIXES
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.paired import SegmentationDataset
-from ducseg.data.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead

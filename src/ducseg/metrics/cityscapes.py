@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import CITYSCAPES, IGNORE
-from ducseg.data.cityscapes import LABELS, NUM_LABEL_IDS
+from ducseg.data.layouts.cityscapes import LABELS, NUM_LABEL_IDS
 from ducseg.data.paired import no_such_data
 from ducseg.errors import explain
 from ducseg.metrics.cityscapes_ids import EVALUATED, Ids, check_ids, find_ids

@@ -13,8 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
-from ducseg.data.cityscapes import LABELS, NUM_LABEL_IDS
-from ducseg.data.reading import check_label, read_instance_ids, read_label
+from ducseg.data.files.reading import check_label, read_instance_ids, read_label
+from ducseg.data.layouts.cityscapes import LABELS, NUM_LABEL_IDS
 from ducseg.errors import explain
 from ducseg.metrics.prediction_files import read_prediction
 

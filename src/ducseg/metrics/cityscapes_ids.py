@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import CITYSCAPES, IGNORE
-from ducseg.data.cityscapes import LABEL_ID_TO_TRAIN_ID, NUM_LABEL_IDS
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, NUM_LABEL_IDS
 from ducseg.errors import explain
 
 if TYPE_CHECKING:

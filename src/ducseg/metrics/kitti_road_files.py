@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ducseg.data.birds_eye import BEV_SIZE, BirdsEye
-from ducseg.data.kitti_road import decode_ground_truth, png_kind, read_ground_truth
+from ducseg.data.files.reading import read_label
+from ducseg.data.layouts.kitti_road import decode_ground_truth, png_kind, read_ground_truth
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.data.reading import read_label
 from ducseg.errors import explain
 from ducseg.metrics.kitti_road import RoadCounts, road_scores
 from ducseg.metrics.prediction_files import pair_by_name

@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
-from ducseg.data.reading import PICTURE_SUFFIXES, read_label
 from ducseg.errors import UserError, explain
 
 __all__ = ["count_each", "pair_by_name", "pictures_below", "read_prediction"]

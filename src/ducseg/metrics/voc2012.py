@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import VOC2012
+from ducseg.data.files.reading import check_label, read_label
+from ducseg.data.layouts.voc2012 import read_image_set
 from ducseg.data.paired import no_such_data
-from ducseg.data.reading import check_label, read_label
-from ducseg.data.voc2012 import read_image_set
 from ducseg.errors import explain
 from ducseg.metrics.confusion import ConfusionMatrix, check_values, scores
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below, read_prediction

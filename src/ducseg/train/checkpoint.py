@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ducseg.errors import UserError, explain
 from ducseg.models.segmenter import Segmenter
-from ducseg.weights.store import write_model_files
+from ducseg.weights.checkpoint import write_model_files
 
 __all__ = ["CheckpointFolder", "TrainState"]
 

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet, Colour
-from ducseg.data.camvid import CamVid, SplitFolders
-from ducseg.data.cityscapes import Cityscapes
-from ducseg.data.coco_voc import CocoVoc
 from ducseg.data.concat import Concatenated
+from ducseg.data.convert.coco_voc import CocoVoc
 from ducseg.data.cut import CutPatches
-from ducseg.data.folder import Folder
-from ducseg.data.kitti_road import KittiRoad
+from ducseg.data.layouts.camvid import CamVid, SplitFolders
+from ducseg.data.layouts.cityscapes import Cityscapes
+from ducseg.data.layouts.folder import Folder
+from ducseg.data.layouts.kitti_road import KittiRoad
+from ducseg.data.layouts.voc2012 import open_voc2012
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import Patches
-from ducseg.data.voc2012 import open_voc2012
 from ducseg.train.config import DataConfig
 
 __all__ = ["open_dataset", "open_training_set"]
@@ -28,7 +28,7 @@ def open_dataset(config: DataConfig, split: str) -> SegmentationDataset:
         UserError: no such data (where it looked, what it needs).
     """
     if config.dataset == "synthetic":
-        from ducseg.data.synthetic import SyntheticStreets
+        from ducseg.data.synthetic.cityscapes import SyntheticStreets
 
         height, width = config.synthetic_size
         count = config.synthetic_scenes[0 if split == config.train_split else 1]

@@ -33,7 +33,7 @@ from ducseg.train.run_log import RunLog, versions
 from ducseg.train.setup import build_network, recalibrate, training_transform
 from ducseg.train.step import TrainingStep
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
-from ducseg.weights.store import load_segmenter, read_model_json
+from ducseg.weights.checkpoint import load_segmenter, read_model_json
 
 __all__ = ["EXIT_PREEMPTED", "Outcome", "train"]
 

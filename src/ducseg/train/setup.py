@@ -15,7 +15,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import AugmentConfig, ModelConfig, OptimizerConfig
 from ducseg.weights import timm, torchvision
-from ducseg.weights.store import load_segmenter
+from ducseg.weights.checkpoint import load_segmenter
 
 __all__ = ["build_network", "parameter_groups", "training_transform"]
 

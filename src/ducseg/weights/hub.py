@@ -14,7 +14,7 @@ from typing import Any
 from ducseg.errors import explain
 from ducseg.files import write_whole
 from ducseg.models.segmenter import Segmenter
-from ducseg.weights.store import load_segmenter, read_model_json, save_segmenter
+from ducseg.weights.checkpoint import load_segmenter, read_model_json, save_segmenter
 
 __all__ = ["download", "from_pretrained", "push_to_hub", "save_pretrained"]
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from ducseg.errors import explain
 from ducseg.models import Segmenter
-from ducseg.weights import onnx_zoo
-from ducseg.weights.mxnet_params import index
-from ducseg.weights.released import assemble
-from ducseg.weights.store import save_segmenter
+from ducseg.weights.checkpoint import save_segmenter
+from ducseg.weights.released import onnx_zoo
+from ducseg.weights.released.mxnet_params import index
+from ducseg.weights.released.symbol import assemble
 
 __all__ = ["import_file", "load"]
 

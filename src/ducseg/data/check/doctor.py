@@ -1,0 +1,245 @@
+"""The doctor of data sets: every file once, everything wrong with them in one report.
+
+Errors stop training or falsify scores: missing partners, unreadable files, files of the wrong mode, sizes that differ,
+values that no class has, train ids in place of label ids, the same picture or drive in two splits, empty splits.
+Warnings are worth a look: pictures that occur twice, unusual modes, classes that no training picture shows.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.check.files import Examined, Examiner, Pair
+from ducseg.data.check.layouts import LAYOUTS, Layout, SplitFiles
+from ducseg.data.processes import mapped
+from ducseg.errors import explain
+
+__all__ = ["Finding", "Report", "SplitReport", "check_dataset"]
+
+WARNINGS = frozenset({"unusual mode", "duplicate", "class never seen"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: such as "stray values"; a warning if `WARNINGS` has it, else an error.
+        splits: where.
+        files: that it concerns.
+        message: what was found, what is needed, how to go on.
+    """
+
+    kind: str
+    splits: tuple[str, ...]
+    files: tuple[str, ...]
+    message: str
+
+    @property
+    def is_error(self) -> bool:
+        """Whether training would stop or scores be wrong."""
+        return self.kind not in WARNINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What a split holds.
+
+    Attributes:
+        images, labels: numbers of files.
+        sizes: "HxW" -> number of images.
+        ignored_pixels: of all labels.
+        classes: name -> {"pixels", "images" that show it}.
+    """
+
+    images: int
+    labels: int
+    sizes: Mapping[str, int]
+    ignored_pixels: int
+    classes: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `check_dataset` found; `seconds` on `num_workers` processes is what it took."""
+
+    dataset: str
+    root: str
+    splits: Mapping[str, SplitReport]
+    findings: tuple[Finding, ...]
+    num_workers: int
+    seconds: float
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that are no warnings."""
+        return tuple(finding for finding in self.findings if finding.is_error)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors."""
+        return not self.errors
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON-able dictionaries."""
+        findings = [{"level": "error" if f.is_error else "warning", **asdict(f)} for f in self.findings]
+        return {"ok": self.ok, **asdict(self), "findings": findings}
+
+
+def check_dataset(
+    name: str,
+    root: Path | str,
+    *,
+    classes: ClassSet | None = None,
+    num_workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Read every file of a data set once and report all that is wrong.
+
+    Args:
+        name: of the layout, a key of `LAYOUTS`.
+        root: folder of the data set.
+        classes: of the layouts folder and split-folders; None: their classes.json.
+        num_workers: processes.
+        progress: called with (done, total) pairs of files.
+
+    Raises:
+        UserError: no such layout, nothing of it in `root` (an archive that was not unpacked), no classes.
+    """
+    if name not in LAYOUTS:
+        raise explain("data set", found=repr(name), needed=f"one of {', '.join(LAYOUTS)}", fix="Correct it.")
+    begin = time.perf_counter()
+    layout = LAYOUTS[name](Path(root), classes)
+    pairs = [pair for split in layout.splits for pair in _pairs(split)]
+    examined = []
+    for done, result in enumerate(mapped(Examiner(layout.rules), pairs, num_workers), 1):
+        examined.append(result)
+        if progress is not None:
+            progress(done, len(pairs))
+    by_split = {split.name: [one for one in examined if one.pair.split == split.name] for split in layout.splits}
+    splits = {split.name: _statistics(split, by_split[split.name], layout) for split in layout.splits}
+    return Report(
+        dataset=name,
+        root=str(root),
+        splits=splits,
+        findings=(*_findings(layout, examined), *_never_seen(splits)),
+        num_workers=num_workers,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _pairs(split: SplitFiles) -> list[Pair]:
+    labels = split.labels or {}
+    return [
+        Pair(
+            split=split.name,
+            id=name,
+            image=split.images.get(name),
+            label=labels.get(name),
+            labelled=split.labels is not None,
+        )
+        for name in sorted(split.images.keys() | labels.keys())
+    ]
+
+
+def _statistics(split: SplitFiles, examined: list[Examined], layout: Layout) -> SplitReport:
+    num_classes = len(layout.rules.classes)
+    pixels, images, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), 0
+    for counts in (one.counts for one in examined if one.counts is not None):
+        own = _by_train_id(counts, layout.rules.train_ids)
+        pixels += own[:num_classes]
+        images += own[:num_classes] > 0
+        ignored += int(own[IGNORE])
+    sizes = Counter(f"{one.size[0]}x{one.size[1]}" for one in examined if one.size is not None)
+    return SplitReport(
+        images=len(split.images),
+        labels=len(split.labels or {}),
+        sizes=dict(sizes.most_common()),
+        ignored_pixels=ignored,
+        classes={
+            name: {"pixels": int(pixels[train_id]), "images": int(images[train_id])}
+            for train_id, name in enumerate(layout.rules.classes.names)
+        },
+    )
+
+
+def _by_train_id(counts: NDArray[np.int64], train_ids: NDArray[np.uint8] | None) -> NDArray[np.int64]:
+    if train_ids is None:
+        return counts
+    return np.bincount(train_ids, weights=counts, minlength=256).astype(np.int64)
+
+
+def _findings(layout: Layout, examined: list[Examined]) -> Iterable[Finding]:
+    for split in layout.splits:
+        if not split.images:
+            message = explain(
+                f"split {split.name}", found="no images", needed="some", fix="Unpack them there, or remove the folder."
+            )
+            yield Finding(kind="empty split", splits=(split.name,), files=(), message=str(message))
+    for one in examined:
+        for problem in one.problems:
+            files = (str(problem.file),)
+            yield Finding(kind=problem.kind, splits=(one.pair.split,), files=files, message=problem.message)
+    yield from _same_content(examined)
+    if layout.sequence is not None:
+        yield from _shared_drives(examined, layout.sequence)
+
+
+def _same_content(examined: list[Examined]) -> Iterable[Finding]:
+    """Images whose pixels are equal, in one split or, which is worse, in several."""
+    groups = defaultdict(list)
+    for one in examined:
+        if one.content is not None:
+            groups[one.size, one.content].append(one.pair)
+    for pairs in groups.values():
+        if len(pairs) > 1:
+            splits = sorted({pair.split for pair in pairs})
+            names = tuple(str(pair.image) for pair in pairs)
+            leak = len(splits) > 1
+            message = explain(
+                f"image {names[0]}",
+                found=f"the same pixels in {', '.join(names[1:])}",
+                needed="each picture in one split" if leak else "each picture once",
+                fix=f"Take it out of {splits[0]} or {splits[1]}." if leak else "Remove the copies, or leave them.",
+            )
+            kind = "leak between splits" if leak else "duplicate"
+            yield Finding(kind=kind, splits=tuple(splits), files=names, message=str(message))
+
+
+def _shared_drives(examined: list[Examined], sequence: Callable[[str], str]) -> Iterable[Finding]:
+    """Drives of which two splits have frames: neighbouring frames look alike."""
+    drives = defaultdict(list)
+    for one in examined:
+        drives[sequence(one.pair.id)].append(one.pair)
+    for drive, pairs in drives.items():
+        splits = sorted({pair.split for pair in pairs})
+        if len(splits) > 1:
+            message = explain(
+                f"drive {drive}",
+                found=f"frames in {' and '.join(splits)}",
+                needed="each drive in one split",
+                fix="Move its frames into one of them.",
+            )
+            names = tuple(str(pair.image or pair.label) for pair in pairs)
+            yield Finding(kind="leak between splits", splits=tuple(splits), files=names, message=str(message))
+
+
+def _never_seen(splits: Mapping[str, SplitReport]) -> Iterable[Finding]:
+    """Classes of which the training split has no pixel."""
+    name = "train" if "train" in splits else next(iter(splits))
+    missing = [one for one, found in splits[name].classes.items() if not found["pixels"]]
+    if splits[name].labels and missing:
+        message = explain(
+            f"split {name}",
+            found=f"no pixel of {', '.join(missing)}",
+            needed="some of every class",
+            fix="A network learns nothing about these: add pictures, or take the classes out.",
+        )
+        yield Finding(kind="class never seen", splits=(name,), files=(), message=str(message))

@@ -1,0 +1,107 @@
+"""What `ducseg data check` prints: one table, then what is wrong and how to go on."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ducseg.classes import ClassSet
+from ducseg.data.check.doctor import Report, check_dataset
+from ducseg.files import write_whole
+from ducseg.progress import counted
+
+__all__ = ["as_table", "check_and_print"]
+
+CHECKS = (
+    "empty split", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values", "train ids",
+    "leak between splits", "duplicate", "unusual mode", "class never seen",
+)  # fmt: skip
+_MOST_SHOWN = 5
+
+
+def check_and_print(
+    dataset: str, root: Path, *, classes: Path | None = None, num_workers: int = 1, json_path: Path | None = None
+) -> int:
+    """Check a data set, print the table and the first findings of each kind; exit status 0, or 1 with errors.
+
+    Args:
+        dataset: name of the layout.
+        root: folder of the data set.
+        classes: a classes.json for folder and split-folders; None: that in `root`.
+        num_workers: processes.
+        json_path: also write the whole report there.
+
+    Raises:
+        UserError: as `check_dataset`; a JSON file that cannot be written.
+    """
+    with counted("files") as progress:
+        report = check_dataset(
+            dataset,
+            root,
+            classes=None if classes is None else ClassSet.read(classes),
+            num_workers=num_workers,
+            progress=progress,
+        )
+    console = Console()
+    console.print(as_table(report))
+    for line in _lines(report):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if json_path is not None:
+        write_whole(json_path, (json.dumps(report.to_json(), indent=1) + "\n").encode())
+    return 0 if report.ok else 1
+
+
+def as_table(report: Report) -> Table:
+    """Rows: files, each check, each class's share of the labelled pixels; columns: splits."""
+    table = Table(title=f"{report.dataset} in {report.root}")
+    table.add_column("")
+    for name in report.splits:
+        table.add_column(name, justify="right")
+    splits = report.splits.values()
+    table.add_row("images", *(str(split.images) for split in splits))
+    table.add_row("labels", *(str(split.labels) for split in splits))
+    table.add_row("size (H x W)", *(_sizes(list(split.sizes)) for split in splits))
+    table.add_section()
+    for kind in CHECKS:
+        numbers = [_number(report, kind, name) for name in report.splits]
+        table.add_row(kind, *(str(number or "-") for number in numbers), style="bold" if any(numbers) else None)
+    table.add_section()
+    for name in next(iter(splits)).classes:
+        table.add_row(name, *(_share(split.classes[name], split.classes.values()) for split in splits))
+    return table
+
+
+def _sizes(sizes: list[str]) -> str:
+    return ", ".join(sizes[:2]) + (f" and {len(sizes) - 2} more" if len(sizes) > 2 else "")
+
+
+def _number(report: Report, kind: str, split: str) -> int:
+    return sum(finding.kind == kind and split in finding.splits for finding in report.findings)
+
+
+def _share(found: Mapping[str, int], classes: Iterable[Mapping[str, int]]) -> str:
+    """Per cent of the labelled pixels, and how many images show the class."""
+    total = sum(one["pixels"] for one in classes)
+    if not total:
+        return "-"
+    return f"{100 * found['pixels'] / total:.2f} % in {found['images']}"
+
+
+def _lines(report: Report) -> list[str]:
+    lines = []
+    for kind in CHECKS:
+        found = [finding for finding in report.findings if finding.kind == kind]
+        for finding in found[:_MOST_SHOWN]:
+            lines.append(f"{'error' if finding.is_error else 'warning'}: {kind}: {finding.message}")
+        if len(found) > _MOST_SHOWN:
+            lines.append(f"... and {len(found) - _MOST_SHOWN} more: {kind} (all of them with --json FILE)")
+    errors, warnings = len(report.errors), len(report.findings) - len(report.errors)
+    pictures = sum(split.images for split in report.splits.values())
+    rate = pictures / report.seconds / report.num_workers
+    lines.append(
+        f"{errors} errors, {warnings} warnings; {pictures} images in {report.seconds:.1f} s, {rate:.1f} a second and "
+        f"process"
+    )
+    return lines

@@ -1,0 +1,131 @@
+"""Plain PNG files (8-bit grey or RGB, not interlaced) decoded as far as a window needs, two to three times as fast.
+
+A PNG's rows stand one after the other in one compressed stream and each is a difference to its upper and left
+neighbours, so a window needs all above and left of it, and nothing below or right. The stream is unpacked by isal
+(Intel's ISA-L) where that package is installed, else by zlib; numba undoes the differences (PNG specification 9.2).
+What these few lines do not cover, or what is damaged, gives None: the caller takes an ordinary decoder, which reads it
+or says what is wrong. Legend: H, W pixels of the file.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PNG_START", "PlainPng", "inflate_module", "parse"]
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3}  # by colour type: grey, RGB
+_NO_EFFECT = {b"gAMA", b"sRGB", b"cHRM", b"bKGD", b"pHYs", b"sBIT", b"tIME", b"iCCP", b"tEXt", b"zTXt", b"iTXt"}
+_KNOWN = _NO_EFFECT | {b"IHDR", b"IDAT", b"IEND"}
+"""Others may change pixels: transparency, EXIF, animation."""
+_EXIF_AS_TEXT = b"Raw profile type"
+_MOST_PIXELS = 1 << 28  # beyond it Pillow and OpenCV refuse or warn, and say so
+
+
+@dataclass(frozen=True)
+class PlainPng:
+    """A PNG whose chunks are whole (checksums hold) and whose pixels `decode` knows.
+
+    Attributes:
+        size: (H, W).
+        channels: 1 (grey) or 3 (RGB).
+        packed: the compressed stream.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    packed: bytes
+
+    def decode(self, rows: int | None = None, columns: int | None = None) -> NDArray[np.uint8] | None:
+        """Pixels (H, W, 3) or (H, W), of which the first `rows` and `columns` are decoded and the rest is undefined.
+
+        None where the stream is damaged. Without arguments everything is decoded and the stream's checksum compared.
+        """
+        height, width = self.size
+        rows, columns = height if rows is None else rows, width if columns is None else columns
+        assert 0 < rows <= height, (rows, self.size)
+        assert 0 < columns <= width, (columns, self.size)
+        lines = self._unpack(rows)
+        if lines is None:
+            return None
+        pixels = np.empty((height, width * self.channels), np.uint8)
+        if not _restore()(lines, pixels, columns, self.channels):
+            return None
+        return pixels.reshape(height, width, 3) if self.channels == 3 else pixels
+
+    def _unpack(self, rows: int) -> NDArray[np.uint8] | None:
+        """(rows, 1 + W * channels): each line's filter type and its differences."""
+        height, width = self.size
+        line = 1 + width * self.channels
+        wanted = rows * line
+        inflate = inflate_module()
+        try:
+            # one byte more than all lines: then the end of the stream and its checksum are read as well
+            stream = inflate.decompressobj()
+            unpacked = stream.decompress(self.packed, wanted + (rows == height))
+        except (zlib.error, inflate.error):
+            return None
+        if len(unpacked) != wanted or (rows == height and not stream.eof):
+            return None
+        return np.frombuffer(unpacked, np.uint8).reshape(rows, line)
+
+
+def parse(data: bytes) -> PlainPng | None:
+    """The file as a `PlainPng`; None where it is another kind of file, another kind of PNG, or damaged."""
+    if not data.startswith(PNG_START):
+        return None
+    chunks = _chunks(data)
+    if chunks is None or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":
+        return None
+    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", chunks[0][1])
+    if depth != 8 or colour not in _CHANNELS or any(methods) or not 0 < width * height <= _MOST_PIXELS:
+        return None
+    names = [name for name, _ in chunks[1:-1]]
+    packed = [content for name, content in chunks if name == b"IDAT"]
+    first = names.index(b"IDAT") if packed else 0
+    if not packed or set(names[first : first + len(packed)]) != {b"IDAT"}:
+        return None
+    return PlainPng((height, width), _CHANNELS[colour], b"".join(packed))
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, memoryview]] | None:
+    """(name, content) up to IEND, or None where one is cut off, fails its checksum or might change pixels."""
+    crc32 = inflate_module().crc32
+    view, position, chunks = memoryview(data), len(PNG_START), []
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data) or crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return None
+        name, content = bytes(view[position + 4 : position + 8]), view[position + 8 : end]
+        if name not in _KNOWN or bytes(content[: len(_EXIF_AS_TEXT)]) == _EXIF_AS_TEXT:
+            return None
+        chunks.append((name, content))
+        if name == b"IEND":
+            return chunks
+        position = end + 4
+    return None
+
+
+@lru_cache(maxsize=1)
+def inflate_module() -> ModuleType:
+    """isal where it is installed, else zlib: they unpack the same bytes, isal in less than half the time."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
+
+
+@lru_cache(maxsize=1)
+def _restore() -> Any:
+    """numba's kernel, loaded at the first large picture: the import takes half a second."""
+    from ducseg.data.files.png_filters import restore
+
+    return restore

@@ -1,0 +1,218 @@
+"""KITTI road as data_road.zip unpacks: training/ and testing/ with image_2, calib and (training) gt_image_2.
+
+Ids are CATEGORY_NUMBER (um_000000): um, urban marked; umm, urban with several marked lanes; uu, urban unmarked. Ground
+truth is CATEGORY_road_NUMBER.png, for um also CATEGORY_lane_NUMBER.png (the ego lane): red means valid, blue means
+road (or lane); black is ignored. Pictures differ in size.
+
+Folds: the frames of each category, by number, are cut into runs of equal length (one longer where that does not work
+out); run f of each category is the validation split of fold f. Runs, because neighbouring frames come from the same
+drive: every k-th frame would put almost the same picture into training and validation. The 289 frames in five folds
+give 59, 58, 57, 58 and 57 for validation.
+"""
+
+import re
+import struct
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, KITTI_ROAD
+from ducseg.data.files.png import PNG_START
+from ducseg.data.files.reading import read_image
+from ducseg.data.paired import PairedFiles, match_pairs, no_such_data
+from ducseg.data.sample import Read, Sample, Unread
+from ducseg.errors import explain
+
+__all__ = [
+    "CATEGORIES",
+    "GroundTruth",
+    "KittiRoad",
+    "PngKind",
+    "decode_ground_truth",
+    "folds_of",
+    "png_kind",
+    "read_ground_truth",
+    "result_name",
+]
+
+CATEGORIES = ("um", "umm", "uu")
+
+GroundTruth = Literal["road", "lane"]
+"""What the ground truth marks: the road, or (um alone) the ego lane."""
+
+_FRAME = re.compile(r"(um|umm|uu)_(\d{6})")
+_FOLDERS = {"train": "training", "val": "training", "trainval": "training", "test": "testing"}
+
+
+class KittiRoad:
+    """Whole frames as not road (0) and road (1), a `SegmentationDataset`.
+
+    Args:
+        root: the folder that holds training/ and testing/ (data_road).
+        split: "train" and "val" (see fold), "trainval" (all frames with ground truth) or "test" (without labels).
+        fold: which run of each category validates, 0 to `folds` - 1.
+        folds: number of runs.
+        ground_truth: "road", or "lane": the um frames with the ego lane as class 1.
+
+    Attributes:
+        ground_truth: as given; results are named after it.
+        image_paths, calibration_paths: one file a frame, in the order of `ids`; calibration is not looked at here.
+
+    Raises:
+        UserError: no such folders or frames, frames without ground truth or the reverse, a fold without frames,
+            another split or fold; on reading, files that are damaged, of another size or no ground truth.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        *,
+        fold: int = 0,
+        folds: int = 5,
+        ground_truth: GroundTruth = "road",
+    ) -> None:
+        root = Path(root)
+        _check_split(split, fold, folds)
+        folder = root / _FOLDERS[split]
+        images = {key: file for key, file in _frames(folder / "image_2").items() if _has(key, ground_truth)}
+        if not images:
+            needed = f"{_FOLDERS[split]}/image_2/um_000000.png, ... beside calib/ (and gt_image_2/ in training/)"
+            raise no_such_data("KITTI road", root, missing=f"no {_FOLDERS[split]}/image_2/*.png", layout=needed)
+        pairs = None if split == "test" else _labelled(folder, images, ground_truth)
+        if split in ("train", "val"):
+            images = _in_fold(images, folder, fold=fold, folds=folds, validation=split == "val")
+        self.classes, self.ids, self.ground_truth = KITTI_ROAD, tuple(images), ground_truth
+        self.image_paths = tuple(images.values())
+        self.calibration_paths = tuple(folder / "calib" / f"{key}.txt" for key in images)
+        self._files = None if pairs is None else _RoadFiles(KITTI_ROAD, {key: pairs[key] for key in images})
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if self._files is not None:
+            return self._files[index]
+        image = read_image(self.image_paths[index])
+        return Sample(image=image, label=None, id=self.ids[index], original_size=(image.shape[0], image.shape[1]))
+
+    def unread(self, index: int, /) -> Unread:
+        """Sample `index`, decoded as far as a window needs."""
+        return Read(self[index]) if self._files is None else self._files.unread(index)
+
+
+class _RoadFiles(PairedFiles):
+    def read_label(self, path: Path) -> NDArray[np.uint8]:
+        return decode_ground_truth(read_ground_truth(path))
+
+
+def result_name(frame: str, ground_truth: GroundTruth) -> str:
+    """um_000000 -> um_road_000000: the name, without suffix, of ground truth and of results."""
+    category, number = frame.split("_")
+    return f"{category}_{ground_truth}_{number}"
+
+
+def folds_of(frames: Collection[str], folds: int) -> dict[str, int]:
+    """Frame -> the fold that it validates; every frame is in exactly one."""
+    found: dict[str, int] = {}
+    for category in CATEGORIES:
+        own = sorted(frame for frame in frames if frame.startswith(f"{category}_"))
+        found |= {frame: position * folds // len(own) for position, frame in enumerate(own)}
+    return found
+
+
+def read_ground_truth(path: Path) -> NDArray[np.uint8]:
+    """A ground truth file as RGB uint8 (H, W, 3).
+
+    Raises:
+        UserError: a file that does not decode or is no 8-bit RGB PNG.
+    """
+    kind = png_kind(path)
+    if kind.pixels != "8-bit RGB":
+        raise explain(
+            f"ground truth {path}",
+            found=f"{kind.pixels} pixels",
+            needed="an 8-bit RGB PNG: red valid, blue road, black ignored",
+            fix="Take the file of gt_image_2 as data_road.zip has it.",
+        )
+    return read_image(path)
+
+
+def decode_ground_truth(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB (..., 3) to 1 (road), 0 (valid, not road) and 255 (not valid), as the development kit reads them."""
+    valid, road = colours[..., 0] > 0, colours[..., 2] > 0
+    return np.where(valid, road.astype(np.uint8), np.uint8(IGNORE))
+
+
+class PngKind(NamedTuple):
+    """What a PNG's header says: (H, W), and its pixels as "8-bit grey"."""
+
+    size: tuple[int, int]
+    pixels: str
+
+
+_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
+
+
+def png_kind(path: Path) -> PngKind:
+    """Size and pixel type of a PNG, from its header alone; a file that is none has size (0, 0) and "no PNG".
+
+    Raises:
+        UserError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(26)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise explain(f"file {path}", found=reason, needed="a readable PNG", fix="Check the path.") from None
+    if len(head) < 26 or not head.startswith(PNG_START):
+        return PngKind((0, 0), "no PNG")
+    width, height, depth, colour_type = struct.unpack(">IIBB", head[16:26])
+    return PngKind((height, width), f"{depth}-bit {_COLOUR_TYPES.get(colour_type, 'unknown')}")
+
+
+def _check_split(split: str, fold: int, folds: int) -> None:
+    if split not in _FOLDERS:
+        raise explain(
+            "split of KITTI road", found=repr(split), needed=f"one of {', '.join(_FOLDERS)}", fix="Correct it."
+        )
+    if folds < 2 or not 0 <= fold < folds:
+        raise explain(
+            "fold of KITTI road",
+            found=f"{fold} of {folds}",
+            needed="at least 2 folds, counted from 0",
+            fix="The first of five is fold 0, the last is fold 4.",
+        )
+
+
+def _has(frame: str, ground_truth: GroundTruth) -> bool:
+    return ground_truth == "road" or frame.startswith("um_")
+
+
+def _frames(folder: Path) -> dict[str, Path]:
+    return {file.stem: file for file in sorted(folder.glob("*.png")) if _FRAME.fullmatch(file.stem)}
+
+
+def _labelled(folder: Path, images: dict[str, Path], ground_truth: GroundTruth) -> dict[str, tuple[Path, Path]]:
+    marked = f"_{ground_truth}_"
+    files = sorted((folder / "gt_image_2").glob(f"*{marked}*.png"))
+    labels = {file.stem.replace(marked, "_"): file for file in files}
+    labels = {key: file for key, file in labels.items() if _FRAME.fullmatch(key)}
+    return match_pairs(images, labels, f"{folder} ({ground_truth})")
+
+
+def _in_fold(images: dict[str, Path], folder: Path, *, fold: int, folds: int, validation: bool) -> dict[str, Path]:
+    fold_of = folds_of(images, folds)
+    chosen = {key: file for key, file in images.items() if (fold_of[key] == fold) == validation}
+    if not chosen:
+        raise explain(
+            f"{'validation' if validation else 'training'} split of {folder}",
+            found=f"no frame in fold {fold} of {folds} ({len(images)} frames in all)",
+            needed="at least one",
+            fix="Take a smaller --data.fold, or more frames.",
+        )
+    return chosen

@@ -1,0 +1,140 @@
+"""PASCAL VOC2012 segmentation as its archive unpacks: JPEGImages, SegmentationClass, ImageSets/Segmentation.
+
+Masks are palette PNGs whose indices are the classes, 0 the background, 255 the border between objects. The augmented
+sets add SBD's masks from SegmentationClassAug (`ducseg.data.convert.voc_sbd` writes them); where VOC has a mask,
+VOC's counts.
+"""
+
+from pathlib import Path
+
+from ducseg.classes import VOC2012
+from ducseg.data.paired import PairedFiles, SegmentationDataset, no_such_data
+from ducseg.data.unlabelled import Unlabelled
+from ducseg.errors import explain
+
+__all__ = ["AUGMENTED_MASKS", "MASKS", "Voc2012", "find_voc2012", "image_set_file", "open_voc2012", "read_image_set"]
+
+MASKS, AUGMENTED_MASKS = "SegmentationClass", "SegmentationClassAug"
+
+_LAYOUT = f"JPEGImages/ID.jpg, {MASKS}/ID.png and ImageSets/Segmentation/SET.txt"
+_MOST_NAMED = 20
+
+
+class Voc2012(PairedFiles):
+    """Pictures with the 21 classes, whole, at their own sizes (at most 500 pixels a side); ids are VOC's.
+
+    Args:
+        root: the folder VOC2012, or one above it as far as that of the archive (VOCdevkit/VOC2012).
+        split: an image set: train, val, trainval; train_aug, trainval_aug; or any other list of ids with masks.
+
+    Raises:
+        UserError: no such folder or list, ids without a picture or a mask (all in one message).
+    """
+
+    def __init__(self, root: Path | str, split: str) -> None:
+        root = find_voc2012(Path(root))
+        ids = _ids_of(root, split)
+        folders = (MASKS, AUGMENTED_MASKS) if split.endswith("_aug") else (MASKS,)
+        masks: dict[str, Path] = {}
+        for folder in reversed(folders):
+            masks |= _files(root / folder, ".png")
+        images = _files(root / "JPEGImages", ".jpg")
+        _check_complete(root, split, ids, {"picture in JPEGImages": images, f"mask in {' or '.join(folders)}": masks})
+        super().__init__(VOC2012, {name: (images[name], masks[name]) for name in ids})
+
+
+def open_voc2012(root: Path | str, split: str) -> SegmentationDataset:
+    """The split of `Voc2012`, or for "test", whose masks the server keeps, its pictures with label None.
+
+    Raises:
+        UserError: as `Voc2012`.
+    """
+    if split != "test":
+        return Voc2012(root, split)
+    root = find_voc2012(Path(root))
+    ids = _ids_of(root, split)
+    images = _files(root / "JPEGImages", ".jpg")
+    _check_complete(root, split, ids, {"picture in JPEGImages": images})
+    return Unlabelled(VOC2012, {name: images[name] for name in ids})
+
+
+def find_voc2012(root: Path) -> Path:
+    """The folder with JPEGImages at or below `root`: itself, VOC2012 in it, or VOCdevkit/VOC2012 in it.
+
+    Raises:
+        UserError: none of them, or the archive itself.
+    """
+    for folder in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (folder / "JPEGImages").is_dir():
+            return folder
+    raise no_such_data("VOC2012", root, missing="no folder JPEGImages", layout=_LAYOUT)
+
+
+def image_set_file(root: Path, split: str) -> Path:
+    """Where the list of an image set lies."""
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def read_image_set(path: Path) -> list[str]:
+    """The ids of a list, one a line, in its order.
+
+    Raises:
+        UserError: a file that does not read, no id, an id twice, a line that is no id.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "no text"
+        raise explain(f"image set {path}", found=reason, needed="one id a line", fix="Check the path.") from None
+    ids = [line for line in lines if line]
+    strange = [name for name in ids if len(name.split()) > 1 or "/" in name]
+    if strange:
+        raise explain(
+            f"image set {path}",
+            found=f"the line {strange[0]!r}",
+            needed="one id a line, such as 2007_000032",
+            fix="Take a list of ImageSets/Segmentation; those of ImageSets/Main are of another task.",
+        )
+    twice = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if not ids or twice:
+        found = f"{', '.join(twice[:5])} more than once" if twice else "no id"
+        raise explain(f"image set {path}", found=found, needed="one id a line, each once", fix="Correct the list.")
+    return ids
+
+
+def _ids_of(root: Path, split: str) -> list[str]:
+    file = image_set_file(root, split)
+    if file.is_file():
+        return read_image_set(file)
+    if split.endswith("_aug"):
+        raise explain(
+            f"VOC2012 in {root}",
+            found=f"no list {file.relative_to(root)}",
+            needed=f"the augmented set: that list and {AUGMENTED_MASKS}",
+            fix="Write it once from SBD: ducseg data sbd, see docs/voc2012.md.",
+        )
+    there = sorted(other.stem for other in file.parent.glob("*.txt"))
+    raise no_such_data(
+        "VOC2012", root, missing=f"no image set {split!r} (there are: {', '.join(there) or 'none'})", layout=_LAYOUT
+    )
+
+
+def _files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Stem -> file; nothing where there is no folder."""
+    return {file.stem: file for file in folder.glob(f"*{suffix}") if not file.name.startswith(".")}
+
+
+def _check_complete(root: Path, split: str, ids: list[str], files: dict[str, dict[str, Path]]) -> None:
+    problems = []
+    for what, there in files.items():
+        missing = [name for name in ids if name not in there]
+        if missing:
+            more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+            problems.append(f"{len(missing)} ids without a {what} ({', '.join(missing[:_MOST_NAMED])}{more})")
+    if problems:
+        raise explain(
+            f"VOC2012 in {root}, image set {split}",
+            found="; ".join(problems),
+            needed=f"{' and '.join(files)} for each of the {len(ids)} ids",
+            fix="Unpack the archive whole; augmented sets also need ducseg data sbd (docs/voc2012.md).",
+        )

@@ -1,0 +1,1 @@
+"""The authors' released weights: readers and the network they are of."""
