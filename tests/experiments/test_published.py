@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from ducseg.classes import CITYSCAPES, KITTI_ROAD, VOC2012
+from ducseg.data.layouts.opening import open_training_set
 from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.data.synthetic.voc2012 import write_voc2012
@@ -18,7 +19,6 @@ from ducseg.experiments import EXPERIMENTS, cityscapes, kitti_road, voc2012
 from ducseg.models import build, head_parameters
 from ducseg.ops.hdc import schedule
 from ducseg.train.config import Config
-from ducseg.train.datasets import open_training_set
 from ducseg.train.loop import train
 
 PUBLISHED = [getattr(module, name) for module in (cityscapes, kitti_road, voc2012) for name in module.__all__]

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ducseg.train.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+from ducseg.data.config import DataConfig
+from ducseg.train.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, RunConfig
 
 __all__ = ["make_tiny_config", "write_tiny_camvid"]
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from ducseg import __version__
 from ducseg.cli.networks import crf, crf_tune, evaluate, import_weights, predict
 from ducseg.errors import UserError, explain
 from ducseg.train.config import Config
+from ducseg.version import __version__
 
 __all__ = ["main"]
 

@@ -8,8 +8,11 @@ from typing import Any
 from rich.console import Console
 
 import ducseg
+from ducseg.data.config import DataConfig
 from ducseg.data.layouts.kitti_road import KittiRoad
+from ducseg.data.layouts.opening import open_dataset
 from ducseg.data.paired import SegmentationDataset
+from ducseg.devices import pick_device
 from ducseg.errors import explain
 from ducseg.figures.panels import draw_panels
 from ducseg.inference.evaluate import evaluate
@@ -20,9 +23,7 @@ from ducseg.inference.refine import CrfLabeller, crf_settings
 from ducseg.metrics.boundary import BoundaryCounts, add_boundary
 from ducseg.metrics.confusion import format_table, scores, write_json
 from ducseg.metrics.kitti_road import format_road_table, road_scores
-from ducseg.train.config import DataConfig
-from ducseg.train.datasets import open_dataset
-from ducseg.train.distributed import pick_device
+from ducseg.weights.checkpoint import checkpoint_folder
 
 __all__ = ["evaluate_checkpoint", "open_labeller", "predict_inputs", "print_report", "trained_on"]
 
@@ -94,7 +95,7 @@ def trained_on(checkpoint: Path) -> DataConfig:
     Raises:
         UserError: the checkpoint was not written by training.
     """
-    folder = ducseg.checkpoint_folder(checkpoint)
+    folder = checkpoint_folder(checkpoint)
     recorded: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     try:
         values = dict(recorded["extra"]["config"]["data"])

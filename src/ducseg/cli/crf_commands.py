@@ -16,14 +16,15 @@ from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
 from ducseg.cli.commands import predict_inputs, print_report, trained_on
 from ducseg.crf import dense_crf, save_params
 from ducseg.crf.tune import Grid, Row, tune
+from ducseg.data.layouts.opening import open_dataset
+from ducseg.devices import pick_device
 from ducseg.errors import explain
 from ducseg.figures.heatmap import draw_heatmap
 from ducseg.inference.predict_files import Kind, write_each
 from ducseg.inference.refine import crf_settings, saved_probabilities
 from ducseg.metrics.confusion import write_json
 from ducseg.progress import counted
-from ducseg.train.datasets import open_dataset
-from ducseg.train.distributed import pick_device
+from ducseg.weights.checkpoint import checkpoint_folder
 
 __all__ = ["Metric", "refine_inputs", "tune_checkpoint"]
 
@@ -106,7 +107,7 @@ def tune_checkpoint(
     if count < 1:
         raise explain("--pictures", found=count, needed="at least 1", fix="Leave it out for the whole split.")
     indices = [(2 * place + 1) * len(dataset) // (2 * count) for place in range(count)]
-    weights = (ducseg.checkpoint_folder(checkpoint) / "model.safetensors").read_bytes()
+    weights = (checkpoint_folder(checkpoint) / "model.safetensors").read_bytes()
     source = {
         "model.safetensors": hashlib.sha256(weights).hexdigest(),
         "split": chosen,

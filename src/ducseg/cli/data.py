@@ -126,10 +126,10 @@ class _Patches:
 
 def _patches(arguments: Sequence[str]) -> int:
     asked = tyro.cli(_Patches, prog="ducseg data patches", description=_Patches.__doc__, args=arguments)
+    from ducseg.data.config import DataConfig
     from ducseg.data.cut import cut_patches
+    from ducseg.data.layouts.opening import open_dataset
     from ducseg.progress import counted
-    from ducseg.train.config import DataConfig
-    from ducseg.train.datasets import open_dataset
 
     config = DataConfig(dataset=asked.dataset, root=str(asked.root), fold=asked.fold)
     frames = open_dataset(config, asked.split)

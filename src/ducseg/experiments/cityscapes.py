@@ -7,7 +7,8 @@ Each starts from ImageNet weights with batch norm frozen, and is mirrored at ran
 
 from dataclasses import replace
 
-from ducseg.train.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+from ducseg.data.config import DataConfig
+from ducseg.train.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, RunConfig
 
 __all__ = [
     "cityscapes_baseline",

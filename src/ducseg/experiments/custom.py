@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from ducseg.data.config import DataConfig
 from ducseg.experiments.camvid import camvid_resnet18_duc
-from ducseg.train.config import AugmentConfig, Config, DataConfig, LossConfig
+from ducseg.train.config import AugmentConfig, Config, LossConfig
 
 __all__ = ["custom_resnet18_duc", "custom_resnet101_duc_hdc"]
 

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from ducseg.train.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, RunConfig
+from ducseg.data.config import DataConfig
+from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 
 __all__ = ["synthetic_bilinear", "synthetic_duc"]
 

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from ducseg.data.config import DataConfig
 from ducseg.experiments.cityscapes import cityscapes_resnet152_duc
-from ducseg.train.config import AugmentConfig, Config, DataConfig
+from ducseg.train.config import AugmentConfig, Config
 
 __all__ = ["voc2012_resnet152_duc_finetune", "voc2012_resnet152_duc_pretrain"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ducseg.errors import explain
+from ducseg.devices import pick_device
 
 __all__ = ["Ranks", "join_ranks"]
 
@@ -44,15 +44,6 @@ class Ranks:
         """Return once every rank is here."""
         if self.world_size > 1:
             dist.barrier()
-
-
-def pick_device(name: str, local_rank: int) -> torch.device:
-    """The device that `name` (auto, cpu, cuda, cuda:N) means on this rank; `UserError` where it is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise explain("--run.device", found=f"{name}, but torch sees no GPU", needed="cpu here", fix="Drop the option.")
-    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import evaluation_indices, training_loader
 from ducseg.errors import explain
 from ducseg.inference.evaluate import evaluate
@@ -25,7 +26,6 @@ from ducseg.models.heads import head_parameters
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder, TrainState
 from ducseg.train.config import Config
-from ducseg.train.datasets import open_dataset, open_training_set
 from ducseg.train.distributed import Ranks, join_ranks
 from ducseg.train.ema import MovingAverage
 from ducseg.train.progress import TrainingProgress

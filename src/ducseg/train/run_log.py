@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ducseg import __version__
 from ducseg.metrics.confusion import to_json
+from ducseg.version import __version__
 
 __all__ = ["RunLog", "versions"]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import ducseg
 from ducseg.classes import ClassSet
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain
@@ -15,7 +14,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import AugmentConfig, ModelConfig, OptimizerConfig
 from ducseg.weights import timm, torchvision
-from ducseg.weights.checkpoint import load_segmenter
+from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
 
 __all__ = ["build_network", "parameter_groups", "training_transform"]
 
@@ -47,7 +46,7 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
     """
     source, of_weights = None, {}
     if config.weights is not None and Path(config.weights).expanduser().is_dir():
-        folder = ducseg.checkpoint_folder(config.weights)
+        folder = checkpoint_folder(config.weights)
         source = load_segmenter(folder)
         # how it is fed, and what no option says, come with the weights
         of_weights = {key: source.architecture[key] for key in ("stride_in", "pool_padding", "batch_norm_eps")}

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-import ducseg
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain
 from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.models.timm_encoder import TimmUnavailable
+from ducseg.version import __version__
 
 __all__ = ["FORMAT", "Unfilled", "load_segmenter", "read_model_json", "save_segmenter", "write_model_files"]
 
@@ -49,7 +49,7 @@ def write_model_files(
         "preprocessing": segmenter.preprocessing.to_json(),
         "classes": segmenter.classes.to_json(),
         "metrics": metrics,
-        "versions": {"ducseg": ducseg.__version__, "torch": torch.__version__},
+        "versions": {"ducseg": __version__, "torch": torch.__version__},
         "extra": extra or {},
     }
     assert not segmenter.batch_norm_fused, "fuse_batch_norm's copy is not saved"
@@ -155,7 +155,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
             f"checkpoint {folder}",
             found=f"format {version}, written by ducseg {description.get('versions', {}).get('ducseg', 'unknown')}",
             needed=f"format {FORMAT} or older",
-            fix=f"Update ducseg (this is {ducseg.__version__}).",
+            fix=f"Update ducseg (this is {__version__}).",
         )
     assert isinstance(description, dict)
     return description
@@ -216,3 +216,29 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None) -> Path:
+    """The folder that holds `model.json`: the given one, its best or last checkpoint, or a download from the Hub.
+
+    Args:
+        revision: of a Hub id: branch, tag or commit.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path_or_hub_id).expanduser()
+    for candidate in (path, path / "best", path / "last"):
+        if (candidate / "model.json").is_file():
+            return candidate
+    looks_like_an_id = isinstance(path_or_hub_id, str) and path_or_hub_id.count("/") == 1 and not path.exists()
+    if not looks_like_an_id:
+        raise explain(
+            f"checkpoint {path_or_hub_id}",
+            found="a folder without model.json, best/ or last/" if path.is_dir() else "no such folder",
+            needed="a checkpoint or run folder of `ducseg train`, or a Hub id like name/model",
+            fix="Check the path.",
+        )
+    from ducseg.weights.hub import download
+
+    return download(str(path_or_hub_id), revision)

@@ -14,7 +14,7 @@ from typing import Any
 from ducseg.errors import explain
 from ducseg.files import write_whole
 from ducseg.models.segmenter import Segmenter
-from ducseg.weights.checkpoint import load_segmenter, read_model_json, save_segmenter
+from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter, read_model_json, save_segmenter
 
 __all__ = ["download", "from_pretrained", "push_to_hub", "save_pretrained"]
 
@@ -57,9 +57,8 @@ def from_pretrained(path_or_id: Path | str, *, revision: str | None = None, devi
     Raises:
         UserError: nothing there, no checkpoint, a damaged one.
     """
-    import ducseg
 
-    return load_segmenter(ducseg.checkpoint_folder(path_or_id, revision=revision), device)
+    return load_segmenter(checkpoint_folder(path_or_id, revision=revision), device)
 
 
 def push_to_hub(

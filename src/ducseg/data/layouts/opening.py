@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet, Colour
 from ducseg.data.concat import Concatenated
+from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
 from ducseg.data.cut import CutPatches
 from ducseg.data.layouts.camvid import CamVid, SplitFolders
@@ -14,7 +15,6 @@ from ducseg.data.layouts.kitti_road import KittiRoad
 from ducseg.data.layouts.voc2012 import open_voc2012
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import Patches
-from ducseg.train.config import DataConfig
 
 __all__ = ["open_dataset", "open_training_set"]
 
