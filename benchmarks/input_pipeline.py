@@ -33,7 +33,7 @@ from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
 from ducseg.data.loading import AugmentedDataset
 from ducseg.data.paired import PairedFiles, table
 from ducseg.data.patches import Patches
-from ducseg.data.sample import Sample, Unread, Window
+from ducseg.data.sample import Sample
 from ducseg.data.transforms import ColourJitter, Compose, RandomMirror, RandomScaleCrop
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -195,21 +195,10 @@ class Timed(PairedFiles):
         self.label_seconds += time.thread_time() - begin
         return label
 
-    def unread(self, index: int, /) -> Unread:
-        begin = time.thread_time()
-        unread = super().unread(index)
-        self.image_seconds += time.thread_time() - begin
-        return TimedUnread(self, unread)
-
-
-class TimedUnread:
-    def __init__(self, owner: Timed, inner: Unread) -> None:
-        self.owner, self.inner, self.size = owner, inner, inner.size
-
-    def read(self, window: Window) -> Sample:
-        begin, labels = time.thread_time(), self.owner.label_seconds
-        sample = self.inner.read(window)
-        self.owner.image_seconds += time.thread_time() - begin - (self.owner.label_seconds - labels)
+    def __getitem__(self, index: int, /) -> Sample:
+        begin, labels = time.thread_time(), self.label_seconds
+        sample = super().__getitem__(index)
+        self.image_seconds += time.thread_time() - begin - (self.label_seconds - labels)
         return sample
 
 

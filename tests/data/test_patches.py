@@ -17,7 +17,7 @@ from ducseg.data.layouts.cityscapes import Cityscapes
 from ducseg.data.loading import AugmentedDataset
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import SCHEMES, Patches, even_grid, grid_origins
-from ducseg.data.sample import Read, Sample, Unread, Window
+from ducseg.data.sample import Sample
 from ducseg.data.synthetic.cityscapes import SyntheticStreets
 from ducseg.data.transforms import Compose, RandomCrop, RandomMirror, RandomScaleCrop
 from ducseg.errors import UserError
@@ -25,11 +25,10 @@ from ducseg.errors import UserError
 
 @dataclass
 class Frames:
-    """Frames whose pixels say where they are: red = row, green = column, label = frame; `asked` records windows."""
+    """Frames whose pixels say where they are: red = row, green = column, label = frame."""
 
     sizes: list[tuple[int, int]]
     classes: ClassSet = CITYSCAPES
-    asked: list[Window] = field(default_factory=list)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -43,26 +42,6 @@ class Frames:
         image = np.stack([rows % 251, columns % 241, rows // 251 + 16 * (columns // 241)], 2).astype(np.uint8)
         label = np.full(self.sizes[index], index, np.uint8)
         return Sample(image=image, label=label, id=self.ids[index], original_size=self.sizes[index])
-
-    def unread(self, index: int, /) -> Unread:
-        return _Asked(self, self[index])
-
-
-@dataclass
-class _Asked:
-    frames: Frames
-    sample: Sample
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return Read(self.sample).size
-
-    def read(self, window: Window) -> Sample:
-        height, width = self.size
-        assert 0 <= window.top < window.bottom <= height
-        assert 0 <= window.left < window.right <= width
-        self.frames.asked.append(window)
-        return self.sample
 
 
 def _covered(size: tuple[int, int], patch: tuple[int, int], origins: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -200,20 +179,6 @@ def test_frames_of_several_sizes_have_their_own_numbers() -> None:
     assert [int(label[0, 0]) for label in labels if label is not None] == [0, 0, 0, 1, 1, 2]
     with pytest.raises(IndexError):
         patches[6]
-
-
-@given(seed=st.integers(0, 10_000), index=st.integers(0, 6), crop=st.integers(4, 120), scale=st.floats(0.5, 1.5))
-def test_a_crop_of_a_patch_asks_for_its_window_only(seed: int, index: int, crop: int, scale: float) -> None:
-    transform = Compose((RandomScaleCrop((crop, crop), (scale, scale)), RandomMirror()))
-    frames = Frames([(96, 192)])
-    patches = Patches(frames, "7-fold")
-    partly = AugmentedDataset(patches, transform, seed)[(1, index)]
-    whole = transform(patches[index], np.random.default_rng([seed, 1, index]))
-    np.testing.assert_array_equal(partly.image, whole.image)
-    np.testing.assert_array_equal(partly.label, whole.label)
-    window = frames.asked[0]
-    assert window.bottom - window.top <= max(1, crop / scale) + 8
-    assert window.right - window.left <= max(1, crop / scale) + 8
 
 
 def test_7_fold_moves_its_centre_inside_160_pixels() -> None:

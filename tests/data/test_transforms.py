@@ -1,6 +1,7 @@
 """Joint transforms: image and label stay together, outside lie mean colour and 255, every parameter has its effect."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,10 +14,8 @@ from ducseg.data.transforms import (
     IMAGENET_MEAN_COLOUR,
     ColourJitter,
     Compose,
-    Pad,
     RandomCrop,
     RandomMirror,
-    RandomScale,
     RandomScaleCrop,
     Transform,
 )
@@ -50,6 +49,15 @@ def _label(sample: Sample) -> np.ndarray:
     return sample.label
 
 
+def _scaled(sample: Sample, scale: tuple[float, float], rng: np.random.Generator, **more: object) -> Sample:
+    """All of the picture that `RandomScaleCrop` scales: a window that is larger, without what it fills up."""
+    crop = RandomScaleCrop((300, 300), scale, **more)(sample, rng)
+    rows, columns = (np.flatnonzero((_label(crop) != 255).any(axis)) for axis in (1, 0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert (_label(crop)[part] != 255).all()
+    return replace(sample, image=crop.image[part], label=_label(crop)[part])
+
+
 sizes = st.tuples(st.integers(1, 50), st.integers(1, 50))
 scales = st.tuples(st.floats(0.3, 1.0), st.floats(1.0, 2.5))
 seeds = st.integers(0, 10_000)
@@ -65,7 +73,9 @@ def test_fused_scale_and_crop_is_scale_then_crop(
     scene = _scene(*full)
     fused = RandomScaleCrop(window, scale, aspect=aspect)(scene, _rng(seed))
     rng = _rng(seed)
-    stepwise = RandomCrop(window)(RandomScale(scale, aspect)(scene, rng), rng)
+    for bounds in (scale,) if aspect == (1.0, 1.0) else (scale, aspect):
+        rng.uniform(*bounds)  # the draws of scaling come first
+    stepwise = RandomCrop(window)(_scaled(scene, scale, _rng(seed), aspect=aspect), rng)
     assert fused.image.shape == (*window, 3)
     np.testing.assert_array_equal(_label(fused), _label(stepwise))
     assert np.abs(fused.image.astype(int) - stepwise.image).max() <= WARP_TOLERANCE
@@ -74,7 +84,7 @@ def test_fused_scale_and_crop_is_scale_then_crop(
 @given(full=sizes, scale=scales, seed=seeds)
 def test_scaled_image_is_opencv_bilinear(full: tuple[int, int], scale: tuple[float, float], seed: int) -> None:
     scene = _scene(*full)
-    scaled = RandomScale(scale)(scene, _rng(seed))
+    scaled = _scaled(scene, scale, _rng(seed))
     factor = _rng(seed).uniform(*scale)
     height, width = (max(1, round(side * factor)) for side in full)
     expected = cv2.resize(scene.image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -87,7 +97,7 @@ def test_scaled_label_takes_the_pixel_under_each_centre(
     full: tuple[int, int], scale: tuple[float, float], seed: int
 ) -> None:
     scene = _scene(*full)
-    scaled = _label(RandomScale(scale)(scene, _rng(seed)))
+    scaled = _label(_scaled(scene, scale, _rng(seed)))
     for y in range(0, scaled.shape[0], 3):
         for x in range(0, scaled.shape[1], 3):
             source_y, source_x = (
@@ -103,10 +113,10 @@ def test_image_and_label_are_not_shifted_against_each_other(factor: float) -> No
     image = np.zeros((20, 60, 3), dtype=np.uint8)
     image[:, 23:] = 200
     scene = Sample(image=image, label=(image[..., 0] // 200), id="edge", original_size=(20, 60))
-    scaled = RandomScale((factor, factor))(scene, _rng(0))
+    scaled = _scaled(scene, (factor, factor), _rng(0))
     above = scaled.image[5, :, 0] >= 100
     assert abs(int(np.argmax(above)) - int(np.argmax(_label(scaled)[5]))) <= 1
-    mirrored = RandomScale((factor, factor))(RandomMirror(1.0)(scene, _rng(0)), _rng(0))
+    mirrored = _scaled(RandomMirror(1.0)(scene, _rng(0)), (factor, factor), _rng(0))
     np.testing.assert_array_equal(_label(mirrored), _label(scaled)[:, ::-1])
 
 
@@ -135,21 +145,21 @@ def test_crop_reaches_every_place() -> None:
 
 
 def test_scale_covers_its_range() -> None:
-    heights = [RandomScale((0.5, 2.0))(_scene(100, 10), _rng(seed)).image.shape[0] for seed in range(300)]
+    heights = [_scaled(_scene(100, 10), (0.5, 2.0), _rng(seed)).size[0] for seed in range(300)]
     assert min(heights) in range(50, 56)
     assert max(heights) in range(195, 201)
     assert 110 < np.mean(heights) < 140  # uniform: 125
 
 
 def test_aspect_widens_and_one_to_one_draws_nothing() -> None:
-    assert RandomScale((1.0, 1.0), (2.0, 2.0))(_scene(10, 10), _rng(0)).image.shape == (10, 20, 3)
-    widths = [RandomScale((1.0, 1.0), (0.5, 1.5))(_scene(10, 100), _rng(seed)).image.shape for seed in range(300)]
+    assert _scaled(_scene(10, 10), (1.0, 1.0), _rng(0), aspect=(2.0, 2.0)).image.shape == (10, 20, 3)
+    widths = [_scaled(_scene(10, 100), (1.0, 1.0), _rng(seed), aspect=(0.5, 1.5)).image.shape for seed in range(300)]
     assert {height for height, _, _ in widths} == {10}
     assert min(width for _, width, _ in widths) in range(50, 56)
     assert max(width for _, width, _ in widths) in range(145, 151)
     one, other = _rng(3), _rng(3)
-    RandomScale((0.5, 2.0), (1.0, 1.0))(_scene(10, 10), one)
-    other.uniform(0.5, 2.0)
+    RandomScaleCrop((1, 1), (0.5, 2.0))(_scene(10, 10), one)
+    RandomCrop((1, 1))(_scene(round(10 * other.uniform(0.5, 2.0)), round(10 * _rng(3).uniform(0.5, 2.0))), other)
     assert one.random() == other.random()
 
 
@@ -217,37 +227,13 @@ def test_saturation_and_hue_leave_grey_alone() -> None:
         assert np.abs(changed.astype(int) - grey).max() <= 1
 
 
-# -- pad ---------------------------------------------------------------------------------------------------------------
-
-
-@given(full=sizes, multiple=st.integers(1, 16))
-def test_pad_to_a_multiple(full: tuple[int, int], multiple: int) -> None:
-    scene = _scene(*full)
-    padded = Pad(multiple, mean_colour=(9, 8, 7))(scene, _rng(0))
-    height, width = padded.image.shape[:2]
-    assert (height % multiple, width % multiple) == (0, 0)
-    assert 0 <= height - full[0] < multiple
-    assert 0 <= width - full[1] < multiple
-    np.testing.assert_array_equal(padded.image[: full[0], : full[1]], scene.image)
-    np.testing.assert_array_equal(_label(padded)[: full[0], : full[1]], _label(scene))
-    assert (padded.image[full[0] :] == (9, 8, 7)).all()
-    assert (padded.image[:, full[1] :] == (9, 8, 7)).all()
-    assert (_label(padded) == 255).sum() == height * width - full[0] * full[1]
-
-
-def test_pad_to_a_size_leaves_larger_sides() -> None:
-    assert Pad(size=(20, 30))(_scene(25, 10), _rng(0)).image.shape == (25, 30, 3)
-
-
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 ALL: list[Transform] = [
-    RandomScale((0.5, 2.0)),
     RandomCrop((10, 40)),
     RandomScaleCrop((24, 24)),
     RandomMirror(0.5),
     ColourJitter(0.3, 0.3, 0.3, 0.1),
-    Pad(8),
     Compose((RandomScaleCrop((16, 24)), RandomMirror(), ColourJitter(0.2, 0.2, 0.2))),
 ]
 
@@ -285,8 +271,8 @@ def test_labels_are_never_mixed(full: tuple[int, int], seed: int) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: RandomScale((0.0, 1.0)),
-        lambda: RandomScale((2.0, 0.5)),
+        lambda: RandomScaleCrop((8, 8), (0.0, 1.0)),
+        lambda: RandomScaleCrop((8, 8), (2.0, 0.5)),
         lambda: RandomScaleCrop((8, 8), (1.0, float("inf"))),
         lambda: RandomScaleCrop((0, 8)),
         lambda: RandomCrop((8, -1)),
@@ -295,10 +281,6 @@ def test_labels_are_never_mixed(full: tuple[int, int], seed: int) -> None:
         lambda: ColourJitter(brightness=-0.1),
         lambda: ColourJitter(contrast=1.1),
         lambda: ColourJitter(hue=0.6),
-        lambda: Pad(),
-        lambda: Pad(8, (8, 8)),
-        lambda: Pad(0),
-        lambda: Pad(size=(0, 3)),
     ],
 )
 def test_impossible_parameters_are_refused(make: Callable[[], Transform]) -> None:

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ducseg.data.paired import SegmentationDataset, unread_sample
-from ducseg.data.sample import Sample, Unread
+from ducseg.data.paired import SegmentationDataset
+from ducseg.data.sample import Sample
 from ducseg.errors import explain
 
 __all__ = ["Concatenated"]
@@ -48,15 +48,7 @@ class Concatenated:
         return self._ends[-1]
 
     def __getitem__(self, index: int, /) -> Sample:
-        dataset, own_index = self._place(index)
-        return dataset[own_index]
-
-    def unread(self, index: int, /) -> Unread:
-        """Sample `index`, decoded as far as a window needs where its data set can do that."""
-        return unread_sample(*self._place(index))
-
-    def _place(self, index: int) -> tuple[SegmentationDataset, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = bisect_right(self._ends, index)
-        return self._datasets[part], index - (self._ends[part - 1] if part else 0)
+        return self._datasets[part][index - (self._ends[part - 1] if part else 0)]

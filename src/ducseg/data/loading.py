@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ducseg.data.files.reading import check_label
-from ducseg.data.paired import SegmentationDataset, unread_sample
-from ducseg.data.sample import Read, Sample
-from ducseg.data.transforms import Transform, transform_unread
+from ducseg.data.paired import SegmentationDataset
+from ducseg.data.sample import Sample
+from ducseg.data.transforms import Transform
 from ducseg.errors import UserError, explain
 
 __all__ = [
@@ -61,19 +61,13 @@ class AugmentedDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        unread = unread_sample(self.dataset, index)
-        if isinstance(unread, Read):
-            self._check(unread.sample)  # all of it, where all of it is there
-        sample = transform_unread(self.transform, unread, np.random.default_rng([self.seed, epoch, index]))
-        self._check(sample)
-        return sample
-
-    def _check(self, sample: Sample) -> None:
+        sample = self.dataset[index]
         if sample.label is None:
             raise explain(
                 f"sample {sample.id}", found="no label", needed="one to train on", fix="Use a labelled split."
             )
         check_label(sample.label, len(self.dataset.classes), sample.id)
+        return self.transform(sample, np.random.default_rng([self.seed, epoch, index]))
 
 
 class EpochSampler(Sampler[list[Key]]):

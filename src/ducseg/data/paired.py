@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.files.reading import PICTURE_SUFFIXES, OpenImage, check_label, check_same_size, open_image, read_label
-from ducseg.data.sample import Read, Sample, Unread, Window
+from ducseg.data.files.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_image, read_label
+from ducseg.data.sample import Sample
 from ducseg.errors import UserError, explain
 
-__all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table", "unread_sample"]
+__all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table"]
 
 _MOST_NAMED = 5
 
@@ -32,19 +32,6 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
-
-
-@runtime_checkable
-class GivesUnread(Protocol):
-    """A data set that also gives samples which are decoded only as far as a window needs."""
-
-    def unread(self, index: int, /) -> Unread:
-        """Sample `index`; when read, its pixels are those of `dataset[index]`."""
-
-
-def unread_sample(dataset: SegmentationDataset, index: int) -> Unread:
-    """Sample `index`, decoded later and in part where the data set can do that, now and whole elsewhere."""
-    return dataset.unread(index) if isinstance(dataset, GivesUnread) else Read(dataset[index])
 
 
 class PairedFiles:
@@ -79,11 +66,10 @@ class PairedFiles:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return _UnreadPair(self, index).whole()
-
-    def unread(self, index: int, /) -> Unread:
-        """Sample `index`, its image to be decoded as far as a window needs; its label is read and checked whole."""
-        return _UnreadPair(self, index)
+        image = read_image(self.image_paths[index])
+        height, width = image.shape[:2]
+        label = self.checked_label(index, (height, width))
+        return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
     def checked_label(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Train ids (H, W) of sample `index`, whose image has this size."""
@@ -98,24 +84,6 @@ class PairedFiles:
     def read_label(self, path: Path) -> NDArray[np.uint8]:
         """The values of a label file, before `train_ids`."""
         return read_label(path)
-
-
-class _UnreadPair:
-    def __init__(self, dataset: PairedFiles, index: int) -> None:
-        self._dataset, self._index = dataset, index
-        self._image: OpenImage = open_image(dataset.image_paths[index])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self._image.size
-
-    def read(self, window: Window) -> Sample:
-        image = self._image.read(window.bottom, window.right)
-        label = self._dataset.checked_label(self._index, self.size)
-        return Sample(image=image, label=label, id=self._dataset.ids[self._index], original_size=self.size)
-
-    def whole(self) -> Sample:
-        return self.read(Window(0, 0, *self.size))
 
 
 def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Overlapping patches of large frames, the paper's augmentation by cutting (section 4.1).
 
-`Patches` shows the patches of a data set's frames as samples of their own, each decoded only as far as a crop of it
-needs; `ducseg.data.cut` writes them to disk once. Both give the same pixels.
+`Patches` shows the patches of a data set's frames as samples of their own, and reads the whole frame for each;
+`ducseg.data.cut` writes them to disk once. Both give the same pixels.
 
 | scheme | patches |
 |---|---|
@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, product
 
 from ducseg.classes import Colour
-from ducseg.data.paired import SegmentationDataset, unread_sample
+from ducseg.data.files.reading import picture_size
+from ducseg.data.paired import SegmentationDataset
 from ducseg.data.resampling import Size, window_of
-from ducseg.data.sample import Read, Sample, Unread, Window
+from ducseg.data.sample import Sample
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR
 from ducseg.errors import explain
 
@@ -138,73 +139,38 @@ class Patches:
     def _count(self, frame: int) -> int:
         if (count := SCHEMES[self.scheme].count) is not None:
             return count
-        return len(self._place(unread_sample(self.frames, frame))[1])
+        paths = getattr(self.frames, "image_paths", None)  # a file's header says its size
+        return len(self._place(self.frames[frame].size if paths is None else picture_size(paths[frame]))[1])
 
-    def _place(self, frame: Unread) -> tuple[Size, Origins]:
-        return SCHEMES[self.scheme].place(frame.size)
+    def _place(self, size: Size) -> tuple[Size, Origins]:
+        return SCHEMES[self.scheme].place(size)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        unread = self.unread(index)
-        sample = unread.read(Window(0, 0, *unread.size))
-        label = None if sample.label is None else sample.label.copy()
-        return replace(sample, image=sample.image.copy(), label=label)  # a view would keep the whole frame
-
-    def unread(self, index: int, /) -> Unread:
-        """Patch `index`, its frame to be decoded as far as a window of the patch needs."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         number = bisect_right(self._starts, index) - 1
-        frame = unread_sample(self.frames, number)
-        size, origins = self._place(frame)
-        return _UnreadPatch(frame, size, origins[index - self._starts[number]], self.ids[index], self.mean_colour)
+        frame = self.frames[number]
+        size, origins = self._place(frame.size)
+        return self._patch(frame, size, origins[index - self._starts[number]], self.ids[index])
 
     def indices(self, frame: int) -> range:
         """Which patches are those of a frame."""
         return range(self._starts[frame], self._starts[frame + 1])
 
     def of_frame(self, frame: int) -> list[Sample]:
-        """All patches of a frame, which is read once; those inside it are views of it."""
-        sample = Read(self.frames[frame])
-        size, origins = self._place(sample)
+        """All patches of a frame, which is read once."""
+        sample = self.frames[frame]
+        size, origins = self._place(sample.size)
         names = (self.ids[index] for index in self.indices(frame))
-        return [
-            _UnreadPatch(sample, size, origin, name, self.mean_colour).read(Window(0, 0, *size))
-            for origin, name in zip(origins, names)
-        ]
+        return [self._patch(sample, size, origin, name) for origin, name in zip(origins, names)]
+
+    def _patch(self, frame: Sample, size: Size, origin: tuple[int, int], name: str) -> Sample:
+        patch = window_of(frame, frame.size, origin, size, self.mean_colour)
+        return replace(patch, id=name, original_size=size)
 
 
 def _patch_id(frame: str, number: int) -> str:
     return f"{frame}_{number:02d}"
-
-
-@dataclass(frozen=True)
-class _UnreadPatch:
-    frame: Unread
-    size: Size
-    origin: tuple[int, int]
-    id: str
-    mean_colour: Colour
-
-    def read(self, window: Window) -> Sample:
-        (top, left), (height, width) = self.origin, self.size
-        inside = [
-            _clipped(start + first, start + last, full)
-            for start, first, last, full in zip(self.origin, window[:2], window[2:], self.frame.size)
-        ]
-        (first_row, last_row), (first_column, last_column) = inside
-        sample = self.frame.read(Window(first_row, first_column, last_row, last_column))
-        sample = replace(sample, id=self.id, original_size=self.size)
-        if min(self.origin) < 0 or top + height > self.frame.size[0] or left + width > self.frame.size[1]:
-            return window_of(sample, self.frame.size, self.origin, self.size, self.mean_colour)
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        label = None if sample.label is None else sample.label[rows, columns]
-        return replace(sample, image=sample.image[rows, columns], label=label)
-
-
-def _clipped(first: int, last: int, full: int) -> tuple[int, int]:
-    """The part of first..last-1 inside 0..full-1, at least one pixel, for a window may lie in the padding alone."""
-    first = min(max(0, first), full - 1)
-    return first, max(first + 1, min(last, full))

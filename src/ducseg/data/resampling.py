@@ -11,24 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, Colour
-from ducseg.data.sample import Sample, Unread, Window
+from ducseg.data.sample import Sample
 
-__all__ = ["Size", "read_window", "window_of"]
+__all__ = ["Size", "window_of"]
 
 Size = tuple[int, int]
 Image = NDArray[np.uint8]
-
-
-def read_window(unread: Unread, scaled: Size, offset: Size, size: Size, mean_colour: Colour) -> Sample:
-    """`window_of` of a sample of which only the part under the window is decoded."""
-    spans = []
-    for start, length, resized, full in zip(offset, size, scaled, unread.size):
-        first, last = (start + position for position in _overlap(start, length, resized))
-        step = full / resized
-        # pixel centres at half integers; bilinear takes the neighbours, and one more covers rounding
-        spans.append((max(0, int((first + 0.5) * step - 0.5) - 1), min(full, int((last - 0.5) * step - 0.5) + 3)))
-    (top, bottom), (left, right) = spans
-    return window_of(unread.read(Window(top, left, bottom, right)), scaled, offset, size, mean_colour)
 
 
 def window_of(sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Colour) -> Sample:

@@ -4,9 +4,6 @@ Legend: H, W pixels; sizes are (H, W). Images are RGB uint8 (H, W, 3), labels ui
 integers, for image (bilinear) and label (nearest) alike. What is outside the picture gets the mean colour and label 255
 (paper section 4.1).
 All randomness comes from the Generator, so a sample depends on (seed, epoch, index) alone.
-
-`transform_unread` applies a transform to a sample that is not decoded yet. `RandomCrop` and `RandomScaleCrop` in first
-place choose their window from the size alone and have only that part decoded; the result is the same to the byte.
 """
 
 from dataclasses import dataclass, replace
@@ -17,21 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import Colour
-from ducseg.data.resampling import Size, read_window, window_of
-from ducseg.data.sample import Read, Sample, Unread, Window
+from ducseg.data.resampling import Size, window_of
+from ducseg.data.sample import Sample
 from ducseg.errors import explain
 
 __all__ = [
     "IMAGENET_MEAN_COLOUR",
     "ColourJitter",
     "Compose",
-    "Pad",
     "RandomCrop",
     "RandomMirror",
-    "RandomScale",
     "RandomScaleCrop",
     "Transform",
-    "transform_unread",
 ]
 
 IMAGENET_MEAN_COLOUR: Colour = (124, 116, 104)
@@ -56,35 +50,6 @@ class Compose:
         return sample
 
 
-def transform_unread(transform: Transform, unread: Unread, rng: np.random.Generator) -> Sample:
-    """The transform of a sample that is not decoded yet: what it gives for the sample when read, to the byte."""
-    first, *others = transform.steps if isinstance(transform, Compose) and transform.steps else (transform,)
-    if isinstance(first, (RandomCrop, RandomScaleCrop)):
-        sample = first.crop(unread, rng)
-    else:
-        sample = first(unread.read(Window(0, 0, *unread.size)), rng)
-    return Compose(tuple(others))(sample, rng)
-
-
-@dataclass(frozen=True)
-class RandomScale:
-    """Resize by a factor uniform in `scale`: image bilinear, label nearest; each side is rounded to whole pixels.
-
-    The width is multiplied by one more factor, uniform in `aspect`.
-    """
-
-    scale: tuple[float, float] = (0.5, 2.0)
-    aspect: tuple[float, float] = (1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        _check_range("scale", self.scale)
-        _check_range("aspect", self.aspect)
-
-    def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        scaled = _scaled_size(_size(sample), self.scale, self.aspect, rng)
-        return window_of(sample, scaled, (0, 0), scaled, IMAGENET_MEAN_COLOUR)
-
-
 @dataclass(frozen=True)
 class RandomCrop:
     """A random window of `size` (H, W); a smaller picture lies at a random place of the window."""
@@ -96,20 +61,16 @@ class RandomCrop:
         _check_size("crop size", self.size)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        return self.crop(Read(sample), rng)
-
-    def crop(self, unread: Unread, rng: np.random.Generator) -> Sample:
-        """As the call, of a sample of which only the window is decoded."""
-        offset = _random_offset(unread.size, self.size, rng)
-        return read_window(unread, unread.size, offset, self.size, self.mean_colour)
+        offset = _random_offset(sample.size, self.size, rng)
+        return window_of(sample, sample.size, offset, self.size, self.mean_colour)
 
 
 @dataclass(frozen=True)
 class RandomScaleCrop:
-    """`RandomScale`, then `RandomCrop`, but only the window is computed, from the same draws.
+    """Resize by a factor uniform in `scale`, then `RandomCrop`; only the window is computed.
 
-    Labels equal those of the two steps; image values agree up to the rounding of OpenCV's affine warp (1 of 255 with
-    OpenCV 5, a few with OpenCV 4, whose warp moves in steps of 1/32 pixel).
+    Each side is rounded to whole pixels; the width is multiplied by one more factor, uniform in `aspect`. Image
+    bilinear, up to the rounding of OpenCV's affine warp (1 of 255), label nearest.
     """
 
     size: Size
@@ -123,12 +84,8 @@ class RandomScaleCrop:
         _check_range("aspect", self.aspect)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        return self.crop(Read(sample), rng)
-
-    def crop(self, unread: Unread, rng: np.random.Generator) -> Sample:
-        """As the call, of a sample of which only the window is decoded."""
-        scaled = _scaled_size(unread.size, self.scale, self.aspect, rng)
-        return read_window(unread, scaled, _random_offset(scaled, self.size, rng), self.size, self.mean_colour)
+        scaled = _scaled_size(sample.size, self.scale, self.aspect, rng)
+        return window_of(sample, scaled, _random_offset(scaled, self.size, rng), self.size, self.mean_colour)
 
 
 @dataclass(frozen=True)
@@ -186,37 +143,6 @@ class ColourJitter:
         return replace(sample, image=np.asarray(jittered, dtype=np.uint8))
 
 
-@dataclass(frozen=True)
-class Pad:
-    """Pad at the right and bottom to a multiple of `multiple`, or to at least `size` (H, W); give one of the two."""
-
-    multiple: int | None = None
-    size: Size | None = None
-    mean_colour: Colour = IMAGENET_MEAN_COLOUR
-
-    def __post_init__(self) -> None:
-        if (self.multiple is None) == (self.size is None):
-            raise explain(
-                "padding",
-                found=f"multiple={self.multiple}, size={self.size}",
-                needed="one of them",
-                fix="Set the other to None.",
-            )
-        if self.size is not None:
-            _check_size("padded size", self.size)
-        if self.multiple is not None and self.multiple < 1:
-            raise explain("padding: multiple", found=self.multiple, needed="at least 1", fix="Use the output stride.")
-
-    def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        height, width = _size(sample)
-        if self.size is not None:
-            padded = max(height, self.size[0]), max(width, self.size[1])
-        else:
-            assert self.multiple is not None
-            padded = -(-height // self.multiple) * self.multiple, -(-width // self.multiple) * self.multiple
-        return window_of(sample, (height, width), (0, 0), padded, self.mean_colour)
-
-
 _GREY = np.array([0.299, 0.587, 0.114])
 _RGB_TO_YIQ = np.array([_GREY, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 
@@ -242,11 +168,6 @@ def _check_range(name: str, bounds: tuple[float, float]) -> None:
     low, high = bounds
     if not 0 < low <= high < float("inf"):
         raise explain(f"{name} range", found=bounds, needed="0 < low <= high", fix="For example (0.5, 2.0).")
-
-
-def _size(sample: Sample) -> Size:
-    height, width = sample.image.shape[:2]
-    return height, width
 
 
 def _scaled_size(size: Size, scale: tuple[float, float], aspect: tuple[float, float], rng: np.random.Generator) -> Size:

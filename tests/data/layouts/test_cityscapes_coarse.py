@@ -70,7 +70,7 @@ def test_fine_and_coarse_mix(root: Path) -> None:
     assert mixed.ids == ("aachen_000000_000019", "augsburg_000000_000019", "troisdorf_000000_000072")
     assert [mixed[index].id for index in range(3)] == list(mixed.ids)
     assert [int(mixed[index].image[0, 0, 0]) for index in range(3)] == [8, 26, 9]
-    assert mixed.unread(1).size == (6, 8)
+    assert mixed[1].size == (6, 8)
     with pytest.raises(IndexError):
         mixed[3]
     batches = list(training_loader(mixed, RandomCrop((4, 4)), batch_size=3, num_steps=2, seed=0, num_workers=0))

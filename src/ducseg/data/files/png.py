@@ -1,8 +1,8 @@
-"""Plain PNG files (8-bit grey or RGB, not interlaced) decoded as far as a window needs, two to three times as fast.
+"""Plain PNG files (8-bit grey or RGB, not interlaced) decoded in about half the time of OpenCV.
 
 A PNG's rows stand one after the other in one compressed stream and each is a difference to its upper and left
-neighbours, so a window needs all above and left of it, and nothing below or right. The stream is unpacked by isal
-(Intel's ISA-L) where that package is installed, else by zlib; numba undoes the differences (PNG specification 9.2).
+neighbours. The stream is unpacked by isal (Intel's ISA-L) where that package is installed, else by zlib; numba undoes
+the differences (PNG specification 9.2).
 What these few lines do not cover, or what is damaged, gives None: the caller takes an ordinary decoder, which reads it
 or says what is wrong. Legend: H, W pixels of the file.
 """
@@ -42,38 +42,32 @@ class PlainPng:
     channels: int
     packed: bytes
 
-    def decode(self, rows: int | None = None, columns: int | None = None) -> NDArray[np.uint8] | None:
-        """Pixels (H, W, 3) or (H, W), of which the first `rows` and `columns` are decoded and the rest is undefined.
-
-        None where the stream is damaged. Without arguments everything is decoded and the stream's checksum compared.
-        """
+    def decode(self) -> NDArray[np.uint8] | None:
+        """Pixels (H, W, 3) or (H, W); None where the stream is damaged, by its checksum too."""
         height, width = self.size
-        rows, columns = height if rows is None else rows, width if columns is None else columns
-        assert 0 < rows <= height, (rows, self.size)
-        assert 0 < columns <= width, (columns, self.size)
-        lines = self._unpack(rows)
+        lines = self._unpack()
         if lines is None:
             return None
         pixels = np.empty((height, width * self.channels), np.uint8)
-        if not _restore()(lines, pixels, columns, self.channels):
+        if not _restore()(lines, pixels, self.channels):
             return None
         return pixels.reshape(height, width, 3) if self.channels == 3 else pixels
 
-    def _unpack(self, rows: int) -> NDArray[np.uint8] | None:
-        """(rows, 1 + W * channels): each line's filter type and its differences."""
+    def _unpack(self) -> NDArray[np.uint8] | None:
+        """(H, 1 + W * channels): each line's filter type and its differences."""
         height, width = self.size
         line = 1 + width * self.channels
-        wanted = rows * line
+        wanted = height * line
         inflate = inflate_module()
         try:
             # one byte more than all lines: then the end of the stream and its checksum are read as well
             stream = inflate.decompressobj()
-            unpacked = stream.decompress(self.packed, wanted + (rows == height))
+            unpacked = stream.decompress(self.packed, wanted + 1)
         except (zlib.error, inflate.error):
             return None
-        if len(unpacked) != wanted or (rows == height and not stream.eof):
+        if len(unpacked) != wanted or not stream.eof:
             return None
-        return np.frombuffer(unpacked, np.uint8).reshape(rows, line)
+        return np.frombuffer(unpacked, np.uint8).reshape(height, line)
 
 
 def parse(data: bytes) -> PlainPng | None:

@@ -27,9 +27,9 @@ def _nearest(a: Any, b: Any, c: Any) -> Any:
 
 
 @_inline  # type: ignore[untyped-decorator]
-def _restore_paeth_grey(line: Any, above: Any, pixels: Any, columns: int) -> None:
+def _restore_paeth_grey(line: Any, above: Any, pixels: Any) -> None:
     a = c = int32(0)
-    for x in range(columns):
+    for x in range(len(pixels)):
         b = int32(above[x])
         a = (_nearest(a, b, c) + int32(line[1 + x])) & int32(255)
         c = b
@@ -37,11 +37,10 @@ def _restore_paeth_grey(line: Any, above: Any, pixels: Any, columns: int) -> Non
 
 
 @_inline  # type: ignore[untyped-decorator]
-def _restore_paeth_rgb(line: Any, above: Any, pixels: Any, columns: int) -> None:
+def _restore_paeth_rgb(line: Any, above: Any, pixels: Any) -> None:
     """Three channels at once: each waits for its left neighbour alone, so they take no longer than one."""
     a0 = a1 = a2 = c0 = c1 = c2 = int32(0)
-    for column in range(columns):
-        x = 3 * column
+    for x in range(0, len(pixels), 3):
         b0, b1, b2 = int32(above[x]), int32(above[x + 1]), int32(above[x + 2])
         a0 = (_nearest(a0, b0, c0) + int32(line[1 + x])) & int32(255)
         a1 = (_nearest(a1, b1, c1) + int32(line[2 + x])) & int32(255)
@@ -51,23 +50,20 @@ def _restore_paeth_rgb(line: Any, above: Any, pixels: Any, columns: int) -> None
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def restore(lines: NDArray[np.uint8], pixels: NDArray[np.uint8], columns: int, channels: int) -> bool:
-    """Fill the first `columns` pixels of the first len(lines) rows of `pixels` (H, W * C); C is 1 or 3.
-
-    Args:
-        lines: (rows, 1 + W * C).
+def restore(lines: NDArray[np.uint8], pixels: NDArray[np.uint8], channels: int) -> bool:
+    """Fill `pixels` (H, W * C) from `lines` (H, 1 + W * C); C is 1 or 3.
 
     Returns:
         False where a filter type is none of the five; the rest is then undefined.
     """
-    count = columns * channels
+    count = pixels.shape[1]
     nothing = np.zeros(count, np.uint8)
     for y in range(len(lines)):
         line, row = lines[y], pixels[y]
         above = pixels[y - 1] if y > 0 else nothing
         kind = line[0]
         if kind == _NONE:
-            row[:count] = line[1 : 1 + count]
+            row[:] = line[1:]
         elif kind == _SUB:
             for x in range(count):
                 row[x] = line[1 + x] + (row[x - channels] if x >= channels else uint8(0))
@@ -79,9 +75,9 @@ def restore(lines: NDArray[np.uint8], pixels: NDArray[np.uint8], columns: int, c
                 left = int32(row[x - channels]) if x >= channels else int32(0)
                 row[x] = uint8(int32(line[1 + x]) + ((left + int32(above[x])) >> 1))
         elif kind == _PAETH and channels == 3:
-            _restore_paeth_rgb(line, above, row, columns)
+            _restore_paeth_rgb(line, above, row)
         elif kind == _PAETH:
-            _restore_paeth_grey(line, above, row, columns)
+            _restore_paeth_grey(line, above, row)
         else:
             return False
     return True

@@ -23,12 +23,11 @@ from ducseg.errors import UserError, explain
 
 __all__ = [
     "PICTURE_SUFFIXES",
-    "OpenImage",
     "check_label",
     "check_same_size",
     "colours_in_use",
     "decode_colours",
-    "open_image",
+    "picture_size",
     "read_image",
     "read_instance_ids",
     "read_label",
@@ -41,6 +40,7 @@ _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_BIT_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # byte positions in the header (PNG specification 11.2.2)
 _PNG_GREY = 0
+_EXIF_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # height and width change places
 _MOST_NAMED = 5
 _LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
@@ -55,51 +55,24 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: missing, empty, truncated or undecodable file, or more than 8 bits a channel.
     """
-    return open_image(path).read()
+    data = _whole_file(path)
+    plain = _large_plain_png(data, channels=3)
+    decoded = None if plain is None else plain.decode()
+    return _decode_image(data, path) if decoded is None else decoded
 
 
-class OpenImage:
-    """A picture file whose size is known and whose pixels are decoded as far as they are asked for.
-
-    Attributes:
-        size: (H, W) in pixels.
-    """
-
-    def __init__(self, data: bytes, path: Path) -> None:
-        self._data, self._path = data, path
-        self._plain = _large_plain_png(data, channels=3)
-        self._whole = _decode_image(data, path) if self._plain is None else None
-        self.size: tuple[int, int] = self._shape()
-
-    def _shape(self) -> tuple[int, int]:
-        if self._plain is not None:
-            return self._plain.size
-        assert self._whole is not None
-        height, width = self._whole.shape[:2]
-        return height, width
-
-    def read(self, rows: int | None = None, columns: int | None = None) -> NDArray[np.uint8]:
-        """RGB uint8 (H, W, 3); with `rows` or `columns` only so many from the top left are sure to be decoded.
-
-        Raises:
-            UserError: damage that `open_image` could not see.
-        """
-        if self._whole is None:
-            assert self._plain is not None
-            decoded = self._plain.decode(rows, columns)
-            if decoded is not None:
-                return decoded
-            self._whole = _decode_image(self._data, self._path)
-        return self._whole
-
-
-def open_image(path: Path) -> OpenImage:
-    """Look at a picture that `read_image` would read, without decoding it where its kind allows.
+def picture_size(path: Path) -> tuple[int, int]:
+    """(H, W) that `read_image` will give, from the file's header.
 
     Raises:
-        UserError: as `read_image`, now or at `OpenImage.read`.
+        UserError: missing, empty or undecodable file.
     """
-    return OpenImage(_whole_file(path), path)
+    try:
+        with Image.open(path) as picture:
+            turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
+            return picture.size if turned else picture.size[::-1]
+    except _PILLOW_ERRORS as error:
+        raise _undecodable(path, str(error)) from None
 
 
 def _decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:

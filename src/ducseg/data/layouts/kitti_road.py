@@ -23,7 +23,7 @@ from ducseg.classes import IGNORE, KITTI_ROAD
 from ducseg.data.files.png import PNG_START
 from ducseg.data.files.reading import read_image
 from ducseg.data.paired import PairedFiles, match_pairs, no_such_data
-from ducseg.data.sample import Read, Sample, Unread
+from ducseg.data.sample import Sample
 from ducseg.errors import explain
 
 __all__ = [
@@ -98,10 +98,6 @@ class KittiRoad:
             return self._files[index]
         image = read_image(self.image_paths[index])
         return Sample(image=image, label=None, id=self.ids[index], original_size=(image.shape[0], image.shape[1]))
-
-    def unread(self, index: int, /) -> Unread:
-        """Sample `index`, decoded as far as a window needs."""
-        return Read(self[index]) if self._files is None else self._files.unread(index)
 
 
 class _RoadFiles(PairedFiles):
