@@ -117,11 +117,9 @@ def test_predict_with_the_crf_is_the_crf_on_saved_probabilities(
     assert main(["predict", str(run), images, "--out", str(tmp_path / "with"), "--kinds", "labels", "--crf"]) == 0
     assert main(["predict", str(run), images, "--out", str(tmp_path / "saved"), "--kinds", "probabilities"]) == 0
     assert main(["crf", str(tmp_path / "saved"), images, "--out", str(tmp_path / "after")]) == 0
-    assert main(["crf", str(run), images, "--out", str(tmp_path / "again")]) == 0
     for path in (tmp_path / "with").iterdir():
-        labels = [cv2.imread(str(tmp_path / name / path.name), 0) for name in ("with", "again", "after")]
-        assert np.array_equal(labels[0], labels[1])
-        assert np.mean(labels[0] == labels[2]) > 0.99, "saved in half precision"
+        labels = [cv2.imread(str(tmp_path / name / path.name), 0) for name in ("with", "after")]
+        assert np.mean(labels[0] == labels[1]) > 0.99, "saved in half precision"
     (tmp_path / "saved" / "03_probabilities.npy").write_bytes(b"no array")
     (tmp_path / "saved" / "04_probabilities.npy").unlink()
     capsys.readouterr()

@@ -85,8 +85,8 @@ def test_voc2012(tmp_path: Path, read_json) -> None:
         ("predict RUN a --out o --format kitti-road --kinds labels", "found --kinds"),
         ("data synth cityscapes d --num-test 3", "--num-test"),
         ("data synth kitti-road d --num-val 3", "--num-val"),
-        ("data wash", "data command: found 'wash'"),
-        ("score ade20k", "benchmark: found 'ade20k'"),
+        ("data wash", "ducseg data: found 'wash'"),
+        ("score ade20k", "ducseg score: found 'ade20k'"),
     ],
 )
 def test_options_that_do_not_belong_are_refused(

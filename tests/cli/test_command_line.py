@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import ducseg
 from ducseg.cli import COMMANDS, main
 
 SNAPSHOT = Path(__file__).parent / "help_snapshot.txt"
+_SOURCE = str(Path(ducseg.__file__).parents[1])
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -16,7 +19,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def help_of(*command: str) -> str:
-    environment = {"COLUMNS": "100", "PATH": "/usr/bin", "TERM": "dumb", "NO_COLOR": "1"}
+    environment = {"COLUMNS": "100", "PATH": "/usr/bin", "TERM": "dumb", "NO_COLOR": "1", "PYTHONPATH": _SOURCE}
     arguments = [sys.executable, "-m", "ducseg", *command, "--help"]
     run = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
     assert run.returncode == 0, run.stderr
@@ -24,13 +27,12 @@ def help_of(*command: str) -> str:
 
 
 def test_the_option_list_is_a_decision() -> None:
-    """Write the snapshot anew with `python tests/test_command_line.py` after deciding on a new flag."""
+    """Write the snapshot anew with `python tests/cli/test_command_line.py` after deciding on a new flag."""
     assert current_help() == SNAPSHOT.read_text(encoding="utf-8")
 
 
 def current_help() -> str:
-    commands = [(), *((name,) for name in COMMANDS if name != "data"), ("data",), ("data", "synth")]
-    pages = [*commands, ("train", "camvid-resnet18-duc")]
+    pages = [(), ("score",), ("data",), *(tuple(name.split()) for name in COMMANDS), ("train", "camvid-resnet18-duc")]
     return "".join(f"$ ducseg {' '.join([*page, '--help'])}\n{help_of(*page)}\n\n" for page in pages)
 
 
@@ -42,8 +44,18 @@ def test_importing_ducseg_leaves_the_heavy_packages_alone() -> None:
     assert python("-c", code).stdout.strip() == "[]"
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    assert "torch" not in python("-X", "importtime", "-m", "ducseg", "--help").stderr
+@pytest.mark.parametrize("page", [(), ("eval",), ("crf-tune",), ("demo",), ("score", "cityscapes")])
+def test_help_does_not_wait_for_torch(page: tuple[str, ...]) -> None:
+    loaded = python("-X", "importtime", "-m", "ducseg", *page, "--help").stderr
+    assert "tyro" in loaded
+    assert not {"torch", "matplotlib", "numba", "cv2"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_line_of_the_table_has_its_module(name: str) -> None:
+    module = import_module(f"ducseg.cli.{name.replace(' ', '_').replace('-', '_')}")
+    assert module.__all__ == ["Options", *(["parse"] if hasattr(module, "parse") else []), "run"]
+    assert module.Options.__doc__, "its help"
 
 
 @pytest.mark.parametrize(

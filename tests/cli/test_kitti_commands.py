@@ -10,10 +10,11 @@ from PIL import Image
 
 import ducseg
 from ducseg.classes import KITTI_ROAD
-from ducseg.cli.kitti_commands import predict_kitti_road, score_kitti_road_folder
+from ducseg.cli import main
 from ducseg.data.layouts.kitti_road import KittiRoad
 from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.inference.kitti_submission import evaluate_kitti_road
+from ducseg.inference.submit import submit
 from ducseg.metrics.kitti_road import road_scores
 from ducseg.models import build
 from ducseg.weights.checkpoint import save_segmenter
@@ -37,13 +38,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_score_of_what_was_predicted_is_the_evaluation(
     checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert predict_kitti_road(ducseg.load(checkpoint, flip=True), root, tmp_path / "val", split="val") == 0
+    val = ["--format", "kitti-road", "--split", "val", "--flip", "--device", "cpu", "--out", str(tmp_path / "val")]
+    assert main(["predict", str(checkpoint), str(root), *val]) == 0
     assert "3 results in" in capsys.readouterr().out
-    status = score_kitti_road_folder(
-        tmp_path / "val", root / "training" / "gt_image_2", calib=None, view="bev", subset=True, workers=1,
-        json_path=tmp_path / "scores.json", figure_path=tmp_path / "curves.png",
-    )  # fmt: skip
-    assert status == 0
+    folders = ["--pred", str(tmp_path / "val"), "--gt", str(root / "training" / "gt_image_2")]
+    written = ["--json", str(tmp_path / "scores.json"), "--figure", str(tmp_path / "curves.png")]
+    assert main(["score", "kitti-road", *folders, *written, "--subset", "--workers", "1"]) == 0
     assert "urban_road" in capsys.readouterr().out
     predictor = ducseg.load(checkpoint, flip=True)
     expected = road_scores(evaluate_kitti_road(predictor, KittiRoad(root, "val")))
@@ -59,7 +59,7 @@ def test_val_is_the_fold_that_the_run_held_out(tmp_path: Path) -> None:
     save_segmenter(tmp_path / "run", network, extra={"config": {"data": {"dataset": "kitti-road", "fold": 1}}})
     for fold, number in ((None, 1), (0, 0)):
         out = tmp_path / f"fold-{fold}"
-        predict_kitti_road(ducseg.load(tmp_path / "run"), root, out, split="val", fold=fold)
+        submit("kitti-road", ducseg.load(tmp_path / "run"), root, out, split="val", fold=fold)
         assert {path.name for path in out.iterdir()} == {
             f"{kind}_road_{number:06d}.png" for kind in ("um", "umm", "uu")
         }
@@ -67,7 +67,7 @@ def test_val_is_the_fold_that_the_run_held_out(tmp_path: Path) -> None:
 
 def test_the_servers_zip_and_the_figure(checkpoint: Path, root: Path, tmp_path: Path) -> None:
     archive, figure = tmp_path / "submission.zip", tmp_path / "roads.png"
-    predict_kitti_road(ducseg.load(checkpoint), root, tmp_path / "out", archive=archive, figure_path=figure)
+    submit("kitti-road", ducseg.load(checkpoint), root, tmp_path / "out", archive=archive, figure=figure)
     with zipfile.ZipFile(archive) as content:
         assert content.namelist() == ["um_road_000000.png", "umm_road_000000.png", "uu_road_000000.png"]
     with Image.open(figure) as picture:

@@ -231,7 +231,8 @@ def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None
     for candidate in (path, path / "best", path / "last"):
         if (candidate / "model.json").is_file():
             return candidate
-    looks_like_an_id = isinstance(path_or_hub_id, str) and path_or_hub_id.count("/") == 1 and not path.exists()
+    name = str(path_or_hub_id) if isinstance(path_or_hub_id, str) and not path.exists() else ""
+    looks_like_an_id = name.count("/") == 1 and not name.startswith(("/", ".", "~"))
     if not looks_like_an_id:
         raise explain(
             f"checkpoint {path_or_hub_id}",

@@ -1,125 +1,53 @@
-"""`ducseg demo`: street scenes, the bilinear baseline and DUC under one budget, scores, a report."""
+"""The report of `ducseg demo`, from its results: what was found, side by side, curves, gridding, settings."""
 
-import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from numpy.typing import NDArray
 
-import ducseg
-from ducseg.data.layouts.cityscapes import Cityscapes
-from ducseg.data.loading import SegmentationDataset
-from ducseg.data.synthetic.cityscapes import write_cityscapes
-from ducseg.errors import explain
-from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc
+from ducseg.data.paired import SegmentationDataset
 from ducseg.figures.curves import draw_curves
 from ducseg.figures.gridding import draw_gridding
 from ducseg.figures.panels import draw_panels
 from ducseg.figures.report import Section, paragraph, picture, table, write_report
-from ducseg.inference.evaluate import evaluate
-from ducseg.metrics.confusion import scores, to_json
-from ducseg.progress import counted
-from ducseg.train.config import Config
-from ducseg.train.loop import train
 
-__all__ = ["THIN_CLASSES", "run_demo"]
+__all__ = ["THIN_CLASSES", "Result", "write_demo_report"]
 
 THIN_CLASSES = ("pole", "traffic light", "traffic sign", "person", "rider", "bicycle", "motorcycle", "fence")
 """The classes that are a few pixels wide: what DUC is about (paper section 3.1)."""
 
-_MARK = "made-by-ducseg-demo"
 
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of one head.
 
-@dataclass(frozen=True)
-class _Result:
-    config: Config
+    Attributes:
+        config: the run's configuration.
+        scores: as `ducseg.metrics.confusion.scores` gives them.
+        seconds: of training.
+        log: log.jsonl of the run.
+        predictor: picture to labels.
+    """
+
+    config: Any
     scores: dict[str, Any]
     seconds: float
-    run: Path
+    log: Path
+    predictor: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-def run_demo(out: Path, *, seed: int = 0, console: Console | None = None) -> Path:
-    """Make scenes in `out/scenes`, train into `out/bilinear` and `out/duc`, score both, write `out/report.html`.
+def write_demo_report(out: Path, results: dict[str, Result], dataset: SegmentationDataset) -> Path:
+    """Draw into `out/pictures` and write `out/report.html`; returns its path.
 
     Args:
-        out: replaced if an earlier demo made it.
-        seed: of the scenes, the weights and the order of the pictures.
-        console: where progress is shown; None: standard output.
-
-    Returns:
-        The report's path.
-
-    Raises:
-        UserError: `out` holds something else than an earlier demo.
+        results: of "bilinear" and of "duc".
+        dataset: the unseen scenes.
     """
-    console = console or Console()
-    _open_folder(out)
-    data = _make_scenes(out / "scenes", seed, console)
-    results = {name: _run(name, make, data, out, seed, console) for name, make in _HEADS.items()}
-    (out / "scores.json").write_text(
-        json.dumps({name: to_json(result.scores) for name, result in results.items()}, indent=1) + "\n",
-        encoding="utf-8",
-    )
-    return _report(out, results, seed)
-
-
-_HEADS: dict[str, Callable[[], Config]] = {"bilinear": synthetic_bilinear, "duc": synthetic_duc}
-
-
-def _open_folder(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        if not (out / _MARK).is_file():
-            raise explain(
-                f"demo folder {out}",
-                found="other files in it",
-                needed="a new or empty folder",
-                fix="Choose another --out.",
-            )
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARK).touch()
-
-
-def _make_scenes(root: Path, seed: int, console: Console) -> Path:
-    config = synthetic_duc().data
-    train_count, val_count = config.synthetic_scenes
-    height, width = config.synthetic_size
-    console.print(f"making {train_count} + {val_count} street scenes of {height}x{width} pixels", highlight=False)
-    with counted("scenes") as progress:
-        write_cityscapes(
-            root, num_train=train_count, num_val=val_count, height=height, width=width, seed=seed, num_workers=2,
-            progress=progress,
-        )  # fmt: skip
-    return root
-
-
-def _run(name: str, make: Callable[[], Config], data: Path, out: Path, seed: int, console: Console) -> _Result:
-    base = make()
-    config = replace(
-        base,
-        data=replace(base.data, dataset="cityscapes", root=str(data)),
-        run=replace(base.run, seed=seed),
-    )
-    began = monotonic()
-    train(config, out / name, command="ducseg demo", console=console)
-    seconds = monotonic() - began
-    predictor = ducseg.load(out / name / "last")
-    found = scores(evaluate(predictor, Cityscapes(data, "val")).matrix, predictor.model.classes)
-    return _Result(config, found, seconds, out / name)
-
-
-# -- the report -------------------------------------------------------------------------------------------------------
-
-
-def _report(out: Path, results: dict[str, _Result], seed: int) -> Path:
     pictures = out / "pictures"
     pictures.mkdir()
-    dataset = Cityscapes(out / "scenes", "val")
     _draw(pictures, results, dataset)
     baseline, duc = results["bilinear"].scores, results["duc"].scores
     sections = [
@@ -140,7 +68,7 @@ def _report(out: Path, results: dict[str, _Result], seed: int) -> Path:
                 picture(pictures / "gridding-123.png", "Rates 1, 2, 3."),
             ),
         ),
-        Section("Settings", (_settings_table(results, seed),)),
+        Section("Settings", (_settings_table(results),)),
     ]
     lead = (
         f"Two networks, the same encoder, scenes and budget; only the head differs. Mean IoU on {len(dataset)} unseen "
@@ -183,7 +111,7 @@ def _row(name: str, baseline: float, duc: float) -> tuple[str, ...]:
     return name, f"{baseline:.1%}", f"{duc:.1%}", f"{100 * (duc - baseline):+.1f}"
 
 
-def _settings_table(results: dict[str, _Result], seed: int) -> str:
+def _settings_table(results: dict[str, Result]) -> str:
     rows = []
     config = results["duc"].config
     height, width = config.data.synthetic_size
@@ -195,20 +123,19 @@ def _settings_table(results: dict[str, _Result], seed: int) -> str:
     for name, result in results.items():
         rows.append((f"rate of the head, {name}", f"x{result.config.optimizer.head_learning_rate_factor:g}"))
     rows.append(("budget", f"{optimizer.epochs} epochs, batch {optimizer.batch_size}, the same for both heads"))
-    rows.append(("seed", str(seed)))
+    rows.append(("seed", str(config.run.seed)))
     rows += [(f"time, {name}", f"{result.seconds:.0f} s") for name, result in results.items()]
     return table(("setting", "value"), rows)
 
 
-def _draw(folder: Path, results: dict[str, _Result], dataset: SegmentationDataset) -> None:
-    predictors = [ducseg.load(result.run / "last") for result in results.values()]
+def _draw(folder: Path, results: dict[str, Result], dataset: SegmentationDataset) -> None:
     rows = []
     for index in _telling_scenes(dataset):
         sample = dataset[index]
         assert sample.label is not None
-        rows.append([sample.image, sample.label, *(predictor(sample.image) for predictor in predictors)])
+        rows.append([sample.image, sample.label, *(result.predictor(sample.image) for result in results.values())])
     draw_panels(rows, folder / "panels.png", ("image", "truth", "bilinear baseline", "DUC"), dataset.classes)
-    draw_curves({name: result.run / "log.jsonl" for name, result in results.items()}, folder / "curves.png")
+    draw_curves({name: result.log for name, result in results.items()}, folder / "curves.png")
     draw_gridding((2, 2, 2), folder / "gridding-222.png")
     draw_gridding((1, 2, 3), folder / "gridding-123.png")
 

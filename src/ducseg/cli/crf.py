@@ -1,0 +1,79 @@
+"""`ducseg crf`: the dense CRF on probabilities that some network left behind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ducseg.cli.options import File, Folder, Kinds, report
+from ducseg.errors import explain
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Refine saved probabilities with the dense CRF. Exits with 1 if a picture failed.
+
+    (`ducseg predict CHECKPOINT ... --crf` predicts and refines.)
+    """
+
+    probabilities: tyro.conf.Positional[Folder]
+    """A folder of NAME.npy or NAME_probabilities.npy, any floating type (classes, height, width), as `predict --kinds
+    probabilities` writes them."""
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Files, folders (searched recursively) and globs: the pictures."""
+    out: Folder
+    """Folder for the results; sub-folders of the inputs are kept."""
+    settings: tuple[File, ...] = ()
+    """A JSON file of crf-tune; default: the paper's."""
+    kinds: Kinds = ("labels",)
+    """What to write."""
+    classes: str | None = None
+    """For colours: camvid, cityscapes, kitti-road, voc2012 or a classes.json."""
+
+
+def run(options: Options) -> int:
+    """Exit status 1 where a picture failed."""
+    from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
+    from ducseg.crf import dense_crf
+    from ducseg.inference.predict_files import write_each
+    from ducseg.inference.refine import crf_settings, saved_probabilities
+
+    known = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "voc2012": VOC2012, "kitti-road": KITTI_ROAD}
+    if not any(options.probabilities.rglob("*.npy")):
+        raise explain(
+            f"probabilities {options.probabilities}",
+            found="no .npy file there",
+            needed="a folder with an array (classes, height, width) for each picture",
+            fix="`ducseg predict CHECKPOINT ... --kinds probabilities` writes them; `--crf` there refines at once.",
+        )
+    params, iterations = crf_settings(options.settings)
+    coloured = [kind for kind in options.kinds if kind in ("color", "overlay")]
+    if coloured and options.classes is None:
+        raise explain(
+            "--kinds",
+            found=", ".join(coloured),
+            needed="classes to colour",
+            fix=f"Add --classes ({', '.join(known)} or a classes.json), or write --kinds labels.",
+        )
+    colours = options.classes and (known.get(options.classes) or ClassSet.read(Path(options.classes)))
+
+    def refined(name: Path, image: "NDArray[np.uint8]") -> "NDArray[np.float32]":
+        found = saved_probabilities(options.probabilities, name)
+        if colours and found.ndim == 3 and len(found) != len(colours):
+            raise explain(
+                f"probabilities of {name}",
+                found=f"{len(found)} classes",
+                needed=f"{len(colours)}",
+                fix="See --classes.",
+            )
+        return dense_crf(found, image, params, iterations)
+
+    written = write_each(refined, colours or CITYSCAPES, options.inputs, options.out, options.kinds, progress=True)
+    return report(written, options.out, "refined")

@@ -1,0 +1,65 @@
+"""`ducseg eval`: the scores of a checkpoint on the data set that it was trained for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ducseg.cli.options import DataRoot, File, RefinedNetwork
+
+if TYPE_CHECKING:
+    from ducseg.data.paired import SegmentationDataset
+    from ducseg.inference.predictor import Labeller
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DataRoot, RefinedNetwork):
+    """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy."""
+
+    json: File | None = None
+    """Also write the scores there."""
+    panels: File | None = None
+    """Also draw picture, truth and prediction of four pictures there (PNG)."""
+
+
+def run(options: Options) -> int:
+    """Print the table; write what was asked for."""
+    from rich.console import Console
+
+    from ducseg.data.layouts.kitti_road import KittiRoad
+    from ducseg.data.layouts.opening import open_dataset
+    from ducseg.inference.evaluate import evaluate
+    from ducseg.inference.kitti_submission import evaluate_kitti_road
+    from ducseg.metrics.boundary import BoundaryCounts, add_boundary
+    from ducseg.metrics.confusion import format_table, scores, write_json
+    from ducseg.metrics.kitti_road import format_road_table, road_scores
+
+    labeller, data = options.labeller(), options.trained_on(options.checkpoint)
+    dataset = open_dataset(data, options.split or data.val_split)
+    boundary = BoundaryCounts(len(dataset.classes))
+    found = scores(evaluate(labeller, dataset, boundary=boundary, progress=True).matrix, dataset.classes)
+    add_boundary(found, boundary.scores(dataset.classes))
+    Console().print(format_table(found))
+    if isinstance(dataset, KittiRoad):
+        road = road_scores(evaluate_kitti_road(labeller, dataset))
+        Console().print(format_road_table(road))
+        found |= road
+    if options.json is not None:
+        write_json(options.json, found)
+    if options.panels is not None:
+        _draw_panels(labeller, dataset, options.panels)
+    return 0
+
+
+def _draw_panels(labeller: "Labeller", dataset: "SegmentationDataset", path: Path, *, count: int = 4) -> None:
+    """Picture, truth and prediction of pictures spread evenly over the data set."""
+    from ducseg.figures.panels import draw_panels
+
+    rows = []
+    number = min(count, len(dataset))
+    for position in range(number):
+        sample = dataset[(2 * position + 1) * len(dataset) // (2 * number)]
+        assert sample.label is not None, "evaluate has refused this"
+        rows.append([sample.image, sample.label, labeller(sample.image)])
+    draw_panels(rows, path, ("image", "truth", "prediction"), dataset.classes)

@@ -1,0 +1,119 @@
+"""Options that several commands share, each spelled once; a command's `Options` inherits those it has."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ducseg.errors import UserError, explain
+
+if TYPE_CHECKING:
+    from ducseg.data.config import DataConfig
+    from ducseg.inference.predict_files import PredictReport
+    from ducseg.inference.predictor import Labeller, Predictor
+
+__all__ = ["DataRoot", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Workers", "report", "unknown"]
+
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
+Kinds = tuple[Literal["labels", "color", "overlay", "probabilities"], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A trained network and how it looks at a picture."""
+
+    checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
+    """A checkpoint or run folder (then its best checkpoint), or an id on the Hugging Face Hub."""
+    scales: tuple[float, ...] = (1.0,)
+    """The probabilities are averaged over these sizes."""
+    flip: bool = False
+    """Average over the mirrored picture too."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def predictor(self) -> "Predictor":
+        """The network on its device; raises UserError as `ducseg.load`."""
+        from ducseg.devices import pick_device
+        from ducseg.inference.predictor import Predictor
+        from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
+
+        segmenter = load_segmenter(checkpoint_folder(self.checkpoint))
+        return Predictor(segmenter, pick_device(self.device, 0), scales=self.scales, flip=self.flip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinedNetwork(Network):
+    """A trained network, followed by the dense CRF where that is asked for."""
+
+    crf: tuple[File, ...] | None = None
+    """Refine with the dense CRF: with the paper's settings, or those of a JSON file of crf-tune."""
+
+    def labeller(self) -> "Labeller":
+        """The predictor, with --crf followed by the CRF; raises UserError as `ducseg.load` and `crf_settings`."""
+        from ducseg.inference.refine import CrfLabeller, crf_settings
+
+        if self.crf is None:
+            return self.predictor()
+        settings = crf_settings(self.crf)  # a wrong file is refused before the network is read
+        return CrfLabeller(self.predictor(), *settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRoot:
+    """Where the data set lies that a network was trained on."""
+
+    split: str | None = None
+    """Of the data set; default: the one the run validated on."""
+    data_root: Annotated[Path | None, tyro.conf.arg(metavar="DIR", aliases=["--data.root"])] = None
+    """Where the data set lies now; default: where it lay in training."""
+
+    def trained_on(self, checkpoint: str) -> "DataConfig":
+        """The data configuration that training recorded, at --data-root if given; raises UserError as `trained_on`."""
+        from ducseg.inference.trained_on import trained_on
+
+        data = trained_on(checkpoint)
+        return data if self.data_root is None else replace(data, root=str(self.data_root))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How many processes work."""
+
+    workers: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: one a core)")] = field(
+        default_factory=lambda: os.cpu_count() or 1
+    )
+    """Processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Workers):
+    """Folders of a score and where it goes."""
+
+    pred: Folder
+    """Folder of predictions, searched with its sub-folders."""
+    gt: Folder
+    """Folder of the ground truth."""
+    subset: bool = False
+    """Score only what is predicted, and say so, instead of refusing an incomplete folder."""
+    json: File | None = None
+    """Also write the scores there."""
+
+
+def report(found: "PredictReport", out: Path, done: str) -> int:
+    """Say what came of each picture; the exit status: 1 where one failed."""
+    print(f"{len(found.written)} of {len(found.written) + len(found.failed)} pictures {done} into {out}")
+    for name, message in found.failed:
+        print(f"not {done}: {name}: {message}")
+    return 1 if found.failed else 0
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is none of `known`, with the closest one."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    meant = f"Did you mean {close[0]}?" if close else "Pick one of these."
+    return explain(kind, found=repr(name), needed=f"one of {', '.join(known)}", fix=meant)

@@ -1,0 +1,55 @@
+"""`ducseg train`: an experiment, with every field of its configuration as an option."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from inspect import getdoc
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ducseg.cli.options import Folder, unknown
+from ducseg.errors import explain
+from ducseg.train.config import Config
+
+__all__ = ["Options", "parse", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train an experiment; every field of its configuration is an option (ducseg train EXPERIMENT --help)."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Folder
+    """Run folder: config.json, log.jsonl, tensorboard/, checkpoints/, and links last and best."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in --out."""
+    command: tyro.conf.Suppress[str] = ""
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The experiment is the first argument; its configuration holds the defaults of the options after it."""
+    from ducseg.experiments import EXPERIMENTS
+
+    if not arguments or arguments[0].startswith("-"):
+        print("usage: ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR] [--resume]\n")
+        print(f"{Options.__doc__}\n\nexperiments (ducseg experiments describes them):")
+        print("".join(f"  {name}\n" for name in EXPERIMENTS), end="")
+        if arguments and arguments[0] in ("-h", "--help"):
+            raise SystemExit(0)
+        raise explain("ducseg train", found="no experiment", needed="one of the names above", fix="Name it first.")
+    name, *rest = arguments
+    if name not in EXPERIMENTS:
+        raise unknown("experiment", name, EXPERIMENTS)
+    default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
+    described = getdoc(EXPERIMENTS[name])
+    parsed = tyro.cli(Options, prog=f"ducseg train {name}", description=described, default=default, args=rest)
+    return replace(parsed, command=" ".join(["ducseg train", *arguments]))
+
+
+def run(options: Options) -> int:
+    """Train; exit status 75 where it was interrupted and saved."""
+    from ducseg.train.loop import EXIT_PREEMPTED, train
+
+    outcome = train(options.config, options.out, resume=options.resume, command=options.command)
+    return 0 if outcome.finished else EXIT_PREEMPTED
