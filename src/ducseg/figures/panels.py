@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import explain
-from ducseg.inference.writers import colourise, font, legend, present_classes, stack, text_size, write_png
+from ducseg.figures.label_maps import colourise, font, legend, present_classes, stack, text_size, write_png
 
 __all__ = ["draw_panels"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.errors import explain
-from ducseg.inference.writers import write_png
+from ducseg.figures.label_maps import write_png
 
 __all__ = ["draw_roads", "road_in_red"]
 

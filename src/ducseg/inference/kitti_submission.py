@@ -19,9 +19,9 @@ from ducseg.data.birds_eye import BEV_SIZE, BirdsEye
 from ducseg.data.layouts.kitti_road import KittiRoad, PngKind, png_kind, result_name
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
+from ducseg.figures.label_maps import write_png, write_whole
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
-from ducseg.inference.writers import write_png, write_whole
 from ducseg.metrics.kitti_road import RoadCounts
 from ducseg.metrics.kitti_road_files import View
 from ducseg.progress import counted

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_image
 from ducseg.errors import UserError, explain
+from ducseg.figures.label_maps import colourise, overlay, write_array, write_png
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
-from ducseg.inference.writers import colourise, overlay, write_array, write_png
 from ducseg.progress import counted
 
 __all__ = ["Kind", "PredictReport", "find_pictures", "predict_files", "write_each"]

@@ -23,9 +23,9 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
+from ducseg.figures.label_maps import write_png, write_whole
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
-from ducseg.inference.writers import write_png, write_whole
 from ducseg.progress import counted
 
 __all__ = ["VOC_FOLDER", "write_cityscapes_submission", "write_voc_submission"]

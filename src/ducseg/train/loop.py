@@ -18,9 +18,9 @@ from rich.console import Console
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import evaluation_indices, training_loader
 from ducseg.errors import explain
+from ducseg.figures.label_maps import overlay
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
-from ducseg.inference.writers import overlay
 from ducseg.metrics.confusion import format_table, scores, to_json
 from ducseg.models.heads import head_parameters
 from ducseg.models.segmenter import Segmenter

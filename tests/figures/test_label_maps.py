@@ -10,7 +10,7 @@ from PIL import Image
 
 from ducseg.classes import CAMVID, CITYSCAPES, IGNORE, ClassSet
 from ducseg.errors import UserError
-from ducseg.inference.writers import colourise, font, legend, overlay, present_classes, write_png
+from ducseg.figures.label_maps import colourise, font, legend, overlay, present_classes, write_png
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice(np.array([0, 3, 8, IGNORE], np.uint8), (40, 700))

@@ -1,4 +1,4 @@
-"""Label maps as files: PNGs of class indices, of class colours, and overlays on the picture with a legend.
+"""Label maps as pictures and files: PNGs of class indices, of class colours, overlays on the picture with a legend.
 
 Legend: H, W pixels of the picture; labels are uint8 (H, W), indices into a `ClassSet`, 255 where nothing is known.
 Every file is whole or not there: written under a temporary name in its folder, then renamed.
