@@ -23,7 +23,7 @@ HOUSE = """\
 | figures | pictures and reports, drawn from results | ops, data, metrics |
 | models | encoders, heads, what they are built into | ops |
 | weights | networks in and out of files: checkpoints, the Hub, ImageNet's, the authors' | ops, models |
-| inference | a network and pictures to label maps, files and scores | ops, data, metrics, crf, figures, models, weights |
+| inference | from a network and pictures to labels, files, scores | ops, data, metrics, crf, figures, models, weights |
 | train | configuration, run folder, step, loss, loop | ops, data, metrics, figures, models, weights, inference |
 | experiments | one function per published row, giving a configuration | data, models, train |
 | cli | one file per command: its options and its short body | every room |
