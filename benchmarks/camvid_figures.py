@@ -13,13 +13,14 @@ import numpy as np
 
 import ducseg
 from ducseg.classes import IGNORE
-from ducseg.data.layouts.camvid import CamVid
+from ducseg.data.config import DataConfig
+from ducseg.data.layouts.opening import open_dataset
 from ducseg.figures.curves import draw_curves
 from ducseg.figures.panels import draw_panels
 
 
 def main(run: Path, camvid: Path, out: Path) -> None:
-    predictor, dataset = ducseg.load(run), CamVid(camvid, "test")
+    predictor, dataset = ducseg.load(run), open_dataset(DataConfig(dataset="camvid", root=str(camvid)), "test")
     rows = []
     for position in range(4):
         sample = dataset[(2 * position + 1) * len(dataset) // 8]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import ducseg
-from ducseg.classes import ClassSet
 from ducseg.cli import main
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 
@@ -52,11 +51,10 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) -> None:
     assert main(["eval", str(run), "--json", str(tmp_path / "scores.json")]) == 0
     evaluated = json.loads((tmp_path / "scores.json").read_text())
-    from ducseg.data.layouts.folder import Folder
+    from ducseg.data.config import DataConfig
+    from ducseg.data.layouts.opening import open_dataset
 
-    held_out = Folder(
-        pictures / "images", pictures / "masks", ClassSet.read(pictures / "classes.json"), split="val", val_fraction=0.3
-    )
+    held_out = open_dataset(DataConfig(dataset="folder", root=str(pictures), val_fraction=0.3), "val")
     assert len(held_out) > 0
     files = [str(pictures / "images" / f"{name}.png") for name in held_out.ids]
     assert main(["predict", str(run), *files, "--out", str(tmp_path / "out"), "--kinds", "labels"]) == 0

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ducseg.classes import CITYSCAPES, ClassSet
+from ducseg.data.config import DataConfig
 from ducseg.data.cut import CutPatches, cut_patches
-from ducseg.data.layouts.camvid import SplitFolders
 from ducseg.data.layouts.cityscapes import Cityscapes
+from ducseg.data.layouts.opening import open_dataset
 from ducseg.data.loading import AugmentedDataset
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import SCHEMES, Patches, even_grid, grid_origins
@@ -223,7 +224,7 @@ def test_cut_patches_are_the_views(tmp_path: Path, scenes: SyntheticStreets, sch
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.label, other.label)
         assert (one.id, one.original_size) == (other.id, other.original_size)
-    assert len(SplitFolders(tmp_path / "out", "train", ClassSet.read(tmp_path / "out" / "classes.json"))) == number
+    assert len(open_dataset(DataConfig(dataset="split-folders", root=str(tmp_path / "out")), "train")) == number
 
 
 def test_training_from_cut_patches_is_training_from_views(tmp_path: Path, scenes: SyntheticStreets) -> None:

@@ -1,33 +1,44 @@
 """`ducseg data check`: the doctor."""
 
-from dataclasses import dataclass
-from typing import Literal
+import os
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
-from ducseg.cli.options import File, Folder, Workers
+from ducseg.cli.options import File
+from ducseg.data.config import DataConfig, PatchScheme
 
 __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Workers):
+class Options(DataConfig):
     """Look at every file of a data set once and say all that is wrong: exit status 1 where something is."""
 
-    dataset: tyro.conf.Positional[Literal["cityscapes", "camvid", "kitti-road", "voc2012", "split-folders", "folder"]]
-    """Its layout (docs/data.md)."""
-    root: tyro.conf.Positional[Folder]
+    dataset: tyro.conf.Positional[str] = field()
+    """Its layout (docs/data.md): camvid, cityscapes, kitti-road, voc2012, split-folders or folder."""
+    root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")] = field()
     """The folder that holds it."""
-    classes: File | None = None
-    """folder and split-folders: a classes.json elsewhere than in the folder."""
+    workers: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: one a core)")] = field(
+        default_factory=lambda: os.cpu_count() or 1
+    )
+    """Processes."""
     json: File | None = None
     """Also write the whole report there."""
+    # what only training does
+    patches: tyro.conf.Suppress[PatchScheme | None] = None
+    patches_root: tyro.conf.Suppress[str | None] = None
+    coarse: tyro.conf.Suppress[bool] = False
+    fold: tyro.conf.Suppress[int] = 0
+    coco_root: tyro.conf.Suppress[str | None] = None
+    allow_absent: tyro.conf.Suppress[bool] = False
+    synthetic_scenes: tyro.conf.Suppress[tuple[int, int]] = DataConfig.synthetic_scenes
+    synthetic_size: tyro.conf.Suppress[tuple[int, int]] = DataConfig.synthetic_size
 
 
 def run(options: Options) -> int:
     """Exit status 1 where something is wrong."""
     from ducseg.data.check.report import check_and_print
 
-    return check_and_print(
-        options.dataset, options.root, classes=options.classes, num_workers=options.workers, json_path=options.json
-    )
+    return check_and_print(options, num_workers=options.workers, json_path=options.json)

@@ -6,6 +6,7 @@ from typing import Literal
 import tyro
 
 from ducseg.cli.options import Folder, Workers
+from ducseg.data.config import PatchScheme
 
 __all__ = ["Options", "run"]
 
@@ -22,12 +23,14 @@ class Options(Workers):
     """The folder that holds the data set."""
     out: Folder
     """Folder to make or go on in."""
-    scheme: Literal["12-fold", "7-fold", "320-at-100"]
+    scheme: PatchScheme
     """Cityscapes: 12 of 800x800 or 7 of 880x880 and their margin; KITTI: 320x320 at stride 100."""
     split: str = "train"
     """Of the data set; Cityscapes' coarse frames are train_extra."""
     fold: int = 0
     """kitti-road: which of its five folds validates."""
+    mean_colour: tuple[int, int, int] = (124, 116, 104)
+    """Of what lies outside a frame: the mean colour of the network's preprocessing; default: ImageNet's."""
 
 
 def run(options: Options) -> int:
@@ -41,7 +44,8 @@ def run(options: Options) -> int:
     frames = open_dataset(config, options.split)
     with counted("frames") as progress:
         count = cut_patches(
-            frames, options.out, options.scheme, split=options.split, num_workers=options.workers, progress=progress
-        )
+            frames, options.out, options.scheme, split=options.split, mean_colour=options.mean_colour,
+            num_workers=options.workers, progress=progress,
+        )  # fmt: skip
     print(f"{count} patches of {len(frames)} frames in {options.out}")
     return 0

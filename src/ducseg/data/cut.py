@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet, Colour
-from ducseg.data.layouts.camvid import SplitFolders
-from ducseg.data.paired import SegmentationDataset
+from ducseg.data.paired import PairedFiles, SegmentationDataset, match_pairs, pictures_in
 from ducseg.data.patches import Patches
 from ducseg.data.processes import mapped
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR
@@ -41,7 +40,7 @@ class _Record:
     complete: bool = False
 
 
-class CutPatches(SplitFolders):
+class CutPatches(PairedFiles):
     """Patches that `cut_patches` wrote, as a data set of ordinary pictures.
 
     Args:
@@ -49,6 +48,7 @@ class CutPatches(SplitFolders):
         split: "train", ...
         scheme: that they must have; None: any.
         frames: ids of the frames that they must be cut from, all and no others (a fold's); None: any.
+        mean_colour: that what lies outside their frames must have, for it is the network's zero; None: any.
 
     Raises:
         UserError: no such patches, patches of another scheme or of other frames, cutting that was not finished, files
@@ -56,7 +56,13 @@ class CutPatches(SplitFolders):
     """
 
     def __init__(
-        self, root: Path | str, split: str, scheme: str | None = None, *, frames: Sequence[str] | None = None
+        self,
+        root: Path | str,
+        split: str,
+        scheme: str | None = None,
+        *,
+        frames: Sequence[str] | None = None,
+        mean_colour: Colour | None = None,
     ) -> None:
         root = Path(root)
         record = _read_record(root, split)
@@ -77,7 +83,17 @@ class CutPatches(SplitFolders):
             )
         if not record.complete:
             raise explain(f"patches in {root}", found="cutting was not finished", needed="all patches", fix=again)
-        super().__init__(root, split, ClassSet.read(root / "classes.json"))
+        reaches_outside = record.scheme != "12-fold"
+        if reaches_outside and mean_colour not in (None, record.mean_colour):
+            raise explain(
+                f"patches in {root}",
+                found=f"filled with {record.mean_colour} outside their frames",
+                needed=f"{mean_colour}, the mean colour of the network's preprocessing",
+                fix="Cut them again with ducseg data patches ... --mean-colour of this colour.",
+            )
+        folders = [root / kind / split for kind in ("images", "labels")]
+        images, labels = (pictures_in(folder) if folder.is_dir() else {} for folder in folders)
+        super().__init__(ClassSet.read(root / "classes.json"), match_pairs(images, labels, f"{root} ({split})"))
         if len(self) != record.num_patches:
             raise explain(f"patches in {root}", found=len(self), needed=f"{record.num_patches} of {split}", fix=again)
         if frames is not None:

@@ -1,6 +1,6 @@
 """What a data set is, and the part that all share: image and label files in pairs, read and checked one at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,7 @@ class PairedFiles:
         pairs: id -> (image file, label file); samples come in this order.
         train_ids: (256,) uint8, label file value -> train id or 255; None: the file holds train ids.
         num_values: label files hold 0..num_values-1 or 255; None: as many as there are classes.
+        read: label file -> these values (H, W).
 
     Reading a sample raises `UserError` (file, value, pixels) for a file that does not decode, a label of another size
     than its image, and label values out of range.
@@ -54,6 +55,7 @@ class PairedFiles:
         *,
         train_ids: NDArray[np.uint8] | None = None,
         num_values: int | None = None,
+        read: Callable[[Path], NDArray[np.uint8]] = read_label,
     ) -> None:
         self.classes = classes
         self.ids = tuple(pairs)
@@ -61,6 +63,7 @@ class PairedFiles:
         self.label_paths = tuple(label for _, label in pairs.values())
         self._train_ids = train_ids
         self._num_values = len(classes) if num_values is None else num_values
+        self._read = read
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,16 +77,12 @@ class PairedFiles:
     def checked_label(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Train ids (H, W) of sample `index`, whose image has this size."""
         path = self.label_paths[index]
-        label = self.read_label(path)
+        label = self._read(path)
         check_same_size(size, label, self.image_paths[index], path)
         check_label(label, self._num_values, self.ids[index], path=path)
         if self._train_ids is not None:
             label = np.asarray(cv2.LUT(label, self._train_ids), dtype=np.uint8)
         return label
-
-    def read_label(self, path: Path) -> NDArray[np.uint8]:
-        """The values of a label file, before `train_ids`."""
-        return read_label(path)
 
 
 def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -203,10 +203,6 @@ def _other_conflicts(config: Config) -> list[str]:
             conflicts.append(f"--augment.{name} {low} {high} must be two positive numbers, the smaller first")
     if min(config.augment.crop_size) < 1:
         conflicts.append(f"--augment.crop-size {config.augment.crop_size} must be positive pixels")
-    if config.data.dataset != "synthetic" and config.data.root is None:
-        conflicts.append(f"--data.root is needed for the data set {config.data.dataset!r}: the folder that holds it")
-    if config.data.dataset == "split-folders" and config.data.classes is None:
-        conflicts.append("--data.classes is needed for split-folders: camvid, cityscapes or a classes.json")
     conflicts += data_conflicts(config.data)
     if config.loss.ohem_threshold is not None and not 0 < config.loss.ohem_threshold <= 1:
         conflicts.append(f"--loss.ohem-threshold {config.loss.ohem_threshold} must lie in (0, 1]")

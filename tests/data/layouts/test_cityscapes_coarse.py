@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ducseg.classes import CAMVID, CITYSCAPES
+from ducseg.classes import CITYSCAPES
 from ducseg.data.concat import Concatenated
-from ducseg.data.layouts.camvid import SplitFolders
+from ducseg.data.config import DataConfig
 from ducseg.data.layouts.cityscapes import LABELS, Cityscapes
+from ducseg.data.layouts.opening import open_dataset
 from ducseg.data.loading import training_loader
 from ducseg.data.transforms import RandomCrop
 from ducseg.errors import UserError
@@ -85,4 +86,6 @@ def test_only_disjoint_sets_of_the_same_classes_join(root: Path, tmp_path: Path)
         (tmp_path / folder / "train").mkdir(parents=True)
         Image.new("L", (8, 6)).save(tmp_path / folder / "train" / "a.png")
     with pytest.raises(UserError, match=r"found classes road, .* and sky, "):
-        Concatenated([fine, SplitFolders(tmp_path, "train", CAMVID)])
+        Concatenated(
+            [fine, open_dataset(DataConfig(dataset="split-folders", root=str(tmp_path), classes="camvid"), "train")]
+        )

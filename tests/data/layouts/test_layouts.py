@@ -1,22 +1,29 @@
 """The loaders on files in their layouts: what they read, and what they say about data that is not as it should be."""
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ducseg.classes import CAMVID, CITYSCAPES, VOC2012, ClassSet
-from ducseg.data.layouts.camvid import CamVid, SplitFolders
+from ducseg.data.config import DataConfig
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
-from ducseg.data.layouts.folder import Folder, find_mask_kind, held_out
-from ducseg.data.loading import SegmentationDataset
+from ducseg.data.layouts.folders import find_mask_kind, held_out
+from ducseg.data.layouts.opening import LAYOUTS, open_dataset
+from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import UserError
 
 CLASSES = ClassSet(names=("ground", "thing"), palette=((10, 20, 30), (200, 0, 0)))
 SIZE = (12, 16)
+
+
+def _open(dataset: str, root: Path, split: str = "train", **options: Any) -> SegmentationDataset:
+    return open_dataset(DataConfig(dataset=dataset, root=str(root), **options), split)
 
 
 def _picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -51,7 +58,7 @@ def split_folders(tmp_path: Path) -> Path:
 
 
 def test_camvid_reads_pairs_in_order_and_ignores_value_11(split_folders: Path) -> None:
-    dataset = CamVid(split_folders, "train")
+    dataset = _open("camvid", split_folders, "train")
     assert (_names(dataset), len(dataset), dataset.classes) == (["a", "b", "c"], 3, CAMVID)
     sample = dataset[1]
     expected = _values(12, seed=ord("b"))
@@ -63,19 +70,21 @@ def test_camvid_reads_pairs_in_order_and_ignores_value_11(split_folders: Path) -
 
 
 def test_split_folders_take_other_classes_and_only_their_void(split_folders: Path) -> None:
-    np.testing.assert_array_equal(SplitFolders(split_folders, "train", CITYSCAPES)[0].label, _values(12, seed=ord("a")))
+    np.testing.assert_array_equal(
+        _open("split-folders", split_folders, "train", classes="cityscapes")[0].label, _values(12, seed=ord("a"))
+    )
     with pytest.raises(UserError, match=r"label of a .*a\.png\): found value 11 in \d+ pixels; needed 0\.\.10"):
-        SplitFolders(split_folders, "train", CAMVID)[0]
+        _open("split-folders", split_folders, "train", classes="camvid")[0]
     _mask(split_folders / "labels" / "train" / "a.png", np.full(SIZE, 12))
     with pytest.raises(UserError, match=r"value 12 in 192 pixels"):
-        CamVid(split_folders, "train")[0]
+        _open("camvid", split_folders, "train")[0]
 
 
 @pytest.mark.shared
 def test_real_camvid(shared: Path) -> None:
-    counts = {split: len(CamVid(shared / "data" / "camvid", split)) for split in ("train", "val", "test")}
+    counts = {split: len(_open("camvid", shared / "data" / "camvid", split)) for split in ("train", "val", "test")}
     assert counts == {"train": 367, "val": 101, "test": 233}
-    sample = CamVid(shared / "data" / "camvid", "val")[50]
+    sample = _open("camvid", shared / "data" / "camvid", "val")[50]
     assert sample.image.shape == (360, 480, 3)
     assert sample.label is not None
     assert set(np.unique(sample.label)) <= {*range(11), 255}
@@ -83,7 +92,7 @@ def test_real_camvid(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_small_real_cityscapes(shared: Path) -> None:
-    dataset = SplitFolders(shared / "data" / "cityscapes_256", "val", CITYSCAPES)
+    dataset = _open("split-folders", shared / "data" / "cityscapes_256", "val", classes="cityscapes")
     assert len(dataset) == 500
     assert dataset[7].image.shape == (256, 256, 3)
 
@@ -143,6 +152,11 @@ def test_real_cityscapes_frames(shared: Path) -> None:
 # -- folder ------------------------------------------------------------------------------------------------------------
 
 
+def _folder(root: Path, split: str, **options: Any) -> SegmentationDataset:
+    (root / "classes.json").write_text(json.dumps(CLASSES.to_json()))
+    return _open("folder", root, split, **options)
+
+
 def _flat(root: Path, count: int, write: Callable[[Path, np.ndarray], None] = _mask) -> tuple[Path, Path]:
     for n in range(count):
         _picture(root / "images" / f"p{n:02}.jpg", seed=n)
@@ -182,16 +196,17 @@ def _voc_palette_index_mask(path: Path, values: np.ndarray) -> None:
 def test_masks_of_either_kind_are_seen_and_read(
     tmp_path: Path, write: Callable[[Path, np.ndarray], None], kind: str
 ) -> None:
-    dataset = Folder(*_flat(tmp_path, 5, write), CLASSES, split="all")
-    assert dataset.mask_kind == kind
+    _, masks = _flat(tmp_path, 5, write)
+    assert find_mask_kind(sorted(masks.iterdir()), CLASSES) == kind
+    dataset = _folder(tmp_path, "all")
     assert _names(dataset) == [f"p{n:02}" for n in range(5)]
     for n, sample in enumerate(dataset):
         np.testing.assert_array_equal(sample.label, _values(2, seed=n))
 
 
 def test_masks_as_overrides_the_look(tmp_path: Path) -> None:
-    images, masks = _flat(tmp_path, 3, _palette_colour_mask)
-    forced = Folder(images, masks, CLASSES, split="all", masks_as="index")
+    _flat(tmp_path, 3, _palette_colour_mask)
+    forced = _folder(tmp_path, "all", masks_as="index")
     np.testing.assert_array_equal(forced[0].label, 1 - _values(2, seed=0))
 
 
@@ -202,10 +217,10 @@ def test_ignored_colours(tmp_path: Path) -> None:
         pixels[0, :4] = 0
         Image.fromarray(pixels).save(path)
 
-    folders = _flat(tmp_path, 2, with_black)
+    _flat(tmp_path, 2, with_black)
     with pytest.raises(UserError, match=r"found \(0, 0, 0\) in 4 pixels; .*ignore_colours"):
-        Folder(*folders, CLASSES, split="all")[0]
-    label = Folder(*folders, CLASSES, split="all", ignore_colours=[(0, 0, 0)])[0].label
+        _folder(tmp_path, "all")[0]
+    label = _folder(tmp_path, "all", ignore_colours=((0, 0, 0),))[0].label
     assert label is not None
     assert ((label == 255) == (np.add.outer(np.arange(12) * 16, np.arange(16)) < 4)).all()
 
@@ -214,7 +229,7 @@ def test_both_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
     _flat(tmp_path, 4)
     _colour_mask(tmp_path / "masks" / "p02.png", _values(2))
     with pytest.raises(UserError, match=r"found indices \(p\d\d\.png\) and colours \(p02\.png\)"):
-        Folder(tmp_path / "images", tmp_path / "masks", CLASSES)
+        _folder(tmp_path, "train")
 
 
 @pytest.mark.shared
@@ -223,8 +238,8 @@ def test_voc_masks_are_indices(shared: Path) -> None:
 
 
 def test_flat_folders_are_split_without_overlap_and_for_good(tmp_path: Path) -> None:
-    folders = _flat(tmp_path, 20)
-    train, validation = (set(Folder(*folders, CLASSES, split=s, val_fraction=0.2).ids) for s in ("train", "val"))
+    _flat(tmp_path, 20)
+    train, validation = (set(_folder(tmp_path, s, val_fraction=0.2).ids) for s in ("train", "val"))
     assert (len(train), len(validation), train & validation) == (16, 4, set())
     names = sorted(train | validation)
     assert validation == held_out(names, 0.2) == held_out(names[::-1], 0.2)
@@ -236,46 +251,39 @@ def test_sorted_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     for split, name in (("train", "a"), ("train", "b"), ("val", "c"), ("extra", "d")):
         _picture(tmp_path / "images" / split / f"{name}.png")
         _mask(tmp_path / "masks" / split / f"{name}.png", _values(2))
-    names = {
-        s: _names(Folder(tmp_path / "images", tmp_path / "masks", CLASSES, split=s)) for s in ("train", "val", "extra")
-    }
+    names = {s: _names(_folder(tmp_path, s)) for s in ("train", "val", "extra")}
     assert names == {"train": ["a", "b"], "val": ["c"], "extra": ["d"]}
 
 
 def test_folder_problems_are_explained(tmp_path: Path) -> None:
     images, masks = _flat(tmp_path, 3)
     with pytest.raises(UserError, match=r'split .test.: found no sub-folder .*needed "train", "val" or "all"'):
-        Folder(images, masks, CLASSES, split="test")
-    with pytest.raises(UserError, match="val_fraction: found 1"):
-        Folder(images, masks, CLASSES, val_fraction=1)
-    with pytest.raises(UserError, match=r"nowhere: found no folder \(.* does not exist\)"):
-        Folder(tmp_path / "nowhere", masks, CLASSES)
-    with pytest.raises(UserError, match=r"found no pictures; needed images and masks .*There is: images, masks"):
-        Folder(tmp_path, masks, CLASSES)
+        _folder(tmp_path, "test")
+    with pytest.raises(UserError, match=r"--data\.val-fraction 1 must lie between 0 and 1"):
+        _folder(tmp_path, "train", val_fraction=1)
+    with pytest.raises(UserError, match=r"nowhere: found no .* does not exist\)"):
+        _open("folder", tmp_path / "nowhere", classes="voc2012")
+    with pytest.raises(UserError, match=r"found no .*There is: p00\.jpg, p01\.jpg, p02\.jpg"):
+        _open("folder", images, classes="voc2012")
     _picture(images / "p00.png")
     with pytest.raises(UserError, match=r"found p00\.jpg and p00\.png; needed one picture a name"):
-        Folder(images, masks, CLASSES)
+        _folder(tmp_path, "train")
     (images / "p00.png").unlink()
     for name in ("p00", "p01"):
         (images / f"{name}.jpg").unlink()
         (masks / f"{name}.png").unlink()
     with pytest.raises(UserError, match="images to split: found 1; needed at least 2"):
-        Folder(images, masks, CLASSES)
+        _folder(tmp_path, "train")
 
 
 # -- what all share ----------------------------------------------------------------------------------------------------
 
-MAKERS = [
-    lambda root: CamVid(root, "train"),
-    lambda root: Cityscapes(root, "train"),
-    lambda root: Folder(root, root, CLASSES),
-]
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_such_data_says_where_it_looked_and_what_it_needs(name: str, tmp_path: Path) -> None:
+    def make(root: Path) -> SegmentationDataset:
+        return _open(name, root, classes="voc2012" if name in ("folder", "split-folders") else None)
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_no_such_data_says_where_it_looked_and_what_it_needs(
-    make: Callable[[Path], SegmentationDataset], tmp_path: Path
-) -> None:
     with pytest.raises(UserError, match=r"away: found no .*does not exist\); needed .*Check the path"):
         make(tmp_path / "away")
     (tmp_path / "notes.txt").touch()
@@ -287,8 +295,8 @@ def test_no_such_data_says_where_it_looked_and_what_it_needs(
 
 
 def test_missing_split_is_named(split_folders: Path, cityscapes: Path) -> None:
-    with pytest.raises(UserError, match=r"found no pictures in images.val; needed images/val/\*\.jpg"):
-        CamVid(split_folders, "val")
+    with pytest.raises(UserError, match=r"found no images/val/\*.*; needed images/val/\*.* and labels/val/"):
+        _open("camvid", split_folders, "val")
     with pytest.raises(UserError, match=r"found no leftImg8bit/val/CITY"):
         Cityscapes(cityscapes, "val")
 
@@ -298,24 +306,24 @@ def test_all_without_partner_are_told_at_once(split_folders: Path) -> None:
         _picture(split_folders / "images" / "train" / f"x{n}.png")
     (split_folders / "images" / "train" / "b.png").unlink()
     with pytest.raises(UserError) as caught:
-        CamVid(split_folders, "train")
+        _open("camvid", split_folders, "train")
     assert "found 7 without a label (x0, x1, x2, x3, x4 and 2 more); 1 without an image (b);" in str(caught.value)
 
 
 def test_files_that_are_no_pictures_are_passed_over(split_folders: Path) -> None:
     for name in (".DS_Store", "._a.png", "Thumbs.db", "notes.txt"):
         (split_folders / "images" / "train" / name).write_bytes(b"x")
-    assert _names(CamVid(split_folders, "train")) == ["a", "b", "c"]
+    assert _names(_open("camvid", split_folders, "train")) == ["a", "b", "c"]
 
 
 def test_label_of_another_size_is_refused(split_folders: Path) -> None:
     _mask(split_folders / "labels" / "train" / "a.png", np.zeros((16, 12)))
     with pytest.raises(UserError, match=r"a\.png: found 16 x 12 pixels \(H x W\); needed 12 x 16"):
-        CamVid(split_folders, "train")[0]
+        _open("camvid", split_folders, "train")[0]
 
 
 def test_data_sets_can_be_sent_to_a_worker(split_folders: Path, cityscapes: Path) -> None:
-    for dataset in (CamVid(split_folders, "train"), Cityscapes(cityscapes, "train")):
+    for dataset in (_open("camvid", split_folders, "train"), Cityscapes(cityscapes, "train")):
         again = pickle.loads(pickle.dumps(dataset))
         np.testing.assert_array_equal(again[1].label, dataset[1].label)
         assert again.ids == dataset.ids

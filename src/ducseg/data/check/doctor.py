@@ -9,15 +9,17 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, ClassSet
+from ducseg.classes import IGNORE
 from ducseg.data.check.files import Examined, Examiner, Pair
-from ducseg.data.check.layouts import LAYOUTS, Layout, SplitFiles
+from ducseg.data.config import DataConfig
+from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
+from ducseg.data.layouts.opening import open_layout
+from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import explain
 
@@ -68,10 +70,11 @@ class SplitReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `check_dataset` found; `seconds` on `num_workers` processes is what it took."""
+    """What `check_dataset` found; `notes` say how files were taken; `seconds` on `num_workers` processes it took."""
 
     dataset: str
     root: str
+    notes: tuple[str, ...]
     splits: Mapping[str, SplitReport]
     findings: tuple[Finding, ...]
     num_workers: int
@@ -94,42 +97,39 @@ class Report:
 
 
 def check_dataset(
-    name: str,
-    root: Path | str,
-    *,
-    classes: ClassSet | None = None,
-    num_workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    config: DataConfig, *, num_workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> Report:
     """Read every file of a data set once and report all that is wrong.
 
     Args:
-        name: of the layout, a key of `LAYOUTS`.
-        root: folder of the data set.
-        classes: of the layouts folder and split-folders; None: their classes.json.
+        config: the data set, as training would be told of it.
         num_workers: processes.
         progress: called with (done, total) pairs of files.
 
     Raises:
-        UserError: no such layout, nothing of it in `root` (an archive that was not unpacked), no classes.
+        UserError: no such data set, options that it ignores, nothing of it in its root (an archive that was not
+            unpacked), no classes.
     """
-    if name not in LAYOUTS:
-        raise explain("data set", found=repr(name), needed=f"one of {', '.join(LAYOUTS)}", fix="Correct it.")
     begin = time.perf_counter()
-    layout = LAYOUTS[name](Path(root), classes)
-    pairs = [pair for split in layout.splits for pair in _pairs(split)]
+    layout = open_layout(config)
+    if not layout.splits:
+        raise no_such_data(layout.name, layout.root, missing="none of it", layout=layout.needed)
+    files = [layout.files(name) for name in layout.splits]
+    rules = layout.rules
+    pairs = [pair for split in files for pair in _pairs(split)]
     examined = []
-    for done, result in enumerate(mapped(Examiner(layout.rules), pairs, num_workers), 1):
+    for done, result in enumerate(mapped(Examiner(rules), pairs, num_workers), 1):
         examined.append(result)
         if progress is not None:
             progress(done, len(pairs))
-    by_split = {split.name: [one for one in examined if one.pair.split == split.name] for split in layout.splits}
-    splits = {split.name: _statistics(split, by_split[split.name], layout) for split in layout.splits}
+    by_split = {split.name: [one for one in examined if one.pair.split == split.name] for split in files}
+    splits = {split.name: _statistics(split, by_split[split.name], rules) for split in files}
     return Report(
-        dataset=name,
-        root=str(root),
+        dataset=config.dataset,
+        root=str(config.root),
+        notes=layout.notes,
         splits=splits,
-        findings=(*_findings(layout, examined), *_never_seen(splits)),
+        findings=(*_findings(layout, files, examined), *_never_seen(splits)),
         num_workers=num_workers,
         seconds=time.perf_counter() - begin,
     )
@@ -149,11 +149,11 @@ def _pairs(split: SplitFiles) -> list[Pair]:
     ]
 
 
-def _statistics(split: SplitFiles, examined: list[Examined], layout: Layout) -> SplitReport:
-    num_classes = len(layout.rules.classes)
+def _statistics(split: SplitFiles, examined: list[Examined], rules: LabelRules) -> SplitReport:
+    num_classes = len(rules.classes)
     pixels, images, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), 0
     for counts in (one.counts for one in examined if one.counts is not None):
-        own = _by_train_id(counts, layout.rules.train_ids)
+        own = _by_train_id(counts, rules.train_ids)
         pixels += own[:num_classes]
         images += own[:num_classes] > 0
         ignored += int(own[IGNORE])
@@ -165,7 +165,7 @@ def _statistics(split: SplitFiles, examined: list[Examined], layout: Layout) -> 
         ignored_pixels=ignored,
         classes={
             name: {"pixels": int(pixels[train_id]), "images": int(images[train_id])}
-            for train_id, name in enumerate(layout.rules.classes.names)
+            for train_id, name in enumerate(rules.classes.names)
         },
     )
 
@@ -176,8 +176,8 @@ def _by_train_id(counts: NDArray[np.int64], train_ids: NDArray[np.uint8] | None)
     return np.bincount(train_ids, weights=counts, minlength=256).astype(np.int64)
 
 
-def _findings(layout: Layout, examined: list[Examined]) -> Iterable[Finding]:
-    for split in layout.splits:
+def _findings(layout: Layout, files: list[SplitFiles], examined: list[Examined]) -> Iterable[Finding]:
+    for split in files:
         if not split.images:
             message = explain(
                 f"split {split.name}", found="no images", needed="some", fix="Unpack them there, or remove the folder."
@@ -185,8 +185,8 @@ def _findings(layout: Layout, examined: list[Examined]) -> Iterable[Finding]:
             yield Finding(kind="empty split", splits=(split.name,), files=(), message=str(message))
     for one in examined:
         for problem in one.problems:
-            files = (str(problem.file),)
-            yield Finding(kind=problem.kind, splits=(one.pair.split,), files=files, message=problem.message)
+            names = (str(problem.file),)
+            yield Finding(kind=problem.kind, splits=(one.pair.split,), files=names, message=problem.message)
     yield from _same_content(examined)
     if layout.sequence is not None:
         yield from _shared_drives(examined, layout.sequence)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import IGNORE
-from ducseg.data.check.layouts import LabelRules
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_image
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
+from ducseg.data.layouts.layout import LabelRules
 from ducseg.errors import UserError, explain
 
 __all__ = ["Examined", "Examiner", "Kind", "Pair", "Problem", "looks_like_train_ids"]
@@ -111,7 +111,7 @@ class Examiner:
             )
             yield Problem(kind="train ids", file=pair.label, message=str(message))
         try:
-            check_label(label, self.rules.num_values, pair.id, path=pair.label)
+            check_label(label, self.rules.num_values or len(self.rules.classes), pair.id, path=pair.label)
         except UserError as error:
             yield Problem(kind="stray values", file=pair.label, message=str(error))
 

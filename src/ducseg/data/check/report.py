@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ducseg.classes import ClassSet
 from ducseg.data.check.doctor import Report, check_dataset
+from ducseg.data.config import DataConfig
 from ducseg.files import write_whole
 from ducseg.progress import counted
 
@@ -21,15 +21,11 @@ CHECKS = (
 _MOST_SHOWN = 5
 
 
-def check_and_print(
-    dataset: str, root: Path, *, classes: Path | None = None, num_workers: int = 1, json_path: Path | None = None
-) -> int:
+def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path | None = None) -> int:
     """Check a data set, print the table and the first findings of each kind; exit status 0, or 1 with errors.
 
     Args:
-        dataset: name of the layout.
-        root: folder of the data set.
-        classes: a classes.json for folder and split-folders; None: that in `root`.
+        config: the data set, as training would be told of it.
         num_workers: processes.
         json_path: also write the whole report there.
 
@@ -37,16 +33,10 @@ def check_and_print(
         UserError: as `check_dataset`; a JSON file that cannot be written.
     """
     with counted("files") as progress:
-        report = check_dataset(
-            dataset,
-            root,
-            classes=None if classes is None else ClassSet.read(classes),
-            num_workers=num_workers,
-            progress=progress,
-        )
+        report = check_dataset(config, num_workers=num_workers, progress=progress)
     console = Console()
     console.print(as_table(report))
-    for line in _lines(report):
+    for line in (*report.notes, *_lines(report)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_path is not None:
         write_whole(json_path, (json.dumps(report.to_json(), indent=1) + "\n").encode())

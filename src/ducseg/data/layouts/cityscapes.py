@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ducseg.classes import CITYSCAPES, IGNORE, Colour
-from ducseg.data.paired import PairedFiles, match_pairs, no_such_data, table
+from ducseg.data.config import DataConfig
+from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
+from ducseg.data.paired import PairedFiles, table
 
-__all__ = ["LABELS", "LABEL_ID_TO_TRAIN_ID", "NUM_LABEL_IDS", "Annotation", "Cityscapes", "Label", "frames_in"]
+__all__ = ["LABELS", "LABEL_ID_TO_TRAIN_ID", "NUM_LABEL_IDS", "Annotation", "Cityscapes", "Label", "cityscapes_layout"]
 
 Annotation = Literal["fine", "coarse"]
 
@@ -69,7 +71,7 @@ NUM_LABEL_IDS = len(LABELS)
 LABEL_ID_TO_TRAIN_ID = {label.id: label.train_id for label in LABELS if label.train_id != IGNORE}
 """Label id -> train id (the order of `CITYSCAPES`); all other label ids are ignored."""
 
-_IMAGE_END = "_leftImg8bit.png"
+_IMAGES = "leftImg8bit"
 
 
 class Cityscapes(PairedFiles):
@@ -85,35 +87,43 @@ class Cityscapes(PairedFiles):
     """
 
     def __init__(self, root: Path | str, split: str, annotation: Annotation | None = None) -> None:
-        root = Path(root)
-        kind = annotation or ("coarse" if split == "train_extra" else "fine")
-        images, labels = frames_in(root, split, kind)
-        for found, folder, end in zip((images, labels), *_places(split, kind)):
-            if not found:
-                raise no_such_data("Cityscapes", root, missing=f"no {folder}/CITY/*{end}", layout=_layout(kind))
+        files = _files(Path(root), split, annotation)
         super().__init__(
-            CITYSCAPES,
-            match_pairs(images, labels, f"{root} ({split})"),
-            train_ids=table(LABEL_ID_TO_TRAIN_ID),
-            num_values=NUM_LABEL_IDS,
+            CITYSCAPES, files.pairs("Cityscapes", Path(root)), train_ids=_RULES.train_ids, num_values=_RULES.num_values
         )
 
 
-def frames_in(root: Path, split: str, annotation: Annotation) -> tuple[dict[str, Path], dict[str, Path]]:
-    """CITY_SEQUENCE_FRAME -> image file, and -> labelIds file; empty where there is nothing."""
-    images, labels = (
-        {file.name.removesuffix(end): file for file in sorted((root / folder).glob(f"*/*{end}"))}
-        for folder, end in zip(*_places(split, annotation))
+_RULES = LabelRules(
+    classes=CITYSCAPES, num_values=NUM_LABEL_IDS, train_ids=table(LABEL_ID_TO_TRAIN_ID), are_label_ids=True
+)
+
+
+def cityscapes_layout(config: DataConfig, root: Path) -> Layout:
+    """Train, val, test and train_extra, as far as they are there; the coarse labels for train_extra."""
+    there = []
+    for split in ("train", "val", "test", "train_extra"):
+        truth = "gtCoarse" if split == "train_extra" else "gtFine"
+        if (root / "leftImg8bit" / split).is_dir() or (root / truth / split).is_dir():
+            there.append(split)
+    return Layout(
+        name="Cityscapes",
+        root=root,
+        needed="leftImg8bit/SPLIT/CITY/*_leftImg8bit.png and gtFine/SPLIT/CITY/*_gtFine_labelIds.png",
+        splits=tuple(there),
+        open=lambda split: Cityscapes(root, split),
+        files=lambda split: _files(root, split, None),
+        make_rules=lambda: _RULES,
+        sequence=lambda frame: frame.rpartition("_")[0],  # CITY_SEQUENCE of CITY_SEQUENCE_FRAME
     )
-    return images, labels
 
 
-def _places(split: str, annotation: Annotation) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Folders and name endings of images and labels."""
-    truth = f"gt{annotation.capitalize()}"
-    return (f"leftImg8bit/{split}", f"{truth}/{split}"), (_IMAGE_END, f"_{truth}_labelIds.png")
-
-
-def _layout(annotation: Annotation) -> str:
-    (image_folder, label_folder), (image_end, label_end) = _places("{split}", annotation)
-    return f"{image_folder}/CITY/*{image_end} and {label_folder}/CITY/*{label_end}"
+def _files(root: Path, split: str, annotation: Annotation | None) -> SplitFiles:
+    """CITY_SEQUENCE_FRAME -> image file, and -> labelIds file; empty where there is nothing."""
+    truth = f"gt{(annotation or ('coarse' if split == 'train_extra' else 'fine')).capitalize()}"
+    ends = f"_{_IMAGES}.png", f"_{truth}_labelIds.png"
+    images, labels = (
+        {file.name.removesuffix(end): file for file in sorted((root / folder / split).glob(f"*/*{end}"))}
+        for folder, end in zip((_IMAGES, truth), ends)
+    )
+    places = f"{_IMAGES}/{split}/CITY/*{ends[0]}", f"{truth}/{split}/CITY/*{ends[1]}"
+    return SplitFiles(name=split, images=images, labels=labels, places=places)

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, KITTI_ROAD
+from ducseg.data.config import DataConfig
 from ducseg.data.files.png import PNG_START
 from ducseg.data.files.reading import read_image
+from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, match_pairs, no_such_data
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
@@ -33,6 +35,7 @@ __all__ = [
     "PngKind",
     "decode_ground_truth",
     "folds_of",
+    "kitti_road_layout",
     "png_kind",
     "read_ground_truth",
     "result_name",
@@ -88,7 +91,9 @@ class KittiRoad:
         self.classes, self.ids, self.ground_truth = KITTI_ROAD, tuple(images), ground_truth
         self.image_paths = tuple(images.values())
         self.calibration_paths = tuple(folder / "calib" / f"{key}.txt" for key in images)
-        self._files = None if pairs is None else _RoadFiles(KITTI_ROAD, {key: pairs[key] for key in images})
+        self._files = (
+            None if pairs is None else PairedFiles(KITTI_ROAD, {key: pairs[key] for key in images}, read=_read_road)
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,9 +105,28 @@ class KittiRoad:
         return Sample(image=image, label=None, id=self.ids[index], original_size=(image.shape[0], image.shape[1]))
 
 
-class _RoadFiles(PairedFiles):
-    def read_label(self, path: Path) -> NDArray[np.uint8]:
-        return decode_ground_truth(read_ground_truth(path))
+def kitti_road_layout(config: DataConfig, root: Path) -> Layout:
+    """Training and testing as they lie on the disk; `open` takes the splits that `KittiRoad` makes of them."""
+    return Layout(
+        name="KITTI road",
+        root=root,
+        needed="training/image_2/um_000000.png, training/gt_image_2/um_road_000000.png, ...",
+        splits=tuple(name for name in ("training", "testing") if (root / name).is_dir()),
+        open=lambda split: KittiRoad(root, split, fold=config.fold),
+        files=lambda name: _folder(root, name),
+        make_rules=lambda: LabelRules(classes=KITTI_ROAD, read=_read_road),
+    )
+
+
+def _folder(root: Path, name: str) -> SplitFiles:
+    images = {file.stem: file for file in sorted((root / name / "image_2").glob("*.png"))}
+    truth = {file.stem: file for file in sorted((root / name / "gt_image_2").glob("*_road_*.png"))}
+    labels = {stem.replace("_road_", "_"): file for stem, file in truth.items()}
+    return SplitFiles(name=name, images=images, labels=labels if name == "training" else None)
+
+
+def _read_road(path: Path) -> NDArray[np.uint8]:
+    return decode_ground_truth(read_ground_truth(path))
 
 
 def result_name(frame: str, ground_truth: GroundTruth) -> str:

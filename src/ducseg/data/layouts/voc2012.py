@@ -8,11 +8,22 @@ VOC's counts.
 from pathlib import Path
 
 from ducseg.classes import VOC2012
+from ducseg.data.config import DataConfig
+from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, SegmentationDataset, no_such_data
 from ducseg.data.unlabelled import Unlabelled
 from ducseg.errors import explain
 
-__all__ = ["AUGMENTED_MASKS", "MASKS", "Voc2012", "find_voc2012", "image_set_file", "open_voc2012", "read_image_set"]
+__all__ = [
+    "AUGMENTED_MASKS",
+    "MASKS",
+    "Voc2012",
+    "find_voc2012",
+    "image_set_file",
+    "open_voc2012",
+    "read_image_set",
+    "voc2012_layout",
+]
 
 MASKS, AUGMENTED_MASKS = "SegmentationClass", "SegmentationClassAug"
 
@@ -56,6 +67,39 @@ def open_voc2012(root: Path | str, split: str) -> SegmentationDataset:
     images = _files(root / "JPEGImages", ".jpg")
     _check_complete(root, split, ids, {"picture in JPEGImages": images})
     return Unlabelled(VOC2012, {name: images[name] for name in ids})
+
+
+def voc2012_layout(config: DataConfig, root: Path) -> Layout:
+    """The lists train (train_aug, where it is), val and test; masks must carry VOC's palette.
+
+    Raises:
+        UserError: nothing of it in `root`.
+    """
+    root = find_voc2012(root)
+    augmented = image_set_file(root, "train_aug").is_file()
+    names = ("train_aug" if augmented else "train", "val", "test")
+    return Layout(
+        name="VOC2012",
+        root=root,
+        needed="ImageSets/Segmentation/train.txt and val.txt",
+        splits=tuple(name for name in names if image_set_file(root, name).is_file()),
+        open=lambda split: open_voc2012(root, split),
+        files=lambda split: _image_set(root, split),
+        make_rules=lambda: LabelRules(classes=VOC2012, palette=VOC2012.palette),
+    )
+
+
+def _image_set(root: Path, name: str) -> SplitFiles:
+    ids = read_image_set(image_set_file(root, name))
+    images = {one: root / "JPEGImages" / f"{one}.jpg" for one in ids}
+    if name == "test":
+        return SplitFiles(name=name, images=images, labels=None)
+    labels: dict[str, Path] = {}
+    for folder in (AUGMENTED_MASKS, MASKS) if name.endswith("_aug") else (MASKS,):
+        labels |= {one: root / folder / f"{one}.png" for one in ids if (root / folder / f"{one}.png").is_file()}
+    # where both are missing, the image's path stays and is reported as a file that does not read
+    images = {one: image for one, image in images.items() if one not in labels or image.is_file()}
+    return SplitFiles(name=name, images=images, labels=labels)
 
 
 def find_voc2012(root: Path) -> Path:

@@ -1,0 +1,102 @@
+"""What one file of this folder says about one data set: its files for a split, its label rules, its classes.
+
+Training, `eval`, the doctor and `data patches` all read a `Layout`, and know no data set of their own. A layout lists
+and reads no picture: what is missing or empty stops `Layout.open`, while the doctor reports all of it at once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import ClassSet, Colour
+from ducseg.data.files.reading import read_label
+from ducseg.data.paired import SegmentationDataset, match_pairs, no_such_data
+
+__all__ = ["LabelRules", "Layout", "SplitFiles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFiles:
+    """The files of a split by id.
+
+    Attributes:
+        labels: None where the split has none (a test set).
+        places: where images and labels are looked for, relative to the root, as messages say it.
+    """
+
+    name: str
+    images: Mapping[str, Path]
+    labels: Mapping[str, Path] | None
+    places: tuple[str, str] = ("images", "labels")
+
+    def pairs(self, name: str, root: Path) -> dict[str, tuple[Path, Path]]:
+        """Id -> (image, label) of the labelled split of the data set `name` in `root`.
+
+        Raises:
+            UserError: no images or no labels; images or labels without a partner (all in one message).
+        """
+        assert self.labels is not None
+        for found, place in zip((self.images, self.labels), self.places):
+            if not found:
+                raise no_such_data(name, root, missing=f"no {place}", layout=" and ".join(self.places))
+        return match_pairs(self.images, self.labels, f"{root} ({self.name})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRules:
+    """What label files hold.
+
+    Attributes:
+        classes: of the train ids.
+        read: label file -> values (H, W); raises `UserError` for a file that it does not take.
+        num_values: values are 0..num_values-1 or 255; None: as many as there are classes.
+        train_ids: (256,) value -> train id or 255; None: values are train ids.
+        are_label_ids: values are Cityscapes' label ids, for which train ids may be mistaken.
+        are_colours: files are colour pictures.
+        palette: that the files must carry; None: any, or none.
+    """
+
+    classes: ClassSet
+    read: Callable[[Path], NDArray[np.uint8]] = read_label
+    num_values: int | None = None
+    train_ids: NDArray[np.uint8] | None = None
+    are_label_ids: bool = False
+    are_colours: bool = False
+    palette: tuple[Colour, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A data set as it lies on the disk.
+
+    Attributes:
+        name: as messages call it.
+        root: the folder that holds it.
+        needed: what must lie there, as messages say it.
+        splits: that are there, in whole or in part, such that no picture belongs to two of them.
+        open: name of any split -> its pictures, with label None where it has no labels; raises `UserError` for no such
+            split, nothing in it, files without a partner.
+        files: one of `splits` -> its files, whatever is missing.
+        make_rules: of the labels; called once, when a label is wanted.
+        sequence: id -> the drive (patient, video) that it is from, which no two splits may share; None: they may.
+        notes: what was found by looking, a line each, for printing.
+    """
+
+    name: str
+    root: Path
+    needed: str
+    splits: tuple[str, ...]
+    open: Callable[[str], SegmentationDataset]
+    files: Callable[[str], SplitFiles]
+    make_rules: Callable[[], LabelRules]
+    sequence: Callable[[str], str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def rules(self) -> LabelRules:
+        """What label files hold."""
+        return self.make_rules()
