@@ -74,7 +74,8 @@ class _Folders:
         return str(folder.relative_to(self.root) / split / "*.{jpg,png,...}")
 
     def files(self, split: str) -> SplitFiles:
-        folders = [folder / split if self.sorted else folder for folder in (self.images, self.masks)]
+        in_folders = self.sorted or not self.images.is_dir()
+        folders = [folder / split if in_folders else folder for folder in (self.images, self.masks)]
         found = [pictures_in(folder) if folder.is_dir() else {} for folder in folders]
         places = (self._place(folders[0], ""), self._place(folders[1], ""))
         return SplitFiles(name=split, images=found[0], labels=found[1], places=places)
