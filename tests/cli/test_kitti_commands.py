@@ -13,7 +13,7 @@ from ducseg.classes import KITTI_ROAD
 from ducseg.cli import main
 from ducseg.data.layouts.kitti_road import KittiRoad
 from ducseg.data.synthetic.kitti_road import write_kitti_road
-from ducseg.inference.kitti_submission import evaluate_kitti_road
+from ducseg.inference.road import evaluate_kitti_road
 from ducseg.inference.submit import submit
 from ducseg.metrics.kitti_road import road_scores
 from ducseg.models import build

@@ -14,8 +14,10 @@ from ducseg.data.birds_eye import BirdsEye
 from ducseg.data.layouts.kitti_road import KittiRoad
 from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.errors import UserError
-from ducseg.inference.kitti_submission import evaluate_kitti_road, road_confidence, write_kitti_submission
+from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
+from ducseg.inference.road import RoadEvaluation, evaluate_kitti_road, road_confidence
+from ducseg.inference.submit import write_kitti_submission
 from ducseg.metrics.kitti_road import road_scores
 from ducseg.metrics.kitti_road_files import View, score_kitti_road
 from ducseg.models import build
@@ -90,6 +92,35 @@ def test_score_of_a_network(root: Path, tmp_path: Path, view: View) -> None:
     assert score_kitti_road(tmp_path, root / "training" / "gt_image_2", view=view, num_workers=1) == expected
 
 
+def test_both_scores_come_from_one_look_at_each_frame(root: Path) -> None:
+    class Counted(Darkness):
+        asked = 0
+
+        def probabilities(self, image: Any, /) -> Any:
+            self.asked += 1
+            return super().probabilities(image)
+
+    labeller, dataset = Counted(), KittiRoad(root, "val")
+    road = RoadEvaluation(KITTI_ROAD, dataset)
+    found = evaluate(labeller, dataset, road=road)
+    assert labeller.asked == len(dataset) == found.num_images
+    assert np.array_equal(found.matrix, evaluate(Darkness(), dataset).matrix)
+    assert road_scores(road.counts) == road_scores(evaluate_kitti_road(Darkness(), dataset))
+
+
+def test_a_missing_calibration_is_said_before_anything_is_scored(root: Path) -> None:
+    dataset = KittiRoad(root, "val")
+    calibration = dataset.calibration_paths[-1]
+    text = calibration.read_text()
+    calibration.unlink()
+    try:
+        with pytest.raises(UserError, match=rf"1 files missing \({calibration.name}\)"):
+            RoadEvaluation(KITTI_ROAD, dataset)
+        assert RoadEvaluation(KITTI_ROAD, dataset, view="perspective").counts == {}
+    finally:
+        calibration.write_text(text)
+
+
 def test_lanes(root: Path, tmp_path: Path) -> None:
     dataset = KittiRoad(root, "trainval", ground_truth="lane")
     files = write_kitti_submission(Darkness(), dataset, tmp_path)
@@ -115,7 +146,7 @@ def test_ground_truth_is_never_overwritten(root: Path, tmp_path: Path) -> None:
         write_kitti_submission(Darkness(), KittiRoad(root, "trainval"), truth)
     assert {file: file.read_bytes() for file in truth.iterdir()} == before
     write_kitti_submission(Darkness(), KittiRoad(root, "trainval"), tmp_path)
-    with pytest.raises(UserError, match=r"found 7 pictures that are no results of these frames \(um_road_000001\.png"):
+    with pytest.raises(UserError, match=r"found 7 pictures that are no results of these \(um_road_000001\.png"):
         write_kitti_submission(Darkness(), KittiRoad(root, "test"), tmp_path)
 
 

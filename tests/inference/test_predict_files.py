@@ -8,7 +8,8 @@ import pytest
 
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
-from ducseg.inference.predict_files import find_pictures, predict_files
+from ducseg.inference.predict_files import predict_files
+from ducseg.inference.sources import find_pictures
 
 
 class Threshold:

@@ -25,7 +25,7 @@ from ducseg.data.unlabelled import Unlabelled
 from ducseg.errors import UserError
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
-from ducseg.inference.submissions import VOC_FOLDER, write_cityscapes_submission, write_voc_submission
+from ducseg.inference.submit import VOC_FOLDER, write_cityscapes_submission, write_voc_submission
 from ducseg.metrics.cityscapes import score_cityscapes
 from ducseg.metrics.confusion import scores
 from ducseg.metrics.voc2012 import score_voc2012

@@ -30,7 +30,7 @@ def run(options: Options) -> int:
     from ducseg.data.layouts.kitti_road import KittiRoad
     from ducseg.data.layouts.opening import open_dataset
     from ducseg.inference.evaluate import evaluate
-    from ducseg.inference.kitti_submission import evaluate_kitti_road
+    from ducseg.inference.road import RoadEvaluation
     from ducseg.metrics.boundary import BoundaryCounts, add_boundary
     from ducseg.metrics.confusion import format_table, scores, write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
@@ -38,13 +38,13 @@ def run(options: Options) -> int:
     labeller, data = options.labeller(), options.trained_on(options.checkpoint)
     dataset = open_dataset(data, options.split or data.val_split)
     boundary = BoundaryCounts(len(dataset.classes))
-    found = scores(evaluate(labeller, dataset, boundary=boundary, progress=True).matrix, dataset.classes)
+    road = RoadEvaluation(labeller.model.classes, dataset) if isinstance(dataset, KittiRoad) else None
+    found = scores(evaluate(labeller, dataset, boundary=boundary, road=road, progress=True).matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))
     Console().print(format_table(found))
-    if isinstance(dataset, KittiRoad):
-        road = road_scores(evaluate_kitti_road(labeller, dataset))
-        Console().print(format_road_table(road))
-        found |= road
+    if road is not None:
+        found |= (on_road := road_scores(road.counts))
+        Console().print(format_road_table(on_road))
     if options.json is not None:
         write_json(options.json, found)
     if options.panels is not None:

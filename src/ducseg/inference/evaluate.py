@@ -14,6 +14,7 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
+from ducseg.inference.road import RoadEvaluation
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix
 from ducseg.progress import counted
@@ -42,6 +43,7 @@ def evaluate(
     *,
     indices: Sequence[int] | None = None,
     boundary: BoundaryCounts | None = None,
+    road: RoadEvaluation | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
@@ -50,6 +52,7 @@ def evaluate(
         labeller: a `Predictor`, or anything around one.
         indices: which pictures, such as one rank's share; None: all.
         boundary: counts of the Boundary IoU to add to in the same pass; None: not counted.
+        road: counts of KITTI road's scores to add to in the same pass; None: not counted.
         progress: draw a bar on a terminal.
 
     Raises:
@@ -63,13 +66,18 @@ def evaluate(
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
     counts, scored, began = ConfusionMatrix(len(dataset.classes)), 0, time.monotonic()
     with counted("scored") if progress else nullcontext() as show:
-        for _, read in read_ahead(dataset.__getitem__, chosen):
+        for index, read in read_ahead(dataset.__getitem__, chosen):
             sample = read()
             if sample.label is None:
                 raise explain(
                     f"sample {sample.id}", found="no label", needed="one to score", fix="Use a labelled split."
                 )
-            prediction = labeller(sample.image)
+            if road is None:
+                prediction = labeller(sample.image)
+            else:
+                probabilities = labeller.probabilities(sample.image)
+                prediction = probabilities.argmax(0).astype(np.uint8)
+                road.update(index, sample, probabilities)
             counts.update(sample.label, prediction, name=sample.id)
             if boundary is not None:
                 boundary.update(sample.label, prediction)

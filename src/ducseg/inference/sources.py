@@ -1,0 +1,100 @@
+"""What inputs mean: files, folders and globs, as pictures with the names of their results."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from ducseg.data.files.reading import PICTURE_SUFFIXES
+from ducseg.errors import explain
+
+__all__ = ["find_pictures"]
+
+
+def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -> list[tuple[Path, Path]]:
+    """The pictures that files, folders (searched recursively) and globs stand for.
+
+    Hidden files are taken only where they are named.
+
+    Args:
+        leave_out: a folder whose content is not taken from folders and globs above it.
+
+    Returns:
+        (file, its name below the results folder without suffix): the path inside the given folder, the bare name for a
+        file or glob; where two meet, their paths below the folder that they share. Each file once, in the order given.
+
+    Raises:
+        UserError: an input that stands for no picture, names that meet even so.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
+    for given in inputs:
+        files = _files_of(given, None if leave_out is None else leave_out.resolve())
+        if not files:
+            folder = Path(given).expanduser().is_dir()
+            raise explain(
+                f"input {given}",
+                found="a folder without pictures" if folder else "no such file, folder or glob of pictures",
+                needed=f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))})",
+                fix=f"It was looked for at {Path(given).expanduser().absolute()}.",
+            )
+        for file, name in files:
+            found.setdefault(file.resolve(), (file, name))
+    return _apart(list(found.values()))
+
+
+def _files_of(given: str | Path, leave_out: Path | None) -> list[tuple[Path, Path]]:
+    path = Path(given).expanduser()
+    if path.is_file():  # whatever its suffix: if it is no picture, the report says so
+        return [(path, Path(path.stem))]
+    if path.is_dir():
+        return _in_folder(path, _if_below(path, leave_out))
+    leave_out = _if_below(Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), leave_out)
+    files = []
+    for match in map(Path, sorted(glob.glob(str(path), recursive=True))):  # noqa: PTH207
+        if match.is_dir() and "**" not in path.parts:
+            files += [(file, match.name / name) for file, name in _in_folder(match, leave_out)]
+        elif _is_picture(match, leave_out):
+            files.append((match, Path(match.stem)))
+    return files
+
+
+def _in_folder(folder: Path, leave_out: Path | None) -> list[tuple[Path, Path]]:
+    files = (file for file in sorted(folder.rglob("*")) if _is_picture(file, leave_out))
+    return [(file, file.relative_to(folder).with_suffix("")) for file in files]
+
+
+def _if_below(folder: Path, leave_out: Path | None) -> Path | None:
+    """`leave_out` where it lies below the folder; a folder inside it was asked for by name and is searched."""
+    whole = folder.resolve()
+    return leave_out if leave_out is not None and leave_out != whole and leave_out.is_relative_to(whole) else None
+
+
+def _is_picture(file: Path, leave_out: Path | None) -> bool:
+    if file.suffix.lower() not in PICTURE_SUFFIXES or file.name.startswith(".") or not file.is_file():
+        return False
+    return leave_out is None or not file.resolve().is_relative_to(leave_out)
+
+
+def _apart(pictures: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Names that meet become paths below the folder that those files share; a.png beside a.jpg keep their suffixes."""
+    counts = Counter(name for _, name in pictures)
+    clashing = [file.absolute() for file, name in pictures if counts[name] > 1]
+    if not clashing:
+        return pictures
+    shared = Path(os.path.commonpath([file.parent for file in clashing]))
+    below = {file: file.relative_to(shared).with_suffix("") for file in clashing}
+    again = Counter(below.values())
+    below = {file: name if again[name] == 1 else file.relative_to(shared) for file, name in below.items()}
+    named = [(file, below.get(file.absolute(), name)) for file, name in pictures]
+    first: dict[Path, Path] = {}
+    for file, name in named:
+        if first.setdefault(name, file) != file:
+            raise explain(
+                "inputs",
+                found=f"{first[name]} and {file}, which would both be written as {name}",
+                needed="one name each",
+                fix="Give one folder that holds them all: the results then keep its sub-folders.",
+            )
+    return named
