@@ -30,7 +30,8 @@ $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt pydensecrf2 \
 		|| echo 'pydensecrf2 needs a C++ compiler: its parity tests will be skipped'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchvision timm segmentation-models-pytorch \
-		cityscapesScripts pyquaternion pycocotools \
+		cityscapesScripts pyquaternion pycocotools scikit-image lazy_loader scikit-learn joblib threadpoolctl \
+		cloudpickle narwhals \
 		&& touch $(PEERS) || echo 'a package that tests compare with is missing: parity tests will be skipped'
 
 clean:

@@ -6,11 +6,11 @@ class is the IoU of the bands of its true and its predicted mask; here the count
 the one division, as for the plain IoU.
 
 The authors' ratio 0.02 is the default (d = 12 at 360x480, 46 at 1024x2048); where classes are thin at that width, a
-smaller one tells more. Ignored pixels (255) belong to no mask, true or predicted: what is predicted there does not
-matter.
+smaller one tells more, or a width in pixels. Ignored pixels (255) belong to no mask, true or predicted: what is
+predicted there does not matter.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -30,14 +30,18 @@ def band_width(height: int, width: int, ratio: float) -> int:
 class BoundaryCounts:
     """Intersection and union of the bands of each class, in pixels, over all pictures so far.
 
+    Args:
+        ratio: d as a share of each picture's diagonal.
+        width: d in pixels, whatever the picture's size; None: by the ratio.
+
     Attributes:
         intersection, union: int64 (L,).
     """
 
-    def __init__(self, num_classes: int, *, ratio: float = 0.02) -> None:
+    def __init__(self, num_classes: int, *, ratio: float = 0.02, width: int | None = None) -> None:
         assert 1 <= num_classes <= IGNORE, num_classes
-        assert ratio > 0, ratio
-        self.num_classes, self.ratio = num_classes, ratio
+        assert ratio > 0 and (width is None or width > 0), (ratio, width)
+        self.num_classes, self.ratio, self.width = num_classes, ratio, width
         self.intersection: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
         self.union: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
 
@@ -54,11 +58,17 @@ class BoundaryCounts:
         check_values(np.bincount(label.ravel(), minlength=IGNORE)[:IGNORE], self.num_classes, "label")
         check_values(np.bincount(prediction[label != IGNORE]), self.num_classes, "prediction")
         prediction = np.where(label == IGNORE, np.uint8(IGNORE), prediction)
-        width = band_width(label.shape[0], label.shape[1], self.ratio)
+        width = self.width or band_width(label.shape[0], label.shape[1], self.ratio)
         true_band, predicted_band = _band(label, width), _band(prediction, width)
         both = self._count(label, true_band & predicted_band & (label == prediction))
         self.intersection += both
         self.union += self._count(label, true_band) + self._count(prediction, predicted_band) - both
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of another part of the data set."""
+        assert (other.num_classes, other.ratio, other.width) == (self.num_classes, self.ratio, self.width)
+        self.intersection += other.intersection
+        self.union += other.union
 
     def scores(self, classes: ClassSet) -> dict[str, Any]:
         """{"mean_boundary_iou", "ratio", "classes": {name: {"boundary_iou"}}}; NaN and left out of the mean: absent."""

@@ -1,0 +1,61 @@
+"""Which pixels of one label map have their class within t pixels in another: matching by dilation with a disk."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE
+
+__all__ = ["count_within"]
+
+_compiled: Any = njit(nogil=True, cache=True)
+
+
+def count_within(
+    source: NDArray[np.uint8], target: NDArray[np.uint8], tolerances: Sequence[float], num_classes: int
+) -> NDArray[np.int64]:
+    """Pixels of each class in `source` with a pixel of the same class in `target` at most t away.
+
+    Args:
+        source, target: label maps (H, W) of one size; 255 is no class.
+        tolerances: T distances t in pixels, between pixel centres, ascending.
+
+    Returns:
+        int64 (T, L): what the closed disk of radius t around `target`'s pixels covers of `source`'s.
+    """
+    assert list(tolerances) == sorted(tolerances) and tolerances[0] >= 0, tolerances
+    reach = int(tolerances[-1])
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
+    squares = rows**2 + columns**2
+    nearest_first = np.argsort(squares, kind="stable")
+    limits = np.array([t**2 for t in tolerances])
+    nearest_first = nearest_first[squares[nearest_first] <= limits[-1]]
+    offsets = np.stack([rows, columns], axis=1)[nearest_first]
+    step = np.searchsorted(limits, squares[nearest_first])  # the first tolerance that reaches the offset
+    first_reached: NDArray[np.int64] = np.zeros((len(limits), num_classes), np.int64)
+    _count(np.ascontiguousarray(source), np.ascontiguousarray(target), offsets, step, first_reached)
+    return first_reached.cumsum(axis=0)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _count(
+    source: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    step: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    height, width = source.shape
+    for i in range(height):
+        for j in range(width):
+            value = source[i, j]
+            if value == IGNORE:
+                continue
+            for index in range(len(offsets)):
+                y, x = i + offsets[index, 0], j + offsets[index, 1]
+                if 0 <= y < height and 0 <= x < width and target[y, x] == value:
+                    counts[step[index], value] += 1
+                    break

@@ -1,0 +1,202 @@
+"""Scores of thin objects against their definitions, and against scikit-learn's."""
+
+import importlib
+import importlib.util
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, ClassSet
+from ducseg.errors import UserError
+from ducseg.metrics.confusion import to_json
+from ducseg.metrics.skeleton import skeletons
+from ducseg.metrics.thin import WIDTH_BINS, ThinCounts, format_thin_tables
+from ducseg.metrics.tolerance import count_within
+from ducseg.metrics.widths import local_widths
+
+L = 3
+CLASSES = ClassSet(("a", "b", "c"), ((0, 0, 0),) * L)
+TWO = ClassSet(("ground", "crack"), ((0, 0, 0),) * 2)
+
+
+def draw_maps(data: st.DataObject) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    shape = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    blocks = data.draw(arrays(np.uint8, (3, 3), elements=st.sampled_from([0, 1, 2, IGNORE])))
+    truth = blocks[np.arange(shape[0]) // 7][:, np.arange(shape[1]) // 7]
+    return truth, np.where(data.draw(arrays(bool, shape)), truth % L, data.draw(st.integers(0, L - 1))).astype(np.uint8)
+
+
+def within_by_definition(source: NDArray[np.uint8], target: NDArray[np.uint8], t: float) -> list[int]:
+    counts = [0] * L
+    for y, x in np.ndindex(source.shape):
+        if source[y, x] != IGNORE:
+            ys, xs = np.nonzero(target == source[y, x])
+            counts[source[y, x]] += bool(len(ys)) and bool(np.hypot(ys - y, xs - x).min() <= t)
+    return counts
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_within_t_pixels_is_the_distance_to_the_nearest(data: st.DataObject) -> None:
+    truth, prediction = draw_maps(data)
+    tolerances = data.draw(st.sampled_from([(0, 1, 2, 5), (0.5, 1.5, 2.9), (3,)]))
+    found = count_within(truth, prediction, tolerances, L)
+    assert found.tolist() == [within_by_definition(truth, prediction, t) for t in tolerances]
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_every_score_is_that_of_its_definition(data: st.DataObject) -> None:
+    counts, both = ThinCounts(L), []
+    for _ in range(data.draw(st.integers(1, 2))):
+        truth, prediction = draw_maps(data)
+        counts.add(truth, prediction)
+        both.append((truth, np.where(truth == IGNORE, IGNORE, prediction).astype(np.uint8)))
+    found = counts.scores(CLASSES)["classes"]
+    for index, name in enumerate(CLASSES.names):
+        score = found[name]
+
+        def share(
+            part: Any, whole: Any, swapped: bool = False, of: int = index
+        ) -> float:  # of masks M (own), N (other) and the own label map
+            right = total = 0
+            for pair in both:
+                own, other = reversed(pair) if swapped else pair
+                right += int((part(own, other) & (own == of)).sum())
+                total += int((whole(own) & (own == of)).sum())
+            return right / total if total else math.nan
+
+        everything = np.ones_like
+        same = lambda own, other: own == other  # noqa: E731
+        recall, precision = share(same, everything), share(same, everything, swapped=True)
+        assert score["recall"] == pytest.approx(recall, nan_ok=True)
+        assert score["precision"] == pytest.approx(precision, nan_ok=True)
+        assert score["dice"] == pytest.approx(harmonic(precision, recall), nan_ok=True)
+        assert score["within"]["0"] == pytest.approx(
+            {"f1": score["dice"], "precision": precision, "recall": recall}, nan_ok=True
+        )
+        inside = lambda own, other: skeletons(own) & (own == other)  # noqa: E731
+        line_recall, line_precision = share(inside, skeletons), share(inside, skeletons, swapped=True)
+        assert score["cldice_recall"] == pytest.approx(line_recall, nan_ok=True)
+        assert score["cldice"] == pytest.approx(harmonic(line_precision, line_recall), nan_ok=True)
+        for label, first in WIDTH_BINS.items():
+            wide = lambda own, first=first: local_widths(own, tuple(WIDTH_BINS.values())) == first  # noqa: E731
+            right = lambda own, other, wide=wide: wide(own) & (own == other)  # noqa: E731
+            assert score["by_width"][label]["recall"] == pytest.approx(share(right, wide), nan_ok=True)
+            assert score["by_width"][label]["precision"] == pytest.approx(share(right, wide, True), nan_ok=True)
+
+
+def harmonic(precision: float, recall: float) -> float:
+    if math.isnan(precision) and math.isnan(recall):
+        return math.nan
+    if not precision > 0 or not recall > 0:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([4, 16, 1024]))
+def test_ranking_scores_are_scikit_learns(seed: int, bins: int) -> None:
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("scikit-learn is not installed (make test tries to)")
+    metrics = importlib.import_module("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(np.array([0, 1, 1, 0, 0, IGNORE], np.uint8), (2, 13, 17))
+    crack = np.clip(rng.normal(0.4 + 0.2 * (truth == 1), 0.25), 0, 1).astype(np.float32)
+    counts = ThinCounts(2, bins=bins)
+    for label, values in zip(truth, crack):
+        counts.add(label, (values >= 0.5).astype(np.uint8), np.stack([1 - values, values]))
+    found = counts.scores(TWO)["classes"]["crack"]
+    own, binned = truth[truth != IGNORE], np.minimum(np.floor(crack[truth != IGNORE] * bins), bins - 1) / bins
+    assert found["auc"] == pytest.approx(metrics.roc_auc_score(own, binned), abs=1e-12)
+    assert found["average_precision"] == pytest.approx(metrics.average_precision_score(own, binned), abs=1e-12)
+    dices = [metrics.f1_score(own, binned >= k / bins) for k in range(bins)] if bins < 100 else [found["best_dice"]]
+    assert found["best_dice"] == pytest.approx(max(dices))
+    at_best = metrics.f1_score(own, binned >= found["best_threshold"])
+    assert at_best == pytest.approx(found["best_dice"])
+
+
+def test_parts_merge_to_the_whole_also_through_another_process() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, L, (4, 30, 40)).astype(np.uint8)
+    prediction = np.where(rng.random(truth.shape) < 0.7, truth, 0).astype(np.uint8)
+    probabilities = rng.dirichlet(np.ones(L), truth.shape).transpose(0, 3, 1, 2)
+    whole, first, second = ThinCounts(L), ThinCounts(L), ThinCounts(L)
+    for index in range(4):
+        for counts in (whole, first if index % 2 else second):
+            counts.add(truth[index], prediction[index], probabilities[index])
+    first.merge(pickle.loads(pickle.dumps(second)))
+    assert to_json(first.scores(CLASSES)) == to_json(whole.scores(CLASSES))
+    assert whole.within.dtype == whole.skeleton.dtype == whole.width.dtype == whole.ranked.dtype == np.int64
+
+
+def test_a_shift_by_one_pixel_costs_a_thin_line_everything_and_a_wide_one_little() -> None:
+    truth = np.zeros((80, 80), np.uint8)
+    truth[10], truth[30:50] = 1, 1
+    counts = ThinCounts(2)
+    counts.add(truth, np.roll(truth, 1, axis=0))
+    crack = counts.scores(TWO)["classes"]["crack"]
+    assert crack["by_width"]["1-2"] == {"recall": 0, "precision": 0, "pixels": 80, "predicted": 80}
+    assert crack["by_width"]["17+"]["recall"] == pytest.approx(19 / 20, abs=0.01)
+    assert crack["by_width"]["3-4"]["pixels"] == 4  # the bar's corners
+    assert crack["within"]["1"]["f1"] == 1 > crack["within"]["0"]["f1"] == pytest.approx(19 / 21)
+
+
+def test_what_is_absent_is_not_a_number_and_what_is_on_one_side_is_zero() -> None:
+    truth = np.zeros((9, 9), np.uint8)
+    prediction = truth.copy()
+    prediction[4] = 1
+    counts = ThinCounts(L)
+    counts.add(truth, prediction)
+    found = counts.scores(CLASSES)
+    b, c = found["classes"]["b"], found["classes"]["c"]
+    assert (b["dice"], b["cldice"], b["precision"], b["within"]["5"]["f1"]) == (0, 0, 0, 0) and math.isnan(b["recall"])
+    assert all(math.isnan(c[key]) for key in ("dice", "cldice", "precision", "recall", "boundary_iou"))
+    assert found["mean_dice"] == pytest.approx(found["classes"]["a"]["dice"] / 2)
+    assert math.isnan(ThinCounts(L).scores(CLASSES)["mean_dice"])
+    assert to_json(found)["classes"]["c"]["by_width"]["1-2"]["recall"] is None
+    assert "auc" not in b
+
+
+def test_what_is_predicted_where_nothing_counts_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, L, (8, 10)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+    truth[:, 12:20] = IGNORE
+    found = []
+    for filler in (0, 2):
+        counts = ThinCounts(L)
+        prediction = np.where(truth == IGNORE, filler, np.roll(truth % L, 1, 0)).astype(np.uint8)
+        counts.add(truth, prediction)
+        found.append(to_json(counts.scores(CLASSES)))
+    assert found[0] == found[1]
+
+
+def test_tables_name_every_present_class() -> None:
+    counts = ThinCounts(2)
+    assert format_thin_tables(counts.scores(TWO)) == []
+    truth = np.eye(20, dtype=np.uint8)
+    counts.add(truth, truth, np.stack([1 - truth, truth]).astype(np.float64))
+    scores, widths = format_thin_tables(counts.scores(TWO))
+    assert [len(table.rows) for table in (scores, widths)] == [2, 2]
+    assert "AUC" in [column.header for column in scores.columns]
+
+
+def test_bad_input_is_refused_and_counts_nothing() -> None:
+    zeros, counts = np.zeros((4, 4), np.uint8), ThinCounts(2)
+    with pytest.raises(UserError, match="value 3"):
+        counts.add(zeros, zeros + 3)
+    with pytest.raises(UserError, match="shape"):
+        counts.add(zeros, zeros[:2])
+    with pytest.raises(UserError, match=r"probabilities of x: found shape \(2, 3, 4\)"):
+        counts.add(zeros, zeros, np.zeros((2, 3, 4)), name="x")
+    for wrong in (1.5, -0.1, math.nan):
+        with pytest.raises(UserError, match=r"0\.\.1"):
+            counts.add(zeros, zeros, np.full((2, 4, 4), wrong))
+    assert not counts.pixels.matrix.any() and not counts.ranked.any()
