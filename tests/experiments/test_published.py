@@ -106,7 +106,7 @@ def test_two_steps_through_the_ordinary_code(
         run=dataclasses.replace(config.run, device="cpu", threads=1, bf16=False, tensorboard=False),
     )
     outcome = train(config, tmp_path / "run", console=Console(quiet=True))
-    assert outcome.finished and outcome.best_mean_iou is not None
+    assert outcome.finished and outcome.best_score is not None
     steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if line["kind"] == "step"] == [1, 2]
 

@@ -55,7 +55,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny_config: Config, tmp_path:
     assert np.mean(losses[-4:]) < 0.6 * losses[0]
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     assert len(evaluations) == 16
-    assert outcome.best_mean_iou == max(line["mean_iou"] for line in evaluations)
+    assert outcome.best_score == max(line["mean_iou"] for line in evaluations)
     saved = json.loads((tmp_path / "run" / "best" / "model.json").read_text())
     assert saved["extra"]["config"]["optimizer"]["epochs"] == 16
     assert saved["extra"]["torch"] == torch.__version__
@@ -89,8 +89,12 @@ def test_resuming_another_run_is_refused_and_changes_nothing(tiny_config: Config
     train(section(tiny_config, "optimizer", epochs=1), tmp_path / "run", console=QUIET)
     before = (tmp_path / "run" / "config.json").read_text()
     other = section(section(tiny_config, "model", cell=1), "augment", mirror=False)
-    with pytest.raises(UserError, match=r"cannot resume.*cell 2 \(now 1\).*mirror True.*epochs 1 \(now 2\)"):
+    other = section(other, "optimizer", epochs=1, momentum=0.5)
+    with pytest.raises(UserError, match=r"cannot resume.*cell 2 \(now 1\).*mirror True.*momentum 0.9 \(now 0.5\)"):
         train(other, tmp_path / "run", resume=True, console=QUIET)
+    with pytest.raises(UserError, match=r"epochs 2 \(now 1\)"):
+        train(tiny_config, tmp_path / "two", console=QUIET)
+        train(section(tiny_config, "optimizer", epochs=1), tmp_path / "two", resume=True, console=QUIET)
     assert (tmp_path / "run" / "config.json").read_text() == before
     moved = section(section(tiny_config, "optimizer", epochs=1), "data", workers=1)
     assert train(section(moved, "run", keep_last=3), tmp_path / "run", resume=True, console=QUIET).finished

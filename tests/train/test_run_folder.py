@@ -11,7 +11,9 @@ import torch
 from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
-from ducseg.train.checkpoint import CheckpointFolder, TrainState
+from ducseg.train.checkpoint import CheckpointFolder
+from ducseg.train.config import OptimizerConfig
+from ducseg.train.state import Evaluations, RunState
 from ducseg.weights.checkpoint import load_segmenter
 
 
@@ -20,21 +22,15 @@ def segmenter() -> Segmenter:
     return build(encoder="resnet18", head="bilinear", num_classes=3, output_stride=32, aspp=0, dilation="none")
 
 
-def make_state(step: int, *, best_step: int | None = None) -> TrainState:
-    return TrainState(
-        step=step,
-        evaluated_step=step,
-        best_mean_iou=None if best_step is None else 0.5,
-        best_step=best_step,
-        skipped_batches=1,
-        optimizer={"state": {0: {"momentum_buffer": torch.arange(4.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
-        network=None,
-        torch_rng=torch.get_rng_state(),
-    )
+def make_state(segmenter: Segmenter, step: int, *, best_step: int | None = None) -> RunState:
+    state = RunState(segmenter, OptimizerConfig(), pictures=(8, 3))
+    state.step, state.skipped_batches = step, 1
+    state.evaluations = Evaluations(step=step, best_score=None if best_step is None else 0.5, best_step=best_step)
+    return state
 
 
 def save(folder: CheckpointFolder, segmenter: Segmenter, step: int, **state: Any) -> Path:
-    return folder.save(segmenter, make_state(step, **state), metrics=None, extra={})
+    return folder.save(make_state(segmenter, step, **state), extra={})
 
 
 def test_keeps_the_last_k_and_the_best(tmp_path: Path, segmenter: Segmenter) -> None:
@@ -50,10 +46,14 @@ def test_keeps_the_last_k_and_the_best(tmp_path: Path, segmenter: Segmenter) -> 
 
 def test_state_comes_back_as_it_was(tmp_path: Path, segmenter: Segmenter) -> None:
     folder = CheckpointFolder(tmp_path, keep_last=1)
-    path = save(folder, segmenter, 7, best_step=7)
-    loaded = folder.load_state(path)
-    assert (loaded.step, loaded.best_step, loaded.skipped_batches) == (7, 7, 1)
-    assert torch.equal(loaded.optimizer["state"][0]["momentum_buffer"], torch.arange(4.0))
+    state = make_state(segmenter, 7, best_step=7)
+    first = next(segmenter.parameters())
+    state.optimizer.state[first]["momentum_buffer"] = torch.full_like(first, 3.0)
+    path = folder.save(state, extra={})
+    loaded = make_state(segmenter, 0)
+    folder.load_state(loaded, path)
+    assert (loaded.step, loaded.evaluations.best_step, loaded.skipped_batches) == (7, 7, 1)
+    assert (loaded.optimizer.state[first]["momentum_buffer"] == 3).all()
     assert load_segmenter(path).classes.names == segmenter.classes.names
 
 
@@ -102,7 +102,7 @@ def test_damaged_state_is_a_clear_error(tmp_path: Path, segmenter: Segmenter) ->
     whole = (path / "train_state.pt").read_bytes()
     (path / "train_state.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"cannot resume.*Delete that folder"):
-        folder.load_state(path)
+        folder.load_state(make_state(segmenter, 0), path)
 
 
 def test_settling_does_what_a_killed_save_left_undone(tmp_path: Path, segmenter: Segmenter) -> None:

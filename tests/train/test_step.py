@@ -10,6 +10,7 @@ from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.config import Config, ModelConfig
 from ducseg.train.distributed import Ranks
+from ducseg.train.state import RunState
 from ducseg.train.step import TrainingStep
 
 ALONE = Ranks(rank=0, world_size=1, device=torch.device("cpu"), restarts=0)
@@ -21,7 +22,13 @@ def make_segmenter(seed: int = 0) -> Segmenter:
 
 
 def make_step(config: Config, segmenter: Segmenter) -> TrainingStep:
-    return TrainingStep(config, segmenter, ALONE, num_steps=100, steps_per_epoch=2)
+    state = RunState(segmenter, config.optimizer, pictures=(8, 3))
+    return TrainingStep(config, state, ALONE, num_steps=100, steps_per_epoch=2)
+
+
+def at(step: TrainingStep, number: int) -> TrainingStep:
+    step.state.step = number
+    return step
 
 
 def make_batch() -> dict[str, Any]:
@@ -45,7 +52,7 @@ def test_one_big_batch_equals_two_unequal_pieces(tiny_config: Config) -> None:
     frozen = with_model(tiny_config, freeze_batch_norm_from_epoch=0)
     whole, pieces = make_segmenter(), make_segmenter()
     values = [
-        make_step(config, segmenter)(make_batch(), 0)
+        make_step(config, segmenter)(make_batch())
         for config, segmenter in ((frozen, whole), (with_optimizer(frozen, accumulation_steps=2), pieces))
     ]
     assert values[0]["loss"] == pytest.approx(values[1]["loss"], rel=1e-6)
@@ -57,24 +64,24 @@ def test_one_big_batch_equals_two_unequal_pieces(tiny_config: Config) -> None:
 def test_a_batch_without_valid_pixels_changes_nothing_and_is_counted(tiny_config: Config) -> None:
     segmenter = make_segmenter()
     step = make_step(tiny_config, segmenter)
-    step(make_batch(), 0)  # so that there is momentum
+    step(make_batch())  # so that there is momentum
     before = copy.deepcopy(segmenter.state_dict())
     batch = make_batch()
     batch["label"][:] = 255
-    step(batch, 1)
-    assert step.skipped_batches == 1
+    step(batch)
+    assert step.state.skipped_batches == 1
     assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_changes_no_weight(tiny_config: Config) -> None:
     segmenter = make_segmenter()
     step = make_step(with_model(tiny_config, freeze_batch_norm_from_epoch=0), segmenter)
-    step(make_batch(), 0)
+    step(make_batch())
     with torch.no_grad():
         next(segmenter.head.parameters())[0] = float("inf")
     before = copy.deepcopy(segmenter.state_dict())
     with pytest.raises(UserError, match=r"step 8.*a, b, c, d"):
-        step(make_batch(), 7)
+        at(step, 7)(make_batch())
     assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
 
 
@@ -83,7 +90,7 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before(tiny_config: Confi
         segmenter = make_segmenter()
         before = torch.cat([p.detach().flatten().clone() for p in segmenter.parameters()])
         config = with_optimizer(tiny_config, clip_norm=clip_norm, weight_decay=0.0, learning_rate=1.0)
-        norm = make_step(config, segmenter)(make_batch(), 0)["gradient_norm"]
+        norm = make_step(config, segmenter)(make_batch())["gradient_norm"]
         after = torch.cat([p.detach().flatten() for p in segmenter.parameters()])
         return norm, float((after - before).norm())
 
@@ -99,21 +106,21 @@ def test_batch_norm_freezes_at_its_epoch(tiny_config: Config) -> None:
     step = make_step(with_model(tiny_config, freeze_batch_norm_from_epoch=1), segmenter)
     statistics = lambda: torch.cat([b.flatten() for n, b in segmenter.named_buffers() if "running" in n]).clone()  # noqa: E731
     start = statistics()
-    step(make_batch(), 1)
+    at(step, 1)(make_batch())
     trained = statistics()
     assert not torch.equal(start, trained)
-    step(make_batch(), 2)  # two steps an epoch: epoch 1 begins here
+    at(step, 2)(make_batch())  # two steps an epoch: epoch 1 begins here
     assert torch.equal(trained, statistics())
 
 
 def test_the_head_has_its_own_rate_and_norms_do_not_decay(tiny_config: Config) -> None:
     segmenter = make_segmenter()
     step = make_step(with_optimizer(tiny_config, head_learning_rate_factor=10.0, learning_rate=0.1), segmenter)
-    step(make_batch(), 0)
+    step(make_batch())
     head = {id(p) for p in segmenter.head.parameters()}
-    for group in step.optimizer.param_groups:
+    for group in step.state.optimizer.param_groups:
         for parameter in group["params"]:
             assert group["lr"] == pytest.approx(1.0 if id(parameter) in head else 0.1)
             assert (group["weight_decay"] > 0) == (parameter.ndim > 1)
-    counted = sum(len(group["params"]) for group in step.optimizer.param_groups)
+    counted = sum(len(group["params"]) for group in step.state.optimizer.param_groups)
     assert counted == len(list(segmenter.parameters()))

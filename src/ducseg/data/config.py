@@ -1,10 +1,14 @@
 """Which pictures: the data section of a run's configuration, also what `eval` and the doctor open."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Annotated, Literal
 
-__all__ = ["DataConfig", "PatchScheme", "data_conflicts"]
+from ducseg.data.ranges import Range
 
+__all__ = ["DataConfig", "PatchScheme"]
+
+Count = Annotated[int, Range(1)]
+Grey = Annotated[int, Range(0, 255)]
 PatchScheme = Literal["12-fold", "7-fold", "320-at-100"]
 
 
@@ -28,9 +32,9 @@ class DataConfig:
     """A split that the data set has; `folder`: also "all", or a text file with one name a line."""
     val_split: str = "val"
     """As train_split; names are taken as they are: "test" validates on test."""
-    val_fraction: float = 0.1
+    val_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
     """`folder`: the share of pictures held out for validation where the pictures are not sorted into splits."""
-    test_fraction: float = 0.0
+    test_fraction: Annotated[float, Range(0, 1, below=True)] = 0.0
     """`folder`: the share held out for testing besides."""
     group_by: str | None = None
     """`folder`: a regular expression; names that match with equal groups (a patient, a video) stay together."""
@@ -38,9 +42,9 @@ class DataConfig:
     """`folder`: what the masks hold, values or the colours of classes.json; None: found by looking."""
     values: tuple[str, ...] = ()
     """`folder`: what the masks' values mean: 0=background 255=crack 128=ignore; also 128-255=crack, 255,0,0=crack."""
-    ignore_value: int | None = None
+    ignore_value: Annotated[int, Range(0, 65535)] | None = None
     """`folder`: a value of the masks that is ignored, as 255 is where it is no class."""
-    ignore_colours: tuple[tuple[int, int, int], ...] = ()
+    ignore_colours: tuple[tuple[Grey, Grey, Grey], ...] = ()
     """`folder`: colours of colour masks that are ignored, as 255 is in index masks."""
     allow_absent: bool = False
     """`folder`, `split-folders`: train although the training pictures show no pixel of a class."""
@@ -50,15 +54,37 @@ class DataConfig:
     """Read the patches that `ducseg data patches` cut here instead of cutting them on the fly."""
     coarse: bool = False
     """`cityscapes`: add the coarsely labelled frames (train_extra, gtCoarse) to the training split."""
-    fold: int = 0
+    fold: Annotated[int, Range(0, 4)] = 0
     """`kitti-road`: which of its folds validates, 0 to 4."""
     coco_root: str | None = None
     """`voc2012`: add COCO's pictures with masks of VOC's classes (images/, masks/) to the training split."""
-    workers: int = 2
-    synthetic_scenes: tuple[int, int] = (200, 40)
+    workers: Annotated[int, Range(0)] = 2
+    synthetic_scenes: tuple[Count, Count] = (200, 40)
     """`synthetic`: number of training and of validation scenes."""
-    synthetic_size: tuple[int, int] = (128, 256)
+    synthetic_size: tuple[Count, Count] = (128, 256)
     """`synthetic`: height and width in pixels."""
+
+    def conflicts(self) -> list[str]:
+        """Every conflict among these fields, each naming its option."""
+        conflicts = []
+        for field in fields(self):
+            belongs = _BELONGS.get(field.name, (self.dataset,))
+            value = getattr(self, field.name)
+            if value != field.default and self.dataset not in belongs:
+                conflicts.append(
+                    f"{_option(field.name)} {value} is for {' and '.join(belongs)}, not for {self.dataset}"
+                )
+        if self.dataset != "synthetic" and self.root is None:
+            conflicts.append(f"--data.root is needed for the data set {self.dataset!r}: the folder that holds it")
+        scheme_of = {"12-fold": "cityscapes", "7-fold": "cityscapes", "320-at-100": "kitti-road"}
+        if self.patches is not None and self.dataset in _BELONGS["patches"] and self.dataset != scheme_of[self.patches]:
+            owner = scheme_of[self.patches]
+            conflicts.append(f"--data.patches {self.patches} are patches of {owner}, not of {self.dataset}")
+        if self.patches_root is not None and self.patches is None:
+            conflicts.append("--data.patches-root needs --data.patches: the scheme that was cut")
+        if self.val_fraction + self.test_fraction >= 1:
+            conflicts.append("--data.val-fraction and --data.test-fraction must leave some pictures to train on")
+        return conflicts
 
 
 _OWN = ("folder", "split-folders")
@@ -75,37 +101,6 @@ _BELONGS = {
     "synthetic_size": ("synthetic",),
 }
 """Field -> the data sets it belongs to; the others would ignore it."""
-
-
-def data_conflicts(data: DataConfig) -> list[str]:
-    """Every conflict among these fields, each naming its option."""
-    conflicts = []
-    for field in fields(DataConfig):
-        belongs = _BELONGS.get(field.name, (data.dataset,))
-        value = getattr(data, field.name)
-        if value != field.default and data.dataset not in belongs:
-            conflicts.append(f"{_option(field.name)} {value} is for {' and '.join(belongs)}, not for {data.dataset}")
-    if data.dataset != "synthetic" and data.root is None:
-        conflicts.append(f"--data.root is needed for the data set {data.dataset!r}: the folder that holds it")
-    scheme_of = {"12-fold": "cityscapes", "7-fold": "cityscapes", "320-at-100": "kitti-road"}
-    if data.patches is not None and data.dataset in _BELONGS["patches"] and data.dataset != scheme_of[data.patches]:
-        owner = scheme_of[data.patches]
-        conflicts.append(f"--data.patches {data.patches} are patches of {owner}, not of {data.dataset}")
-    if data.patches_root is not None and data.patches is None:
-        conflicts.append("--data.patches-root needs --data.patches: the scheme that was cut")
-    if not 0 <= data.fold < 5:
-        conflicts.append(f"--data.fold {data.fold} must be 0 to 4")
-    for name in ("val_fraction", "test_fraction"):
-        value = getattr(data, name)
-        if not (0 < value < 1 or (name == "test_fraction" and value == 0)):
-            conflicts.append(f"{_option(name)} {value} must lie between 0 and 1")
-    if data.val_fraction + data.test_fraction >= 1:
-        conflicts.append("--data.val-fraction and --data.test-fraction must leave some pictures to train on")
-    if data.ignore_value is not None and not 0 <= data.ignore_value <= 65535:
-        conflicts.append(f"--data.ignore-value {data.ignore_value} must be 0 to 65535")
-    if data.workers < 0:
-        conflicts.append(f"--data.workers {data.workers} must be 0 (in this process) or more")
-    return conflicts
 
 
 def _option(name: str) -> str:

@@ -3,52 +3,32 @@
     RUN/checkpoints/step-00000120/   model.safetensors  model.json  train_state.pt
     RUN/last -> checkpoints/step-00000120        RUN/best -> checkpoints/step-00000090
 
-`train_state.pt` holds tensors and plain values only and is read with `weights_only=True`.
+`train_state.pt` holds tensors and plain values only and is read with `weights_only=True`. A checkpoint is saved before
+it is scored: `score` adds what the evaluation found to its `model.json`. Where the file system refuses links, `last`
+and `best` are text files that hold the path.
 """
 
+import contextlib
 import errno
 import io
+import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ducseg.errors import UserError, explain
 from ducseg.models.segmenter import Segmenter
-from ducseg.weights.checkpoint import write_model_files
+from ducseg.train.state import Evaluations, RunState
+from ducseg.weights.checkpoint import read_model_json, write_model_files
 
-__all__ = ["CheckpointFolder", "TrainState"]
+__all__ = ["CheckpointFolder"]
 
 _STEP = re.compile(r"step-(\d{8})")
-
-
-@dataclass(kw_only=True)
-class TrainState:
-    """What besides the saved model a run needs to go on bit for bit.
-
-    Attributes:
-        step: optimizer steps done; also the sampler's position, since order and augmentation follow from (seed, step).
-        evaluated_step: the last step that was scored on the validation split; 0 before the first.
-        best_mean_iou, best_step: of the evaluations so far; None before the first.
-        skipped_batches: batches without a valid pixel so far.
-        optimizer: the optimizer's state dict.
-        network: the trained weights where the saved model is their moving average, else None.
-        torch_rng: state of torch's CPU generator.
-    """
-
-    step: int
-    evaluated_step: int
-    best_mean_iou: float | None
-    best_step: int | None
-    skipped_batches: int
-    optimizer: dict[str, Any]
-    network: dict[str, Tensor] | None
-    torch_rng: Tensor
 
 
 class CheckpointFolder:
@@ -75,9 +55,7 @@ class CheckpointFolder:
         steps = self.steps()
         return self.path(steps[-1]) if steps else None
 
-    def save(
-        self, segmenter: Segmenter, state: TrainState, *, metrics: dict[str, Any] | None, extra: dict[str, Any]
-    ) -> Path:
+    def save(self, state: RunState, *, extra: dict[str, Any]) -> Path:
         """Write the checkpoint of `state.step`, move `last` (and `best`) to it, delete what is no longer kept.
 
         Raises:
@@ -88,8 +66,9 @@ class CheckpointFolder:
         final = self.path(state.step)
         if not final.exists():  # the same step saved twice holds the same bits
             temporary = self.folder / f".writing-{final.name}"
+            extra = {**extra, "evaluations": asdict(state.evaluations)}
             try:
-                self._write(temporary, segmenter, state, metrics, extra)
+                self._write(temporary, state.evaluated, state.state_dict(), extra)
                 temporary.replace(final)
             except OSError as error:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -97,31 +76,70 @@ class CheckpointFolder:
                     raise
                 raise self._disk_full(state.step) from error
             _sync_folder(self.folder)
-        self.settle(state.best_step)
+        self.settle(state.evaluations.best_step)
         return final
 
+    def score(self, evaluations: Evaluations, metrics: dict[str, Any]) -> None:
+        """Write an evaluation into the checkpoint of its step, and let `best` follow.
+
+        Args:
+            metrics: JSON-able scores.
+        """
+        path = self.path(evaluations.step) / "model.json"
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["metrics"] = metrics
+        description["extra"]["evaluations"] = asdict(evaluations)
+        temporary = path.with_name(".model.json-new")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(description, indent=1, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        self.settle(evaluations.best_step)
+
     def settle(self, best_step: int | None) -> None:
-        """Delete leftovers and what is no longer kept, link `last` and `best`: what a killed save left undone."""
+        """Delete leftovers and what is no longer kept, point `last` and `best`: what a killed save left undone.
+
+        Without a best one, `best` follows `last`.
+        """
         self.clean()
         last = self.last()
-        if last is not None:
-            self._point("last", last)
-        if best_step is not None and self.path(best_step).is_dir():
-            self._point("best", self.path(best_step))
+        if last is None:
+            return
+        self._point("last", last)
+        best = last if best_step is None else self.path(best_step)
+        if best.is_dir():
+            self._point("best", best)
         self._prune(best_step)
 
-    def load_state(self, checkpoint: Path) -> TrainState:
-        """Read `train_state.pt`; raises `UserError` where it is missing (a checkpoint saved without one) or damaged."""
+    def load_state(self, state: RunState, checkpoint: Path) -> None:
+        """Read `train_state.pt` into `state`, and what an evaluation added later.
+
+        Raises:
+            UserError: it is missing (a checkpoint saved without one), damaged, or of other numbers of pictures.
+        """
         path = checkpoint / "train_state.pt"
         try:
-            return TrainState(**torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, TypeError, EOFError, ValueError) as error:
+            values = torch.load(path, map_location="cpu", weights_only=True)
+            state.load_state_dict(values)
+            pictures = tuple(values.get("pictures", state.pictures))
+            later = (read_model_json(checkpoint).get("extra") or {}).get("evaluations")
+            if later is not None:
+                state.evaluations = Evaluations(**later)
+        except Exception as error:  # a damaged file ends in errors of a dozen types
             raise explain(
                 f"cannot resume from {checkpoint}",
-                found=f"{path.name} that does not load ({error})",
+                found=f"{path.name} that does not load ({type(error).__name__}: {error})",
                 needed="a checkpoint that training wrote",
                 fix="Delete that folder to resume from the one before it.",
             ) from error
+        if pictures != state.pictures:
+            raise explain(
+                f"cannot resume from {checkpoint}",
+                found="{} training and {} validation pictures".format(*state.pictures),
+                needed="the run's {} and {}".format(*pictures),
+                fix=f"Bring the data back, or start another --out with --model.weights {checkpoint}.",
+            )
 
     def clean(self) -> None:
         """Delete what an interrupted save left behind."""
@@ -130,7 +148,6 @@ class CheckpointFolder:
 
     def check_space(self, bytes_per_checkpoint: int) -> None:
         """Raise `UserError` before training where the disk cannot hold the checkpoints that the run keeps."""
-        self.run.mkdir(parents=True, exist_ok=True)
         needed = bytes_per_checkpoint * (self._keep_last + 2)  # the best, and the one being written
         free = shutil.disk_usage(self.run).free
         if free < needed:
@@ -141,19 +158,12 @@ class CheckpointFolder:
                 fix="Free some space, choose another --out or lower --run.keep-last.",
             )
 
-    def _write(
-        self,
-        folder: Path,
-        segmenter: Segmenter,
-        state: TrainState,
-        metrics: dict[str, Any] | None,
-        extra: dict[str, Any],
-    ) -> None:
+    def _write(self, folder: Path, model: Segmenter, state: dict[str, Any], extra: dict[str, Any]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        write_model_files(folder, segmenter, metrics=metrics, extra=extra)
+        write_model_files(folder, model, metrics=None, extra=extra)
         buffer = io.BytesIO()  # torch.save into a file hides the system's error code on a full disk
-        torch.save(vars(state), buffer)
+        torch.save(state, buffer)
         (folder / "train_state.pt").write_bytes(buffer.getbuffer())
         for file in folder.iterdir():
             with file.open("rb") as handle:
@@ -161,10 +171,17 @@ class CheckpointFolder:
         _sync_folder(folder)
 
     def _point(self, name: str, target: Path) -> None:
-        temporary = self.run / f".{name}-new"
+        """Make RUN/name lead to a checkpoint: a link, or a file with its path where links are refused."""
+        temporary, place = self.run / f".{name}-new", self.run / name
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target.relative_to(self.run))
-        temporary.replace(self.run / name)
+        relative = target.relative_to(self.run)
+        try:
+            temporary.symlink_to(relative)
+        except (OSError, NotImplementedError):
+            temporary.write_text(relative.as_posix() + "\n", encoding="utf-8")
+        if place.is_dir() and not place.is_symlink():  # a copied run: its links became copies of checkpoints
+            shutil.rmtree(place)
+        temporary.replace(place)
 
     def _prune(self, best_step: int | None) -> None:
         for step in self.steps()[: -self._keep_last]:
@@ -185,8 +202,10 @@ class CheckpointFolder:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Let the names in a folder reach the disk, where the file system can be asked to."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,22 +1,28 @@
 """Ranks of one training run, as torchrun starts them; a single process is a world of one.
 
-Sums over ranks go through `Ranks.sum`, so the loop has no branches for the number of processes.
+Sums over ranks go through `Ranks.sum`, so the loop has no branches for the number of processes. Tensors on the CPU
+travel by gloo, beside NCCL too: counts that the host needs do not wait for the GPU.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from ducseg.devices import pick_device
 
 __all__ = ["Ranks", "join_ranks"]
+
+
+TIMEOUT = timedelta(hours=1)
+"""How long a rank waits for another: rank 0 saves, and shares of the validation pictures take unequally long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,15 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Let every rank have rank 0's buffers: without synchronised batch norm each has running statistics of its own.
+
+        DDP does the same before each step; this does it after the last one, for what is scored is what is saved.
+        """
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
     def wait(self) -> None:
         """Return once every rank is here."""
         if self.world_size > 1:
@@ -50,11 +65,16 @@ class Ranks:
 def join_ranks(device: str) -> Iterator[Ranks]:
     """Join the process group of torchrun's environment (NCCL on CUDA, else gloo), and leave it at the end."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    chosen = pick_device(
+        device,
+        int(os.environ.get("LOCAL_RANK", "0")),
+        local_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        option="--run.device",
+    )
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if world_size > 1:
-        _init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        _init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Ranks(
             rank=int(os.environ.get("RANK", "0")),
@@ -75,8 +95,8 @@ def _init_process_group(backend: str) -> None:
     left as torch does it.
     """
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=TIMEOUT)
         return
     store, rank, world_size = next(rendezvous("env://"))
     attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size)
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size, timeout=TIMEOUT)

@@ -24,7 +24,5 @@ class MovingAverage:
     def update(self, segmenter: Segmenter, step: int) -> None:
         """Follow `segmenter` after optimizer step `step` (1-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, weight in zip(self.segmenter.parameters(), segmenter.parameters(), strict=True):
-            average.lerp_(weight, 1 - decay)
-        for statistic, buffer in zip(self.segmenter.buffers(), segmenter.buffers(), strict=True):
-            statistic.copy_(buffer)
+        torch._foreach_lerp_(list(self.segmenter.parameters()), list(segmenter.parameters()), 1 - decay)
+        torch._foreach_copy_(list(self.segmenter.buffers()), list(segmenter.buffers()))

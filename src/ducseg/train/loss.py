@@ -4,6 +4,7 @@ Legend: N pictures, L classes, d output stride, r = grid stride / cell, h w plac
 Labels 1x512x1024 with d = 8, cell = 1: folded to 1x64x64x128 against scores 1x19x64x64x128.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ducseg.classes import IGNORE
+from ducseg.errors import explain
 from ducseg.ops.duc import downsample_labels, fold_labels
 from ducseg.train.config import LossConfig
 
@@ -43,8 +45,6 @@ class FoldedCrossEntropy:
 
     def __init__(self, config: LossConfig, num_classes: int, device: torch.device | str = "cpu") -> None:
         if config.class_weights is not None and len(config.class_weights) != num_classes:
-            from ducseg.errors import explain
-
             raise explain(
                 "--loss.class-weights",
                 found=f"{len(config.class_weights)} weights",
@@ -52,10 +52,18 @@ class FoldedCrossEntropy:
                 fix="Give them in the order of the class list.",
             )
         self._weight: Tensor | None = None
+        self._learns = torch.ones(IGNORE + 1, dtype=torch.float64)  # by label value, on the host
         if config.class_weights is not None:
             self._weight = torch.tensor(config.class_weights, dtype=torch.float32, device=device)
+            self._learns[:num_classes] = (self._weight > 0).double().cpu()
+        self._learns[IGNORE] = 0
         self._ohem_threshold = config.ohem_threshold
         self._ohem_min_fraction = config.ohem_min_fraction
+
+    def count(self, labels: Tensor) -> Tensor:
+        """Of labels uint8 on the CPU: float64 (valid pixels, those of a class with a weight above 0)."""
+        counts = torch.bincount(labels.flatten(), minlength=IGNORE + 1).double()
+        return torch.stack([counts[:IGNORE].sum(), (counts * self._learns).sum()])
 
     def __call__(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Loss sum and normaliser of one micro-batch.
@@ -66,27 +74,31 @@ class FoldedCrossEntropy:
 
         Returns:
             (sum, normaliser), float32 scalars: the normaliser is the number of valid pixels; with class weights the
-            sum of their weights (torch's convention); with OHEM over the kept pixels only.
+            sum of their weights (torch's convention); with OHEM over the kept pixels only. No pixel counts: (0, 0).
         """
         scores, wide = scores.float(), targets.long()
-        if self._weight is None and self._ohem_threshold is None:
-            total = F.cross_entropy(scores, wide, ignore_index=IGNORE, reduction="sum")
-            return total, (targets != IGNORE).sum().float()
-        valid = targets != IGNORE
-        losses = F.cross_entropy(scores, wide, ignore_index=IGNORE, reduction="none")[valid]
-        weights = torch.ones_like(losses) if self._weight is None else self._weight[wide[valid]]
-        if self._ohem_threshold is not None:
-            kept = self._hardest(losses.detach(), self._ohem_threshold)
-            losses, weights = losses[kept], weights[kept]
+        if self._ohem_threshold is None:
+            total = F.cross_entropy(scores, wide, self._weight, ignore_index=IGNORE, reduction="sum")
+            return total, self._weights(targets, wide).sum()
+        losses = F.cross_entropy(scores, wide, ignore_index=IGNORE, reduction="none")
+        weights = self._weights(targets, wide)
+        weights = weights * self._hardest(losses.detach(), weights > 0, self._ohem_threshold)
         return (losses * weights).sum(), weights.sum()
 
-    def _hardest(self, losses: Tensor, threshold: float) -> Tensor:
-        """Indices of the pixels at or above the threshold's loss, or of the hardest share where those are fewer."""
-        hard = losses >= -torch.log(torch.tensor(threshold, device=losses.device))
-        fewest = int(losses.numel() * self._ohem_min_fraction)
-        if int(hard.sum()) >= fewest:
-            return hard.nonzero()[:, 0]
-        return losses.topk(fewest).indices
+    def _weights(self, targets: Tensor, wide: Tensor) -> Tensor:
+        """Each pixel's weight, 0 for ignored ones."""
+        valid = targets != IGNORE
+        return valid.float() if self._weight is None else self._weight[wide * valid] * valid
+
+    def _hardest(self, losses: Tensor, counting: Tensor, threshold: float) -> Tensor:
+        """Which counting pixels have at least the threshold's loss, or are of the hardest share where those are fewer.
+
+        The device decides alone: no number travels to the host.
+        """
+        losses = torch.where(counting, losses, -1.0)
+        fewest = (counting.sum() * self._ohem_min_fraction).long().clamp(min=1)
+        bound = losses.flatten().sort(descending=True).values[fewest - 1]
+        return counting & (losses >= bound.clamp(max=-math.log(threshold)))
 
     def __repr__(self) -> str:
         state: dict[str, Any] = {"weights": self._weight, "ohem_threshold": self._ohem_threshold}

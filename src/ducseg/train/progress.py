@@ -1,12 +1,30 @@
 """What a person sees of a run: a progress bar on a terminal, a line now and then elsewhere."""
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["TrainingProgress"]
+__all__ = ["TrainingProgress", "printable"]
+
+
+@contextmanager
+def printable(console: Console) -> Iterator[None]:
+    """While inside, characters that the console's encoding lacks are printed as "?" instead of raising."""
+    stream = console.file
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
 
 
 class TrainingProgress:

@@ -38,12 +38,13 @@ def versions() -> dict[str, str]:
 class RunLog:
     """Writes RUN/log.jsonl (kinds "step" and "evaluation") and, if wanted, RUN/tensorboard.
 
-    Resuming at step s first drops the lines after s: an interrupted run and an uninterrupted one leave the same log.
+    Resuming at step s first drops the lines after s, and evaluations after the last whole one: an interrupted run and
+    an uninterrupted one leave the same log.
     """
 
-    def __init__(self, run: Path, *, tensorboard: bool, resume_step: int) -> None:
+    def __init__(self, run: Path, *, tensorboard: bool, resume_step: int, evaluated_step: int) -> None:
         self._path = run / "log.jsonl"
-        self._drop_after(resume_step)
+        self._drop_after({"step": resume_step, "evaluation": evaluated_step})
         self._file: TextIO = self._path.open("a", encoding="utf-8")
         self._board: Any = None
         if tensorboard:
@@ -78,15 +79,16 @@ class RunLog:
         self._file.write(json.dumps(to_json(values)) + "\n")
         self._file.flush()
 
-    def _drop_after(self, step: int) -> None:
+    def _drop_after(self, last: dict[str, int]) -> None:
         if not self._path.is_file():
             return
         kept = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                values = json.loads(line)
+                if values["step"] <= last[values["kind"]]:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 continue  # the line that a kill cut short
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(kept), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From a `Config` to transforms, network and optimizer, with every check that needs no training step."""
+"""From a `Config` to transforms and network."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from ducseg.models import build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX
-from ducseg.train.config import AugmentConfig, ModelConfig, OptimizerConfig
+from ducseg.train.config import AugmentConfig, ModelConfig
 from ducseg.weights import timm, torchvision
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
 
-__all__ = ["build_network", "parameter_groups", "training_transform"]
+__all__ = ["build_network", "recalibrate", "training_transform"]
 
 
 def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform:
@@ -107,21 +107,6 @@ def _load(target: nn.Module, source: nn.Module, folder: Path) -> None:
             needed="that of this configuration",
             fix=f"Set the --model options as its model.json says. {error}",
         ) from None
-
-
-def parameter_groups(segmenter: Segmenter, config: OptimizerConfig) -> list[dict[str, object]]:
-    """Parameter groups of SGD: kernels decay, biases and norms do not; the head's rate has its own factor.
-
-    Each group carries `rate_factor`, by which the schedule's rate is multiplied at every step.
-    """
-    groups: list[dict[str, object]] = []
-    for part, factor in ((segmenter.encoder, 1.0), (segmenter.head, config.head_learning_rate_factor)):
-        kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
-        for parameters, decay in ((kernels, config.weight_decay), (others, 0.0)):
-            if parameters:
-                groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor})
-    return groups
 
 
 def recalibrate(segmenter: Segmenter, batches: list[torch.Tensor]) -> None:

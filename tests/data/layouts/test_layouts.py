@@ -259,7 +259,7 @@ def test_folder_problems_are_explained(tmp_path: Path) -> None:
     images, masks = _flat(tmp_path, 3)
     with pytest.raises(UserError, match=r'split .test.: found no sub-folder .*needed "train", "val" or "all"'):
         _folder(tmp_path, "test")
-    with pytest.raises(UserError, match=r"--data\.val-fraction 1 must lie between 0 and 1"):
+    with pytest.raises(UserError, match=r"--data\.val-fraction 1 must be a number above 0 and below 1"):
         _folder(tmp_path, "train", val_fraction=1)
     with pytest.raises(UserError, match=r"nowhere: found no .* does not exist\)"):
         _open("folder", tmp_path / "nowhere", classes="voc2012")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ducseg.classes import Colour
 from ducseg.data.concat import Concatenated
-from ducseg.data.config import DataConfig, data_conflicts
+from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
 from ducseg.data.cut import CutPatches
 from ducseg.data.layouts.cityscapes import cityscapes_layout
@@ -15,6 +15,7 @@ from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.patches import Patches
+from ducseg.data.ranges import out_of_range
 from ducseg.errors import UserError, explain
 
 __all__ = ["LAYOUTS", "open_dataset", "open_layout", "open_training_set"]
@@ -40,7 +41,7 @@ def open_layout(config: DataConfig) -> Layout:
         raise explain(
             "data set", found=repr(config.dataset), needed=f"one of {', '.join(LAYOUTS)}", fix="Correct --data.dataset."
         )
-    if conflicts := data_conflicts(config):
+    if conflicts := [*out_of_range("data", config), *config.conflicts()]:
         raise UserError("; ".join(conflicts))
     assert config.root is not None
     return LAYOUTS[config.dataset](config, Path(config.root).expanduser())

@@ -1,0 +1,172 @@
+"""Who may write into a run folder, and whether what lies there is the run that is asked for."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ducseg.errors import UserError, explain
+from ducseg.train.config import Config
+from ducseg.train.distributed import Ranks
+from ducseg.weights.checkpoint import read_model_json
+
+try:
+    import fcntl
+
+    locks: Any = fcntl
+except ImportError:  # on Windows
+    locks = None
+
+__all__ = ["check_same_run", "checkpoint_to_resume", "hold_run_folder", "read_config"]
+
+_held: set[Path] = set()
+"""Folders that this process holds: the system's locks are between processes only."""
+
+
+@contextmanager
+def hold_run_folder(run: Path) -> Iterator[None]:
+    """Make the folder and keep every other run out of it until the end, also where this process is killed.
+
+    Raises:
+        UserError: another run has it, or it cannot be made or written (it is a file, a read-only disk).
+    """
+    path = run.resolve() / ".lock"
+    if path in _held:  # before it is opened: closing it would give up this process's lock
+        raise _in_use(run, path)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise explain(
+            f"run folder {run}",
+            found=error.strerror or str(error),
+            needed="a folder that can be written",
+            fix="Choose another --out.",
+        ) from error
+    with file:
+        if not _lock(file):
+            raise _in_use(run, path)
+        _held.add(path)
+        try:
+            file.truncate(0)
+            file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid()}) + "\n")
+            file.flush()
+            yield
+        finally:
+            _held.discard(path)
+            file.truncate(0)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether the file could be locked, by the system, or where it has no locks by the process it names being dead.
+
+    A lock of `lockf` belongs to one process: worker processes that outlive a killed run do not keep it.
+    """
+    if locks is not None:
+        try:
+            locks.lockf(file, locks.LOCK_EX | locks.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:  # a file system without locks
+            return not _holder_lives(file)
+        return True
+    return not _holder_lives(file)
+
+
+def _holder_lives(file: IO[str]) -> bool:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+        host, process = str(holder["host"]), int(holder["process"])
+    except (ValueError, KeyError, TypeError):
+        return False  # empty: who had it is done
+    if host != socket.gethostname() or os.name == "nt":  # there signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
+
+
+def _in_use(run: Path, path: Path) -> UserError:
+    who = ""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f" (process {holder['process']} on {holder['host']})"
+    return explain(
+        f"run folder {run}",
+        found=f"another run that is writing into it{who}",
+        needed="one run a folder",
+        fix=f"Wait for it, stop it, or choose another --out; if there is none, delete {path}.",
+    )
+
+
+def checkpoint_to_resume(run: Path, last: Path | None, *, resume: bool, ranks: Ranks) -> Path | None:
+    """The checkpoint to go on from: the newest, where `resume` is asked for or torchrun restarted this very run.
+
+    Raises:
+        UserError: there is an earlier run in the folder, and it is not asked for.
+    """
+    mark, ours = run / ".launch", _launch()
+    restarted = ranks.restarts > 0 and mark.is_file() and mark.read_text(encoding="utf-8") == ours
+    if last is not None and not resume and not restarted:
+        if ranks.is_main:
+            mark.unlink(missing_ok=True)  # so that a restart is refused too
+        raise explain(
+            f"run folder {run}",
+            found=f"the checkpoint {last.name} of an earlier run",
+            needed="an empty folder",
+            fix=f"Go on with that run by `ducseg train --resume {run}`, or choose another --out.",
+        )
+    if ranks.is_main:
+        mark.write_text(ours, encoding="utf-8")
+    return last
+
+
+def _launch() -> str:
+    """What tells this start of torchrun from any other, the same over its restarts."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        name += f" {socket.gethostname()} {os.getppid()}"  # over several nodes rank 0 may move
+    return name
+
+
+def check_same_run(config: Config, checkpoint: Path) -> dict[str, Any]:
+    """The configuration that a checkpoint recorded, {} if none; `UserError` where this one would train otherwise."""
+    earlier: dict[str, Any] = (read_model_json(checkpoint).get("extra") or {}).get("config") or {}
+    differing = config.unlike(earlier)
+    if differing:
+        raise explain(
+            f"cannot resume from {checkpoint}",
+            found=", ".join(differing),
+            needed="the run's own options",
+            fix=f"Leave them out, or start another --out with --model.weights {checkpoint}.",
+        )
+    return earlier
+
+
+def read_config(run: Path) -> Config:
+    """The configuration of a run folder, for `train --resume RUN`.
+
+    Raises:
+        UserError: there is none, or one that does not read.
+    """
+    path = run / "config.json"
+    try:
+        return Config.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise explain(
+            f"run folder {run}",
+            found="no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that fails: {error}",
+            needed="a folder that `ducseg train` wrote",
+            fix="Give the run folder itself, the one that holds config.json and checkpoints/.",
+        ) from error

@@ -1,0 +1,154 @@
+"""The sections of a run's configuration but its data: network, augmentation, optimizer, loss, run.
+
+Each states the range of its numbers in their types and reports its own conflicts.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ducseg.data.ranges import Range
+
+__all__ = ["AugmentConfig", "LossConfig", "ModelConfig", "OptimizerConfig", "RunConfig"]
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+Weight = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network: the arguments of `ducseg.models.build`, and what it starts from."""
+
+    encoder: str = "resnet101"
+    """resnet18/34/50/101/152, mobilenet_v2, or timm:NAME for a convolutional network of timm."""
+    head: str = "duc"
+    """duc, bilinear, deconv (one transposed convolution) or deconv2 (x2, then the rest)."""
+    output_stride: Count = 8
+    cell: Count = 1
+    """Side in pixels of the block that one predicted place stands for; a deconvolution is as large as that DUC."""
+    aspp: Natural = 4
+    """Number of summed ASPP paths; 0: one plain 3x3 convolution."""
+    dilation: str = "bigger"
+    """HDC schedule: none, dilated, conv, rf, bigger or released."""
+    stem: str = "7x7"
+    width: Count = 64
+    """Channels of a ResNet's stem and res2; below 64 for toys (ImageNet weights need 64)."""
+    weights: str | None = None
+    """What to start from: "imagenet" or timm:NAME (downloaded once), a file for the encoder, or a checkpoint folder."""
+    weights_scope: Literal["all", "encoder"] = "all"
+    """From a checkpoint folder: all of it, or the encoder alone (for other classes or another head)."""
+    allow_missing_weights: bool = False
+    """Layers that a weight file lacks start fresh instead of stopping the run."""
+    recalibrate_batches: Natural = 0
+    """Batches over which batch norms that were loaded folded get real statistics back; the function is unchanged."""
+    freeze_batch_norm_from_epoch: Natural | None = None
+    """Batch norm keeps its running statistics from this epoch on: 0 the paper, 10 its R-152, None never."""
+
+    def conflicts(self) -> list[str]:
+        """Every conflict among these fields, each naming its option."""
+        found = []
+        if self.weights is None and self.recalibrate_batches:
+            found.append("--model.recalibrate-batches needs --model.weights: a fresh network has no statistics to keep")
+        if self.weights is None and self.weights_scope == "encoder":
+            found.append("--model.weights-scope encoder needs --model.weights")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Joint augmentation of a training picture and its label, on uint8."""
+
+    crop_size: tuple[Count, Count] = (544, 544)
+    """Height and width in pixels of what the network sees."""
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    """Range of the random scale; (1, 1): none. The released template spans 0.5 to 1.5."""
+    aspect: tuple[Positive, Positive] = (1.0, 1.0)
+    """Range of one more random factor on the width; (2, 2) undoes a squeeze of 2:1 frames to squares."""
+    mirror: bool = True
+    colour_jitter: Share = 0.0
+    """Strength of random brightness, contrast and saturation (0.2: each within +-20 %)."""
+
+    def conflicts(self) -> list[str]:
+        """Every conflict among these fields, each naming its option."""
+        return [
+            f"--augment.{name} {low} {high} must have the smaller number first"
+            for name, (low, high) in (("scale", self.scale), ("aspect", self.aspect))
+            if low > high
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """SGD with the poly schedule (paper section 4.1)."""
+
+    learning_rate: Positive = 2.5e-4
+    head_learning_rate_factor: Positive = 1.0
+    """The head's rate is this many times the encoder's."""
+    momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
+    weight_decay: Weight = 5e-4
+    """On convolution kernels; biases and batch norms are not decayed."""
+    power: Positive = 0.9
+    """Exponent of the poly schedule: rate = learning_rate * (1 - step / steps) ** power."""
+    clip_norm: Positive | None = 5.0
+    """Largest global norm of the gradient; None: no clipping."""
+    epochs: Count = 20
+    batch_size: Count = 12
+    """Pictures per optimizer step over all ranks and accumulation steps."""
+    accumulation_steps: Count = 1
+    ema_decay: Annotated[float, Range(0, 1, above=True, below=True)] | None = None
+    """Keep an exponential moving average of the weights and evaluate and save that; None: the weights themselves."""
+
+    def conflicts(self, world_size: int) -> list[str]:
+        """Every conflict among these fields on `world_size` ranks, each naming its option."""
+        pieces = world_size * self.accumulation_steps
+        if pieces < 1 or self.batch_size % pieces == 0:
+            return []
+        return [
+            f"--optimizer.batch-size {self.batch_size} must be a multiple of {world_size} ranks x "
+            f"{self.accumulation_steps} accumulation steps = {pieces}"
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Cross-entropy in folded space, summed over pixels and divided by the number of valid ones over all ranks."""
+
+    class_weights: tuple[Weight, ...] | None = None
+    """One weight a class; the sum is then divided by the sum of the weights of the valid pixels."""
+    ohem_threshold: Annotated[float, Range(0, 1, above=True)] | None = None
+    """Online hard example mining: only pixels whose true class has at most this probability count; None: all."""
+    ohem_min_fraction: Annotated[float, Range(0, 1, above=True)] = 1 / 16
+    """... but at least this share of the valid pixels of a micro-batch, and one: the hardest."""
+
+    def conflicts(self) -> list[str]:
+        """Every conflict among these fields, each naming its option."""
+        if self.class_weights is not None and not any(weight > 0 for weight in self.class_weights):
+            return ["--loss.class-weights must have one above 0: nothing would be learned"]
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How it runs; changes speed and what is recorded, not what is learned (bf16 aside)."""
+
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu, cuda, cuda:N or mps; with several ranks each takes the GPU of its number."""
+    threads: Count | None = None
+    """CPU threads of each process; None: torch's choice."""
+    bf16: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    sync_batch_norm: bool = True
+    """With several ranks: batch statistics over all of them. Without, rank 0's are evaluated and saved."""
+    eval_every_epochs: Count = 1
+    save_every_steps: Count | None = None
+    """Also save between epochs; None: at each epoch's end only."""
+    keep_last: Count = 2
+    log_every_steps: Count = 10
+    """Without a terminal: a printed line every so many steps. log.jsonl has every step."""
+    tensorboard: bool = True
+    overlays: Natural = 3
+    """Validation pictures drawn into TensorBoard at each evaluation."""

@@ -1,0 +1,135 @@
+"""A run before its first step: data, network and state, fresh or from the checkpoint that it goes on from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ducseg.data.layouts.opening import open_dataset, open_training_set
+from ducseg.data.loading import TrainingLoader, training_loader
+from ducseg.data.paired import SegmentationDataset
+from ducseg.data.transforms import Transform
+from ducseg.errors import explain
+from ducseg.models.heads import head_parameters
+from ducseg.models.segmenter import Segmenter
+from ducseg.train.checkpoint import CheckpointFolder
+from ducseg.train.config import Config
+from ducseg.train.distributed import Ranks
+from ducseg.train.setup import build_network, recalibrate, training_transform
+from ducseg.train.state import RunState
+from ducseg.train.sync_batch_norm import synchronise_batch_norm
+from ducseg.weights.checkpoint import load_segmenter
+
+__all__ = ["Start", "TrainingData", "describe", "start_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The pictures of a run, and how its ranks take them in."""
+
+    config: Config
+    ranks: Ranks
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
+    transform: Transform
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps; what does not fill a batch is left out of the epoch."""
+        return len(self.train_set) // self.config.optimizer.batch_size
+
+    def batches(self, first_step: int, count: int) -> TrainingLoader:
+        """This rank's shares of the batches of `count` steps from `first_step` on."""
+        return training_loader(
+            self.train_set,
+            self.transform,
+            batch_size=self.config.optimizer.batch_size // self.ranks.world_size,
+            seed=self.config.run.seed,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+            start_step=first_step,
+            num_steps=count,
+            num_workers=self.config.data.workers,
+            pin_memory=self.ranks.device.type == "cuda",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """All that the loop needs."""
+
+    data: TrainingData
+    state: RunState
+    weights_line: str
+    """Where the weights come from, for people."""
+
+
+def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, checkpoint: Path | None) -> Start:
+    """Open the data, then build the network from its start weights, or take it and its state from `checkpoint`.
+
+    Raises:
+        UserError: missing or bad data, weights that do not fit, a checkpoint that does not read or is of other data.
+    """
+    torch.manual_seed(config.run.seed)
+    val_set = open_dataset(config.data, config.data.val_split)
+    if checkpoint is None:
+        network, line = build_network(config.model, val_set.classes)
+    else:
+        network, line = load_segmenter(checkpoint), f"going on from {checkpoint}"
+        _check_classes(network, val_set, checkpoint)
+    train_set = open_training_set(config.data, network.preprocessing.mean_colour)
+    if len(train_set) < config.optimizer.batch_size:
+        raise explain(
+            "training set",
+            found=f"{len(train_set)} pictures",
+            needed=f"at least one batch of {config.optimizer.batch_size}",
+            fix="Lower --optimizer.batch-size.",
+        )
+    data = TrainingData(
+        config=config,
+        ranks=ranks,
+        train_set=train_set,
+        val_set=val_set,
+        transform=training_transform(config.augment, network),
+    )
+    if checkpoint is None and config.model.recalibrate_batches:
+        recalibrate(network, [batch["image"] for batch in data.batches(0, config.model.recalibrate_batches)])
+    if ranks.world_size > 1 and config.run.sync_batch_norm:
+        synchronise_batch_norm(network, ranks.device)
+    memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
+    network.to(device=ranks.device, memory_format=memory_format)  # type: ignore[call-overload]
+    state = RunState(network, config.optimizer, pictures=(len(train_set), len(val_set)))
+    if checkpoint is not None:
+        checkpoints.load_state(state, checkpoint)
+    return Start(data=data, state=state, weights_line=line)
+
+
+def _check_classes(network: Segmenter, dataset: SegmentationDataset, checkpoint: Path) -> None:
+    if network.classes.names != dataset.classes.names:
+        raise explain(
+            f"cannot resume from {checkpoint}",
+            found=f"classes {', '.join(dataset.classes.names)} in the data",
+            needed=f"the run's {', '.join(network.classes.names)}",
+            fix="Bring the class list back, or start another --out.",
+        )
+
+
+def describe(start: Start, num_steps: int) -> str:
+    """What is about to run, in one line."""
+    data, network = start.data, start.state.network
+    config, model = data.config, data.config.model
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    heads = head_parameters(
+        network.encoder.out_channels,
+        len(data.train_set.classes),
+        output_stride=model.output_stride,
+        cell=model.cell,
+        aspp=model.aspp,
+    )
+    beside = f" (duc: {heads['duc'] / 1e6:.1f} M)" if model.head.startswith("deconv") else ""
+    return (
+        f"{config.name}: {len(data.train_set)} training and {len(data.val_set)} validation pictures, "
+        f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
+        f"{heads[model.head] / 1e6:.1f} M of them in the head{beside}, {num_steps} steps on "
+        f"{data.ranks.world_size} x {data.ranks.device.type}; {start.weights_line}"
+    )
