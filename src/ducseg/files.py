@@ -1,31 +1,87 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there, and compiled code kept on disk where there is a place for it."""
 
-import contextlib
 import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ducseg.errors import explain
 
-__all__ = ["write_whole"]
+__all__ = ["compiled", "whole_file", "whole_folder", "write_whole"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path of the same ending in the same folder, made if need be; renamed to `path` at the end.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full; what was there before stays, as after any exception.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name in the same folder, made if need be, and rename it.
+    """Write `data` as `whole_file`.
 
     Raises:
         UserError: the folder is not writable or the disk is full; what was there before stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder beside `path`; renamed to `path` at the end, removed after any exception.
+
+    Raises:
+        UserError: something is there already, the place is not writable, the disk is full.
+    """
+    if path.exists():
+        raise explain(f"folder {path}", found="one already", needed="none yet", fix="Use it, or move it away first.")
+    temporary = path.with_name(f".{path.name}.unfinished")
+    try:
+        with _explained(path):
+            shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+            temporary.mkdir(parents=True)
+        yield temporary
+        with _explained(path):
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise explain(
             f"output {path}",
             found=error.strerror or str(error),
             needed="a folder that can be written, on a disk with room",
             fix="Choose another --out.",
         ) from error
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's `njit(**options)`, its result kept on disk; without any writable place compiled anew by each process."""
+    from numba import njit
+
+    def compile_it(function: Callable[..., Any]) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # a read-only install and no home
+            return njit(**options)(function)
+
+    return compile_it

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ducseg.errors import explain
+from ducseg.files import write_whole
 
 __all__ = ["DEFAULT_ITERATIONS", "CrfParams", "load_params", "save_params"]
 
@@ -74,9 +75,7 @@ def check_iterations(iterations: object) -> int:
 
 def save_params(path: Path, params: CrfParams, iterations: int = DEFAULT_ITERATIONS) -> None:
     """Write the JSON file that `--crf FILE` takes."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(params.to_json(iterations) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, (params.to_json(iterations) + "\n").encode())
 
 
 def load_params(path: Path) -> tuple[CrfParams, int]:

@@ -20,6 +20,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from ducseg.files import compiled as kept_on_disk
+
 __all__ = [
     "LANES",
     "MOST_FOURS",
@@ -49,7 +51,7 @@ def compiled(function: Function) -> Function:
     elsewhere. The copy on disk knows only its own file: after changing a kernel that one in another file calls, delete
     __pycache__.
     """
-    return njit(nogil=True, cache=True, error_model="numpy", **_OPTIONS)(function)  # type: ignore[no-any-return]
+    return kept_on_disk(nogil=True, error_model="numpy", **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 def inner(function: Function) -> Function:

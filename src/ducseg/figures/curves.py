@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.errors import explain
+from ducseg.files import whole_file
 
 __all__ = ["Curves", "draw_curves"]
 
@@ -92,9 +93,9 @@ def draw_curves(runs: Mapping[str, Path | Curves], path: Path) -> Path:
     loss.legend()
     if score.lines:
         score.legend(loc="lower right")
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary)
-    return temporary.replace(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)
+    return path
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.files import whole_file
 from ducseg.ops.hdc import check
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def draw_gridding(rates: Sequence[int], path: Path, *, kernel_size: int = 3) -> 
         f"{found.receptive_field} x {found.receptive_field}, {verdict}",
         fontsize=11 if len(rates) > 2 else 7,
     )
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary)
-    return temporary.replace(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)
+    return path
 
 
 def _draw_panel(panel: "Axes", rates: Sequence[int], kernel_size: int, side: int) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.files import whole_file
+
 __all__ = ["best_over_others", "draw_heatmap"]
 
 
@@ -62,7 +64,6 @@ def draw_heatmap(
             plot.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(picture, ax=plots.tolist(), label="%")
     figure.suptitle(title)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     return True

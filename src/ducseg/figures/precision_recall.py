@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ducseg.errors import explain
+from ducseg.files import whole_file
 from ducseg.metrics.kitti_road import RoadCounts, pooled
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def draw_precision_recall(counts: Mapping[str, RoadCounts], path: Path) -> Path:
     _draw_equal_f(axes, start)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", fontsize=9)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary)
-    return temporary.replace(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)
+    return path
 
 
 def _draw_equal_f(axes: "Axes", start: float) -> None:

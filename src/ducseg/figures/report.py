@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from ducseg.files import write_whole
+
 __all__ = ["Section", "paragraph", "picture", "table", "write_report"]
 
 _STYLE = """
@@ -68,6 +70,5 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
         f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>"
         f'<p class="lead">{escape(lead)}</p>{body}</html>\n'
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    return temporary.replace(path)
+    write_whole(path, page.encode())
+    return path

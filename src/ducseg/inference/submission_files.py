@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.files.png import PngKind, png_kind
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.data.layouts.kitti_road import PngKind, png_kind
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.errors import explain

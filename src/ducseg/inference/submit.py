@@ -15,8 +15,9 @@ import numpy as np
 from ducseg.classes import CITYSCAPES, VOC2012
 from ducseg.data.birds_eye import BEV_SIZE, BirdsEye
 from ducseg.data.files.indexed_png import write_indexed_png
+from ducseg.data.files.png import PngKind
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
-from ducseg.data.layouts.kitti_road import KittiRoad, PngKind, result_name
+from ducseg.data.layouts.kitti_road import KittiRoad, result_name
 from ducseg.data.layouts.voc2012 import open_voc2012
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample

@@ -6,16 +6,16 @@ frames. Legend: H, W pixels; a column is a predicted value 0..33, and `VOID_COLU
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
 from ducseg.data.files.reading import check_label, read_instance_ids, read_label
 from ducseg.data.layouts.cityscapes import LABELS, NUM_LABEL_IDS
 from ducseg.errors import explain
+from ducseg.files import compiled
 from ducseg.metrics.prediction_files import read_prediction
 
 __all__ = ["NUM_COLUMNS", "VOID_COLUMN", "FrameCounts", "FrameFiles", "count_frame"]
@@ -25,7 +25,7 @@ NUM_COLUMNS = NUM_LABEL_IDS + 1
 _STRAY_COLUMN = NUM_COLUMNS  # 34..254, no class in any reading
 _FIRST_INSTANCE = 1001  # ids up to 1000 are regions without instances (cityscapesScripts: instanceNp > 1000)
 _PER_LABEL = 1000
-_compiled: Any = njit(nogil=True, cache=True)
+_compiled = compiled(nogil=True)
 
 
 class FrameFiles(NamedTuple):
@@ -85,7 +85,7 @@ def count_frame(name: str, files: FrameFiles) -> FrameCounts:
     )
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _count(
     label_ids: NDArray[np.uint8],
     instance_ids: NDArray[np.uint16],

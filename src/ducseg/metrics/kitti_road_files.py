@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ducseg.data.birds_eye import BEV_SIZE, BirdsEye
+from ducseg.data.files.png import png_kind
 from ducseg.data.files.reading import read_label
-from ducseg.data.layouts.kitti_road import decode_ground_truth, png_kind, read_ground_truth
+from ducseg.data.layouts.kitti_road import decode_ground_truth, read_ground_truth
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import explain

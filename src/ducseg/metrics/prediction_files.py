@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.data.files.png import png_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
 from ducseg.errors import UserError, explain
@@ -23,7 +24,6 @@ __all__ = ["count_each", "pair_by_name", "pictures_below", "read_prediction"]
 Item = TypeVar("Item")
 Counts = TypeVar("Counts")
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {2: "RGB colours", 4: "grey with an alpha channel", 6: "RGBA colours"}  # PNG specification 11.2.2
 _MOST_NAMED = 200
 _MOST_PROBLEMS = 20
@@ -109,15 +109,14 @@ def _wrong_kind(path: Path) -> str | None:
     """What is wrong with the kind of a PNG, from its header alone; None: nothing, or no PNG header to look at."""
     try:
         with path.open("rb") as file:
-            header = file.read(26)
+            header = png_header(file.read(26))
     except OSError:
         return None  # reading it says why
-    if len(header) < 26 or not header.startswith(_PNG_START):
+    if header is None:
         return None
-    bits, kind = header[24], header[25]
-    if kind in _COLOUR_TYPES:
-        return _COLOUR_TYPES[kind]
-    return "16 bits a pixel" if bits == 16 else None
+    if header.colour in _COLOUR_TYPES:
+        return _COLOUR_TYPES[header.colour]
+    return "16 bits a pixel" if header.depth == 16 else None
 
 
 def count_each(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ducseg.files import write_whole
 from ducseg.metrics.confusion import to_json
 from ducseg.version import __version__
 
@@ -90,6 +91,4 @@ class RunLog:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
                 continue  # the line that a kill cut short
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self._path)
+        write_whole(self._path, "".join(kept).encode())

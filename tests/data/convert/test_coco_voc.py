@@ -1,6 +1,7 @@
 """COCO's annotations as VOC masks: the decoder beside pycocotools, the painting rule, files that are not as needed."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import VOC2012
-from ducseg.data.convert import json_stream
-from ducseg.data.convert.coco_masks import decode_counts, decode_segmentation, draw_polygon
+from ducseg.data.convert.coco import CocoObject, CocoPicture, counts_of, decode, encode, read_instances
 from ducseg.data.convert.coco_voc import COCO_TO_VOC, CocoVoc, paint, write_coco_masks
-from ducseg.data.convert.json_stream import elements, read_element
 from ducseg.data.files.indexed_png import VOC_PALETTE
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.errors import UserError
@@ -31,6 +30,11 @@ def _box(left: float, top: float, right: float, bottom: float) -> list[float]:
 
 # -- segmentations -----------------------------------------------------------------------------------------------------
 
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    return decode(encode(segmentation, height, width)["counts"], height, width)
+
+
 coordinates = st.floats(-10, 60, allow_nan=False, width=32)
 polygons = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=12)
 
@@ -41,7 +45,7 @@ def test_polygons_equal_pycocotools(points: list[tuple[float, float]], size: tup
     peer = pytest.importorskip("pycocotools.mask")
     polygon = [float(value) for point in points for value in point]
     expected = peer.decode(peer.frPyObjects([polygon], *size))[..., 0]
-    np.testing.assert_array_equal(draw_polygon(polygon, *size), expected)
+    np.testing.assert_array_equal(decode_segmentation([polygon], *size), expected)
 
 
 @given(seed=st.integers(0, 10_000), size=st.tuples(st.integers(1, 30), st.integers(1, 30)), share=st.floats(0, 1))
@@ -51,7 +55,7 @@ def test_run_length_codes_equal_pycocotools(seed: int, size: tuple[int, int], sh
     code = peer.encode(np.asfortranarray(mask, dtype=np.uint8))
     compressed = {"size": list(size), "counts": code["counts"].decode()}
     np.testing.assert_array_equal(decode_segmentation(compressed, *size), mask)
-    runs = {"size": list(size), "counts": decode_counts(compressed["counts"]).tolist()}
+    runs = {"size": list(size), "counts": counts_of(compressed["counts"]).tolist()}
     np.testing.assert_array_equal(decode_segmentation(runs, *size), mask)
 
 
@@ -75,6 +79,17 @@ def test_several_polygons_are_one_object() -> None:
         ({"size": [4, 5], "counts": [20]}, r"of size \(4, 5\) in a picture of 5 x 4"),
         ({"size": [5, 4], "counts": [7, 3]}, "of 10 pixels in a picture of 5 x 4"),
         ({"size": [5, 4], "counts": "\x10"}, "the character"),
+        ({"size": [5, 4], "counts": "7o"}, "cut off"),
+        ({"size": [5, 4], "counts": ""}, "cut off"),
+        ({"size": [5, 4], "counts": "oooooooo0"}, "beyond 32 bits"),
+        ({"size": [5, 4], "counts": "0"}, "of 0 pixels in a picture of 5 x 4"),
+        ({"size": [5, 4], "counts": []}, "of 0 pixels in a picture of 5 x 4"),
+        ({"size": [5, 4], "counts": [-1, 21]}, "of 20 pixels"),
+        ({"size": [5, 4], "counts": [["x"]]}, "no list of whole numbers"),
+        ([[1.0, 2.0, 3.0, 4.0, 5.0, float("nan")]], "far outside"),
+        ([[1.0, 2.0, 3.0, 4.0, 5.0, 1e9]], "far outside"),
+        ([[1.0, 2.0, 3.0, 4.0, 5.0, "x"]], "no number"),
+        ([7.0, 8.0, 9.0, 7.0, 8.0, 9.0], "a polygon of 7.0"),
     ],
 )
 def test_segmentations_that_are_none(segmentation: Any, message: str) -> None:
@@ -85,30 +100,42 @@ def test_segmentations_that_are_none(segmentation: Any, message: str) -> None:
 # -- painting ----------------------------------------------------------------------------------------------------------
 
 
-def _annotation(box: list[float], *, crowd: bool = False) -> dict[str, Any]:
-    return {"id": 7, "segmentation": [box], "iscrowd": int(crowd)}
+def _object(label: int, box: list[float], *, crowd: bool = False) -> CocoObject:
+    code = encode([box], 12, 16)
+    return CocoObject(label, crowd, int(decode(code["counts"], 12, 16).sum()), code["counts"])
 
 
 def test_smaller_objects_lie_on_top_and_crowds_below() -> None:
-    canvas = paint(
-        [
-            (8, _annotation(_box(4, 4, 8, 8))),
-            (15, _annotation(_box(0, 0, 10, 10), crowd=True)),
-            (18, _annotation(_box(2, 2, 9, 9))),
-            (3, _annotation(_box(12, 0, 14, 2))),
-            (4, _annotation(_box(12, 0, 14, 2))),
-        ],
-        12,
-        16,
-    )
+    objects = [
+        _object(8, _box(4, 4, 8, 8)),
+        _object(15, _box(0, 0, 10, 10), crowd=True),
+        _object(18, _box(2, 2, 9, 9)),
+        _object(3, _box(12, 0, 14, 2)),
+        _object(4, _box(12, 0, 14, 2)),
+    ]
+    canvas = paint(CocoPicture("a.jpg", 12, 16, objects), {label: label for label in range(21)})
     expected = np.zeros((12, 16), np.uint8)
     expected[:10, :10], expected[2:9, 2:9], expected[4:8, 4:8], expected[:2, 12:14] = 255, 18, 8, 4
     np.testing.assert_array_equal(canvas, expected)
 
 
-def test_a_segmentation_that_does_not_decode_names_its_annotation() -> None:
-    with pytest.raises(UserError, match="annotation 7: segmentation: found a polygon of 2 numbers"):
-        paint([(1, {"id": 7, "segmentation": [[1, 2]]})], 4, 4)
+def test_a_segmentation_that_does_not_decode_names_its_annotation(tmp_path: Path) -> None:
+    content = json.loads(_instances(tmp_path).read_text())
+    content["annotations"][4]["segmentation"] = [[1, 2]]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="annotation 4: segmentation: found a polygon of 2 numbers"):
+        write_coco_masks(tmp_path / "x.json", tmp_path / "out")
+    assert not (tmp_path / "out" / "masks").exists()
+
+
+def test_areas_are_counted_and_other_categories_left(tmp_path: Path) -> None:
+    categories, pictures = read_instances(_instances(tmp_path), wanted=lambda name: name == "person")
+    assert [category["name"] for category in categories] == [category["name"] for category in CATEGORIES]
+    found = {
+        picture.file_name: [(one.category, one.crowd, one.area) for one in picture.objects] for picture in pictures
+    }
+    assert found["000000000001.jpg"] == [(1, False, 40 * 30), (1, True, 80)]
+    assert found["two.jpg"] == found["four.jpg"] == []
 
 
 def test_vocs_20_classes_have_one_category_each() -> None:
@@ -188,19 +215,41 @@ def test_pictures_that_are_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [{"id": 1, "file_na', "no value"),
-        ('{"images": []', "its end at byte 13"),
-        ('[{"id": 1}]', r"'\[' where \{ belongs"),
+        ('{"images": [{"id": 1, "file_na', "no whole JSON"),
+        ('{"images": []', "no whole JSON"),
+        ('[{"id": 1}]', "no images, annotations or categories"),
+        ("\ufffe{", "no whole JSON"),
         ('{"annotations": [{"image_id": 1, "caption": "x"}]}', "without 'category_id'"),
         ('{"images": [], "annotations": [], "categories": []}', "no images, annotations or categories"),
-        ("", "its end at byte 0"),
+        ("", "no whole JSON"),
     ],
 )
 def test_files_that_are_no_instances(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(UserError, match=message):
         write_coco_masks(tmp_path / "x.json", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_what_a_killed_run_left_does_not_mix_in(tmp_path: Path) -> None:
+    (tmp_path / ".masks.unfinished").mkdir()
+    (tmp_path / ".masks.unfinished" / "two.png").write_bytes(b"old")
+    write_coco_masks(_instances(tmp_path), tmp_path)
+    assert [file.name for file in (tmp_path / "masks").iterdir()] == ["000000000001.png"]
+    assert not (tmp_path / ".masks.unfinished").exists()
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+    content = json.loads(_instances(tmp_path).read_text())
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "a/one.jpg", "b/one.jpg"
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"two pictures of one name, a/one\.jpg and b/one\.jpg"):
+        write_coco_masks(tmp_path / "x.json", tmp_path)
+    write_coco_masks(tmp_path / "instances.json", tmp_path)
+    (tmp_path / "images" / "val2017").mkdir()
+    shutil.copy(tmp_path / "images/train2017/000000000001.jpg", tmp_path / "images/val2017/000000000001.png")
+    with pytest.raises(UserError, match=r"two pictures of one name, .*train2017.* and .*val2017"):
+        CocoVoc(tmp_path)
 
 
 def test_annotations_of_an_unknown_picture(tmp_path: Path) -> None:
@@ -211,30 +260,3 @@ def test_annotations_of_an_unknown_picture(tmp_path: Path) -> None:
         write_coco_masks(tmp_path / "x.json", tmp_path)
     with pytest.raises(UserError, match="No such file"):
         write_coco_masks(tmp_path / "none.json", tmp_path)
-
-
-# -- the stream --------------------------------------------------------------------------------------------------------
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(
-    content=st.dictionaries(st.text(max_size=5), st.lists(values, max_size=5) | values, max_size=4),
-    chunk=st.integers(1, 40),
-    indent=st.sampled_from([None, 1]),
-    escape=st.booleans(),
-)
-def test_the_stream_gives_each_element_and_its_place_whatever_the_chunks(
-    content: dict[str, Any], chunk: int, indent: int | None, escape: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("json") / "x.json"
-    path.write_bytes(json.dumps(content, indent=indent, ensure_ascii=escape).encode("utf-8", "surrogatepass"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_stream, "_CHUNK", chunk)
-        found = list(elements(path))
-    expected = [element for value in content.values() if isinstance(value, list) for element in value]
-    assert [read_element(path, element.offset, element.length) for element in found] == expected

@@ -6,23 +6,21 @@ those categories, which are 255. A picture is kept if more than 1000 pixels are 
 """
 
 import os
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, VOC2012
-from ducseg.data.convert.coco_masks import decode_segmentation
-from ducseg.data.convert.json_stream import elements, read_element
+from ducseg.data.convert.coco import CocoPicture, decode, read_instances
 from ducseg.data.files.indexed_png import write_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import PairedFiles, no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import UserError, explain
+from ducseg.errors import explain
+from ducseg.files import whole_folder
 
 __all__ = ["COCO_TO_VOC", "MIN_LABELLED", "CocoVoc", "paint", "write_coco_masks"]
 
@@ -72,27 +70,18 @@ class CocoVoc(PairedFiles):
 
 
 def _pictures_below(folder: Path) -> dict[str, Path]:
-    return {
-        Path(name).stem: Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if Path(name).suffix.lower() in PICTURE_SUFFIXES
-    }
-
-
-class _Place(NamedTuple):
-    """Where an annotation stands in its file, and its class."""
-
-    offset: int
-    length: int
-    label: int
-
-
-class _Picture(NamedTuple):
-    name: str
-    height: int
-    width: int
-    annotations: tuple[_Place, ...]
+    found: dict[str, Path] = {}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for path in (Path(parent, name) for name in sorted(names)):
+            if path.suffix.lower() in PICTURE_SUFFIXES and (other := found.setdefault(path.stem, path)) != path:
+                raise explain(
+                    f"COCO in {folder.parent}",
+                    found=f"two pictures of one name, {other} and {path}",
+                    needed="one a name",
+                    fix="Leave the pictures of one year and split there.",
+                )
+    return found
 
 
 def write_coco_masks(
@@ -104,9 +93,6 @@ def write_coco_masks(
 ) -> int:
     """Write root/masks/NAME.png, palette PNGs, for the pictures of an instances file that the rule above keeps.
 
-    The file is read as a stream and its annotations again where they are needed, so memory does not grow with their
-    polygons.
-
     Args:
         instances: instances_train2017.json, or of another year and split.
         root: gets masks/, which appears when it is complete; an interrupted run begins again.
@@ -117,92 +103,57 @@ def write_coco_masks(
         How many pictures were kept.
 
     Raises:
-        UserError: a file that does not read or is no instances file, annotations that do not decode, masks/ that is
-            there already.
+        UserError: as `read_instances`; no category of VOC's, two pictures of one name, masks/ that is there already.
     """
-    target = root / "masks"
-    if target.exists():
-        raise explain(f"folder {target}", found="one already", needed="none yet", fix="Use it, or move it away first.")
-    pictures = _pictures_of(instances)
-    unfinished = root / ".masks.unfinished"
-    unfinished.mkdir(parents=True, exist_ok=True)
     kept = 0
-    for done, was_kept in enumerate(mapped(partial(_write_mask, instances, unfinished), pictures, num_workers), 1):
-        kept += was_kept
-        if progress is not None:
-            progress(done, len(pictures))
-    unfinished.rename(target)
+    with whole_folder(root / "masks") as folder:
+        labels, pictures = _pictures_of(instances)
+        write = partial(_write_mask, folder, labels)
+        for done, was_kept in enumerate(mapped(write, pictures, num_workers), 1):
+            kept += was_kept
+            if progress is not None:
+                progress(done, len(pictures))
     return kept
 
 
-def _pictures_of(instances: Path) -> list[_Picture]:
-    """The pictures that have an annotation of VOC's classes."""
-    voc = {name: label for label, name in enumerate(VOC2012.names)}
-    labels: dict[int, int] = {}
-    sizes: dict[int, tuple[str, int, int]] = {}
-    places: dict[int, array[int]] = {}  # offset, length, category of each annotation, flat: there are 860,000
-    try:
-        for member, offset, length, value in elements(instances):
-            if member == "categories" and value["name"] in COCO_TO_VOC:
-                labels[value["id"]] = voc[COCO_TO_VOC[value["name"]]]
-            elif member == "images":
-                sizes[value["id"]] = Path(value["file_name"]).stem, value["height"], value["width"]
-            elif member == "annotations":
-                places.setdefault(value["image_id"], array("q")).extend((offset, length, value["category_id"]))
-    except (KeyError, TypeError) as error:
-        raise _no_instances(instances, f"an entry without {error}") from None
-    if not labels or not sizes or not places:
-        raise _no_instances(instances, "no images, annotations or categories of VOC's classes")
-    lost = [image for image in places if image not in sizes]
-    if lost:
-        raise _no_instances(instances, f"annotations of picture {lost[0]}, which is not among its images")
-    found = []
-    for image, annotations in places.items():
-        rows = zip(annotations[::3], annotations[1::3], annotations[2::3])
-        kept = tuple(_Place(at, length, labels[category]) for at, length, category in rows if category in labels)
-        if kept:
-            found.append(_Picture(*sizes[image], kept))
-    return found
+def _pictures_of(instances: Path) -> tuple[dict[int, int], list[CocoPicture]]:
+    """Category id -> label, and the pictures that have an annotation of VOC's classes."""
+    categories, pictures = read_instances(instances, wanted=COCO_TO_VOC.__contains__)
+    labels = {
+        category["id"]: VOC2012.names.index(COCO_TO_VOC[category["name"]])
+        for category in categories
+        if category["name"] in COCO_TO_VOC
+    }
+    found = [picture for picture in pictures if picture.objects]
+    if not found:
+        raise explain(
+            f"file {instances}", found="no annotation of VOC's classes", needed="some", fix="Use instances_*.json."
+        )
+    names: dict[str, str] = {}
+    for picture in found:
+        other = names.setdefault(Path(picture.file_name).stem, picture.file_name)
+        if other != picture.file_name:
+            raise explain(
+                f"file {instances}",
+                found=f"two pictures of one name, {other} and {picture.file_name}",
+                needed="one a name, for masks/ has no folders",
+                fix="Rename one of them, in the file too.",
+            )
+    return labels, found
 
 
-def _no_instances(path: Path, found: str) -> UserError:
-    return explain(
-        f"file {path}",
-        found=found,
-        needed="COCO's instances_*.json with images, annotations and categories",
-        fix="Captions and keypoints are other files of the same archive.",
-    )
-
-
-def _write_mask(instances: Path, folder: Path, picture: _Picture) -> bool:
-    mask = paint(
-        [(place.label, read_element(instances, place.offset, place.length)) for place in picture.annotations],
-        picture.height,
-        picture.width,
-    )
+def _write_mask(folder: Path, labels: dict[int, int], picture: CocoPicture) -> bool:
+    mask = paint(picture, labels)
     kept = np.count_nonzero((mask > 0) & (mask < IGNORE)) > MIN_LABELLED
     if kept:
-        write_indexed_png(folder / f"{picture.name}.png", mask)
+        write_indexed_png(folder / f"{Path(picture.file_name).stem}.png", mask)
     return bool(kept)
 
 
-def paint(annotations: Sequence[tuple[int, dict[str, Any]]], height: int, width: int) -> NDArray[np.uint8]:
-    """The label map (H, W) of a picture by the rule above, from (label, annotation) pairs.
-
-    Raises:
-        UserError: a segmentation that does not decode, with the annotation's id.
-    """
+def paint(picture: CocoPicture, labels: Mapping[int, int]) -> NDArray[np.uint8]:
+    """The label map (H, W) of a picture by the rule above; `labels`: category id -> label."""
+    height, width = picture.height, picture.width
     canvas = np.zeros((height, width), np.uint8)
-    objects = []
-    for label, annotation in annotations:
-        try:
-            mask = decode_segmentation(annotation["segmentation"], height, width)
-        except UserError as error:
-            raise UserError(f"annotation {annotation.get('id')}: {error}") from None
-        if annotation.get("iscrowd"):
-            canvas[mask] = IGNORE
-        else:
-            objects.append((np.count_nonzero(mask), label, mask))
-    for _, label, mask in sorted(objects, key=lambda found: -found[0]):
-        canvas[mask] = label
+    for found in sorted(picture.objects, key=lambda one: (not one.crowd, -one.area)):
+        canvas[decode(found.counts, height, width)] = IGNORE if found.crowd else labels[found.category]
     return canvas

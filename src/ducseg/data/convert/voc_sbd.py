@@ -21,7 +21,7 @@ from ducseg.data.layouts.voc2012 import AUGMENTED_MASKS, MASKS, find_voc2012, im
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import explain
-from ducseg.files import write_whole
+from ducseg.files import whole_folder, write_whole
 
 __all__ = ["AugmentedSets", "augmented_sets", "read_sbd_mask", "write_augmented_sets"]
 
@@ -118,14 +118,12 @@ def write_augmented_sets(
     _check_new(voc, lists)
     ids = [name for name in sets.trainval_aug if not (voc / MASKS / f"{name}.png").is_file()]
     _check_masks_there(sbd, ids)
-    unfinished = voc / f".{AUGMENTED_MASKS}.unfinished"
-    unfinished.mkdir(exist_ok=True)
-    for done, _ in enumerate(mapped(partial(_convert, sbd / "cls", unfinished), ids, num_workers), 1):
-        if progress is not None:
-            progress(done, len(ids))
-    for file, names in lists.items():
-        write_whole(file, ("\n".join(names) + "\n").encode())
-    unfinished.rename(voc / AUGMENTED_MASKS)
+    with whole_folder(voc / AUGMENTED_MASKS) as folder:
+        for done, _ in enumerate(mapped(partial(_convert, sbd / "cls", folder), ids, num_workers), 1):
+            if progress is not None:
+                progress(done, len(ids))
+        for file, names in lists.items():
+            write_whole(file, ("\n".join(names) + "\n").encode())
     return sets
 
 

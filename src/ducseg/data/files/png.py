@@ -11,21 +11,94 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PNG_START", "PlainPng", "inflate_module", "parse"]
+from ducseg.errors import explain
+
+__all__ = [
+    "PNG_START",
+    "PlainPng",
+    "PngHeader",
+    "PngKind",
+    "encode_png",
+    "inflate_module",
+    "parse",
+    "png_header",
+    "png_kind",
+]
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-_CHANNELS = {0: 1, 2: 3}  # by colour type: grey, RGB
+_GREY, _RGB = 0, 2
+_COLOUR_TYPES = {_GREY: "grey", _RGB: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
+_CHANNELS = {_GREY: 1, _RGB: 3}
 _NO_EFFECT = {b"gAMA", b"sRGB", b"cHRM", b"bKGD", b"pHYs", b"sBIT", b"tIME", b"iCCP", b"tEXt", b"zTXt", b"iTXt"}
 _KNOWN = _NO_EFFECT | {b"IHDR", b"IDAT", b"IEND"}
 """Others may change pixels: transparency, EXIF, animation."""
 _EXIF_AS_TEXT = b"Raw profile type"
 _MOST_PIXELS = 1 << 28  # beyond it Pillow and OpenCV refuse or warn, and say so
+
+
+class PngHeader(NamedTuple):
+    """What a PNG's header says (PNG specification 11.2.2).
+
+    Attributes:
+        size: (H, W).
+        depth: bits a channel.
+        colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA.
+    """
+
+    size: tuple[int, int]
+    depth: int
+    colour: int
+
+    @property
+    def pixels(self) -> str:
+        """As "8-bit grey"."""
+        return f"{self.depth}-bit {_COLOUR_TYPES.get(self.colour, 'unknown')}"
+
+
+def png_header(data: bytes) -> PngHeader | None:
+    """The header in a file's first 26 bytes or more; None where it is no PNG."""
+    if len(data) < 26 or not data.startswith(PNG_START):
+        return None
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    return PngHeader((height, width), depth, colour)
+
+
+class PngKind(NamedTuple):
+    """Size (H, W) of a PNG, and its pixels as "8-bit grey"."""
+
+    size: tuple[int, int]
+    pixels: str
+
+
+def png_kind(path: Path) -> PngKind:
+    """Size and pixel type of a PNG, from its header alone; a file that is none has size (0, 0) and "no PNG".
+
+    Raises:
+        UserError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            header = png_header(file.read(26))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise explain(f"file {path}", found=reason, needed="a readable PNG", fix="Check the path.") from None
+    return PngKind((0, 0), "no PNG") if header is None else PngKind(header.size, header.pixels)
+
+
+def encode_png(picture: NDArray[Any]) -> bytes:
+    """Grey (H, W) or RGB (H, W, 3), 8 or 16 bits, as a PNG file: 15 % larger than usual, several times as fast."""
+    bgr = picture if picture.ndim == 2 else picture[..., ::-1]
+    done, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert done, (picture.shape, picture.dtype)
+    return data.tobytes()
 
 
 @dataclass(frozen=True)
@@ -77,7 +150,10 @@ def parse(data: bytes) -> PlainPng | None:
     chunks = _chunks(data)
     if chunks is None or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":
         return None
-    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", chunks[0][1])
+    header = png_header(data)
+    assert header is not None
+    (height, width), depth, colour = header
+    methods = bytes(chunks[0][1][10:])
     if depth != 8 or colour not in _CHANNELS or any(methods) or not 0 < width * height <= _MOST_PIXELS:
         return None
     names = [name for name, _ in chunks[1:-1]]

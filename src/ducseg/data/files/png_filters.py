@@ -10,10 +10,12 @@ import numpy as np
 from numba import int32, njit, uint8
 from numpy.typing import NDArray
 
+from ducseg.files import compiled
+
 __all__ = ["restore"]
 
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
-_compiled: Any = njit(nogil=True, cache=True, error_model="numpy")
+_compiled = compiled(nogil=True, error_model="numpy")
 _inline: Any = njit(inline="always")
 
 
@@ -49,7 +51,7 @@ def _restore_paeth_rgb(line: Any, above: Any, pixels: Any) -> None:
         pixels[x], pixels[x + 1], pixels[x + 2] = uint8(a0), uint8(a1), uint8(a2)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def restore(lines: NDArray[np.uint8], pixels: NDArray[np.uint8], channels: int) -> bool:
     """Fill `pixels` (H, W * C) from `lines` (H, 1 + W * C); C is 1 or 3.
 

@@ -38,8 +38,6 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_PNG_BIT_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # byte positions in the header (PNG specification 11.2.2)
-_PNG_GREY = 0
 _EXIF_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # height and width change places
 _MOST_NAMED = 5
 _LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
@@ -123,7 +121,8 @@ def read_label(
     decoded = None if plain is None else plain.decode()
     if decoded is not None:
         return decoded
-    if _is_plain_grey_png(data):
+    header = png.png_header(data)
+    if header is not None and header.pixels == "8-bit grey":
         return np.asarray(_opencv(data, cv2.IMREAD_UNCHANGED, path), dtype=np.uint8)
     return _values(data, path)
 
@@ -214,10 +213,6 @@ def _undecodable(path: Path, reason: str = "the decoder refused it") -> UserErro
     )
 
 
-def _is_plain_grey_png(data: bytes) -> bool:
-    return data.startswith(png.PNG_START) and data[_PNG_BIT_DEPTH : _PNG_COLOUR_TYPE + 1] == bytes((8, _PNG_GREY))
-
-
 def _opencv(data: bytes, flags: int, path: Path) -> NDArray[Any]:
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -257,9 +252,9 @@ def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
             needed="0..255",
             fix="Is it an instance or depth map? Take the class label file.",
         )
-    depth = data[_PNG_BIT_DEPTH] if data.startswith(png.PNG_START) else 8
-    if picture.mode == "L" and depth < 8:
-        values = values // (255 // (2**depth - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
+    header = png.png_header(data)
+    if picture.mode == "L" and header is not None and header.depth < 8:
+        values = values // (255 // (2**header.depth - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
     return values.astype(np.uint8)
 
 

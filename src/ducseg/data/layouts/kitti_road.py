@@ -11,17 +11,16 @@ give 59, 58, 57, 58 and 57 for validation.
 """
 
 import re
-import struct
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, KITTI_ROAD
 from ducseg.data.config import DataConfig
-from ducseg.data.files.png import PNG_START
+from ducseg.data.files.png import png_kind
 from ducseg.data.files.reading import read_image
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, match_pairs, no_such_data
@@ -32,11 +31,9 @@ __all__ = [
     "CATEGORIES",
     "GroundTruth",
     "KittiRoad",
-    "PngKind",
     "decode_ground_truth",
     "folds_of",
     "kitti_road_layout",
-    "png_kind",
     "read_ground_truth",
     "result_name",
 ]
@@ -165,34 +162,6 @@ def decode_ground_truth(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGB (..., 3) to 1 (road), 0 (valid, not road) and 255 (not valid), as the development kit reads them."""
     valid, road = colours[..., 0] > 0, colours[..., 2] > 0
     return np.where(valid, road.astype(np.uint8), np.uint8(IGNORE))
-
-
-class PngKind(NamedTuple):
-    """What a PNG's header says: (H, W), and its pixels as "8-bit grey"."""
-
-    size: tuple[int, int]
-    pixels: str
-
-
-_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
-
-
-def png_kind(path: Path) -> PngKind:
-    """Size and pixel type of a PNG, from its header alone; a file that is none has size (0, 0) and "no PNG".
-
-    Raises:
-        UserError: no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(26)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise explain(f"file {path}", found=reason, needed="a readable PNG", fix="Check the path.") from None
-    if len(head) < 26 or not head.startswith(PNG_START):
-        return PngKind((0, 0), "no PNG")
-    width, height, depth, colour_type = struct.unpack(">IIBB", head[16:26])
-    return PngKind((height, width), f"{depth}-bit {_COLOUR_TYPES.get(colour_type, 'unknown')}")
 
 
 def _check_split(split: str, fold: int, folds: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import CITYSCAPES, ClassSet
+from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.paired import table
 from ducseg.data.sample import Sample
@@ -25,6 +26,7 @@ from ducseg.data.synthetic.scenes.canvas import Camera, Canvas, Polygon
 from ducseg.data.synthetic.scenes.objects import draw_ego_vehicle, draw_objects
 from ducseg.data.synthetic.scenes.street import Street, draw_street, random_light
 from ducseg.errors import explain
+from ducseg.files import write_whole
 
 __all__ = [
     "MIN_SIZE",
@@ -222,21 +224,9 @@ def _write_scene(root: Path, height: int, width: int, seed: int, key: tuple[str,
     split, index = key
     scene, frame = render_scene(height, width, _generator(seed, split, index)), _frame(split, index)
     image, truth = root / "leftImg8bit" / split / _CITY, root / "gtFine" / split / _CITY
-    _write_png(image / f"{frame}_leftImg8bit.png", scene.image[..., ::-1])
-    _write_png(truth / f"{frame}_gtFine_labelIds.png", scene.label_ids)
-    _write_png(truth / f"{frame}_gtFine_instanceIds.png", scene.instance_ids.astype(np.uint16))
+    write_whole(image / f"{frame}_leftImg8bit.png", encode_png(scene.image))
+    write_whole(truth / f"{frame}_gtFine_labelIds.png", encode_png(scene.label_ids))
+    write_whole(truth / f"{frame}_gtFine_instanceIds.png", encode_png(scene.instance_ids.astype(np.uint16)))
     objects = [{"label": polygon.label, "polygon": polygon.points.tolist()} for polygon in scene.polygons]
     outlines = {"imgHeight": height, "imgWidth": width, "objects": objects}
-    _write_whole(truth / f"{frame}_gtFine_polygons.json", json.dumps(outlines).encode())
-
-
-def _write_png(path: Path, picture: NDArray[np.integer]) -> None:
-    done, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert done, path
-    _write_whole(path, data.tobytes())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_whole(truth / f"{frame}_gtFine_polygons.json", json.dumps(outlines).encode())

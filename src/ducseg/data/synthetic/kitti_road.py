@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.kitti_road import CATEGORIES, GroundTruth, result_name
 from ducseg.data.processes import mapped
 from ducseg.data.synthetic.cityscapes import check_numbers, check_size, develop
@@ -194,7 +195,7 @@ def _write_frame(root: Path, height: int, width: int, seed: int, frame: tuple[st
     rng = np.random.default_rng([seed, int(part == "testing"), index])
     scene = render_road_scene(category, height + odd, width - odd, rng)
     folder, name = root / part, f"{category}_{number:06d}"
-    _write_png(folder / "image_2" / f"{name}.png", scene.image)
+    write_whole(folder / "image_2" / f"{name}.png", encode_png(scene.image))
     write_whole(folder / "calib" / f"{name}.txt", _calibration_text(scene.calibration).encode())
     if part == "testing":
         return
@@ -202,15 +203,9 @@ def _write_frame(root: Path, height: int, width: int, seed: int, frame: tuple[st
     if category == "um":
         truths.append(("lane", scene.lane))
     for kind, truth in truths:
-        _write_png(folder / "gt_image_2" / f"{result_name(name, kind)}.png", truth)
+        write_whole(folder / "gt_image_2" / f"{result_name(name, kind)}.png", encode_png(truth))
 
 
 def _calibration_text(matrices: Mapping[str, Matrix]) -> str:
     rows = (f"{key}: " + " ".join(f"{value:.12e}" for value in matrix.ravel()) for key, matrix in matrices.items())
     return "\n".join(rows) + "\n"
-
-
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    done, data = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert done, path
-    write_whole(path, data.tobytes())
