@@ -36,6 +36,6 @@ def load(
         UserError: no such folder or id, a damaged checkpoint.
     """
     from ducseg.inference.predictor import Predictor
-    from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
+    from ducseg.weights.checkpoint import load_segmenter
 
-    return Predictor(load_segmenter(checkpoint_folder(path_or_hub_id)), device, scales=scales, flip=flip)
+    return Predictor(load_segmenter(path_or_hub_id), device, scales=scales, flip=flip)

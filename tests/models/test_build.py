@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ducseg.classes import CAMVID, CITYSCAPES
 from ducseg.errors import UserError
-from ducseg.models import Preprocessing, Segmenter, build, generic_classes
+from ducseg.models import Architecture, Preprocessing, Segmenter, build, build_architecture, generic_classes
 
 SMALL: dict[str, Any] = {"encoder": "resnet50", "num_classes": 3, "output_stride": 8, "width": 4}
 
@@ -92,8 +93,9 @@ def test_every_option_changes_the_function(change: dict[str, Any]) -> None:
 
 def test_architecture_survives_json_and_builds_the_same() -> None:
     first = build(**SMALL, dilation=((1, 2, 5, 9, 1, 2), (5, 9, 17)), cell=2, head="duc")
-    again = build(**json.loads(json.dumps(first.architecture)))
-    assert again.architecture == first.architecture == json.loads(json.dumps(first.architecture))
+    described = json.loads(json.dumps(first.architecture.to_json()))
+    again = build_architecture(Architecture.from_json(described))
+    assert again.architecture == first.architecture and again.architecture.to_json() == described
     assert again.encoder.rates == first.encoder.rates
     again.load_state_dict(first.state_dict())
     images = torch.randn(1, 3, 32, 32)
@@ -124,3 +126,58 @@ def test_normalise_is_per_channel_on_the_255_scale() -> None:
     normalised = Preprocessing(mean=(10.0, 10.0, 5.0), std=(1.0, 2.0, 50.0)).normalise(images)
     assert normalised.dtype == torch.float32
     assert normalised.flatten().tolist() == [0.0, 5.0, 5.0]
+
+
+NUMBERS = {"num_classes": 3, "output_stride": 16, "cell": 2, "aspp": 1, "width": 4}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int32])
+def test_numbers_of_numpy_are_numbers(kind: type) -> None:
+    dilation = (tuple(map(kind, (1, 2))), [kind(2), kind(5)])
+    given = {name: kind(value) for name, value in NUMBERS.items()}
+    found = build("resnet18", **given, batch_norm_eps=np.float32(0.125), dilation=dilation)  # type: ignore[arg-type]
+    described = json.loads(json.dumps(found.architecture.to_json()))
+    assert described | {**NUMBERS, "batch_norm_eps": 0.125, "dilation": [[1, 2], [2, 5]]} == described
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"num_classes": "3"}, "num_classes='3' is not a whole number"),
+        ({"num_classes": True}, "num_classes=True is not a whole number"),
+        ({"num_classes": 3.0}, "num_classes=3.0 is not a whole number"),
+        ({"width": None}, "width=None is not a whole number"),
+        ({"aspp": [4]}, r"aspp=[4] is not a whole number"),
+        ({"encoder": 18}, "encoder=18 is not a name"),
+        ({"head": None}, "head=None is not a name"),
+        ({"pool_padding": 1}, "pool_padding=1 is not True or False"),
+        ({"batch_norm_eps": "1e-5"}, "batch_norm_eps='1e-5' is not a number"),
+        ({"batch_norm_eps": float("nan")}, "batch_norm_eps=nan is not above 0"),
+        ({"batch_norm_eps": float("inf")}, "batch_norm_eps=inf is not above 0, and at most 1"),
+        ({"aspp": 10**9}, "aspp=1000000000 is not in 0..32"),
+        ({"width": 10**9}, "width=1000000000 is not in 1..1024"),
+        ({"dilation": 3}, "dilation=3 is neither the name of a schedule"),
+        ({"dilation": [1, 2]}, "dilation=(1, 2) is neither the name of a schedule"),
+        ({"dilation": [["a", 2], [1, 2]]}, "rates that are no whole numbers"),
+        ({"dilation": [[1.5, 2], [1, 2]]}, "rates that are no whole numbers"),
+        ({"dilation": [[True, 2], [1, 2]]}, "rates that are no whole numbers"),
+        ({"dilation": ["12", "12"]}, "rates that are no whole numbers"),
+        ({"dilation": [[1, 10**9], [1, 2]]}, "a rate above 1024"),
+    ],
+)
+def test_another_type_or_an_absurd_value_is_named(changes: dict[str, Any], part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(**{"encoder": "resnet18", "num_classes": 3, **changes})
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "part"), [(3, "found 3"), (["encoder"], "found"), ({"encoder": "resnet18", "colour": 1}, "found colour")]
+)
+def test_a_description_with_other_names_is_refused(value: object, part: str) -> None:
+    with pytest.raises(UserError, match=part):
+        Architecture.from_json(value)
+
+
+def test_what_a_description_leaves_out_has_its_default() -> None:
+    assert Architecture.from_json({"encoder": "resnet18"}) == Architecture(encoder="resnet18")

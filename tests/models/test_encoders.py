@@ -37,8 +37,27 @@ def test_output_stride(encoder: str, output_stride: int) -> None:
     found = body.intermediates(torch.empty(1, 3, 128, 192, device="meta"))
     for name, stride in (("stem", 2), ("res2", 4), ("res3", 8), ("res4", 16), ("res5", 32)):
         stride = min(stride, output_stride)
-        assert found[name].shape[-2:] == (128 // stride, 192 // stride), name
+        assert found[name].shape == (1, body.channels[name], 128 // stride, 192 // stride), name
+        assert body.strides[name] == stride
+    assert list(found) == list(body.channels) == list(body.strides), "finest first"
     assert found["res5"].shape[1] == body.out_channels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "channels"),
+    [
+        ({"encoder": "resnet18"}, (64, 64, 128, 256, 512)),
+        ({"encoder": "resnet50"}, (64, 256, 512, 1024, 2048)),
+        ({"encoder": "resnet50", "stem": "3x3"}, (128, 256, 512, 1024, 2048)),
+        ({"encoder": "resnet18", "width": 4}, (4, 4, 8, 16, 32)),
+        ({"encoder": "mobilenet_v2"}, (16, 24, 32, 96, 320)),
+    ],
+)
+def test_channels_of_the_intermediates(arguments: dict[str, Any], channels: tuple[int, ...]) -> None:
+    body = on_meta(**arguments)
+    assert tuple(body.channels.values()) == channels
+    found = body.intermediates(torch.empty(1, 3, 64, 64, device="meta"))
+    assert tuple(grid.shape[1] for grid in found.values()) == channels
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenet_v2"])

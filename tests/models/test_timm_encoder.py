@@ -68,6 +68,20 @@ def test_equal_to_timms_own_features_at_stride_32(timm: ModuleType, name: str) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("output_stride", [32, 16, 8])
+@pytest.mark.parametrize("name", [*NETWORKS, "tf_efficientnet_lite0"])
+def test_channels_and_strides_of_the_intermediates(name: str, output_stride: int) -> None:
+    body = encoder(name, output_stride)
+    found = body.intermediates(torch.randn(1, 3, 64, 96))
+    assert list(found) == list(body.channels) == list(body.strides)
+    assert list(found)[-4:] == ["res2", "res3", "res4", "res5"]
+    for key, grid in found.items():
+        assert grid.shape == (1, body.channels[key], 64 // body.strides[key], 96 // body.strides[key])
+        assert body.strides[key] == min({"stem": 2, "res2": 4, "res3": 8, "res4": 16, "res5": 32}[key], output_stride)
+    assert ("stem" in found) == (name != "convnext_atto")
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("output_stride", [8, 4])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_strided_features_are_the_dilated_ones_at_every_fth_place(name: str, output_stride: int) -> None:
@@ -174,7 +188,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, name: str) -> None:
     again = load_segmenter(tmp_path / "checkpoint")
     images = torch.randn(1, 3, 32, 48)
     assert torch.equal(again(images), segmenter(images))
-    assert again.architecture["encoder"] == name and again.encoder.rates == segmenter.encoder.rates
+    assert again.architecture.encoder == name and again.encoder.rates == segmenter.encoder.rates
 
 
 @torch.no_grad()

@@ -117,7 +117,7 @@ def test_what_no_option_says_comes_with_a_checkpoint(tiny_config: Config, tmp_pa
     model = ModelConfig(encoder="resnet50", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "run"))
     segmenter, said = build_network(model, CAMVID)
     assert segmenter.preprocessing == source.preprocessing
-    assert segmenter.architecture == {**source.architecture, "dilation": "rf"}
+    assert segmenter.architecture == dataclasses.replace(source.architecture, dilation="rf")
     assert said == f"weights: all of {tmp_path / 'run' / 'best'} (dilation rf instead of bigger)"
     same, _ = build_network(dataclasses.replace(model, dilation="bigger"), CAMVID)
     image = torch.randn(1, 3, 32, 48)

@@ -131,7 +131,7 @@ def cut(name: str, size: int) -> Callable[[Path], None]:
 
 BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (shutil.rmtree, "no such folder"),
-    (lambda folder: (folder / "model.json").unlink(), "no model.json there"),
+    (lambda folder: (folder / "model.json").unlink(), "no model.json there, nor in best/ or last/"),
     (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors that does not read"),
     (cut("model.safetensors", 0), "model.safetensors that does not read"),
     (cut("model.safetensors", 1000), "model.safetensors that does not read"),
@@ -143,7 +143,7 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (edit(lambda d: d.update(format=2)), "format 2, written by ducseg"),
     (edit(lambda d: d["architecture"].update(encoder="vgg")), "describes no network .*encoder='vgg'"),
     (edit(lambda d: d["architecture"].update(colour="red")), "describes no network"),
-    (edit(lambda d: d.update(architecture=3)), "describes no network"),
+    (edit(lambda d: d.update(architecture=3)), "does not read .architecture 3"),
     (edit(lambda d: d.update(preprocessing={"mean": 3})), "describes no network"),
     (edit(lambda d: d["classes"].pop()), "num_classes=11 but classes names 10"),
     (edit(eleven_classes_to_five), r"\(704, 32, 3, 3\) where \(320, 32, 3, 3\) is needed.*5 classes"),

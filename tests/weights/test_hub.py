@@ -17,9 +17,11 @@ from ducseg.classes import CAMVID
 from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
-from ducseg.weights.checkpoint import save_segmenter
+from ducseg.weights import hub
+from ducseg.weights.checkpoint import describe, load_segmenter, read_model_json, save_segmenter
 from ducseg.weights.hub import save_pretrained
-from ducseg.weights.model_card import model_card, without_private_paths
+from ducseg.weights.model_card import model_card
+from ducseg.weights.published import public
 
 EXTRA: dict[str, Any] = {
     "command": "ducseg train camvid-resnet18-duc --data.root /home/someone/camvid --out=/home/someone/run --run.seed 3",
@@ -51,13 +53,24 @@ def same(one: Segmenter, other: Segmenter) -> bool:
 def test_a_folder_comes_back_as_it_was_with_its_card(segmenter: Segmenter, tmp_path: Path) -> None:
     save_pretrained(segmenter, tmp_path / "net", metrics=METRICS, extra=EXTRA)
     assert {path.name for path in (tmp_path / "net").iterdir()} == {"model.safetensors", "model.json", "README.md"}
-    again = Segmenter.from_pretrained(tmp_path / "net")
+    again = load_segmenter(tmp_path / "net")
     assert same(segmenter, again)
-    again.save_pretrained(tmp_path / "copy")  # scores and command come along
+    recorded = read_model_json(tmp_path / "net")
+    save_pretrained(again, tmp_path / "copy", metrics=recorded["metrics"], extra=recorded["extra"])
     for name in ("model.json", "README.md"):
         assert (tmp_path / "copy" / name).read_text() == (tmp_path / "net" / name).read_text()
     with pytest.raises(UserError, match="taken"):
-        again.save_pretrained(tmp_path / "copy")
+        save_pretrained(again, tmp_path / "copy")
+
+
+def test_scores_are_those_that_are_given_and_no_earlier_ones(segmenter: Segmenter, tmp_path: Path) -> None:
+    save_pretrained(segmenter, tmp_path / "net", metrics=METRICS, extra=EXTRA)
+    changed = load_segmenter(tmp_path / "net")
+    with torch.no_grad():
+        changed.encoder.conv1.weight.mul_(2)  # type: ignore[union-attr]
+    save_pretrained(changed, tmp_path / "changed")
+    assert read_model_json(tmp_path / "changed")["metrics"] is None
+    assert "## Scores" not in (tmp_path / "changed" / "README.md").read_text()
 
 
 def test_the_card_says_what_the_checkpoint_says(segmenter: Segmenter, tmp_path: Path) -> None:
@@ -71,7 +84,7 @@ def test_the_card_says_what_the_checkpoint_says(segmenter: Segmenter, tmp_path: 
     ]
     for words in ("resnet18", "cell 2", "| pole | 50.0 |", "| bicyclist | - |", "62.5", "123.675", 'load("me/net")'):
         assert words in card.text, words
-    assert "ducseg train camvid-resnet18-duc --data.root .../camvid --out=.../run --run.seed 3" in card.text
+    assert "ducseg train camvid-resnet18-duc --data.root ... --out=... --run.seed 3" in card.text
     for path in (tmp_path / "net").iterdir():
         assert b"someone" not in path.read_bytes(), path
 
@@ -89,20 +102,64 @@ def test_the_cards_snippet_works(segmenter: Segmenter, tmp_path: Path) -> None:
     assert any(name in done.stdout for name in CAMVID.names)
 
 
+PRIVATE = {
+    "command": "ducseg train ../acme --data.root=data/acme --model.weights acme.pth --out 'our run' --run.seed 3",
+    "user": "acme",
+    "note": "acme's",
+    "step": 40,
+    "machine": "acme-gpu7",
+    "commit": "6923793",
+    "config": {
+        "name": "camvid-resnet18-duc",
+        "data": {"dataset": "camvid", "root": "acme/wafers", "val_split": "../acme", "paths": ["acme"], "workers": 4},
+        "model": {"encoder": "resnet18", "weights": "acme.pth"},
+        "augment": {"crop_size": [32, 48]},
+        "acme": {"acme key": 3},
+    },
+}
+
+
+def test_what_is_not_on_the_list_stays(segmenter: Segmenter, tmp_path: Path) -> None:
+    metrics = {**METRICS, "file": "acme/scores.json", "absent": ["bicyclist", "acme"], "acme/dir": 3}
+    save_pretrained(segmenter, tmp_path / "net", metrics=metrics, extra=PRIVATE)
+    written = read_model_json(tmp_path / "net")
+    assert written["extra"] == {
+        "step": 40,
+        "commit": "6923793",
+        "config": {
+            "name": "camvid-resnet18-duc",
+            "data": {"dataset": "camvid", "workers": 4},
+            "model": {"encoder": "resnet18"},
+            "augment": {"crop_size": [32, 48]},
+        },
+        "command": "ducseg train ... --data.root=... --model.weights ... --out ... --run.seed 3",
+    }
+    assert written["metrics"] == {**METRICS, "absent": ["bicyclist"]}
+    assert public(written) == written
+    card = (tmp_path / "net" / "README.md").read_text()
+    assert "acme" not in card and "our run" not in card
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("/home/me/x", ".../x"),
-        ("~/x/y/", ".../y"),
-        (r"C:\Users\me\x", ".../x"),
-        ("a/b", "a/b"),
-        ("ducseg train --out '/home/me/my run'", "ducseg train --out .../my run"),
-        ("it's no command", "it's no command"),
-        ({"a": ["/x/y", 3, None]}, {"a": [".../y", 3, None]}),
-    ],
+    ("weights", "shown"),
+    [("imagenet", True), ("timm:resnet18.a1_in1k", True), ("timm:/home/a", False), ("a.pth", False)],
 )
-def test_absolute_paths_are_shortened(given: Any, expected: Any) -> None:
-    assert without_private_paths(given) == expected
+def test_weights_are_published_by_their_public_names(segmenter: Segmenter, weights: str, shown: bool) -> None:
+    extra = {"config": {"model": {"weights": weights}}, "command": f"ducseg train --model.weights {weights}"}
+    found = public(describe(segmenter, extra=extra))["extra"]
+    assert (weights in found["command"]) == (weights in str(found.get("config"))) == shown
+
+
+def test_a_card_that_cannot_be_rendered_leaves_nothing(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise RuntimeError("no card")
+
+    monkeypatch.setattr(hub, "model_card", fail)
+    with pytest.raises(RuntimeError, match="no card"):
+        save_pretrained(segmenter, tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_card_without_scores_or_command_is_whole(segmenter: Segmenter, tmp_path: Path) -> None:
@@ -112,18 +169,20 @@ def test_a_card_without_scores_or_command_is_whole(segmenter: Segmenter, tmp_pat
 
 
 SCRIPT = """
-import sys, torch, ducseg
+import sys, time, torch, ducseg
+time.sleep = lambda seconds: None  # huggingface_hub asks a server that is gone five times, with half a minute between
 from pathlib import Path
-from ducseg.models.segmenter import Segmenter
+from ducseg.weights import load_segmenter
 what, *rest = sys.argv[1:]
 try:
     if what == "push":
         from ducseg.weights.hub import push_to_hub
         print(push_to_hub(rest[0], rest[1], private=True, token="hf_x"))
     elif what == "push-object":
-        print(Segmenter.from_pretrained(rest[0]).push_to_hub(rest[1], token="hf_x"))
+        from ducseg.weights.hub import push_to_hub
+        print(push_to_hub(load_segmenter(rest[0]), rest[1], token="hf_x"))
     else:
-        model = ducseg.load(rest[0]).model if len(rest) == 2 else Segmenter.from_pretrained(rest[0], revision=rest[2])
+        model = ducseg.load(rest[0]).model if len(rest) == 2 else load_segmenter(rest[0], revision=rest[2])
         torch.save(model.state_dict(), rest[1])
         print("loaded")
 except ducseg.UserError as error:
@@ -155,27 +214,27 @@ def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter
     save_segmenter(tmp_path / "run", segmenter, metrics=METRICS, extra=EXTRA)
     for name in ("train_state.pt", "evil.py", "events.out.tfevents.1"):
         (tmp_path / "run" / name).write_bytes(b"not to be sent")
-    with serve() as hub:
-        client = Client(hub.address, tmp_path / "cache")
+    with serve() as server:
+        client = Client(server.address, tmp_path / "cache")
         assert "commit" in client("push", tmp_path / "run", "me/net")
-        assert set(hub.repos["me/net"]) == {"model.safetensors", "model.json", "README.md"} and hub.private == [
+        assert set(server.repos["me/net"]) == {"model.safetensors", "model.json", "README.md"} and server.private == [
             "me/net"
         ]
-        assert not any(b"someone" in data or str(tmp_path).encode() in data for data in hub.repos["me/net"].values())
-        assert 'ducseg.load("me/net")' in hub.repos["me/net"]["README.md"].decode()
+        assert not any(b"someone" in data or str(tmp_path).encode() in data for data in server.repos["me/net"].values())
+        assert 'ducseg.load("me/net")' in server.repos["me/net"]["README.md"].decode()
         assert "commit" in client("push-object", tmp_path / "run", "me/net")  # again: a new commit
 
-        hub.repos["me/net"] |= {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"pickle"}
-        hub.requests.clear()
+        server.repos["me/net"] |= {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"pickle"}
+        server.requests.clear()
         assert "loaded" in client("load", "me/net", tmp_path / "tensors.pt")
-        assert not any(name in request for request in hub.requests for name in ("evil", "bin", "README"))
+        assert not any(name in request for request in server.requests for name in ("evil", "bin", "README"))
         loaded = torch.load(tmp_path / "tensors.pt", weights_only=True)
         assert all(torch.equal(loaded[name], value) for name, value in segmenter.state_dict().items())
         assert "loaded" in client("load", "me/net", tmp_path / "b.pt", "main")
         assert "no such repository" in client("load", "me/none", tmp_path / "c.pt")
-        hub.repos["me/pickle"] = {"pytorch_model.bin": b"\x80\x04cos\nsystem\n"}
+        server.repos["me/pickle"] = {"pytorch_model.bin": b"\x80\x04cos\nsystem\n"}
         assert "error: checkpoint" in client("load", "me/pickle", tmp_path / "c.pt")
-        hub.repos["me/bad"] = {**hub.repos["me/net"], "model.safetensors": b"\xff" * 64}
+        server.repos["me/bad"] = {**server.repos["me/net"], "model.safetensors": b"\xff" * 64}
         assert "model.safetensors" in client("load", "me/bad", tmp_path / "c.pt")
     assert not (tmp_path / "c.pt").exists()
     assert "loaded" in client("load", "me/net", tmp_path / "offline.pt", HF_HUB_OFFLINE="1")

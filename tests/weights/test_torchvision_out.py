@@ -119,7 +119,7 @@ def test_a_safetensors_file_says_what_it_is(tmp_path: Path) -> None:
     save_torchvision(tmp_path / "out.safetensors", segmenter)
     with safe_open(tmp_path / "out.safetensors", "pt") as file:
         metadata = file.metadata()
-    assert json.loads(metadata["architecture"]) == segmenter.architecture
+    assert json.loads(metadata["architecture"]) == segmenter.architecture.to_json()
     assert json.loads(metadata["preprocessing"]) == segmenter.preprocessing.to_json()
     assert json.loads(metadata["classes"]) == segmenter.classes.to_json()
 

@@ -25,7 +25,7 @@ def small(**changes: Any) -> Segmenter:
 def classifier_file(segmenter: Segmenter) -> dict[str, Tensor]:
     """What torchvision's file of this encoder would hold, with the encoder's own random weights."""
     tensors = {key: value.clone() for key, value in segmenter.encoder.state_dict().items()}
-    prefix = "classifier.1" if segmenter.architecture["encoder"] == "mobilenet_v2" else "fc"
+    prefix = "classifier.1" if segmenter.architecture.encoder == "mobilenet_v2" else "fc"
     return {**tensors, f"{prefix}.weight": torch.zeros(1000, 8), f"{prefix}.bias": torch.zeros(1000)}
 
 
@@ -128,7 +128,7 @@ def publish(folder: Path, segmenter: Segmenter, digest: str | None = None) -> di
     torch.save(classifier_file(segmenter), folder / "made.pth")
     digest = digest or hashlib.sha256((folder / "made.pth").read_bytes()).hexdigest()[:8]
     named = (folder / "made.pth").rename(folder / f"encoder-{digest}.pth")
-    return {segmenter.architecture["encoder"]: named.as_uri()}
+    return {segmenter.architecture.encoder: named.as_uri()}
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenet_v2"])

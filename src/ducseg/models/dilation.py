@@ -26,6 +26,9 @@ Rates = tuple[tuple[int, ...], ...]
 Dilation = str | Sequence[Sequence[int]]
 """The name of a schedule, or rates for (res4, res5) or (res3, res4, res5)."""
 
+MAX_RATE = 1024
+"""In places of the grid: beyond any picture."""
+
 OUTPUT_STRIDES: dict[int, tuple[int, int, int]] = {32: (2, 2, 2), 16: (2, 2, 1), 8: (2, 1, 1), 4: (1, 1, 1)}
 """Strides of res3, res4 and res5 for each output stride."""
 
@@ -40,15 +43,22 @@ def dilation_conflicts(dilation: Dilation, output_stride: int, blocks: Sequence[
                 f"output_stride=32 leaves no stage to dilate, so dilation={dilation!r} would do nothing: use 'none'"
             ]
         return []
+    given, shown = dilation, f"dilation={str(dilation)[:60]}"
+    if not isinstance(dilation, Sequence) or not all(isinstance(stage, Sequence) for stage in dilation):
+        return [f"{shown} is neither the name of a schedule nor one tuple of rates a stage"]
+    if any(type(rate) is not int for stage in given for rate in stage):
+        return [f"{shown} has rates that are no whole numbers"]
     if len(dilation) not in (2, 3):
         return [f"dilation has rates for {len(dilation)} stages where (res4, res5) or (res3, res4, res5) is needed"]
     wanted = blocks[-len(dilation) :]
     conflicts = []
-    for name, rates, count in zip(("res3", "res4", "res5")[-len(dilation) :], dilation, wanted):
+    for name, rates, count in zip(("res3", "res4", "res5")[-len(given) :], given, wanted):
         if len(rates) != count:
             conflicts.append(f"dilation of {name} has {len(rates)} rates for {count} blocks")
         if any(rate < 1 for rate in rates):
             conflicts.append(f"dilation of {name} has a rate below 1: {tuple(rates)}")
+        if any(rate > MAX_RATE for rate in rates):
+            conflicts.append(f"dilation of {name} has a rate above {MAX_RATE}: {tuple(rates)}")
     return conflicts
 
 

@@ -16,13 +16,15 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 """
 
 import math
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ducseg.models.encoder import Part
 from ducseg.ops.duc import DenseUpsampling
 
-__all__ = ["HEADS", "DeconvolutionHead", "FoldedHead", "aspp_rates", "head_parameters", "make_head"]
+__all__ = ["HEADS", "DeconvolutionHead", "FoldedHead", "Head", "aspp_rates", "head_parameters", "make_head"]
 
 HEADS = ("bilinear", "duc", "deconv", "deconv2")
 
@@ -34,6 +36,23 @@ def aspp_rates(aspp: int) -> tuple[int, ...]:
     return tuple(6 * (path + 1) for path in range(aspp)) if aspp else (1,)
 
 
+class Head(Part, Protocol):
+    """A torch module from an encoder's features to folded scores.
+
+    Attributes:
+        grid_stride: pixels per place of its scores' grid.
+        factor: r, predicted places per grid place along one side.
+        takes_intermediates: whether it is called with all of the encoder's named intermediates, a dict, in place of
+            its features (`ducseg.models.encoder.NamedEncoder`).
+    """
+
+    grid_stride: int
+    factor: int
+    takes_intermediates: bool
+
+    def __call__(self, features: Any, /) -> Tensor: ...
+
+
 class FoldedHead(nn.Module):
     """The bilinear baseline (r = 1) and DUC (r = d / cell): summed dilated 3x3 convolutions, nothing else.
 
@@ -41,6 +60,8 @@ class FoldedHead(nn.Module):
         grid_stride: d; the scores' grid has one place for each d x d pixels.
         factor: r.
     """
+
+    takes_intermediates = False
 
     def __init__(self, in_channels: int, num_classes: int, *, output_stride: int, factor: int, aspp: int) -> None:
         super().__init__()
@@ -66,6 +87,8 @@ class DeconvolutionHead(nn.Module):
     Attributes:
         grid_stride: 1; factor: 1.
     """
+
+    takes_intermediates = False
 
     def __init__(
         self, in_channels: int, num_classes: int, *, scales: tuple[int, ...], duc_cell: int, aspp: int

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
+from ducseg.models.encoder import strides_at
 
 __all__ = ["MOBILENET_V2_BLOCKS", "MobileNetV2"]
 
@@ -90,6 +91,7 @@ class MobileNetV2(nn.Module):
 
     Attributes:
         out_channels: 320.
+        channels, strides: of every named intermediate, finest first (`ducseg.models.encoder`).
         rates: as given.
     """
 
@@ -101,7 +103,7 @@ class MobileNetV2(nn.Module):
             _InvertedResidual(32, 16, expand=1, stride=1, rate=1, eps=eps),
         ]
         channels = 16
-        self._ends = {"stem": len(layers) - 1}
+        self._ends, self.channels, self.strides = {"stem": 1}, {"stem": channels}, strides_at(output_stride)
         for stage, (groups, stride, rate_of_block) in enumerate(
             zip(_STAGES, (2, *OUTPUT_STRIDES[output_stride]), rates)
         ):
@@ -110,7 +112,7 @@ class MobileNetV2(nn.Module):
                 first_stride = stride if index == 0 else 1
                 layers.append(_InvertedResidual(channels, out, expand=expand, stride=first_stride, rate=rate, eps=eps))
                 channels = out
-            self._ends[f"res{stage + 2}"] = len(layers) - 1
+            self._ends[f"res{stage + 2}"], self.channels[f"res{stage + 2}"] = len(layers) - 1, channels
         self.features = nn.Sequential(*layers)
         self.out_channels = channels
         self._initialise()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
+from ducseg.models.encoder import strides_at
 
 __all__ = ["RESNETS", "ResNet", "ResNetLayout"]
 
@@ -120,6 +121,7 @@ class ResNet(nn.Module):
 
     Attributes:
         out_channels: c of the features.
+        channels, strides: of every named intermediate, finest first (`ducseg.models.encoder`).
         rates: as given.
     """
 
@@ -145,6 +147,7 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels, eps=eps)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1 if pool_padding else 0)
+        self.channels, self.strides = {"stem": channels}, strides_at(output_stride)
         stages: list[nn.Sequential] = []
         for stage, (stride, stage_rates) in enumerate(zip((1, *OUTPUT_STRIDES[output_stride]), rates)):
             blocks: list[nn.Module] = []
@@ -154,6 +157,7 @@ class ResNet(nn.Module):
                     block(channels, width * 2**stage, stride=kept, rate=rate, stride_in_1x1=stride_in_1x1, eps=eps)
                 )
                 channels = width * 2**stage * block.expansion
+            self.channels[f"res{stage + 2}"] = channels
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.out_channels = channels

@@ -5,8 +5,8 @@ Worked example, ResNet-101-DUC, d = 8, cell 2, L = 19: images 1x3x513x1024 are p
 1x2048x65x128, folded scores 1x19x16x65x128 (r = 4), `forward` returns 1x19x513x1024.
 """
 
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,24 +14,32 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ducseg.classes import ClassSet
-from ducseg.models.heads import DeconvolutionHead, FoldedHead
-from ducseg.models.mobilenet import MobileNetV2
+from ducseg.errors import explain
+from ducseg.models.architecture import Architecture
+from ducseg.models.encoder import Encoder, NamedEncoder
+from ducseg.models.heads import Head
 from ducseg.models.preprocessing import Preprocessing
-from ducseg.models.resnet import ResNet
-from ducseg.models.timm_encoder import TimmEncoder
 from ducseg.ops.duc import unfold
 
 __all__ = ["Segmenter"]
 
 
 class Segmenter(nn.Module):
-    """A segmentation network with all that is needed to feed it and to read its answer. Made by `ducseg.models.build`.
+    """A segmentation network with all that is needed to feed it and to read its answer.
+
+    `ducseg.models.build` makes it; so can anyone from a backbone and a head of their own.
+
+    Args:
+        encoder: see `ducseg.models.encoder`.
+        head: see `ducseg.models.heads.Head`.
+        architecture: what `build` makes it of again; None: a part is someone's own, and it cannot be saved with its
+            description.
 
     Attributes:
         encoder, head: the two parts.
         classes: names and colours of the L classes.
         preprocessing: how uint8 pictures become its input.
-        architecture: the arguments of `build` that make it again, JSON-able.
+        architecture: the arguments of `build` that make it again.
         output_stride: d.
         grid_stride: pixels per place of the head's grid: d, or 1 for the deconvolution heads.
         factor: r, predicted places per grid place along one side: d / cell for DUC, else 1.
@@ -45,44 +53,44 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        encoder: ResNet | MobileNetV2 | TimmEncoder,
-        head: FoldedHead | DeconvolutionHead,
+        encoder: Encoder,
+        head: Head,
         *,
         classes: ClassSet,
         preprocessing: Preprocessing,
-        architecture: dict[str, Any],
+        architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
-        self.classes, self.preprocessing, self.architecture = classes, preprocessing, architecture
+        self.encoder: Encoder = encoder
+        self.head: Head = head
+        self.classes, self.preprocessing, self._architecture = classes, preprocessing, architecture
         self.output_stride = encoder.output_stride
         self.grid_stride, self.factor = head.grid_stride, head.factor
+        self.takes_intermediates = bool(getattr(head, "takes_intermediates", False))
         self.cell = self.grid_stride // self.factor
         self.resize_probabilities = self.factor > 1 and self.cell > 1
         self.batch_norm_frozen = False
         self.batch_norm_fused = False
+        if self.takes_intermediates and not hasattr(encoder, "intermediates"):
+            raise explain(
+                f"head {type(head).__name__}",
+                found=f"no intermediates in {type(encoder).__name__}",
+                needed="an encoder that names them: channels, strides, intermediates(images)",
+                fix="Give it these (ducseg.models.encoder), or use a head on its last map.",
+            )
         self.record: dict[str, Any] = {}
 
-    def save_pretrained(self, folder: Path | str, **options: Any) -> None:
-        """Write a checkpoint folder with a model card: `ducseg.weights.hub.save_pretrained`."""
-        from ducseg.weights import hub
-
-        hub.save_pretrained(self, folder, **options)
-
-    @classmethod
-    def from_pretrained(
-        cls, path_or_id: Path | str, *, revision: str | None = None, device: str = "cpu"
-    ) -> "Segmenter":
-        """The segmenter of a checkpoint folder, a run or a Hub id: `ducseg.weights.hub.from_pretrained`."""
-        from ducseg.weights import hub
-
-        return hub.from_pretrained(path_or_id, revision=revision, device=device)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload it with its model card; the commit's address: `ducseg.weights.hub.push_to_hub`."""
-        from ducseg.weights import hub
-
-        return hub.push_to_hub(self, repo_id, **options)
+    @property
+    def architecture(self) -> Architecture:
+        """What `build` makes it of again; `UserError` where the encoder or the head is someone's own."""
+        if self._architecture is None:
+            raise explain(
+                "architecture",
+                found="a backbone or head of your own",
+                needed="a network that ducseg.models.build made, to save, export or publish it with its description",
+                fix="Save its tensors with torch.save(segmenter.state_dict(), FILE).",
+            )
+        return self._architecture
 
     def folded(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.
@@ -94,10 +102,28 @@ class Segmenter(nn.Module):
         below, right = -height % self.output_stride, -width % self.output_stride
         if below or right:
             images = F.pad(images, (0, right, 0, below))
+        if self.takes_intermediates:
+            maps = cast(NamedEncoder, self.encoder).intermediates(images)
+            self._check_grid(images, maps, cast(NamedEncoder, self.encoder).strides)
+            return self.head(maps)
         features = self.encoder(images)
-        assert features.shape[-2:] == tuple(side // self.output_stride for side in images.shape[-2:]), features.shape
-        scores: Tensor = self.head(features)
-        return scores
+        self._check_grid(images, {"features": features}, {"features": self.output_stride})
+        return self.head(features)
+
+    def _check_grid(self, images: Tensor, maps: Mapping[str, Tensor], strides: Mapping[str, int]) -> None:
+        """A backbone of someone's own may say another stride than it has: its scores would be cropped from others."""
+        if torch.compiler.is_compiling():  # sizes are free there
+            return
+        height, width = images.shape[-2:]
+        wanted = {name: (height // strides[name], width // strides[name]) for name in maps}
+        wrong = [f"{name} {tuple(grid.shape)}" for name, grid in maps.items() if tuple(grid.shape[-2:]) != wanted[name]]
+        if wrong:
+            raise explain(
+                "encoder",
+                found=f"{', '.join(wrong)} from {height} x {width} pixels",
+                needed=f"grids of {wanted}",
+                fix="Set its output_stride and strides to what it has.",
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) of any size to scores (N, L, H, W)."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ducseg.errors import UserError, explain
 from ducseg.models.dilation import Dilation, dilation_conflicts, stage_rates
+from ducseg.models.encoder import STRIDES, strides_at
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.spatial_layers import SpatialLayer, spatial_layers
 from ducseg.models.strides import strides_to_dilations
@@ -30,7 +31,7 @@ PREFIX = "timm:"
 """What an encoder's name begins with to be timm's: `timm:convnext_tiny`, `timm:resnet50.a1_in1k`."""
 
 _OLDEST = (1, 0, 31)  # up to 1.0.27 some networks give other features or keep layers that are not used
-_STRIDES = {2: "stem", 4: "res2", 8: "res3", 16: "res4", 32: "res5"}
+_NAMES = {stride: name for name, stride in STRIDES.items()}
 _SHORTCUTS = ("downsample", "shortcut", "skip", "proj_shortcut")
 
 
@@ -71,6 +72,7 @@ class TimmEncoder(nn.Module):
     Attributes:
         network: timm's model without its classifier.
         out_channels: c of the features.
+        channels, strides: of every named intermediate, finest first; "stem" where the network has a map at stride 2.
         rates: dilation rate of every block of res2..res5.
         block_names: their names, stage by stage.
         preprocessing: what timm's weights of that name expect.
@@ -84,8 +86,11 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.name, self.output_stride = name, output_stride
         self.network, self.left_out = _create(name)
-        self._reductions = [int(stage["reduction"]) for stage in self.network.feature_info]
-        self.out_channels = int(self.network.feature_info[-1]["num_chs"])
+        stages = list(self.network.feature_info)
+        self._indices = {_NAMES[s["reduction"]]: index for index, s in enumerate(stages) if s["reduction"] in _NAMES}
+        self.channels = {name: int(stages[index]["num_chs"]) for name, index in self._indices.items()}
+        self.strides = strides_at(output_stride, self.channels)
+        self.out_channels = self.channels["res5"]
         self.preprocessing = _preprocessing(name, self.network)
         try:
             layers = spatial_layers(self.network, self)
@@ -98,21 +103,21 @@ class TimmEncoder(nn.Module):
             raise UserError(f"encoder={PREFIX + name!r} cannot be built: {error}") from error
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._features(images, [len(self._reductions) - 1])[0]
+        return self._features(images, [self._indices["res5"]])[0]
 
     @torch.no_grad()
     def _check_grid(self) -> None:
         parameter = next(self.network.parameters())
         image = torch.zeros(1, 3, 64, 96, device=parameter.device, dtype=parameter.dtype)
-        found = tuple(self.eval()(image).shape)
+        found = {name: tuple(grid.shape) for name, grid in self.eval().intermediates(image).items()}
         self.train()
-        if found != (1, self.out_channels, 64 // self.output_stride, 96 // self.output_stride):
+        wanted = {name: (1, self.channels[name], 64 // stride, 96 // stride) for name, stride in self.strides.items()}
+        if found != wanted:
             raise UserError(f"it takes 64 x 96 pixels to {found}, so it has strides that are not in its layers")
 
     def intermediates(self, images: Tensor) -> dict[str, Tensor]:
-        """Every named intermediate: "stem" (stride 2) where timm has one, "res2" .. "res5"."""
-        found = self._features(images, list(range(len(self._reductions))))
-        return {_STRIDES[stride]: grid for stride, grid in zip(self._reductions, found) if stride in _STRIDES}
+        """Every named intermediate: "stem" where timm has one, "res2" .. "res5"."""
+        return dict(zip(self._indices, self._features(images, list(self._indices.values()))))
 
     def _features(self, images: Tensor, indices: list[int]) -> list[Tensor]:
         return cast(list[Tensor], self.network.forward_intermediates(images, indices=indices, intermediates_only=True))

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ducseg.classes import ClassSet
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain
 from ducseg.models import build
 from ducseg.models.batch_norm import recalibrate_batch_norm
+from ducseg.models.encoder import Part
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import AugmentConfig, ModelConfig
@@ -49,7 +49,7 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         folder = checkpoint_folder(config.weights)
         source = load_segmenter(folder)
         # how it is fed, and what no option says, come with the weights
-        of_weights = {key: source.architecture[key] for key in ("stride_in", "pool_padding", "batch_norm_eps")}
+        of_weights = {key: getattr(source.architecture, key) for key in ("stride_in", "pool_padding", "batch_norm_eps")}
         of_weights["preprocessing"] = source.preprocessing
     segmenter = build(
         encoder=config.encoder,
@@ -76,7 +76,7 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
 
 
 def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:
-    was, now = source.architecture, segmenter.architecture
+    was, now = source.architecture.to_json(), segmenter.architecture.to_json()
     changed = [
         f"{key.replace('_', ' ')} {now[key]} instead of {was[key]}"
         for key in ("output_stride", "dilation")
@@ -97,7 +97,7 @@ def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path
     return f"weights: all of {folder}{change}"
 
 
-def _load(target: nn.Module, source: nn.Module, folder: Path) -> None:
+def _load(target: Part, source: Part, folder: Path) -> None:
     try:
         target.load_state_dict(source.state_dict())
     except RuntimeError as error:

@@ -4,34 +4,81 @@
      "classes": [{"name", "color"}, ...], "metrics": {...} or null, "versions": {"ducseg", "torch"},
      "extra": {"command": ..., ...}}
 
-Nothing is ever half-written under its final name, and nothing that is loaded can execute code.
+Nothing is ever half-written under its final name, and nothing that is loaded can execute code: types and sizes in both
+files are compared before a network is built or memory is taken for it.
 """
 
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain
-from ducseg.models import Preprocessing, Segmenter, build
+from ducseg.models import Segmenter, build_architecture
 from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
+from ducseg.weights.download import FILES, download
+from ducseg.weights.model_json import FORMAT, described, describes_no_network, read_model_json
+from ducseg.weights.structure import differences, sketch
+from ducseg.weights.unfilled import Unfilled
 
-__all__ = ["FORMAT", "Unfilled", "load_segmenter", "read_model_json", "save_segmenter", "write_model_files"]
+__all__ = [
+    "FORMAT",
+    "checkpoint_folder",
+    "describe",
+    "load_segmenter",
+    "read_model_json",
+    "save_description",
+    "save_segmenter",
+    "write_model_files",
+]
 
-FORMAT = 1
-"""Version of `model.json`; raised when an older ducseg could no longer read a newer folder rightly."""
+_TENSORS, _DESCRIPTION = FILES
 
-_TENSORS, _DESCRIPTION = "model.safetensors", "model.json"
+_FLOATS = ("F16", "BF16", "F32", "F64")
+"""Kinds of numbers, in safetensors' words, that a network's may be stored as."""
+
+
+def describe(
+    segmenter: Segmenter, *, metrics: dict[str, Any] | None = None, extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of `model.json`.
+
+    Args:
+        metrics: JSON-able scores of this checkpoint, as `ducseg eval --json` writes them.
+        extra: JSON-able notes kept beside, such as {"command": "ducseg train ..."}.
+
+    Raises:
+        UserError: the network is not (any more) what its architecture says, or is someone's own.
+    """
+    assert not segmenter.batch_norm_fused, "fuse_batch_norm's copy is not saved"
+    changed = differences(segmenter)
+    if changed:
+        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise explain(
+            "saving a checkpoint",
+            found="; ".join(changed[:3]) + more,
+            needed="the network that its architecture describes, or another one would be loaded",
+            fix="Build it with these settings (build's arguments), or keep its tensors: segmenter.state_dict().",
+        )
+    return {
+        "format": FORMAT,
+        "architecture": segmenter.architecture.to_json(),
+        "preprocessing": segmenter.preprocessing.to_json(),
+        "classes": segmenter.classes.to_json(),
+        "metrics": metrics,
+        "versions": {"ducseg": __version__, "torch": torch.__version__},
+        "extra": extra or {},
+    }
 
 
 def write_model_files(
@@ -39,37 +86,36 @@ def write_model_files(
 ) -> None:
     """Write and fsync both files into an existing folder; for a caller that renames the folder itself.
 
-    Args:
-        metrics: JSON-able scores of this checkpoint, as `ducseg eval --json` writes them.
-        extra: JSON-able notes kept beside, such as {"command": "ducseg train ..."}.
+    Args and errors: as `describe`.
     """
-    description = {
-        "format": FORMAT,
-        "architecture": segmenter.architecture,
-        "preprocessing": segmenter.preprocessing.to_json(),
-        "classes": segmenter.classes.to_json(),
-        "metrics": metrics,
-        "versions": {"ducseg": __version__, "torch": torch.__version__},
-        "extra": extra or {},
-    }
-    assert not segmenter.batch_norm_fused, "fuse_batch_norm's copy is not saved"
+    _write(folder, segmenter, describe(segmenter, metrics=metrics, extra=extra), {})
+
+
+def _write(folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes]) -> None:
     text = json.dumps(description, indent=1, allow_nan=False) + "\n"
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
-    (folder / _TENSORS).write_bytes(save(tensors))  # save_file hides the system's error code on a full disk
-    (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
-    for name in (_TENSORS, _DESCRIPTION):
+    # save_file would hide the system's error code on a full disk
+    for name, data in {_TENSORS: save(tensors), _DESCRIPTION: text.encode(), **beside}.items():
+        (folder / name).write_bytes(data)
         _fsync(folder / name)
 
 
 def save_segmenter(
     folder: Path, segmenter: Segmenter, *, metrics: dict[str, Any] | None = None, extra: dict[str, Any] | None = None
 ) -> None:
-    """Write a checkpoint folder, whole or not at all.
+    """Write a checkpoint folder, whole or not at all; `metrics` and `extra` as in `describe`.
 
     Raises:
-        UserError: something is already there (a checkpoint is never overwritten), or the disk is full or not writable.
+        UserError: something is already there (a checkpoint is never overwritten), the disk is full or not writable, or
+            as `describe`.
     """
-    folder = Path(folder)
+    save_description(Path(folder), segmenter, describe(segmenter, metrics=metrics, extra=extra))
+
+
+def save_description(
+    folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes] | None = None
+) -> None:
+    """As `save_segmenter`, with a `model.json` of the caller's, and other files `beside` the two, by name."""
     if folder.exists():
         raise explain(
             f"checkpoint {folder}", found="that name taken", needed="a new name", fix="Choose another folder."
@@ -78,7 +124,7 @@ def save_segmenter(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        write_model_files(temporary, segmenter, metrics=metrics, extra=extra)
+        _write(temporary, segmenter, description, beside or {})
         temporary.chmod(0o755)  # mkdtemp makes folders for the owner alone
         temporary.replace(folder)
         _fsync(folder.parent)
@@ -94,113 +140,78 @@ def save_segmenter(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_segmenter(folder: Path | str, device: torch.device | str = "cpu") -> Segmenter:
-    """Read a checkpoint folder and return its segmenter in evaluation mode.
+def load_segmenter(
+    path_or_hub_id: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None
+) -> Segmenter:
+    """The segmenter of a checkpoint folder, a run folder or an id on the Hugging Face Hub, in evaluation mode.
+
+    Args:
+        path_or_hub_id, revision: as in `checkpoint_folder`.
 
     Raises:
         UserError: not a checkpoint, a broken file, tensors that do not fit the description, or a newer format.
     """
-    folder = Path(folder)
+    folder = checkpoint_folder(path_or_hub_id, revision=revision)
     description = read_model_json(folder)
-    segmenter = _build(folder, description)
+    architecture, classes, preprocessing = described(folder, description)
+    try:
+        expected = sketch(architecture)
+    except TimmUnavailable:
+        raise
+    except UserError as error:  # an encoder of timm that cannot be
+        raise describes_no_network(folder, error) from error
+    _compare(folder, expected, len(classes))
+    with Unfilled():
+        segmenter = build_architecture(architecture, classes=classes, preprocessing=preprocessing)
     tensors = _read_tensors(folder)
-    own = segmenter.state_dict()
-    problems = [f"no {key}" for key in own if key not in tensors]
-    problems += [f"{key}, which this architecture does not have" for key in tensors if key not in own]
-    problems += [
-        f"{key} {tuple(tensors[key].shape)} where {tuple(own[key].shape)} is needed"
-        for key in own
-        if key in tensors and tensors[key].shape != own[key].shape
-    ]
-    if problems:
+    undefined = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if undefined:
         raise explain(
             f"checkpoint {folder}",
-            found=f"{len(problems)} tensors that do not fit, first {problems[0]}",
-            needed=f"what {_DESCRIPTION} describes ({len(segmenter.classes)} classes)",
-            fix="The two files are not of one checkpoint: copy the whole folder again.",
+            found=f"infinite or undefined numbers in {len(undefined)} tensors, first {undefined[0]}",
+            needed="numbers",
+            fix="Take an earlier checkpoint of that run.",
         )
     segmenter.load_state_dict(tensors)
     segmenter.record = {"metrics": description.get("metrics"), "extra": description.get("extra")}
     return segmenter.to(device).eval()
 
 
-def read_model_json(folder: Path) -> dict[str, Any]:
-    """Read `model.json` alone: what a checkpoint is, without its tensors.
-
-    Raises:
-        UserError: not a checkpoint, broken JSON, or a newer format.
-    """
-    path = Path(folder) / _DESCRIPTION
-    if not path.is_file():
+def _compare(folder: Path, expected: Segmenter, num_classes: int) -> None:
+    """Names, shapes and kinds of the file's tensors, from its header alone, with those of the described network."""
+    own, stored = expected.state_dict(), _read_header(folder)
+    problems = [f"no {key}" for key in own if key not in stored]
+    problems += [f"{key}, which this architecture does not have" for key in stored if key not in own]
+    for key in own.keys() & stored.keys():
+        shape, kind = stored[key]
+        if shape != tuple(own[key].shape):
+            problems.append(f"{key} {shape} where {tuple(own[key].shape)} is needed")
+        elif kind not in (_FLOATS if own[key].is_floating_point() else ("I64",)):
+            problems.append(f"{key} as {kind} numbers")
+    if problems:
         raise explain(
             f"checkpoint {folder}",
-            found=f"no {_DESCRIPTION} there" if Path(folder).is_dir() else "no such folder",
-            needed=f"a folder with {_DESCRIPTION} and {_TENSORS}",
-            fix="A training run has them under RUN/best, RUN/last and RUN/checkpoints/.",
+            found=f"{len(problems)} tensors that do not fit, first {problems[0]}",
+            needed=f"what {_DESCRIPTION} describes ({num_classes} classes)",
+            fix="The two files are not of one checkpoint: copy the whole folder again.",
         )
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = int(description["format"])
-        for key in ("architecture", "preprocessing", "classes"):
-            description[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise explain(
-            f"checkpoint {folder}",
-            found=f"a {_DESCRIPTION} that does not read ({error!r})",
-            needed="the file as ducseg wrote it",
-            fix="Copy the folder again from where it was made.",
-        ) from error
-    if version > FORMAT:
-        raise explain(
-            f"checkpoint {folder}",
-            found=f"format {version}, written by ducseg {description.get('versions', {}).get('ducseg', 'unknown')}",
-            needed=f"format {FORMAT} or older",
-            fix=f"Update ducseg (this is {__version__}).",
-        )
-    assert isinstance(description, dict)
-    return description
 
 
-def _build(folder: Path, description: dict[str, Any]) -> Segmenter:
-    try:
-        with Unfilled():
-            return build(
-                **description["architecture"],
-                classes=ClassSet.from_json(description["classes"]),
-                preprocessing=Preprocessing(
-                    **{key: tuple(value) for key, value in description["preprocessing"].items()}
-                ),
-            )
-    except TimmUnavailable:
-        raise
-    except (TypeError, ValueError, AttributeError) as error:
-        reason = str(error) if isinstance(error, UserError) else repr(error)
-        raise explain(
-            f"checkpoint {folder}",
-            found=f"a {_DESCRIPTION} that describes no network ({reason})",
-            needed="the file as ducseg wrote it",
-            fix="Copy the folder again from where it was made.",
-        ) from error
-
-
-class Unfilled(TorchFunctionMode):
-    """Leaves new tensors as they are allocated: all are read from the file, so initialising them would be lost time.
-
-    (On the meta device, `normal_` imports 800 modules on first use: seconds.)
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+def _read_header(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    with _reading(folder), safe_open(folder / _TENSORS, "pt") as file:
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+        return {key: (tuple(one.get_shape()), str(one.get_dtype())) for key, one in slices.items()}
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / _TENSORS
+    with _reading(folder):
+        return load_file(folder / _TENSORS)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
     try:
-        return load_file(path)
+        yield
     except (OSError, SafetensorError) as error:
         raise explain(
             f"checkpoint {folder}",
@@ -219,27 +230,26 @@ def _fsync(path: Path) -> None:
 
 
 def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None) -> Path:
-    """The folder that holds `model.json`: the given one, its best or last checkpoint, or a download from the Hub.
+    """The folder that holds `model.json`: the given one, a run's best or last checkpoint, or a download from the Hub.
 
     Args:
+        path_or_hub_id: a checkpoint folder; a run folder, also one that was copied without its links; or OWNER/NAME.
         revision: of a Hub id: branch, tag or commit.
 
     Raises:
         UserError: there is none.
     """
     path = Path(path_or_hub_id).expanduser()
-    for candidate in (path, path / "best", path / "last"):
-        if (candidate / "model.json").is_file():
+    steps = sorted((path / "checkpoints").glob("step-*"), reverse=True)
+    for candidate in (path, path / "best", path / "last", *steps):
+        if (candidate / _DESCRIPTION).is_file():
             return candidate
-    name = str(path_or_hub_id) if isinstance(path_or_hub_id, str) and not path.exists() else ""
-    looks_like_an_id = name.count("/") == 1 and not name.startswith(("/", ".", "~"))
-    if not looks_like_an_id:
-        raise explain(
-            f"checkpoint {path_or_hub_id}",
-            found="a folder without model.json, best/ or last/" if path.is_dir() else "no such folder",
-            needed="a checkpoint or run folder of `ducseg train`, or a Hub id like name/model",
-            fix="Check the path.",
-        )
-    from ducseg.weights.hub import download
-
-    return download(str(path_or_hub_id), revision)
+    name = path_or_hub_id if isinstance(path_or_hub_id, str) and not path.exists() else ""
+    if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
+        return download(name, revision)
+    raise explain(
+        f"checkpoint {path_or_hub_id}",
+        found=f"no {_DESCRIPTION} there, nor in best/ or last/" if path.is_dir() else "no such folder",
+        needed="a checkpoint or run folder of `ducseg train`, or a Hub id like name/model",
+        fix="Check the path.",
+    )

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ducseg.errors import explain
+from ducseg.models.encoder import Part
 
 __all__ = ["LoadReport", "load_strictly", "read_tensors"]
 
@@ -52,7 +53,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(
-    encoder: nn.Module,
+    encoder: Part,
     tensors: Mapping[str, Tensor],
     *,
     name: str,

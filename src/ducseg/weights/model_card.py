@@ -1,43 +1,17 @@
-"""The model card (README.md) of a checkpoint, written from what its `model.json` says and nothing else."""
+"""The model card (README.md) of a checkpoint, written from what of its `model.json` is public, and nothing else."""
 
 import math
-import re
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-__all__ = ["model_card", "without_private_paths"]
+from ducseg.weights.published import public
 
-_PRIVATE = re.compile(r"(/|~|[A-Za-z]:[\\/])")
+__all__ = ["model_card"]
+
 _TAGS = ["semantic-segmentation", "dense-upsampling-convolution", "hybrid-dilated-convolution", "pytorch"]
 _PAPER = "[Understanding Convolution for Semantic Segmentation](https://arxiv.org/abs/1702.08502)"
-
-
-def without_private_paths(value: Any) -> Any:
-    """JSON-able `value` in which every absolute path, also inside a command, is its last part after `.../`."""
-    if isinstance(value, dict):
-        return {key: without_private_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [without_private_paths(entry) for entry in value]
-    if not isinstance(value, str):
-        return value
-    if any(map(str.isspace, value)):
-        try:
-            words = shlex.split(value)
-        except ValueError:  # no command line: an apostrophe in a sentence
-            words = value.split()
-        return " ".join(map(_shortened, words)) if any(word != _shortened(word) for word in words) else value
-    return _shortened(value)
-
-
-def _shortened(word: str) -> str:
-    before, sign, after = word.rpartition("=")  # --data.root=/home/...
-    if not _PRIVATE.match(after):
-        return word
-    last = re.split(r"[\\/]", after.rstrip("/"))[-1]
-    return f"{before}{sign}.../{last}"
 
 
 def model_card(description: dict[str, Any], repo_id: str | None = None) -> str:
@@ -47,7 +21,7 @@ def model_card(description: dict[str, Any], repo_id: str | None = None) -> str:
         description: the content of `model.json`.
         repo_id: the Hub id that its snippet loads; None: a placeholder.
     """
-    description = without_private_paths(description)
+    description = public(description)
     architecture, metrics = description["architecture"], description.get("metrics") or {}
     extra = description.get("extra") or {}
     name = (extra.get("config") or {}).get("name") or f"{architecture['encoder']}-{architecture['head']}"
@@ -115,7 +89,8 @@ def _results(metrics: dict[str, Any], data: dict[str, Any]) -> Iterator[EvalResu
 def _score_part(metrics: dict[str, Any], data: dict[str, Any]) -> Iterator[str]:
     if not metrics:
         return
-    where = f"{data['dataset']}, {data['val_split']}" if data else "where it was evaluated in training"
+    where = ", ".join(str(data[key]) for key in ("dataset", "val_split") if key in data)
+    where = where or "where it was evaluated in training"
     rows = [f"| {name} | {_percent(score.get('iou'))} |" for name, score in (metrics.get("classes") or {}).items()]
     rows.append(f"| **mean** | **{_percent(metrics.get('mean_iou'))}** |")
     yield (

@@ -49,7 +49,7 @@ def load_encoder(segmenter: Segmenter, source: str | Path, *, allow_missing: boo
     report = load_strictly(
         encoder.network if isinstance(encoder, TimmEncoder) else encoder,
         tensors,
-        name=segmenter.architecture["encoder"],
+        name=segmenter.architecture.encoder,
         source=source,
         is_classifier=lambda key: key in left_out or key.startswith("head."),
         allow_missing=allow_missing,
@@ -64,18 +64,18 @@ def _name(segmenter: Segmenter, wanted: str) -> str:
     if isinstance(encoder, TimmEncoder):
         network, example = encoder.name.partition(".")[0], encoder.network.pretrained_cfg.get("hf_hub_id")
     else:
-        network = chosen["encoder"] + ("s" if chosen["stem"] == "3x3" else "")
-        example = f"timm/{network}.{'gluon_in1k' if chosen['stem'] == '3x3' else 'tv_in1k'}"
+        network = chosen.encoder + ("s" if chosen.stem == "3x3" else "")
+        example = f"timm/{network}.{'gluon_in1k' if chosen.stem == '3x3' else 'tv_in1k'}"
     if example is None:
         raise explain(
             f"weights {PREFIX}{network}", found="none on the Hub", needed="weights of that name", fix="Give a file."
         )
     name = str(example).removeprefix("timm/") if wanted == "imagenet" else wanted
-    differing = [f"{key}={chosen[key]!r}" for key, own in _FUNCTION if chosen[key] != own]
-    if differing or chosen["encoder"] == "mobilenet_v2" or not re.fullmatch(rf"{network}\.\w+", name):
+    differing = [f"{key}={getattr(chosen, key)!r}" for key, own in _FUNCTION if getattr(chosen, key) != own]
+    if differing or chosen.encoder == "mobilenet_v2" or not re.fullmatch(rf"{network}\.\w+", name):
         raise explain(
             f"weights {PREFIX}{name}",
-            found=", ".join([f"encoder={chosen['encoder']!r}", f"stem={chosen['stem']!r}", *differing]),
+            found=", ".join([f"encoder={chosen.encoder!r}", f"stem={chosen.stem!r}", *differing]),
             needed=f"the network they were made for, and a tag behind its name, as in {PREFIX}"
             + str(example).removeprefix("timm/"),
             fix=_way_out(name),

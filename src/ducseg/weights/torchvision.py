@@ -61,7 +61,7 @@ def load_encoder(
     return load_strictly(
         segmenter.encoder,
         _download(segmenter, urls) if str(source) == "imagenet" else read_tensors(Path(source)),
-        name=segmenter.architecture["encoder"],
+        name=segmenter.architecture.encoder,
         source=source,
         is_classifier=lambda key: key.startswith(_UNUSED),
         allow_missing=allow_missing,
@@ -69,8 +69,12 @@ def load_encoder(
 
 
 def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor]:
-    encoder = segmenter.architecture["encoder"]
-    differing = [f"{key}={segmenter.architecture[key]!r}" for key, own in _OWN if segmenter.architecture[key] != own]
+    encoder = segmenter.architecture.encoder
+    differing = [
+        f"{key}={getattr(segmenter.architecture, key)!r}"
+        for key, own in _OWN
+        if getattr(segmenter.architecture, key) != own
+    ]
     if segmenter.preprocessing != IMAGENET:
         differing.append(f"preprocessing mean {segmenter.preprocessing.mean} and std {segmenter.preprocessing.std}")
     if differing:
@@ -105,7 +109,9 @@ def to_torchvision(segmenter: Segmenter) -> dict[str, Tensor]:
         UserError: a network that torchvision's would compute otherwise (Caffe's stride, unpadded pooling, another eps).
     """
     differing = [
-        f"{key}={segmenter.architecture[key]!r}" for key, own in _FUNCTION if segmenter.architecture[key] != own
+        f"{key}={getattr(segmenter.architecture, key)!r}"
+        for key, own in _FUNCTION
+        if getattr(segmenter.architecture, key) != own
     ]
     if differing:
         raise explain(
@@ -139,7 +145,7 @@ def save_torchvision(path: Path | str, segmenter: Segmenter) -> None:
         write_whole(path, buffer.getvalue())
         return
     described = {
-        "architecture": segmenter.architecture,
+        "architecture": segmenter.architecture.to_json(),
         "preprocessing": segmenter.preprocessing.to_json(),
         "classes": segmenter.classes.to_json(),
     }

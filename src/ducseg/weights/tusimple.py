@@ -91,8 +91,8 @@ def _summary(segmenter: Segmenter) -> str:
     chosen = segmenter.architecture
     names = segmenter.classes.names
     count = sum(parameter.numel() for parameter in segmenter.parameters())
-    width = "" if chosen["width"] == 64 else f", width {chosen['width']}"
+    width = "" if chosen.width == 64 else f", width {chosen.width}"
     return (
-        f"{chosen['encoder']}{width}, DUC with cell {chosen['cell']}, ASPP {chosen['aspp']}, "
+        f"{chosen.encoder}{width}, DUC with cell {chosen.cell}, ASPP {chosen.aspp}, "
         f"{len(names)} classes ({names[0]}, ... {names[-1]}), {count:,} parameters"
     )

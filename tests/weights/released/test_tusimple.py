@@ -38,7 +38,7 @@ def segmenter(fixtures: Path, request: pytest.FixtureRequest) -> Segmenter:
 
 
 def test_the_file_says_what_network_it_is(segmenter: Segmenter) -> None:
-    assert segmenter.architecture == {
+    assert segmenter.architecture.to_json() == {
         "encoder": "resnet101",
         "head": "duc",
         "num_classes": 19,
@@ -112,7 +112,7 @@ def test_a_file_of_every_layout_loads(tmp_path: Path, version: int) -> None:
     arrays = small_network()
     found = tusimple.load(written(tmp_path / "file.params", arrays, version))
     state = found.state_dict()
-    assert found.architecture["encoder"] == "resnet50" and found.classes.names == ("class0", "class1", "class2")
+    assert found.architecture.encoder == "resnet50" and found.classes.names == ("class0", "class1", "class2")
     np.testing.assert_array_equal(state["head.paths.1.conv.bias"], arrays["fc1_toys_c1_bias"])
     np.testing.assert_array_equal(
         state["encoder.layer3.5.bn3.running_var"], arrays["conv4_6_1x1_increase/bn_moving_var"]
@@ -147,7 +147,7 @@ def test_classes_and_cell_come_from_the_head(
 ) -> None:
     path = written(tmp_path / "file.params", small_network(channels=channels, paths=1, name=name))
     found = tusimple.load(path, num_classes=num_classes)
-    assert (found.cell, found.classes.names, found.architecture["aspp"]) == (cell, names, 1)
+    assert (found.cell, found.classes.names, found.architecture.aspp) == (cell, names, 1)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from ducseg.errors import UserError, explain
 from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.models.build import generic_classes
 from ducseg.models.resnet import RESNETS
-from ducseg.weights.checkpoint import Unfilled
 from ducseg.weights.released.stored_arrays import BoundedFile, StoredArray
+from ducseg.weights.unfilled import Unfilled
 
 __all__ = ["PREPROCESSING", "assemble"]
 

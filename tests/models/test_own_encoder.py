@@ -1,0 +1,97 @@
+"""Anyone's backbone and head in a `Segmenter`: what the two protocols ask for, and a wrong stride said in words."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ducseg.classes import ClassSet
+from ducseg.errors import UserError
+from ducseg.models import IMAGENET, Segmenter, build
+from ducseg.models.heads import make_head
+
+CLASSES = ClassSet(("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+
+
+class Backbone(nn.Module):
+    """Three convolutions to stride 8."""
+
+    output_stride, out_channels = 8, 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(c, 6, 3, 2, padding=1) for c in (3, 6, 6))
+
+    def forward(self, images: Tensor) -> Tensor:
+        for layer in self.layers:
+            images = layer(images).relu()
+        return images
+
+
+class NamedBackbone(Backbone):
+    channels: Mapping[str, int] = {"stem": 6, "res2": 6, "res3": 6}
+    strides: Mapping[str, int] = {"stem": 2, "res2": 4, "res3": 8}
+
+    def intermediates(self, images: Tensor) -> dict[str, Tensor]:
+        found = {}
+        for name, layer in zip(self.channels, self.layers):
+            found[name] = images = layer(images).relu()
+        return found
+
+
+class Joining(nn.Module):
+    """A head that sums all maps at stride 2 and predicts 2 x 2 pixels a place."""
+
+    takes_intermediates, grid_stride, factor = True, 2, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(6, 12, 1)
+
+    def forward(self, maps: dict[str, Tensor]) -> Tensor:
+        size = maps["stem"].shape[-2:]
+        joined = torch.stack([F.interpolate(one, size) for one in maps.values()]).sum(0)
+        return self.score(joined).unflatten(1, (3, 4))
+
+
+def segmenter(encoder: Backbone, head: nn.Module) -> Segmenter:
+    torch.manual_seed(0)
+    return Segmenter(encoder, head, classes=CLASSES, preprocessing=IMAGENET)  # type: ignore[arg-type]
+
+
+def test_a_backbone_with_two_attributes_is_an_encoder() -> None:
+    found = segmenter(Backbone(), make_head("duc", 6, 3, output_stride=8, cell=1, aspp=0))
+    assert found(torch.randn(2, 3, 19, 30)).shape == (2, 3, 19, 30)
+    assert {name.partition(".")[0] for name in found.state_dict()} == {"encoder", "head"}
+
+
+def test_a_head_that_asks_for_them_is_given_the_intermediates() -> None:
+    found = segmenter(NamedBackbone(), Joining()).eval()
+    images = torch.randn(1, 3, 19, 30)
+    scores = found(images)
+    assert scores.shape == (1, 3, 19, 30) and (found.grid_stride, found.factor, found.cell) == (2, 2, 1)
+    assert torch.equal(found.predict_labels(images), scores.argmax(1).to(torch.uint8))
+    padded = F.pad(images, (0, 2, 0, 5))
+    assert torch.equal(found.folded(images), found.head(found.encoder.intermediates(padded)))
+
+
+def test_a_head_that_needs_more_than_the_encoder_has_is_refused() -> None:
+    with pytest.raises(UserError, match=r"intermediates.*Backbone"):
+        segmenter(Backbone(), Joining())
+
+
+def test_a_stride_that_the_backbone_does_not_have_is_said() -> None:
+    wrong = Backbone()
+    wrong.output_stride = 4
+    found = segmenter(wrong, make_head("duc", 6, 3, output_stride=4, cell=1, aspp=0))
+    with pytest.raises(UserError, match=r"features \(1, 6, 2, 3\) from 16 x 24 pixels.*\(4, 6\).*output_stride"):
+        found(torch.zeros(1, 3, 16, 24))
+
+
+def test_its_architecture_is_not_known() -> None:
+    found = segmenter(Backbone(), make_head("duc", 6, 3, output_stride=8, cell=1, aspp=0))
+    with pytest.raises(UserError, match="a backbone or head of your own"):
+        found.architecture  # noqa: B018
+    assert build("resnet18", width=2).architecture.encoder == "resnet18"
