@@ -1,6 +1,8 @@
 """The checkpoint folder: whole or not there, and a clear word for everything that can be wrong with one."""
 
+import copy
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +10,23 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import ducseg.weights.checkpoint as store
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
-from ducseg.models import Preprocessing, Segmenter, build
+from ducseg.models import Preprocessing, Segmenter, build, generic_classes
 from ducseg.models.fuse import fuse_batch_norm
-from ducseg.weights.checkpoint import load_segmenter, read_model_json, save_segmenter, write_model_files
+from ducseg.models.heads import make_head
+from ducseg.weights.checkpoint import (
+    checkpoint_folder,
+    load_segmenter,
+    read_model_json,
+    save_segmenter,
+    write_model_files,
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +169,159 @@ def test_damage_is_named(checkpoint: Path, damage: Callable[[Path], object], mes
     with pytest.raises(UserError, match=message) as caught:
         load_segmenter(checkpoint)
     assert str(checkpoint) in str(caught.value)
+
+
+ABSURD: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda d: d["architecture"].update(aspp=10**9), r"aspp=1000000000 is not in 0\.\.32"),
+    (lambda d: d["architecture"].update(width=10**6), "width=1000000"),
+    (lambda d: d["architecture"].update(aspp=32, width=1024, encoder="resnet152", dilation="none"), "do not fit"),
+    (lambda d: d["architecture"].update(num_classes="11"), "num_classes='11' is not a whole number"),
+    (lambda d: d["architecture"].update(num_classes=11.0), "num_classes=11.0 is not a whole number"),
+    (lambda d: d["architecture"].update(dilation=[[1, 2], [5, 10**12]]), "above 1024"),
+    (lambda d: d["architecture"].update(dilation={"res4": 1}), "dilation="),
+    (lambda d: d["architecture"].update(pool_padding="no"), "pool_padding='no'"),
+    (lambda d: d["architecture"].update(batch_norm_eps=float("nan")), "NaN for a number"),
+    (lambda d: d["preprocessing"].update(mean=[float("nan"), 0, 0]), "NaN for a number"),
+    (lambda d: d["preprocessing"].update(std=[float("inf"), 1, 1]), "Infinity for a number"),
+    (lambda d: d["preprocessing"].update(mean=["1", 2, 3]), "preprocessing"),
+    (lambda d: d["preprocessing"].update(mean="123"), "preprocessing"),
+    (lambda d: d["preprocessing"].update(mean=[True, 2, 3]), "preprocessing"),
+    (lambda d: d["preprocessing"].update(mean=[1e300, 2, 3]), "preprocessing"),
+    (lambda d: d["preprocessing"].update(std=[1, 2]), "preprocessing"),
+    (lambda d: d["preprocessing"].update(gain=2), "preprocessing"),
+    (lambda d: d["classes"][0].update(name=None), "classes"),
+    (lambda d: d["classes"][0].update(color=[1.5, 2, 3]), "classes"),
+    (lambda d: d["classes"][0].update(color=[300, 2, 3]), "class colours"),
+    (lambda d: d["classes"].__setitem__(0, "sky"), "classes"),
+    (lambda d: d.update(classes={"sky": 1}), "does not read .classes"),
+    (lambda d: d.update(metrics=[1]), "does not read .metrics"),
+    (lambda d: d.update(extra="command"), "does not read .extra"),
+    (lambda d: d.update(versions=3), "does not read .versions"),
+    (lambda d: d.update(format=True), "does not read .format"),
+    (lambda d: d.update(format="1"), "does not read .format"),
+    (lambda d: d.update(format=10**30), "format 1000"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ABSURD)
+def test_another_kind_or_an_absurd_value_is_one_error_and_takes_no_memory(
+    checkpoint: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit(change)(checkpoint)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=message):
+        load_segmenter(checkpoint)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kB"
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_any_value_in_place_of_any_other_is_an_error_or_a_network(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = Path(__file__).parent / "checkpoint-0.1.0"
+    target = tmp_path_factory.getbasetemp() / "mutated"
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    description = json.loads((folder / "model.json").read_text())
+    section: Any = {"the whole": description}
+    key: Any = "the whole"
+    for _ in range(data.draw(st.integers(1, 4))):
+        inside = section[key]
+        if not isinstance(inside, dict | list) or not inside:
+            break
+        section, key = inside, data.draw(st.sampled_from(list(inside) if isinstance(inside, dict) else [0, -1]))
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400)
+    section[key] = data.draw(st.recursive(leaves, lambda inner: st.lists(inner, max_size=3)))
+    (target / "model.json").write_text(json.dumps(description))
+    try:
+        load_segmenter(target)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_undefined_numbers_are_not_loaded(checkpoint: Path, value: float) -> None:
+    edit_tensors(lambda t: t["encoder.bn1.weight"].fill_(value))(checkpoint)
+    with pytest.raises(UserError, match=r"infinite or undefined numbers in 1 tensors, first encoder.bn1.weight"):
+        load_segmenter(checkpoint)
+
+
+def test_numbers_of_another_kind_are_refused_and_half_precision_is_not(checkpoint: Path, segmenter: Segmenter) -> None:
+    edit_tensors(lambda t: t.update({key: value.half() for key, value in t.items() if value.is_floating_point()}))(
+        checkpoint
+    )
+    again = load_segmenter(checkpoint)
+    assert all(parameter.dtype == torch.float32 for parameter in again.parameters())
+    torch.testing.assert_close(again.encoder.conv1.weight, segmenter.encoder.conv1.weight, rtol=1e-3, atol=1e-3)
+    edit_tensors(lambda t: t.update({"encoder.bn1.weight": torch.ones(4, dtype=torch.int64)}))(checkpoint)
+    with pytest.raises(UserError, match=r"encoder.bn1.weight as I64 numbers"):
+        load_segmenter(checkpoint)
+
+
+def dilate(segmenter: Segmenter) -> None:
+    segmenter.encoder.layer4[0].conv2.dilation = segmenter.encoder.layer4[0].conv2.padding = (3, 3)  # type: ignore
+
+
+def another_head(segmenter: Segmenter) -> None:
+    segmenter.head = make_head("bilinear", 32, 11, output_stride=8, cell=1, aspp=0)
+
+
+def another_class_count(segmenter: Segmenter) -> None:
+    segmenter.head = make_head("duc", 32, 5, output_stride=8, cell=1, aspp=0)
+    segmenter.classes = generic_classes(5)
+
+
+def other_eps(segmenter: Segmenter) -> None:
+    segmenter.encoder.bn1.eps = 1e-3  # type: ignore[union-attr]
+
+
+def no_activation(segmenter: Segmenter) -> None:
+    segmenter.encoder.relu = torch.nn.Identity()  # type: ignore[assignment, union-attr]
+
+
+def other_stride(segmenter: Segmenter) -> None:
+    segmenter.encoder.layer2[0].conv1.stride = (1, 1)  # type: ignore[index, union-attr]
+
+
+def one_more_block(segmenter: Segmenter) -> None:
+    segmenter.encoder.layer1.append(torch.nn.Identity())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (dilate, r"encoder.layer4.0.conv2 is Conv2d\(.*dilation=\(3, 3\).*, described as .*dilation=\(5, 5\)"),
+        (another_head, "factor 1"),
+        (another_class_count, "5 classes"),
+        (other_eps, "eps=0.001"),
+        (no_activation, r"encoder.relu is Identity\(\), described as ReLU"),
+        (other_stride, r"stride=\(1, 1\)"),
+        (one_more_block, r"encoder.layer1.2 is Identity\(\), described as not there"),
+    ],
+)
+def test_a_network_changed_after_it_was_built_is_not_saved_as_what_it_was(
+    segmenter: Segmenter, tmp_path: Path, change: Callable[[Segmenter], None], part: str
+) -> None:
+    changed = copy.deepcopy(segmenter)
+    change(changed)
+    with pytest.raises(UserError, match=part):
+        save_segmenter(tmp_path / "checkpoint", changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_change_the_function_is_saved(segmenter: Segmenter, tmp_path: Path) -> None:
+    changed = copy.deepcopy(segmenter)
+    changed.encoder.bn1.momentum = 0.01  # type: ignore[union-attr]
+    changed.encoder.relu.inplace = False  # type: ignore[union-attr]
+    changed.freeze_batch_norm()
+    save_segmenter(tmp_path / "checkpoint", torch.nn.SyncBatchNorm.convert_sync_batchnorm(changed))
+    assert load_segmenter(tmp_path / "checkpoint").architecture == segmenter.architecture
+
+
+def test_a_run_folder_and_one_without_its_links(checkpoint: Path, segmenter: Segmenter) -> None:
+    assert load_segmenter(checkpoint.parent).architecture == segmenter.architecture
+    (checkpoint.parent / "checkpoints").mkdir()
+    for step in (3, 20):
+        shutil.copytree(checkpoint, checkpoint.parent / "checkpoints" / f"step-{step:08d}")
+    shutil.rmtree(checkpoint)
+    assert checkpoint_folder(checkpoint.parent).name == "step-00000020"

@@ -182,7 +182,7 @@ def _compare(folder: Path, expected: Segmenter, num_classes: int) -> None:
     own, stored = expected.state_dict(), _read_header(folder)
     problems = [f"no {key}" for key in own if key not in stored]
     problems += [f"{key}, which this architecture does not have" for key in stored if key not in own]
-    for key in own.keys() & stored.keys():
+    for key in (key for key in own if key in stored):
         shape, kind = stored[key]
         if shape != tuple(own[key].shape):
             problems.append(f"{key} {shape} where {tuple(own[key].shape)} is needed")

@@ -36,9 +36,9 @@ def _described(architecture: Architecture) -> tuple[tuple[str, str], ...]:
 
 
 def _modules(segmenter: Segmenter) -> tuple[tuple[str, str], ...]:
-    whole = f"{len(segmenter.classes)} classes, stride {segmenter.output_stride}, grid {segmenter.grid_stride}"
+    whole = f"{len(segmenter.classes)} classes, stride {segmenter.output_stride}, grid {segmenter.head.grid_stride}"
     found = ((name, _in_words(module)) for name, module in segmenter.named_modules() if name)
-    return ("", f"{whole}, factor {segmenter.factor}"), *found
+    return ("", f"{whole}, factor {segmenter.head.factor}"), *found
 
 
 def _in_words(module: nn.Module) -> str:
