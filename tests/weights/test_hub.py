@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -169,43 +171,47 @@ def test_a_card_without_scores_or_command_is_whole(segmenter: Segmenter, tmp_pat
 
 
 SCRIPT = """
-import sys, time, torch, ducseg
-time.sleep = lambda seconds: None  # huggingface_hub asks a server that is gone five times, with half a minute between
-from pathlib import Path
+import json, sys, time, torch, ducseg
 from ducseg.weights import load_segmenter
-what, *rest = sys.argv[1:]
-try:
-    if what == "push":
-        from ducseg.weights.hub import push_to_hub
-        print(push_to_hub(rest[0], rest[1], private=True, token="hf_x"))
-    elif what == "push-object":
-        from ducseg.weights.hub import push_to_hub
-        print(push_to_hub(load_segmenter(rest[0]), rest[1], token="hf_x"))
-    else:
-        model = ducseg.load(rest[0]).model if len(rest) == 2 else load_segmenter(rest[0], revision=rest[2])
-        torch.save(model.state_dict(), rest[1])
-        print("loaded")
-except ducseg.UserError as error:
-    print("error:", error)
+from ducseg.weights.hub import push_to_hub
+time.sleep = lambda seconds: None  # huggingface_hub asks a server that is gone five times, with half a minute between
+for line in sys.stdin:
+    what, *rest = json.loads(line)
+    try:
+        if what == "push":
+            said = push_to_hub(rest[0], rest[1], private=True, token="hf_x")
+        elif what == "push-object":
+            said = push_to_hub(load_segmenter(rest[0]), rest[1], token="hf_x")
+        else:
+            model = ducseg.load(rest[0]).model if len(rest) == 2 else load_segmenter(rest[0], revision=rest[2])
+            torch.save(model.state_dict(), rest[1])
+            said = "loaded"
+    except ducseg.UserError as error:
+        said = f"error: {error}"
+    print(json.dumps(said), flush=True)
 """
 
 
-class Client:
-    """Runs a script beside the server: huggingface_hub reads its settings when it is imported."""
+@contextmanager
+def client(address: str, cache: Path, **environment: str) -> Iterator[Callable[..., str]]:
+    """A process beside the server that does what it is told: huggingface_hub reads its settings when it is imported."""
+    settings = {
+        "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-c", SCRIPT]
+    with subprocess.Popen(
+        command, env={**os.environ, **settings, **environment}, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout
+        asked, answers = process.stdin, process.stdout
 
-    def __init__(self, address: str, cache: Path) -> None:
-        self.environment = {
-            **os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }  # fmt: skip
+        def ask(*arguments: object) -> str:
+            asked.write(json.dumps([str(argument) for argument in arguments]) + "\n")
+            asked.flush()
+            return str(json.loads(answers.readline()))
 
-    def __call__(self, *arguments: object, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *map(str, arguments)], env=self.environment | environment,
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        yield ask
 
 
 def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter, tmp_path: Path) -> None:
@@ -214,33 +220,35 @@ def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter
     save_segmenter(tmp_path / "run", segmenter, metrics=METRICS, extra=EXTRA)
     for name in ("train_state.pt", "evil.py", "events.out.tfevents.1"):
         (tmp_path / "run" / name).write_bytes(b"not to be sent")
-    with serve() as server:
-        client = Client(server.address, tmp_path / "cache")
-        assert "commit" in client("push", tmp_path / "run", "me/net")
+    cache = tmp_path / "cache"
+    with serve() as server, client(server.address, cache) as ask:
+        assert "commit" in ask("push", tmp_path / "run", "me/net")
         assert set(server.repos["me/net"]) == {"model.safetensors", "model.json", "README.md"} and server.private == [
             "me/net"
         ]
         assert not any(b"someone" in data or str(tmp_path).encode() in data for data in server.repos["me/net"].values())
         assert 'ducseg.load("me/net")' in server.repos["me/net"]["README.md"].decode()
-        assert "commit" in client("push-object", tmp_path / "run", "me/net")  # again: a new commit
+        assert "commit" in ask("push-object", tmp_path / "run", "me/net")  # again: a new commit
 
         server.repos["me/net"] |= {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"pickle"}
         server.requests.clear()
-        assert "loaded" in client("load", "me/net", tmp_path / "tensors.pt")
+        assert "loaded" in ask("load", "me/net", tmp_path / "tensors.pt")
         assert not any(name in request for request in server.requests for name in ("evil", "bin", "README"))
         loaded = torch.load(tmp_path / "tensors.pt", weights_only=True)
         assert all(torch.equal(loaded[name], value) for name, value in segmenter.state_dict().items())
-        assert "loaded" in client("load", "me/net", tmp_path / "b.pt", "main")
-        assert "no such repository" in client("load", "me/none", tmp_path / "c.pt")
+        assert "loaded" in ask("load", "me/net", tmp_path / "b.pt", "main")
+        assert "no such repository" in ask("load", "me/none", tmp_path / "c.pt")
         server.repos["me/pickle"] = {"pytorch_model.bin": b"\x80\x04cos\nsystem\n"}
-        assert "error: checkpoint" in client("load", "me/pickle", tmp_path / "c.pt")
+        assert "error: checkpoint" in ask("load", "me/pickle", tmp_path / "c.pt")
         server.repos["me/bad"] = {**server.repos["me/net"], "model.safetensors": b"\xff" * 64}
-        assert "model.safetensors" in client("load", "me/bad", tmp_path / "c.pt")
+        assert "model.safetensors" in ask("load", "me/bad", tmp_path / "c.pt")
     assert not (tmp_path / "c.pt").exists()
-    assert "loaded" in client("load", "me/net", tmp_path / "offline.pt", HF_HUB_OFFLINE="1")
-    assert "loaded" in client("load", "me/net", tmp_path / "gone.pt")  # the server is gone, the cache is not
-    assert "error: Hub id me/other" in client("load", "me/other", tmp_path / "c.pt")
-    assert "error: Hub id me/net" in client("push", tmp_path / "run", "me/net")
+    with client(server.address, cache, HF_HUB_OFFLINE="1") as ask:
+        assert "loaded" in ask("load", "me/net", tmp_path / "offline.pt")
+    with client(server.address, cache) as ask:  # the server is gone, the cache is not
+        assert "loaded" in ask("load", "me/net", tmp_path / "gone.pt")
+        assert "error: Hub id me/other" in ask("load", "me/other", tmp_path / "c.pt")
+        assert "error: Hub id me/net" in ask("push", tmp_path / "run", "me/net")
 
 
 def test_an_id_that_is_none_is_refused() -> None:
