@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS := .venv/.peers
+# two processes; the one that is done first takes over half of what the other has left
+TWO := -n 2 --dist worksteal
 
 .PHONY: demo test slow lint clean
 
@@ -10,10 +12,10 @@ demo: $(STAMP)
 	$(BIN)/ducseg demo --out demo
 
 test: $(STAMP) $(PEERS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 slow: $(STAMP) $(PEERS)
-	$(BIN)/python -m pytest -m slow --timeout 1200
+	$(BIN)/python -m pytest $(TWO) -m slow --timeout 1200
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -100,7 +100,7 @@ def test_two_steps_through_the_ordinary_code(
         config,
         model=dataclasses.replace(config.model, width=8, weights=None),
         data=data,
-        augment=dataclasses.replace(config.augment, crop_size=(48, 48)),
+        augment=dataclasses.replace(config.augment, crop_size=(32, 32)),
         # twelve or more samples of a small set in two steps
         optimizer=dataclasses.replace(config.optimizer, batch_size=len(samples) // 2, epochs=1),
         run=dataclasses.replace(config.run, device="cpu", threads=1, bf16=False, tensorboard=False),

@@ -42,7 +42,13 @@ def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 def test_a_run_learns_and_leaves_what_it_promises(tiny_config: Config, tmp_path: Path) -> None:
     config = section(
-        section(tiny_config, "optimizer", epochs=16, learning_rate=0.05, head_learning_rate_factor=10.0),
+        section(
+            section(tiny_config, "model", width=32),
+            "optimizer",
+            epochs=16,
+            learning_rate=0.05,
+            head_learning_rate_factor=10.0,
+        ),
         "run",
         tensorboard=True,
     )

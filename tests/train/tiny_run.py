@@ -33,7 +33,9 @@ def make_tiny_config(root: Path) -> Config:
     """Two epochs of two steps on the tiny data set."""
     return Config(
         name="tiny",
-        model=ModelConfig(encoder="resnet18", head="duc", output_stride=16, cell=2, aspp=0, dilation="bigger"),
+        model=ModelConfig(
+            encoder="resnet18", width=16, head="duc", output_stride=16, cell=2, aspp=0, dilation="bigger"
+        ),
         data=DataConfig(dataset="camvid", root=str(root), workers=0),
         augment=AugmentConfig(crop_size=(32, 48), scale=(0.75, 1.5), colour_jitter=0.1),
         optimizer=OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=4),

@@ -156,7 +156,8 @@ class TrainingStep:
         the reducer has: the rank hangs (seen with gloo, 1 of 23 runs).
         """
         self._network = None
-        gc.collect()  # DDP refers to itself
+        if self._ranks.world_size > 1:
+            gc.collect()  # DDP refers to itself
 
     def _freeze_if_due(self) -> None:
         """Wrap the network for ranks and compilation, anew when batch norm freezes: the set of gradients changes."""
