@@ -1,0 +1,103 @@
+"""The pyramid of dense upsampling convolutions: shapes, its own definition, start, bad input, on anyone's backbone."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ducseg import UserError
+from ducseg.models.pyramid import DenseUpsamplingPyramid, pyramid_widths
+from ducseg.ops.duc import unfold
+
+
+def _features(channels: list[int], height: int, width: int, number: int = 1) -> list[Tensor]:
+    """Features from fine to coarse; `height` and `width` are the coarsest's."""
+    steps = len(channels) - 1
+    return [torch.randn(number, c, height << (steps - i), width << (steps - i)) for i, c in enumerate(channels)]
+
+
+@given(
+    channels=st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    classes=st.integers(1, 4),
+)
+def test_folded_scores_of_any_features(channels: list[int], size: tuple[int, int], classes: int) -> None:
+    head = DenseUpsamplingPyramid(channels, classes).eval()
+    features = _features(channels, *size)
+    scores = head(features)
+    assert scores.shape == (1, classes, 4, *features[0].shape[-2:])
+    assert unfold(scores).shape[-2:] == tuple(2 * side for side in features[0].shape[-2:])
+
+
+def test_equals_its_definition_step_by_step() -> None:
+    torch.manual_seed(0)
+    head = DenseUpsamplingPyramid((3, 5, 4), 2, widths=(6, 7)).eval()
+    fine, middle, coarse = _features([3, 5, 4], 2, 3)
+    x = coarse
+    for step, lateral in ((head.steps[1], middle), (head.steps[0], fine)):
+        up = torch.einsum("oc,nchw->nohw", step.up.weight[:, :, 0, 0], x)  # row offset first, then column offset
+        number, width = up.shape[0], up.shape[1] // 4
+        up = up.view(number, width, 2, 2, *x.shape[-2:]).permute(0, 1, 4, 2, 5, 3)
+        up = up.reshape(number, width, *lateral.shape[-2:])
+        x = F.relu(step.norm(up + step.lateral(lateral)))
+        x = F.relu(step.conv_norm(F.conv2d(x, step.conv.weight, padding=1)))
+    expected = head.last.conv(x).view(1, 2, 4, *fine.shape[-2:])
+    torch.testing.assert_close(head([fine, middle, coarse]), expected)
+
+
+def test_shuffles_start_as_nearest_neighbour_and_scores_near_even() -> None:
+    torch.manual_seed(0)
+    head = DenseUpsamplingPyramid((16, 24, 32, 96, 320), 2)
+    for step in head.steps:
+        grid = F.pixel_shuffle(step.up(torch.randn(1, step.up.in_channels, 3, 3)), 2)
+        torch.testing.assert_close(grid, F.interpolate(grid[..., ::2, ::2], scale_factor=2, mode="nearest"))
+    assert unfold(head(_features([16, 24, 32, 96, 320], 2, 2, number=2))).softmax(1).std() < 0.2
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    head = DenseUpsamplingPyramid((3, 4, 5), 3)
+    head(_features([3, 4, 5], 2, 2, number=2)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_three_lines_on_ones_own_backbone() -> None:
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stages = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in ((3, 8), (8, 12), (12, 16)))
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            features = []
+            for stage in self.stages:
+                x = stage(x).relu()
+                features.append(x)
+            return features
+
+    backbone = Backbone()
+    head = DenseUpsamplingPyramid(channels=(8, 12, 16), num_classes=2)
+    scores = unfold(head(backbone(torch.randn(2, 3, 32, 48))))
+    assert scores.shape == (2, 2, 32, 48)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"channels": (8,)}, {"channels": ()}, {"widths": (8,)}, {"widths": (8, 0)}, {"channels": (0, 1, 2)}]
+)
+def test_sizes_that_cannot_be(bad: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(UserError, match=r"DenseUpsamplingPyramid.*found.*needed"):
+        DenseUpsamplingPyramid(**{"channels": (8, 12, 16), "num_classes": 2, **bad})
+
+
+def test_features_that_do_not_halve() -> None:
+    head = DenseUpsamplingPyramid((3, 4, 5), 2)
+    fine, middle, coarse = _features([3, 4, 5], 2, 2)
+    for wrong in ([fine, middle], [fine, middle, coarse[..., :1]], [coarse, middle, fine]):
+        with pytest.raises(UserError, match="half as large"):
+            head(wrong)
+
+
+def test_widths_for_any_number_of_steps() -> None:
+    assert pyramid_widths(4) == (32, 48, 64, 96)
+    assert pyramid_widths(1) == (32,)
+    assert pyramid_widths(7) == (32, 48, 64, 96, 128, 128, 128)
