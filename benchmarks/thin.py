@@ -1,0 +1,337 @@
+"""Thin objects: our heads beside segmentation_models_pytorch's networks, one encoder file, one budget, three seeds.
+
+    python benchmarks/thin.py run --data drive crackforest --cpu-seconds 300      # resumable; hours on 2 cores
+    python benchmarks/thin.py table --data drive                                  # from results already there
+
+Every network gets the same pictures, crops of 256 in batches of 4, augmentation (scale 0.75 to 1.33, any rotation,
+mirrors, quarter turns, brightness, contrast and colour; on CamVid mirrors and scale only), loss (cross-entropy and
+Dice), AdamW with poly, bf16 where the processor has it, channels_last, batch norms recalibrated where the encoder's
+file has them folded, and the same seconds of CPU, one thread a process. Of two learning rates, each network takes the
+one that is better on the validation split with seed 0; then seeds 0, 1, 2 are scored on the test split. Predictions are
+the argmax at the picture's own size, single scale, float32.
+
+Needs segmentation_models_pytorch (`make test` installs it) and the shared folder's data and weights.
+"""
+
+import argparse
+import importlib
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+RATES = (3e-4, 1e-3)
+CROP, BATCH = 256, 4
+COLUMNS = (
+    "network", "thin IoU", "clDice", "F1", "F1 2 px", "boundary IoU", "recall by width", "rate", "steps", "ms", "MiB",
+    "M",
+)  # fmt: skip
+DATA: dict[str, dict[str, Any]] = {
+    "drive": {"dataset": "folder", "thin": ["vessel"], "turns": True},
+    "crackforest": {"dataset": "folder", "thin": ["crack"], "turns": True},
+    "camvid": {"dataset": "camvid", "thin": ["pole", "sign symbol"], "turns": False},
+}
+OURS: dict[str, dict[str, Any]] = {
+    "pyramid": {"head": "pyramid", "output_stride": 32, "dilation": "none", "aspp": 0},
+    "duc 8": {"head": "duc", "output_stride": 8, "dilation": "none", "aspp": 0},
+    "bilinear 8": {"head": "bilinear", "output_stride": 8, "dilation": "none", "aspp": 0},
+    "deconv2 8": {"head": "deconv2", "output_stride": 8, "dilation": "none", "aspp": 0},
+}
+PEERS = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus")
+ENCODERS = {  # ours, smp's, weight file, mean and deviation on 0..255, whether batch norms are stored folded
+    "mobilenet_v2": ("mobilenet_v2", "mobilenet_v2", "mobilenet_v2-imagenet", "imagenet", True),
+    "efficientnet_lite0": (
+        "efficientnet_lite0",
+        "tu-tf_efficientnet_lite0",
+        "tf_efficientnet_lite0-imagenet",
+        "half",
+        False,
+    ),
+}
+NORMS = {"imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), "half": ((127.5,) * 3, (127.5,) * 3)}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: what it is called in the results file is all that decides it."""
+
+    data: str
+    network: str
+    encoder: str
+    rate: float
+    seed: int
+    split: str
+    cpu_seconds: float
+
+
+def build_network(trial: Trial, num_classes: int) -> nn.Module:
+    """The network with the encoder's ImageNet weights: normalised (N, 3, H, W) to scores (N, L, H, W)."""
+    ours, theirs, file, _, _ = ENCODERS[trial.encoder]
+    weights = load_file(SHARED / "weights" / f"{file}.safetensors")
+    if trial.network in OURS:
+        from ducseg.models import build
+
+        segmenter = build(encoder=ours, num_classes=num_classes, **OURS[trial.network])
+        _load(segmenter.encoder, weights)
+        return segmenter
+    peer = _smp().create_model(trial.network, theirs, encoder_weights=None, classes=num_classes)
+    _load(getattr(peer.encoder, "model", peer.encoder), weights)
+    return peer
+
+
+def _load(encoder: nn.Module, weights: dict[str, Tensor]) -> None:
+    missing, _ = nn.Module.load_state_dict(encoder, weights, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    assert not missing, missing  # every layer of the encoder starts from ImageNet
+
+
+def _smp() -> Any:
+    try:
+        import segmentation_models_pytorch
+    except RuntimeError:  # torchvision's wheel beside another build of torch
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        sys.path.append(str(SHARED / "tools"))
+        importlib.import_module("torchvision_cpu_shim")
+        import segmentation_models_pytorch
+    return segmentation_models_pytorch
+
+
+def read_split(data: str, split: str) -> tuple[list[Any], tuple[str, ...]]:
+    """Samples and class names, all in memory."""
+    from ducseg.data.config import DataConfig
+    from ducseg.data.layouts.opening import open_dataset
+
+    config = DataConfig(dataset=DATA[data]["dataset"], root=str(SHARED / "data" / data))
+    dataset = open_dataset(config, split)
+    return [dataset[index] for index in range(len(dataset))], dataset.classes.names
+
+
+def batches(samples: list[Any], rng: np.random.Generator, *, turns: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches: uint8 images as float (N, 3, H, W), labels (N, H, W)."""
+    while True:
+        crops = [_crop(samples[rng.integers(len(samples))], rng, turns) for _ in range(BATCH)]
+        images = torch.from_numpy(np.stack([image for image, _ in crops])).permute(0, 3, 1, 2).float()
+        yield images, torch.from_numpy(np.stack([label for _, label in crops])).long()
+
+
+def _crop(sample: Any, rng: np.random.Generator, turns: bool) -> tuple[Any, Any]:
+    height, width = sample.label.shape
+    factor = rng.uniform(0.75, 1.33)
+    warp = cv2.getRotationMatrix2D((0, 0), rng.uniform(-180, 180) if turns else 0, factor)
+    half = CROP / 2 / factor
+    centre = [rng.uniform(min(half, side / 2), max(side - half, side / 2)) for side in (width, height)]
+    warp[:, 2] += CROP / 2 - warp[:, :2] @ np.array(centre)
+    size, border = (CROP, CROP), cv2.BORDER_REFLECT_101
+    image = cv2.warpAffine(sample.image, warp, size, flags=cv2.INTER_LINEAR, borderMode=border).astype(np.float32)
+    label = cv2.warpAffine(sample.label, warp, size, flags=cv2.INTER_NEAREST, borderMode=border)
+    image = (image - 128) * rng.uniform(0.8, 1.2) + 128 + rng.uniform(-20, 20)
+    image = np.clip(np.rint(image * rng.uniform(0.92, 1.08, 3)), 0, 255).astype(np.uint8)
+    if rng.random() < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def loss_of(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy plus one minus the mean Dice of the classes that the batch shows; (N, L, H, W), (N, H, W)."""
+    valid = labels != 255
+    entropy = F.cross_entropy(scores, labels, ignore_index=255)
+    truth = F.one_hot(labels.where(valid, 0), scores.shape[1]).permute(0, 3, 1, 2) * valid[:, None]
+    found = scores.softmax(1) * valid[:, None]
+    sums = truth.sum((0, 2, 3))
+    dice = (2 * (found * truth).sum((0, 2, 3)) + 1) / (found.sum((0, 2, 3)) + sums + 1)
+    return entropy + 1 - dice[sums > 0].mean()
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """Train and score; all figures of one row."""
+    from ducseg.metrics.thin import ThinCounts
+    from ducseg.models.batch_norm import recalibrate_batch_norm
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    torch.manual_seed(trial.seed)
+    train, names = read_split(trial.data, "train")
+    network = build_network(trial, len(names)).to(memory_format=torch.channels_last)
+    parameters = sum(p.numel() for p in network.parameters())
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMS[ENCODERS[trial.encoder][3]])
+    stream = batches(train, np.random.default_rng(trial.seed), turns=DATA[trial.data]["turns"])
+    if ENCODERS[trial.encoder][4]:
+        recalibrate_batch_norm(network.encoder, [(images - mean) / std for images, _ in itertools.islice(stream, 6)])
+    steps = _train(network, stream, trial, mean, std)
+    network.eval()
+    counts, seconds = ThinCounts(len(names)), []
+    for sample in read_split(trial.data, trial.split)[0]:
+        image = (torch.from_numpy(sample.image).permute(2, 0, 1)[None].float() - mean) / std
+        prediction, took = _predict(network, image)
+        seconds.append(took)
+        counts.add(sample.label, prediction)
+    from ducseg.classes import ClassSet
+
+    found = counts.scores(ClassSet(names, tuple((index, 0, 0) for index in range(len(names)))))["classes"]
+    thin = [found[name] for name in DATA[trial.data]["thin"]]
+    average = lambda key: 100 * float(np.mean([key(score) for score in thin]))  # noqa: E731
+    return {
+        **vars(trial),
+        "iou": average(lambda score: score["dice"] / (2 - score["dice"])),
+        "cldice": average(lambda score: score["cldice"]),
+        "f1": average(lambda score: score["dice"]),
+        "f1_2px": average(lambda score: score["within"]["2"]["f1"]),
+        "boundary_iou": average(lambda score: score["boundary_iou"]),
+        "recall_by_width": {
+            width: round(average(lambda score, width=width: score["by_width"][width]["recall"]), 1)
+            for width in thin[0]["by_width"]
+        },
+        "mean_iou": 100 * float(np.mean([score["dice"] / (2 - score["dice"]) for score in found.values()])),
+        "steps": steps,
+        "ms": 1000 * statistics.median(seconds),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "parameters": parameters,
+    }
+
+
+def _train(network: nn.Module, stream: Iterator[Any], trial: Trial, mean: Tensor, std: Tensor) -> int:
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": kernels, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=trial.rate)
+    network.train()
+    began, step = time.process_time(), 0
+    while (done := (time.process_time() - began) / trial.cpu_seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = trial.rate * min(1, 0.02 + done / 0.03) * (1 - done) ** 0.9
+        images, labels = next(stream)
+        images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = network(images)
+        loss = loss_of(scores.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        step += 1
+    return step
+
+
+@torch.inference_mode()
+def _predict(network: nn.Module, image: Tensor) -> tuple[Any, float]:
+    """uint8 labels (H, W) of one normalised picture, and the CPU seconds of the network alone."""
+    height, width = image.shape[-2:]
+    padded = F.pad(image, (0, -width % 32, 0, -height % 32)).contiguous(memory_format=torch.channels_last)
+    began = time.process_time()
+    labels = network(padded).argmax(1)
+    return labels[0, :height, :width].to(torch.uint8).numpy(), time.process_time() - began
+
+
+# -- many trials -----------------------------------------------------------------------------------------------------
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """Every trial that the results file lacks: rates on the validation split, then seeds on the test split."""
+    for data in options.data:
+        first = [_trial(options, data, network, rate, 0, "val") for network in options.networks for rate in RATES]
+        _run_missing(first, options)
+        found = _results(options.results)
+        second = []
+        for network in options.networks:
+            tried = [row for row in map(found.get, first) if row is not None and row["network"] == network]
+            best = max(tried, key=lambda row: row["iou"])
+            second += [_trial(options, data, network, best["rate"], seed, "test") for seed in range(options.seeds)]
+        _run_missing(second, options)
+
+
+def _trial(options: argparse.Namespace, data: str, network: str, rate: float, seed: int, split: str) -> Trial:
+    return Trial(data, network, options.encoder, rate, seed, split, options.cpu_seconds)
+
+
+def _results(path: Path) -> dict[Trial, dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {Trial(**{key: row[key] for key in Trial.__dataclass_fields__}): row for row in rows}
+
+
+def _run_missing(trials: list[Trial], options: argparse.Namespace) -> None:
+    waiting = [trial for trial in trials if trial not in _results(options.results)]
+    running: list[subprocess.Popen[bytes]] = []
+    for trial in waiting:
+        while len([process for process in running if process.poll() is None]) >= options.processes:
+            time.sleep(1)
+        command = [sys.executable, __file__, "one", json.dumps(vars(trial)), str(options.results)]
+        running.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}))
+    for process in running:
+        if process.wait():
+            sys.exit(f"a trial failed: {process.args}")
+
+
+def print_table(options: argparse.Namespace) -> None:
+    """Mean and spread over the seeds on the test split, a row a network."""
+    rows = [row for row in _results(options.results).values() if row["split"] == "test"]
+    for data in options.data:
+        print(f"\n{data}, {options.encoder}, {options.cpu_seconds:g} s of CPU\n")
+        print(
+            "| network | thin IoU | clDice | F1 | F1 2 px | boundary IoU | recall by width | rate | steps | ms | MiB | M |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+        for network in options.networks:
+            mine = [row for row in rows if (row["data"], row["network"], row["encoder"], row["cpu_seconds"])
+                    == (data, network, options.encoder, options.cpu_seconds)]  # fmt: skip
+            if mine:
+                print(f"| {network} | {' | '.join(_cells(mine))} |")
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[str]:
+    mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0] if isinstance(rows[0][key], int | float)}
+    spread = {key: max(row[key] for row in rows) - min(row[key] for row in rows) for key in mean}
+    scores = [f"{mean[key]:.1f} ({spread[key]:.1f})" for key in ("iou", "cldice", "f1", "f1_2px", "boundary_iou")]
+    by_width = [np.nanmean([row["recall_by_width"][width] for row in rows]) for width in rows[0]["recall_by_width"]
+                if not all(np.isnan(row["recall_by_width"][width]) for row in rows)]  # fmt: skip
+    return [
+        *scores,
+        " ".join(f"{value:.0f}" for value in by_width),
+        f"{rows[0]['rate']:g}",
+        f"{mean['steps']:.0f}",
+        f"{mean['ms']:.0f}",
+        f"{mean['peak_mib']:.0f}",
+        f"{mean['parameters'] / 1e6:.1f}",
+    ]
+
+
+def main() -> None:
+    """Run, print, or do one trial for `run`."""
+    if sys.argv[1:2] == ["one"]:
+        row = run_trial(Trial(**json.loads(sys.argv[2])))
+        with Path(sys.argv[3]).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=["drive", "crackforest"])
+    parser.add_argument("--networks", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])
+    parser.add_argument("--encoder", choices=list(ENCODERS), default="mobilenet_v2")
+    parser.add_argument("--cpu-seconds", type=float, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2, help="trials at once, one thread each")
+    parser.add_argument("--results", type=Path, default=Path("thin.jsonl"))
+    options = parser.parse_args()
+    if options.what == "run":
+        run_all(options)
+    print_table(options)
+
+
+if __name__ == "__main__":
+    main()
