@@ -283,10 +283,7 @@ def print_table(options: argparse.Namespace) -> None:
     rows = [row for row in _results(options.results).values() if row["split"] == "test"]
     for data in options.data:
         print(f"\n{data}, {options.encoder}, {options.cpu_seconds:g} s of CPU\n")
-        print(
-            "| network | thin IoU | clDice | F1 | F1 2 px | boundary IoU | recall by width | rate | steps | ms | MiB | M |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+        print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
         for network in options.networks:
             mine = [row for row in rows if (row["data"], row["network"], row["encoder"], row["cpu_seconds"])
                     == (data, network, options.encoder, options.cpu_seconds)]  # fmt: skip

@@ -12,6 +12,11 @@ from ducseg.models.pyramid import DenseUpsamplingPyramid, pyramid_widths
 from ducseg.ops.duc import unfold
 
 
+def _picture(features: list[Tensor], factor: int = 2) -> Tensor:
+    """One that the features may be of."""
+    return torch.randn(len(features[0]), 3, *(factor * side for side in features[0].shape[-2:]))
+
+
 def _features(channels: list[int], height: int, width: int, number: int = 1) -> list[Tensor]:
     """Features from fine to coarse; `height` and `width` are the coarsest's."""
     steps = len(channels) - 1
@@ -26,25 +31,40 @@ def _features(channels: list[int], height: int, width: int, number: int = 1) -> 
 def test_folded_scores_of_any_features(channels: list[int], size: tuple[int, int], classes: int) -> None:
     head = DenseUpsamplingPyramid(channels, classes).eval()
     features = _features(channels, *size)
-    scores = head(features)
+    scores = head(features, _picture(features))
     assert scores.shape == (1, classes, 4, *features[0].shape[-2:])
     assert unfold(scores).shape[-2:] == tuple(2 * side for side in features[0].shape[-2:])
 
 
-def test_equals_its_definition_step_by_step() -> None:
+@pytest.mark.parametrize("factor", [2, 4])
+def test_equals_its_definition_step_by_step(factor: int) -> None:
     torch.manual_seed(0)
-    head = DenseUpsamplingPyramid((3, 5, 4), 2, widths=(6, 7)).eval()
-    fine, middle, coarse = _features([3, 5, 4], 2, 3)
+    head = DenseUpsamplingPyramid((3, 5, 4), 2, widths=(6, 7), finest_stride=factor).train()
+    fine, middle, coarse = features = _features([3, 5, 4], 2, 3, number=2)
+    picture = _picture(features, factor)
+    scores = head(features, picture)
+
+    def normed(x: Tensor) -> Tensor:  # a fresh batch norm in training mode
+        return F.batch_norm(x, None, None, training=True)
+
+    details = F.conv2d(fold_picture(picture, factor), head.details[0].weight, padding=1)
+    fine = torch.cat([fine, normed(details).relu()], 1)
     x = coarse
     for step, lateral in ((head.steps[1], middle), (head.steps[0], fine)):
-        up = torch.einsum("oc,nchw->nohw", step.up.weight[:, :, 0, 0], x)  # row offset first, then column offset
-        number, width = up.shape[0], up.shape[1] // 4
-        up = up.view(number, width, 2, 2, *x.shape[-2:]).permute(0, 1, 4, 2, 5, 3)
+        up = normed(torch.einsum("oc,nchw->nohw", step.up.weight[:, :, 0, 0], x))
+        number, width = len(up), up.shape[1] // 4
+        up = up.view(number, width, 2, 2, *x.shape[-2:]).permute(0, 1, 4, 2, 5, 3)  # row offset first, then column
         up = up.reshape(number, width, *lateral.shape[-2:])
-        x = F.relu(step.norm(up + step.lateral(lateral)))
-        x = F.relu(step.conv_norm(F.conv2d(x, step.conv.weight, padding=1)))
-    expected = head.last.conv(x).view(1, 2, 4, *fine.shape[-2:])
-    torch.testing.assert_close(head([fine, middle, coarse]), expected)
+        x = (up + normed(step.lateral(lateral))).relu()
+        x = normed(F.conv2d(x, step.conv.weight, padding=1)).relu()
+    expected = head.last.conv(x).view(2, 2, factor**2, *fine.shape[-2:])
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
+
+
+def fold_picture(picture: Tensor, factor: int) -> Tensor:
+    """(N, c, H, W) -> (N, c*r*r, H/r, W/r), row offset first, then column offset."""
+    offsets = [picture[:, :, i::factor, j::factor] for i in range(factor) for j in range(factor)]
+    return torch.stack(offsets, 2).flatten(1, 2)
 
 
 def test_shuffles_start_as_nearest_neighbour_and_scores_near_even() -> None:
@@ -53,12 +73,14 @@ def test_shuffles_start_as_nearest_neighbour_and_scores_near_even() -> None:
     for step in head.steps:
         grid = F.pixel_shuffle(step.up(torch.randn(1, step.up.in_channels, 3, 3)), 2)
         torch.testing.assert_close(grid, F.interpolate(grid[..., ::2, ::2], scale_factor=2, mode="nearest"))
-    assert unfold(head(_features([16, 24, 32, 96, 320], 2, 2, number=2))).softmax(1).std() < 0.2
+    features = _features([16, 24, 32, 96, 320], 2, 2, number=2)
+    assert unfold(head(features, _picture(features))).softmax(1).std() < 0.2
 
 
 def test_every_parameter_gets_a_gradient() -> None:
     head = DenseUpsamplingPyramid((3, 4, 5), 3)
-    head(_features([3, 4, 5], 2, 2, number=2)).square().sum().backward()
+    features = _features([3, 4, 5], 2, 2, number=2)
+    head(features, _picture(features)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
 
@@ -77,7 +99,8 @@ def test_three_lines_on_ones_own_backbone() -> None:
 
     backbone = Backbone()
     head = DenseUpsamplingPyramid(channels=(8, 12, 16), num_classes=2)
-    scores = unfold(head(backbone(torch.randn(2, 3, 32, 48))))
+    picture = torch.randn(2, 3, 32, 48)
+    scores = unfold(head(backbone(picture), picture))
     assert scores.shape == (2, 2, 32, 48)
 
 
@@ -91,10 +114,28 @@ def test_sizes_that_cannot_be(bad: dict[str, tuple[int, ...]]) -> None:
 
 def test_features_that_do_not_halve() -> None:
     head = DenseUpsamplingPyramid((3, 4, 5), 2)
-    fine, middle, coarse = _features([3, 4, 5], 2, 2)
+    fine, middle, coarse = features = _features([3, 4, 5], 2, 2)
+    picture = _picture(features)
     for wrong in ([fine, middle], [fine, middle, coarse[..., :1]], [coarse, middle, fine]):
         with pytest.raises(UserError, match="half as large"):
-            head(wrong)
+            head(wrong, picture)
+    for wrong_picture in (None, picture[..., 1:], picture[..., ::2, ::2]):
+        with pytest.raises(UserError, match="picture of a DenseUpsamplingPyramid"):
+            head(features, wrong_picture)
+    with pytest.raises(UserError, match="needed none"):
+        DenseUpsamplingPyramid((3, 4, 5), 2, picture_channels=0)(features, picture)
+
+
+def test_details_of_one_pixel_reach_the_scores_of_that_pixel() -> None:
+    """A pixel reaches the scores within three places of 2 x 2 pixels, through three 3x3 convolutions."""
+    torch.manual_seed(0)
+    head = DenseUpsamplingPyramid((3, 4), 2).eval()
+    features = _features([3, 4], 4, 4)
+    picture = _picture(features)
+    changed = picture.clone()
+    changed[..., 7, 6] += 1
+    change = (unfold(head(features, changed)) - unfold(head(features, picture))).abs().sum(1)[0]
+    assert change[7, 6] > 0 and not change[:, 14:].any() and not change[14:].any()
 
 
 def test_widths_for_any_number_of_steps() -> None:

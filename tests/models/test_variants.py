@@ -29,7 +29,7 @@ class VariantSuite:
     def segmenter(self) -> Segmenter:
         torch.manual_seed(0)
         toy = {"encoder": "resnet18", "width": 8, "num_classes": 7, "dilation": "dilated"}
-        if self.arguments.get("encoder") == "mobilenet_v2":
+        if self.arguments.get("encoder", "resnet18")[:6] != "resnet":
             del toy["width"]
         return build(**{**toy, **self.arguments})
 
@@ -114,12 +114,30 @@ class TestMobileNet(VariantSuite):
     arguments: ClassVar = {"encoder": "mobilenet_v2", "dilation": "bigger", "cell": 2}
 
 
+class TestPyramid(VariantSuite):
+    arguments: ClassVar = {"head": "pyramid", "output_stride": 32, "dilation": "none", "aspp": 0}
+
+
+class TestPyramidOfMobileNetStride8(VariantSuite):
+    arguments: ClassVar = {"encoder": "mobilenet_v2", "head": "pyramid", "dilation": "bigger", "aspp": 0}
+
+
+class TestPyramidOfEfficientNetLite(VariantSuite):
+    arguments: ClassVar = {
+        "encoder": "efficientnet_lite0", "head": "pyramid", "output_stride": 16, "dilation": "rf", "aspp": 0,
+    }  # fmt: skip
+
+
+class TestEfficientNetLite(VariantSuite):
+    arguments: ClassVar = {"encoder": "efficientnet_lite2", "dilation": "bigger", "aspp": 0}
+
+
 def test_the_default_head_compiles_to_one_graph() -> None:
     check_one_graph(build("resnet18", num_classes=7, width=8))
 
 
 @pytest.mark.slow()
-@pytest.mark.parametrize("head", ["bilinear", "duc", "deconv", "deconv2"])
+@pytest.mark.parametrize("head", ["bilinear", "duc", "deconv", "deconv2", "pyramid"])
 def test_inductor_computes_the_same(head: str) -> None:
     torch.manual_seed(0)
     segmenter = build("resnet18", head, 7, width=8, aspp=0).eval()

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import UserError
 from ducseg.models.dilation import OUTPUT_STRIDES, Dilation, dilation_conflicts, stage_rates
+from ducseg.models.efficientnet_lite import EFFICIENTNET_LITES, EfficientNetLite
 from ducseg.models.encoder import NamedEncoder
 from ducseg.models.heads import HEADS
 from ducseg.models.mobilenet import MOBILENET_V2_BLOCKS, MobileNetV2
-from ducseg.models.preprocessing import IMAGENET, Preprocessing
+from ducseg.models.preprocessing import IMAGENET, TENSORFLOW, Preprocessing
 from ducseg.models.resnet import RESNETS, ResNet
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
 
@@ -79,7 +80,7 @@ class Architecture:
     def _value_conflicts(self, classes: ClassSet | None) -> list[str]:
         conflicts = []
         for name, allowed in (
-            ("head", HEADS),
+            ("head", tuple(HEADS)),
             ("output_stride", tuple(OUTPUT_STRIDES)),
             ("stem", ("7x7", "3x3")),
             ("stride_in", ("3x3", "1x1")),
@@ -101,8 +102,14 @@ class Architecture:
         cell, stride = self.cell, self.output_stride
         if cell < 1:
             return [f"cell={cell} is below 1"]
-        if self.head == "bilinear" and cell != 1:
-            return [f"cell={cell} is not for head='bilinear', which would ignore it"]
+        ignored = {"bilinear": {"cell": 1}, "pyramid": {"cell": 1, "aspp": 0}}.get(self.head, {})
+        wrong = [
+            f"{name}={getattr(self, name)} is not for head={self.head!r}, which would ignore it: use {value}"
+            for name, value in ignored.items()
+            if getattr(self, name) != value
+        ]
+        if wrong:
+            return wrong
         if stride % cell:
             return [f"cell={cell} does not divide output_stride={stride}"]
         if self.head == "duc" and cell == stride:
@@ -195,6 +202,12 @@ def _mobilenet_v2(chosen: Architecture) -> tuple[MobileNetV2, Preprocessing]:
     return MobileNetV2(output_stride=chosen.output_stride, rates=rates, eps=chosen.batch_norm_eps), IMAGENET
 
 
+def _efficientnet_lite(chosen: Architecture) -> tuple[EfficientNetLite, Preprocessing]:
+    layout = EFFICIENTNET_LITES[chosen.encoder]
+    rates = stage_rates(chosen.dilation, chosen.output_stride, layout.blocks)
+    return EfficientNetLite(layout, output_stride=chosen.output_stride, rates=rates), TENSORFLOW
+
+
 def _timm(chosen: Architecture) -> tuple[TimmEncoder, Preprocessing]:
     name = chosen.encoder.removeprefix(PREFIX)
     made = TimmEncoder(name, output_stride=chosen.output_stride, dilation=chosen.dilation)
@@ -204,6 +217,7 @@ def _timm(chosen: Architecture) -> tuple[TimmEncoder, Preprocessing]:
 _TABLE = {
     **{name: _Row(_resnet, layout.blocks, _OPTIONS) for name, layout in RESNETS.items()},
     "mobilenet_v2": _Row(_mobilenet_v2, MOBILENET_V2_BLOCKS, ("batch_norm_eps",)),
+    **{name: _Row(_efficientnet_lite, layout.blocks, ()) for name, layout in EFFICIENTNET_LITES.items()},
     PREFIX: _Row(_timm, (), ()),
 }
 """Encoders by name, and one row for all of timm's. A new encoder is one file and one line here."""

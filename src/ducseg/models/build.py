@@ -6,7 +6,7 @@ from ducseg.classes import ClassSet, Colour
 from ducseg.errors import UserError
 from ducseg.models.architecture import Architecture, make_encoder
 from ducseg.models.dilation import Dilation
-from ducseg.models.heads import make_head
+from ducseg.models.heads import HEADS
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.segmenter import Segmenter
 
@@ -33,14 +33,17 @@ def build(
     """Build a segmenter with random weights.
 
     Args:
-        encoder: resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2, or "timm:NAME" for a convolutional
-            network of timm (`ducseg.models.timm_encoder` says which can be dilated, and where their blocks are).
-        head: "duc"; "bilinear", the baseline; "deconv", one transposed convolution by d; "deconv2", by 2, then d/2.
+        encoder: resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2, efficientnet_lite0, _lite1, _lite2,
+            or "timm:NAME" for a convolutional network of timm (`ducseg.models.timm_encoder` says which can be dilated,
+            and where their blocks are).
+        head: "duc"; "bilinear", the baseline; "deconv", one transposed convolution by d; "deconv2", by 2, then d/2;
+            "pyramid", dense upsampling joined with the encoder's finer maps (`ducseg.models.pyramid`), for thin
+            objects: with output_stride=32, dilation="none", aspp=0.
         num_classes: L.
         output_stride: d: 32, 16, 8 (the paper) or 4.
-        cell: side in pixels of the block that one of DUC's predictions stands for; divides d. For
-            a deconvolution: of the DUC that it has about as many parameters as. 1 for the bilinear head.
-        aspp: number of summed ASPP paths (4 or 6 in the paper); 0: one plain 3x3 convolution.
+        cell: side in pixels of the block that one of DUC's predictions stands for; divides d. For a deconvolution: of
+            the DUC that it has about as many parameters as. 1 for the bilinear head and the pyramid.
+        aspp: number of summed ASPP paths (4 or 6 in the paper); 0: one plain 3x3 convolution. 0 for the pyramid.
         dilation: an HDC schedule (none, dilated, conv, rf, bigger, released; see `ducseg.models.dilation` for what it
             means at each output stride) or explicit rates, one a block: (res4, res5) or (res3, res4, res5).
         stem: "7x7", or "3x3" for the paper's better network. MobileNetV2 has its own and takes the default only.
@@ -72,14 +75,7 @@ def build_architecture(
     encoder, expected = make_encoder(chosen)
     return Segmenter(
         encoder,
-        make_head(
-            chosen.head,
-            encoder.out_channels,
-            chosen.num_classes,
-            output_stride=chosen.output_stride,
-            cell=chosen.cell,
-            aspp=chosen.aspp,
-        ),
+        HEADS[chosen.head](encoder, chosen.num_classes, chosen.cell, chosen.aspp),
         classes=classes or generic_classes(chosen.num_classes),
         preprocessing=preprocessing or expected,
         architecture=chosen,

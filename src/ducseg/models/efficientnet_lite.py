@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
+from ducseg.models.encoder import strides_at
 
 __all__ = ["EFFICIENTNET_LITES", "EfficientNetLite", "EfficientNetLiteLayout"]
 
@@ -54,8 +55,16 @@ class _Conv2d(nn.Conv2d):
     """A convolution without bias whose window is TensorFlow's: off centre where it is, or was, strided."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, stride: int, strided: bool, rate: int, groups: int = 1
-    ) -> None:  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int,
+        strided: bool,
+        rate: int,
+        groups: int = 1,
+    ) -> None:
         before = (kernel - 2 if strided else kernel - 1) // 2 * rate
         after = rate * (kernel - 1) - before
         centred = before == after
@@ -116,7 +125,7 @@ class EfficientNetLite(nn.Module):
 
     Attributes:
         out_channels: c.
-        channels: of every named intermediate.
+        channels, strides: of every named intermediate, finest first (`ducseg.models.encoder`).
         rates: as given.
     """
 
@@ -150,6 +159,7 @@ class EfficientNetLite(nn.Module):
         self.blocks = nn.Sequential(*stages)
         self.out_channels = channels
         self.channels = {name: layout.channels[stage] for stage, name in _NAME_OF_STAGE.items()}
+        self.strides = strides_at(output_stride)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -6,6 +6,7 @@
 | duc, cell 1 | 1x19x64x64x128 | 8 | 8 |
 | duc, cell 2 | 1x19x16x64x128 | 8 | 4 |
 | deconv, deconv2 | 1x19x1x512x1024 | 1 | 1 |
+| pyramid (`ducseg.models.pyramid`, takes the finer maps too) | 1x19x4x256x512 | 2 | 2 |
 
 ASPP is n parallel 3x3 convolutions with bias at rates 6, 12, 18, 24 (, 30, 36, ...) from the features straight to the
 head's channels, summed; no batch norm, no ReLU, no image pooling (released code). ASPP 0 is one 3x3 convolution at
@@ -16,17 +17,30 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ducseg.models.encoder import Part
+from ducseg.models.encoder import NamedEncoder, Part
+from ducseg.models.pyramid import PyramidHead
 from ducseg.ops.duc import DenseUpsampling
 
-__all__ = ["HEADS", "DeconvolutionHead", "FoldedHead", "Head", "aspp_rates", "head_parameters", "make_head"]
+__all__ = [
+    "HEADS",
+    "PAPER_HEADS",
+    "DeconvolutionHead",
+    "FoldedHead",
+    "Head",
+    "aspp_rates",
+    "head_parameters",
+    "make_head",
+]
 
-HEADS = ("bilinear", "duc", "deconv", "deconv2")
+PAPER_HEADS = ("bilinear", "duc", "deconv", "deconv2")
+"""Heads on the last map, as the paper compares them."""
 
 _START_SCALE = 0.1
 
@@ -43,7 +57,7 @@ class Head(Part, Protocol):
         grid_stride: pixels per place of its scores' grid.
         factor: r, predicted places per grid place along one side.
         takes_intermediates: whether it is called with all of the encoder's named intermediates, a dict, in place of
-            its features (`ducseg.models.encoder.NamedEncoder`).
+            its features (`ducseg.models.encoder.NamedEncoder`), and with the normalised images as "picture".
     """
 
     grid_stride: int
@@ -147,8 +161,8 @@ def _deconvolution_width(
 def make_head(
     head: str, in_channels: int, num_classes: int, *, output_stride: int, cell: int, aspp: int
 ) -> FoldedHead | DeconvolutionHead:
-    """Build the head of that name; `cell` is DUC's, or that of the DUC which a deconvolution is as large as."""
-    assert head in HEADS, head
+    """Build one of `PAPER_HEADS`; `cell` is DUC's, or that of the DUC which a deconvolution is as large as."""
+    assert head in PAPER_HEADS, head
     assert output_stride % cell == 0, (output_stride, cell)
     if head in ("bilinear", "duc"):
         factor = output_stride // cell if head == "duc" else 1
@@ -160,10 +174,10 @@ def make_head(
 def head_parameters(
     in_channels: int, num_classes: int, *, output_stride: int = 8, cell: int = 1, aspp: int = 4
 ) -> dict[str, int]:
-    """Number of parameters of every head on the same features, by name: DUC beside its deconvolution baselines."""
+    """Parameters of each of `PAPER_HEADS` on the same features, by name: DUC beside its deconvolution baselines."""
     counts = {}
     with torch.device("meta"):
-        for head in HEADS:
+        for head in PAPER_HEADS:
             made = make_head(
                 head,
                 in_channels,
@@ -174,3 +188,15 @@ def head_parameters(
             )
             counts[head] = sum(parameter.numel() for parameter in made.parameters())
     return counts
+
+
+def _on_last_map(head: str, encoder: NamedEncoder, num_classes: int, cell: int, aspp: int) -> Head:
+    stride = encoder.output_stride
+    return make_head(head, encoder.out_channels, num_classes, output_stride=stride, cell=cell, aspp=aspp)
+
+
+HEADS: dict[str, Callable[[NamedEncoder, int, int, int], Head]] = {
+    **{head: partial(_on_last_map, head) for head in PAPER_HEADS},
+    "pyramid": lambda encoder, num_classes, _cell, _aspp: PyramidHead(encoder.channels, encoder.strides, num_classes),
+}
+"""Name -> (encoder, number of classes, cell, aspp) -> head. A new head is one file and one line here."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ducseg.errors import explain
 
-__all__ = ["IMAGENET", "Preprocessing"]
+__all__ = ["IMAGENET", "TENSORFLOW", "Preprocessing"]
 
 Triple = tuple[float, float, float]
 
@@ -78,3 +78,6 @@ def _on_device(values: Triple, device: torch.device) -> Tensor:
 
 IMAGENET = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 """torchvision's ImageNet mean and standard deviation times 255."""
+
+TENSORFLOW = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+"""To -1..1, as TensorFlow's EfficientNets expect it."""

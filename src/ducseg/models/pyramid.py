@@ -1,21 +1,25 @@
 """A pyramid of dense upsampling convolutions: from features at several strides to every pixel, for thin objects.
 
-Each step up is a 1x1 convolution to four times the channels and a shuffle (paper section 3.1, never zeros between, never
-bilinear), joined with the encoder's features of the finer stride through a 1x1 convolution, then a 3x3 convolution. The
-last step is DUC by 2 straight to pixels, so no convolution runs at full resolution, and training takes place in folded
-space. Lateral features are not in the paper: they keep what is a few pixels wide, which one head on the last map loses.
+Each step up is a 1x1 convolution to four times the channels and a shuffle (paper section 3.1; never zeros between,
+never bilinear), joined with the encoder's features of the finer stride through a 1x1 convolution, then a 3x3
+convolution. The last step is DUC by the finest stride straight to pixels, so no convolution runs at full resolution,
+and training takes place in folded space. At the finest stride the picture itself joins: its pixels folded into
+channels, the inverse of DUC, so that what is one pixel wide reaches the last step. Lateral features are not in the
+paper: they keep what is a few pixels wide, which one head on the last map loses.
 
 Legend: N pictures, H W pixels, L classes, s stride. Worked example, MobileNetV2, L = 2, 1x3x512x512: features
-1x16x256x256 (stride 2), 1x24x128x128 (4), 1x32x64x64 (8), 1x96x32x32 (16), 1x320x16x16 (32); steps to 1x96x32x32,
-1x64x64x64, 1x48x128x128, 1x32x256x256; folded scores 1x2x4x256x256.
+1x16x256x256 (stride 2), 1x24x128x128 (4), 1x32x64x64 (8), 1x96x32x32 (16), 1x320x16x16 (32); the picture folded by 2 is
+1x12x256x256, its details 1x32x256x256; steps to 1x96x32x32, 1x64x64x64, 1x48x128x128, 1x32x256x256; folded scores
+1x2x4x256x256.
 
 On one's own backbone, whose features (N, c, H/s, W/s) come in a list from fine to coarse, each half as large:
 
     head = DenseUpsamplingPyramid(channels=(16, 24, 32, 96, 320), num_classes=2)
-    scores = unfold(head(features))                     # (N, L, H, W) where the first features have stride 2
+    scores = unfold(head(features, picture))            # (N, L, H, W) where the first features have stride 2
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +28,13 @@ from torch import Tensor, nn
 from ducseg.errors import explain
 from ducseg.ops.duc import DenseUpsampling
 
-__all__ = ["DenseUpsamplingPyramid", "PyramidHead", "pyramid_widths"]
+__all__ = ["PICTURE", "DenseUpsamplingPyramid", "PyramidHead", "pyramid_widths"]
+
+PICTURE = "picture"
+"""Name of the normalised picture among the intermediates that a head is given."""
 
 _WIDTHS = (32, 48, 64, 96, 128)
-"""Channels after the step to the finest features, to the next coarser, ..."""
+_DETAILS = 32
 
 
 def pyramid_widths(steps: int) -> tuple[int, ...]:
@@ -41,8 +48,9 @@ class _StepUp(nn.Module):
     def __init__(self, in_channels: int, lateral_channels: int, out_channels: int) -> None:
         super().__init__()
         self.up = nn.Conv2d(in_channels, 4 * out_channels, 1, bias=False)
+        self.up_norm = nn.BatchNorm2d(4 * out_channels)
         self.lateral = nn.Conv2d(lateral_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.lateral_norm = nn.BatchNorm2d(out_channels)
         self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.conv_norm = nn.BatchNorm2d(out_channels)
         for kernel in (self.lateral, self.conv):
@@ -50,8 +58,8 @@ class _StepUp(nn.Module):
         _start_as_nearest_neighbour(self.up, factor=2)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        x = F.relu(self.norm(F.pixel_shuffle(self.up(coarse), 2) + self.lateral(fine)))
-        return F.relu(self.conv_norm(self.conv(x)))
+        x = F.pixel_shuffle(self.up_norm(self.up(coarse)), 2) + self.lateral_norm(self.lateral(fine))
+        return F.relu(self.conv_norm(self.conv(F.relu(x))))
 
 
 @torch.no_grad()
@@ -66,45 +74,79 @@ def _start_as_nearest_neighbour(conv: nn.Conv2d, factor: int) -> None:
 
 
 class DenseUpsamplingPyramid(nn.Module):
-    """Features of several strides, each half as large as the one before, to folded scores at twice the finest's size.
+    """Features of several strides, each half as large as the one before, and the picture, to folded scores.
 
     Args:
         channels: of the features, from fine to coarse; at least two.
         num_classes: L.
         widths: channels after each step, the finest first, one fewer than `channels`; None: `pyramid_widths`.
+        finest_stride: of the first features, in pixels; DUC's factor at the end.
+        picture_channels: of the picture that joins at the finest stride; 0: none joins.
 
     Attributes:
-        factor: 2.
+        factor: r, the finest stride.
 
     Raises:
         UserError: fewer than two features, widths that do not fit them, a size below 1.
     """
 
-    factor = 2
-
-    def __init__(self, channels: Sequence[int], num_classes: int, *, widths: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_classes: int,
+        *,
+        widths: Sequence[int] | None = None,
+        finest_stride: int = 2,
+        picture_channels: int = 3,
+    ) -> None:
         super().__init__()
         steps = len(channels) - 1
         widths = tuple(pyramid_widths(max(steps, 0)) if widths is None else widths)
-        if steps < 1 or len(widths) != steps or min(*channels, *widths, num_classes) < 1:
+        if steps < 1 or len(widths) != steps or min(*channels, *widths, num_classes, finest_stride) < 1:
             raise explain(
                 "DenseUpsamplingPyramid",
-                found=f"channels {tuple(channels)}, widths {widths}, {num_classes} classes",
+                found=f"channels {tuple(channels)}, widths {widths}, {num_classes} classes, stride {finest_stride}",
                 needed="at least two features, one width fewer, all sizes at least 1",
                 fix="For example channels=(16, 24, 32, 96, 320), widths=(32, 48, 64, 96).",
             )
-        ins = (*widths[1:], channels[-1])
-        self.steps = nn.ModuleList(map(_StepUp, ins, channels[:-1], widths))
+        self.factor = finest_stride
+        self.details: nn.Module | None = None
+        laterals = list(channels[:-1])
+        if picture_channels:
+            folded = picture_channels * finest_stride**2
+            self.details = nn.Sequential(
+                nn.Conv2d(folded, _DETAILS, 3, padding=1, bias=False), nn.BatchNorm2d(_DETAILS), nn.ReLU(inplace=True)
+            )
+            laterals[0] += _DETAILS
+        self.steps = nn.ModuleList(map(_StepUp, (*widths[1:], channels[-1]), laterals, widths))
         self.last = DenseUpsampling(widths[0], num_classes, self.factor)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Features [(N, c1, h, w), (N, c2, h/2, w/2), ...] from fine to coarse to folded scores (N, L, 4, h, w).
+    def forward(self, features: Sequence[Tensor], picture: Tensor | None = None) -> Tensor:
+        """To folded scores (N, L, r*r, h, w).
+
+        Args:
+            features: (N, c1, h, w), (N, c2, h/2, w/2), ..., from fine to coarse.
+            picture: (N, picture_channels, r*h, r*w), normalised; None where none joins.
 
         Raises:
-            UserError: another number of features, or one that is not half as large as the one before.
+            UserError: another number of features, or one that is not half as large as the one before; no picture where
+                one joins, or one of another size.
         """
+        self._check(features, picture)
+        laterals = list(features[:-1])
+        if self.details is not None and picture is not None:
+            laterals[0] = torch.cat([laterals[0], self.details(F.pixel_unshuffle(picture, self.factor))], 1)
+        x = features[-1]
+        for step, lateral in zip(reversed(self.steps), reversed(laterals)):
+            x = step(x, lateral)
+        scores: Tensor = self.last(x)
+        return scores
+
+    def _check(self, features: Sequence[Tensor], picture: Tensor | None) -> None:
+        if torch.compiler.is_compiling():  # sizes are free there
+            return
         sizes = [tuple(feature.shape[-2:]) for feature in features]
-        fits = all(fine == (2 * h, 2 * w) for fine, (h, w) in zip(sizes, sizes[1:]))
+        fits = all(fine == (2 * h, 2 * w) for fine, (h, w) in pairwise(sizes))
         if len(features) != len(self.steps) + 1 or not fits:
             raise explain(
                 "features of a DenseUpsamplingPyramid",
@@ -112,8 +154,36 @@ class DenseUpsamplingPyramid(nn.Module):
                 needed=f"{len(self.steps) + 1} from fine to coarse, each half as large",
                 fix="Pad the picture to a multiple of the coarsest stride.",
             )
-        x = features[-1]
-        for step, fine in zip(reversed(self.steps), reversed(features[:-1])):
-            x = step(x, fine)
-        scores: Tensor = self.last(x)
-        return scores
+        size = None if picture is None else tuple(picture.shape[-2:])
+        if (size != tuple(self.factor * side for side in sizes[0])) if self.details is not None else size is not None:
+            raise explain(
+                "picture of a DenseUpsamplingPyramid",
+                found="none" if size is None else f"{size[0]} x {size[1]} pixels",
+                needed=f"{self.factor} times the finest features' {sizes[0]}" if self.details is not None else "none",
+                fix="Pass the padded picture that the features are of; picture_channels=0 makes a pyramid without it.",
+            )
+
+
+class PyramidHead(DenseUpsamplingPyramid):
+    """The pyramid on an encoder's named intermediates: the last map of each stride, and the picture.
+
+    Args:
+        channels, strides: of the encoder's intermediates (`ducseg.models.encoder.NamedEncoder`).
+        num_classes: L.
+
+    Attributes:
+        grid_stride: the finest stride, equal to `factor`: one score a pixel.
+    """
+
+    takes_intermediates = True
+
+    def __init__(self, channels: Mapping[str, int], strides: Mapping[str, int], num_classes: int) -> None:
+        self._names = tuple(
+            {stride: name for name, stride in sorted(strides.items(), key=lambda item: item[1])}.values()
+        )
+        super().__init__([channels[name] for name in self._names], num_classes, finest_stride=min(strides.values()))
+        self.grid_stride = self.factor
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]
+        """The encoder's intermediates and, as "picture", what it was given, to folded scores (N, L, r*r, h, w)."""
+        return super().forward([maps[name] for name in self._names], maps[PICTURE])

@@ -19,6 +19,7 @@ from ducseg.models.architecture import Architecture
 from ducseg.models.encoder import Encoder, NamedEncoder
 from ducseg.models.heads import Head
 from ducseg.models.preprocessing import Preprocessing
+from ducseg.models.pyramid import PICTURE
 from ducseg.ops.duc import unfold
 
 __all__ = ["Segmenter"]
@@ -105,7 +106,7 @@ class Segmenter(nn.Module):
         if self.takes_intermediates:
             maps = cast(NamedEncoder, self.encoder).intermediates(images)
             self._check_grid(images, maps, cast(NamedEncoder, self.encoder).strides)
-            return self.head(maps)
+            return self.head({PICTURE: images, **maps})
         features = self.encoder(images)
         self._check_grid(images, {"features": features}, {"features": self.output_stride})
         return self.head(features)

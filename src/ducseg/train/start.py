@@ -119,17 +119,15 @@ def describe(start: Start, num_steps: int) -> str:
     data, network = start.data, start.state.network
     config, model = data.config, data.config.model
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    heads = head_parameters(
-        network.encoder.out_channels,
-        len(data.train_set.classes),
-        output_stride=model.output_stride,
-        cell=model.cell,
-        aspp=model.aspp,
-    )
-    beside = f" (duc: {heads['duc'] / 1e6:.1f} M)" if model.head.startswith("deconv") else ""
+    in_head = sum(parameter.numel() for parameter in network.head.parameters())
+    beside = ""
+    if model.head.startswith("deconv"):
+        sizes = {"output_stride": model.output_stride, "cell": model.cell, "aspp": model.aspp}
+        duc = head_parameters(network.encoder.out_channels, len(data.train_set.classes), **sizes)["duc"]
+        beside = f" (duc: {duc / 1e6:.1f} M)"
     return (
         f"{config.name}: {len(data.train_set)} training and {len(data.val_set)} validation pictures, "
         f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
-        f"{heads[model.head] / 1e6:.1f} M of them in the head{beside}, {num_steps} steps on "
+        f"{in_head / 1e6:.1f} M of them in the head{beside}, {num_steps} steps on "
         f"{data.ranks.world_size} x {data.ranks.device.type}; {start.weights_line}"
     )
