@@ -1,5 +1,6 @@
-"""`ducseg train`: an experiment, with every field of its configuration as an option."""
+"""`ducseg train`: an experiment with every field of its configuration as an option, or a run to go on with."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import getdoc
@@ -27,12 +28,25 @@ class Options:
     command: tyro.conf.Suppress[str] = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ResumeOptions:
+    """Go on with a run from its newest checkpoint. All comes from RUN/config.json; options are for what has moved.
+
+    What decides the result cannot change, but --optimizer.epochs may grow.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+
+
 def parse(arguments: Sequence[str]) -> Options:
     """The experiment is the first argument; its configuration holds the defaults of the options after it."""
     from ducseg.experiments import EXPERIMENTS
 
+    if arguments and arguments[0].startswith("-") and "--resume" in arguments:
+        return _parse_resume(arguments)
     if not arguments or arguments[0].startswith("-"):
-        print("usage: ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR] [--resume]\n")
+        print("usage: ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR]")
+        print("       ducseg train --resume RUN\n")
         print(f"{Options.__doc__}\n\nexperiments (ducseg experiments describes them):")
         print("".join(f"  {name}\n" for name in EXPERIMENTS), end="")
         if arguments and arguments[0] in ("-h", "--help"):
@@ -47,9 +61,25 @@ def parse(arguments: Sequence[str]) -> Options:
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
 
 
+def _parse_resume(arguments: Sequence[str]) -> Options:
+    from ducseg.train.run_folder import read_config
+
+    place = arguments.index("--resume")
+    if place + 1 == len(arguments) or arguments[place + 1].startswith("-"):
+        raise explain("ducseg train --resume", found="no run folder", needed="one after it", fix="Give runs/NAME.")
+    folder = Path(arguments[place + 1])
+    default = _ResumeOptions(config=read_config(folder))
+    rest = [*arguments[:place], *arguments[place + 2 :]]
+    prog, described = f"ducseg train --resume {folder}", getdoc(_ResumeOptions)
+    parsed = tyro.cli(_ResumeOptions, prog=prog, description=described, default=default, args=rest)
+    return Options(config=parsed.config, out=folder, resume=True, command=" ".join(["ducseg train", *arguments]))
+
+
 def run(options: Options) -> int:
-    """Train; exit status 75 where it was interrupted and saved."""
+    """Train; exit status 75 where SIGTERM and 130 where Ctrl-C ended it, with everything saved."""
     from ducseg.train.loop import EXIT_PREEMPTED, train
 
     outcome = train(options.config, options.out, resume=options.resume, command=options.command)
-    return 0 if outcome.finished else EXIT_PREEMPTED
+    if outcome.finished:
+        return 0
+    return 130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED

@@ -5,6 +5,7 @@ The global batch g of an epoch is order[g * B * W : (g + 1) * B * W]; rank r tak
 with B see the batches of one rank with 2 B. What does not fill a global batch at an epoch's end is left out of it.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -178,6 +179,8 @@ def _collate_or_error(samples: Sequence[Sample | UserError]) -> Batch | UserErro
 
 
 def _start_worker(_worker: int) -> None:
+    for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # sent to all processes at once: the run saves, then ends us
+        signal.signal(asked_to_stop, signal.SIG_IGN)
     cv2.setNumThreads(0)  # the workers are the parallelism; OpenCV's pool also does not survive a fork
     torch.set_num_threads(1)
 

@@ -129,7 +129,7 @@ class CheckpointFolder:
         except Exception as error:  # a damaged file ends in errors of a dozen types
             raise explain(
                 f"cannot resume from {checkpoint}",
-                found=f"{path.name} that does not load ({type(error).__name__}: {error})",
+                found=f"{path.name} that does not load ({type(error).__name__})",
                 needed="a checkpoint that training wrote",
                 fix="Delete that folder to resume from the one before it.",
             ) from error

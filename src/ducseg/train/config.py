@@ -27,7 +27,7 @@ __all__ = [
 
 _MAY_CHANGE = {
     *(("model", name) for name in ("weights", "weights_scope", "allow_missing_weights", "recalibrate_batches")),
-    *(("data", name) for name in ("root", "patches_root", "coco_root", "workers")),
+    *(("data", name) for name in ("root", "classes", "patches_root", "coco_root", "workers")),
 }
 _RUN_DECIDES = ("seed", "bf16", "sync_batch_norm")
 

@@ -28,6 +28,7 @@ from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
 from ducseg.weights.download import FILES, download
 from ducseg.weights.model_json import FORMAT, described, describes_no_network, read_model_json
+from ducseg.weights.run_folder import find_checkpoint
 from ducseg.weights.structure import differences, sketch
 from ducseg.weights.unfilled import Unfilled
 
@@ -240,10 +241,9 @@ def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None
         UserError: there is none.
     """
     path = Path(path_or_hub_id).expanduser()
-    steps = sorted((path / "checkpoints").glob("step-*"), reverse=True)
-    for candidate in (path, path / "best", path / "last", *steps):
-        if (candidate / _DESCRIPTION).is_file():
-            return candidate
+    found = find_checkpoint(path)
+    if found is not None:
+        return found
     name = path_or_hub_id if isinstance(path_or_hub_id, str) and not path.exists() else ""
     if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
         return download(name, revision)
