@@ -66,3 +66,33 @@ def test_ohem_keeps_the_hardest_share_where_few_are_hard() -> None:
     total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=1e-9, ohem_min_fraction=0.25), 5)(scores, targets)
     assert count == len(losses) // 4
     torch.testing.assert_close(total, losses.sort(descending=True).values[: len(losses) // 4].sum())
+
+
+@pytest.mark.parametrize("valid", [0, 1, 7, 15, 16])
+def test_ohem_keeps_one_pixel_of_few(valid: int) -> None:
+    scores, labels = make_case()
+    labels = torch.full_like(labels, 255)
+    labels.view(-1)[:valid] = 1
+    targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
+    total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=1e-9), 5)(scores, targets)
+    assert count == min(valid, 1)
+    assert (total > 0) == (valid > 0)
+
+
+def test_ohem_chooses_among_pixels_with_a_weight() -> None:
+    scores, labels = make_case()
+    targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
+    config = LossConfig(ohem_threshold=1e-9, class_weights=(0.0, 0.0, 0.0, 0.0, 3.0))
+    total, normaliser = FoldedCrossEntropy(config, 5)(scores, targets)
+    losses = F.cross_entropy(scores, targets.long(), ignore_index=255, reduction="none")[targets == 4]
+    kept = losses.sort(descending=True).values[: len(losses) // 16]
+    assert normaliser == 3 * len(kept)
+    torch.testing.assert_close(total, 3 * kept.sum())
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"), [(LossConfig(), [5, 5]), (LossConfig(class_weights=(0, 1, 2)), [5, 3])]
+)
+def test_counting_tells_pixels_and_those_to_learn_from(config: LossConfig, expected: list[int]) -> None:
+    labels = torch.tensor([[[0, 1, 2], [255, 0, 2]]], dtype=torch.uint8)
+    assert FoldedCrossEntropy(config, 3).count(labels).tolist() == expected

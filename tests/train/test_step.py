@@ -73,6 +73,35 @@ def test_a_batch_without_valid_pixels_changes_nothing_and_is_counted(tiny_config
     assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
 
 
+def test_a_batch_of_weight_0_alone_changes_nothing_and_is_counted(tiny_config: Config) -> None:
+    weights = dataclasses.replace(tiny_config.loss, class_weights=(0.0, *[1.0] * 10))
+    segmenter = make_segmenter()
+    step = make_step(dataclasses.replace(tiny_config, loss=weights), segmenter)
+    before = copy.deepcopy(segmenter.state_dict())
+    batch = make_batch()
+    batch["label"][batch["label"] != 255] = 0
+    values = step(batch)
+    assert (step.state.skipped_batches, values["loss"], values["gradient_norm"]) == (1, 0.0, 0.0)
+    assert values["valid_pixels"] > 0
+    assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
+
+
+def test_a_step_asks_the_device_for_numbers_once(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step(tiny_config, make_segmenter())
+    step(make_batch())
+    asked: list[str] = []
+    for name in ("item", "tolist", "__float__", "__int__", "__bool__"):
+        original = getattr(torch.Tensor, name)
+
+        def noted(tensor: torch.Tensor, *, original: Any = original, name: str = name) -> Any:
+            asked.append(f"{name} {tuple(tensor.shape)}")
+            return original(tensor)
+
+        monkeypatch.setattr(torch.Tensor, name, noted)
+    step(make_batch())
+    assert asked == ["tolist (2,)", "tolist (2,)"], "counts that were on the host, then loss and gradient norm"
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_changes_no_weight(tiny_config: Config) -> None:
     segmenter = make_segmenter()
     step = make_step(with_model(tiny_config, freeze_batch_norm_from_epoch=0), segmenter)

@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from ducseg.devices import pick_device
+from ducseg.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "name", ["0", "gpu", "", "cuda:x", "cuda:-1", "cpu:1", "mps:0", "CPU", "xpu", "cuda", "cuda:0", "mps"]
+)
+def test_what_is_no_device_here_names_the_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^--run.device: found "):
+        pick_device(name, option="--run.device")
+
+
+def test_auto_is_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0", "cuda:1"])
+def test_each_of_several_processes_has_the_gpu_of_its_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name, rank, local_ranks=2).index for rank in range(2)] == [0, 1]
+    with pytest.raises(UserError, match=r"GPU 2.*one of the 2.*as many processes"):
+        pick_device(name, 2, local_ranks=3)
+    assert pick_device("cuda:1").index == 1
+    with pytest.raises(UserError, match="GPU 7"):
+        pick_device("cuda:7")
