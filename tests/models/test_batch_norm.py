@@ -102,3 +102,16 @@ def test_recalibration_keeps_frozen_batch_norms_frozen(mode: Callable[[nn.Module
     modes = [module.training for module in segmenter.modules()]
     recalibrate_batch_norm(segmenter, [torch.randn(1, 3, 32, 32)])
     assert modes == [module.training for module in segmenter.modules()]
+
+
+def test_sums_over_processes_give_the_statistics_of_all_batches() -> None:
+    alone = as_if_trained()
+    one, other = copy.deepcopy(alone), copy.deepcopy(alone)
+    batches = list(torch.randn(2, 3, 3, 32, 48).unbind())
+    recalibrate_batch_norm(alone, batches)
+    sums: list[Tensor] = []
+    recalibrate_batch_norm(other, batches[1:], reduce=lambda mine: sums.append(mine) or mine)
+    recalibrate_batch_norm(one, batches[:1], reduce=lambda mine: mine + sums.pop(0))
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(one.state_dict()[name], value)
+    assert not torch.equal(other.state_dict()["encoder.bn1.running_mean"], alone.encoder.bn1.running_mean)

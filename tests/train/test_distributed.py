@@ -1,8 +1,10 @@
 """Two gloo processes against one process with the same global batch."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,64 @@ def test_torchrun_restarts_from_the_last_whole_checkpoint(
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     np.testing.assert_allclose(curve(training_process, "step", "loss"), curve(alone, "step", "loss"), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_recalibration_sees_the_pictures_of_all_ranks(training_process: Any, tiny_camvid: Path, tmp_path: Path) -> None:
+    source = TrainingProcess(tiny_camvid, tmp_path / "source")
+    source.run("--optimizer.epochs", "1")
+    options = ("--model.weights", str(source.out), "--model.recalibrate-batches", "1", "--optimizer.epochs", "1")
+    alone = TrainingProcess(tiny_camvid, tmp_path / "alone")
+    alone.run(*options)
+    training_process.run(*options, launcher=TWO)
+    np.testing.assert_allclose(curve(training_process, "step", "loss"), curve(alone, "step", "loss"), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_without_synchronised_statistics_what_is_scored_is_what_is_saved(training_process: Any, tmp_path: Path) -> None:
+    training_process.run("--run.no-sync-batch-norm", "--optimizer.learning-rate", "0.1", launcher=TWO)
+    command = [
+        sys.executable,
+        "-m",
+        "ducseg",
+        "eval",
+        str(training_process.out / "last"),
+        "--json",
+        str(tmp_path / "s"),
+    ]
+    subprocess.run(command, check=True, env=training_process.environment)
+    scored = json.loads((tmp_path / "s").read_text())
+    assert scored["mean_iou"] == curve(training_process, "evaluation", "mean_iou")[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["torchrun", "one rank", "one rank of a launch with restarts"])
+def test_sigterm_among_ranks_saves_and_ends_as_documented(
+    training_process: Any, tiny_camvid: Path, tmp_path: Path, whom: str
+) -> None:
+    restarts = ("--max-restarts", "2") if "restarts" in whom else ()
+    process = training_process.start(launcher=(*TWO, *restarts))
+    while process.poll() is None and not training_process.steps():
+        time.sleep(0.01)
+    os.kill(process.pid if whom == "torchrun" else _first_child(process), signal.SIGTERM)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == (0 if restarts else 1), output
+    if not restarts:
+        assert "stopped: step " in output
+        assert len(training_process.log()) < 15
+        training_process.run("--resume", launcher=TWO)
+    alone = TrainingProcess(tiny_camvid, tmp_path / "alone")
+    alone.run()
+    np.testing.assert_allclose(curve(training_process, "step", "loss"), curve(alone, "step", "loss"), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_restarts_do_not_get_into_a_used_folder(training_process: Any, tiny_camvid: Path) -> None:
+    training_process.run("--optimizer.epochs", "1")
+    before = training_process.log()
+    output = training_process.run(launcher=(*TWO, "--max-restarts", "1"), status=1)
+    assert "earlier run" in output
+    assert training_process.log() == before
 
 
 def _first_child(process: subprocess.Popen[str]) -> int:

@@ -1,6 +1,6 @@
 """Give batch norms that were stored folded their statistics back, without changing what the network computes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,18 @@ class _InputMoments:
         self.total = self.total + values.sum((0, 2, 3))
         self.squares = self.squares + values.square().sum((0, 2, 3))
 
-    def mean_and_variance(self) -> tuple[Tensor, Tensor]:
+    def mean_and_variance(self, reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         assert isinstance(self.total, Tensor) and isinstance(self.squares, Tensor), "no batch was seen"
-        mean = self.total / self.count
-        return mean, (self.squares / self.count - mean.square()).clamp_min(0)
+        count = torch.full_like(self.total, self.count)
+        count, total, squares = reduce(torch.stack([count, self.total, self.squares]))
+        mean = total / count
+        return mean, (squares / count - mean.square()).clamp_min(0)
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(segmenter: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate_batch_norm(
+    segmenter: nn.Module, batches: Iterable[Tensor], *, reduce: Callable[[Tensor], Tensor] = lambda sums: sums
+) -> None:
     """Set every batch norm's running statistics to those of its input, and its weight and bias so that nothing changes.
 
     A network whose batch norms were folded into the convolutions has mean 0 and variance 1 stored; in training mode the
@@ -39,6 +43,7 @@ def recalibrate_batch_norm(segmenter: nn.Module, batches: Iterable[Tensor]) -> N
     Args:
         segmenter: any network with `nn.BatchNorm2d`; its mode is kept.
         batches: normalised images (N, 3, H, W), a few batches as they will be trained on.
+        reduce: sums a tensor over processes that each saw batches of their own, and all get these statistics.
     """
     norms = [module for module in segmenter.modules() if isinstance(module, nn.BatchNorm2d)]
     moments = {norm: _InputMoments() for norm in norms}
@@ -54,7 +59,7 @@ def recalibrate_batch_norm(segmenter: nn.Module, batches: Iterable[Tensor]) -> N
         for module, training in modes.items():
             module.training = training
     for norm in norms:
-        _set_statistics(norm, *moments[norm].mean_and_variance())
+        _set_statistics(norm, *moments[norm].mean_and_variance(reduce))
 
 
 def _set_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:

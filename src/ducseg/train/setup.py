@@ -1,5 +1,6 @@
 """From a `Config` to transforms and network."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from ducseg.models.encoder import Part
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import AugmentConfig, ModelConfig
+from ducseg.train.distributed import Ranks
 from ducseg.weights import timm, torchvision
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
 
@@ -109,6 +111,8 @@ def _load(target: Part, source: Part, folder: Path) -> None:
         ) from None
 
 
-def recalibrate(segmenter: Segmenter, batches: list[torch.Tensor]) -> None:
-    """Re-estimate batch norm statistics on uint8 batches (N, 3, H, W); the function of the network is unchanged."""
-    recalibrate_batch_norm(segmenter, [segmenter.preprocessing.normalise(batch) for batch in batches])
+def recalibrate(segmenter: Segmenter, batches: Iterable[torch.Tensor], ranks: Ranks) -> None:
+    """Re-estimate batch norm statistics over all ranks' uint8 batches (N, 3, H, W); the function is unchanged."""
+    on_device = (batch.to(ranks.device, non_blocking=True) for batch in batches)
+    normalised = (segmenter.preprocessing.normalise(batch) for batch in on_device)
+    recalibrate_batch_norm(segmenter, normalised, reduce=ranks.sum)

@@ -92,12 +92,13 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         val_set=val_set,
         transform=training_transform(config.augment, network),
     )
-    if checkpoint is None and config.model.recalibrate_batches:
-        recalibrate(network, [batch["image"] for batch in data.batches(0, config.model.recalibrate_batches)])
-    if ranks.world_size > 1 and config.run.sync_batch_norm:
-        synchronise_batch_norm(network, ranks.device)
     memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
     network.to(device=ranks.device, memory_format=memory_format)  # type: ignore[call-overload]
+    if checkpoint is None and config.model.recalibrate_batches:
+        batches = data.batches(0, config.model.recalibrate_batches)
+        recalibrate(network, (batch["image"] for batch in batches), ranks)
+    if ranks.world_size > 1 and config.run.sync_batch_norm:
+        synchronise_batch_norm(network, ranks.device)
     state = RunState(network, config.optimizer, pictures=(len(train_set), len(val_set)))
     if checkpoint is not None:
         checkpoints.load_state(state, checkpoint)

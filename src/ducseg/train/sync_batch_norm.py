@@ -1,6 +1,6 @@
 """Batch norm whose statistics span all ranks, also where torch's own SyncBatchNorm does not run (gloo, CPU)."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -57,14 +57,27 @@ class _CpuSyncBatchNormAct2d(CpuSyncBatchNorm2d):
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm of `module` take its statistics over all ranks; parameters and their names stay."""
-    with_activation = [child for child in module.modules() if type(child).__name__ == "BatchNormAct2d"]
     if device.type == "cuda":
-        if with_activation:  # torch's own conversion would drop the activations
+        if any(_activates(child) for child in module.modules()):  # torch's own conversion would drop the activations
             return cast(nn.Module, import_timm().layers.convert_sync_batchnorm(module))
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
-    for child in module.modules():
-        if type(child) is nn.BatchNorm2d:
-            child.__class__ = CpuSyncBatchNorm2d
-    for child in with_activation:
-        child.__class__ = _CpuSyncBatchNormAct2d
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if _activates(child):
+                setattr(parent, name, _taking_over(_CpuSyncBatchNormAct2d, child, "drop", "act"))
+            elif type(child) is nn.BatchNorm2d:
+                setattr(parent, name, _taking_over(CpuSyncBatchNorm2d, child))
     return module
+
+
+def _activates(module: nn.Module) -> bool:
+    """Whether it is timm's batch norm with the activation inside."""
+    return type(module).__name__ == "BatchNormAct2d"
+
+
+def _taking_over(kind: type[CpuSyncBatchNorm2d], old: Any, *others: str) -> CpuSyncBatchNorm2d:
+    """A batch norm with the very parameters, statistics and settings of `old`."""
+    new = kind(old.num_features, eps=old.eps, momentum=old.momentum)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", *others):
+        setattr(new, name, getattr(old, name))
+    return new.train(old.training)
