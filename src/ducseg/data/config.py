@@ -84,6 +84,12 @@ class DataConfig:
             conflicts.append("--data.patches-root needs --data.patches: the scheme that was cut")
         if self.val_fraction + self.test_fraction >= 1:
             conflicts.append("--data.val-fraction and --data.test-fraction must leave some pictures to train on")
+        if self.values and self.masks_as is not None:
+            conflicts.append(f"--data.values says what --data.masks-as {self.masks_as} would: leave one out")
+        if self.masks_as == "index" and self.ignore_colours:
+            conflicts.append("--data.ignore-colours is for colour masks, not for --data.masks-as index")
+        if self.ignore_value is not None and (self.masks_as == "colour" or self.ignore_colours):
+            conflicts.append("--data.ignore-value is for values: of colour masks --data.ignore-colours ignores colours")
         return conflicts
 
 

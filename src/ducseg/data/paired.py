@@ -93,9 +93,9 @@ def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:
     return entries
 
 
-def pictures_in(folder: Path) -> dict[str, Path]:
+def pictures_in(folder: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> dict[str, Path]:
     """Stem -> file of the pictures directly in `folder`, by name; raises `UserError` where two files share a stem."""
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith("."))
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
     found: dict[str, Path] = {}
     for file in files:
         if file.stem in found:

@@ -13,8 +13,10 @@ from PIL import Image
 from ducseg.classes import CAMVID, CITYSCAPES, VOC2012, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
-from ducseg.data.layouts.folders import find_mask_kind, held_out
-from ducseg.data.layouts.opening import LAYOUTS, open_dataset
+from ducseg.data.layouts.mask_files import values_in
+from ducseg.data.layouts.mask_rule import find_rule
+from ducseg.data.layouts.opening import LAYOUTS, open_dataset, open_layout
+from ducseg.data.layouts.splitting import held_out
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import UserError
 
@@ -73,7 +75,7 @@ def test_split_folders_take_other_classes_and_only_their_void(split_folders: Pat
     np.testing.assert_array_equal(
         _open("split-folders", split_folders, "train", classes="cityscapes")[0].label, _values(12, seed=ord("a"))
     )
-    with pytest.raises(UserError, match=r"label of a .*a\.png\): found value 11 in \d+ pixels; needed 0\.\.10"):
+    with pytest.raises(UserError, match=r"a\.png: found value 11 in \d+ pixels; needed 0\.\.10, or 255"):
         _open("split-folders", split_folders, "train", classes="camvid")[0]
     _mask(split_folders / "labels" / "train" / "a.png", np.full(SIZE, 12))
     with pytest.raises(UserError, match=r"value 12 in 192 pixels"):
@@ -172,8 +174,9 @@ def _colour_mask(path: Path, values: np.ndarray) -> None:
 def _palette_colour_mask(path: Path, values: np.ndarray) -> None:
     """A colour mask as an editor saves it: palette entries in the order of their first use, not of the classes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray((1 - values).astype(np.uint8))
-    picture.putpalette([channel for colour in reversed(CLASSES.palette) for channel in colour])
+    order = CLASSES.palette if values[0, 0] == 0 else CLASSES.palette[::-1]
+    picture = Image.fromarray(values if values[0, 0] == 0 else 1 - values)
+    picture.putpalette([channel for colour in order for channel in colour])
     picture.save(path)
 
 
@@ -185,20 +188,20 @@ def _voc_palette_index_mask(path: Path, values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "kind"),
+    ("write", "line"),
     [
-        (_mask, "index"),
-        (_colour_mask, "colour"),
-        (_palette_colour_mask, "colour"),
-        (_voc_palette_index_mask, "index"),
+        (_mask, "masks: values 0, 1 -> ground, thing"),
+        (_colour_mask, "masks: colours (10, 20, 30), (200, 0, 0) -> ground, thing"),
+        (_palette_colour_mask, "masks: colours (10, 20, 30), (200, 0, 0) -> ground, thing"),
+        (_voc_palette_index_mask, "masks: values 0, 1 -> ground, thing"),
     ],
 )
 def test_masks_of_either_kind_are_seen_and_read(
-    tmp_path: Path, write: Callable[[Path, np.ndarray], None], kind: str
+    tmp_path: Path, write: Callable[[Path, np.ndarray], None], line: str
 ) -> None:
-    _, masks = _flat(tmp_path, 5, write)
-    assert find_mask_kind(sorted(masks.iterdir()), CLASSES) == kind
+    _flat(tmp_path, 5, write)
     dataset = _folder(tmp_path, "all")
+    assert open_layout(DataConfig(dataset="folder", root=str(tmp_path))).rules.notes == (line,)
     assert _names(dataset) == [f"p{n:02}" for n in range(5)]
     for n, sample in enumerate(dataset):
         np.testing.assert_array_equal(sample.label, _values(2, seed=n))
@@ -207,7 +210,9 @@ def test_masks_of_either_kind_are_seen_and_read(
 def test_masks_as_overrides_the_look(tmp_path: Path) -> None:
     _flat(tmp_path, 3, _palette_colour_mask)
     forced = _folder(tmp_path, "all", masks_as="index")
-    np.testing.assert_array_equal(forced[0].label, 1 - _values(2, seed=0))
+    for n in range(3):
+        values = _values(2, seed=n)
+        np.testing.assert_array_equal(forced[n].label, values if values[0, 0] == 0 else 1 - values)
 
 
 def test_ignored_colours(tmp_path: Path) -> None:
@@ -218,7 +223,7 @@ def test_ignored_colours(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(path)
 
     _flat(tmp_path, 2, with_black)
-    with pytest.raises(UserError, match=r"found \(0, 0, 0\) in 4 pixels; .*ignore_colours"):
+    with pytest.raises(UserError, match=r"found \(0, 0, 0\) in 4 pixels; .*--data\.ignore-colours"):
         _folder(tmp_path, "all")[0]
     label = _folder(tmp_path, "all", ignore_colours=((0, 0, 0),))[0].label
     assert label is not None
@@ -234,7 +239,10 @@ def test_both_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_voc_masks_are_indices(shared: Path) -> None:
-    assert find_mask_kind(sorted((shared / "data" / "voc2012" / "masks").iterdir()), VOC2012) == "index"
+    looks, unreadable = values_in(sorted((shared / "data" / "voc2012" / "masks").iterdir()))
+    rule = find_rule(looks, VOC2012)
+    assert (unreadable, rule.as_colours, rule.problem) == ([], False, None)
+    assert all(rule.meaning[value] == value for look in looks for value in look.counts)
 
 
 def test_flat_folders_are_split_without_overlap_and_for_good(tmp_path: Path) -> None:
@@ -257,13 +265,15 @@ def test_sorted_folders_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_folder_problems_are_explained(tmp_path: Path) -> None:
     images, masks = _flat(tmp_path, 3)
-    with pytest.raises(UserError, match=r'split .test.: found no sub-folder .*needed "train", "val" or "all"'):
+    with pytest.raises(
+        UserError, match=r'split .test.: found no sub-folder .*"train", "val" or "all".*--data.test-fraction'
+    ):
         _folder(tmp_path, "test")
     with pytest.raises(UserError, match=r"--data\.val-fraction 1 must be a number above 0 and below 1"):
         _folder(tmp_path, "train", val_fraction=1)
     with pytest.raises(UserError, match=r"nowhere: found no .* does not exist\)"):
         _open("folder", tmp_path / "nowhere", classes="voc2012")
-    with pytest.raises(UserError, match=r"found no .*There is: p00\.jpg, p01\.jpg, p02\.jpg"):
+    with pytest.raises(UserError, match=r"found 3 pictures and no masks.*There is: p00\.jpg, p01\.jpg, p02\.jpg"):
         _open("folder", images, classes="voc2012")
     _picture(images / "p00.png")
     with pytest.raises(UserError, match=r"found p00\.jpg and p00\.png; needed one picture a name"):
@@ -295,7 +305,7 @@ def test_no_such_data_says_where_it_looked_and_what_it_needs(name: str, tmp_path
 
 
 def test_missing_split_is_named(split_folders: Path, cityscapes: Path) -> None:
-    with pytest.raises(UserError, match=r"found no images/val/\*.*; needed images/val/\*.* and labels/val/"):
+    with pytest.raises(UserError, match=r"split 'val': found no sub-folder of this name \(there are: train\)"):
         _open("camvid", split_folders, "val")
     with pytest.raises(UserError, match=r"found no leftImg8bit/val/CITY"):
         Cityscapes(cityscapes, "val")

@@ -127,9 +127,9 @@ def check_dataset(
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=layout.notes,
+        notes=(*layout.notes, *rules.notes),
         splits=splits,
-        findings=(*_findings(layout, files, examined), *_never_seen(splits)),
+        findings=(*_masks(rules, layout), *_findings(layout, files, examined), *_never_seen(splits)),
         num_workers=num_workers,
         seconds=time.perf_counter() - begin,
     )
@@ -174,6 +174,12 @@ def _by_train_id(counts: NDArray[np.int64], train_ids: NDArray[np.uint8] | None)
     if train_ids is None:
         return counts
     return np.bincount(train_ids, weights=counts, minlength=256).astype(np.int64)
+
+
+def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:
+    """What speaks against all labels together."""
+    if rules.problem is not None:
+        yield Finding(kind="masks", splits=layout.splits, files=(), message=rules.problem)
 
 
 def _findings(layout: Layout, files: list[SplitFiles], examined: list[Examined]) -> Iterable[Finding]:

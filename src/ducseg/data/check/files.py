@@ -15,6 +15,7 @@ from ducseg.classes import IGNORE
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_image
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.layouts.layout import LabelRules
+from ducseg.data.layouts.mask_reader import StrayValues
 from ducseg.errors import UserError, explain
 
 __all__ = ["Examined", "Examiner", "Kind", "Pair", "Problem", "looks_like_train_ids"]
@@ -94,7 +95,7 @@ class Examiner:
         try:
             label = self.rules.read(path)
         except UserError as error:
-            kind: Kind = "stray values" if self.rules.are_colours else "wrong mode"
+            kind: Kind = "stray values" if isinstance(error, StrayValues) else "wrong mode"
             problems.append(Problem(kind=_if_readable(path, kind), file=path, message=str(error)))
             return None
         _check_label_mode(path, self.rules, problems)

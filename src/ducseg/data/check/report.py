@@ -15,7 +15,7 @@ from ducseg.progress import counted
 __all__ = ["as_table", "check_and_print"]
 
 CHECKS = (
-    "empty split", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values", "train ids",
+    "masks", "empty split", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values", "train ids",
     "leak between splits", "duplicate", "unusual mode", "class never seen",
 )  # fmt: skip
 _MOST_SHOWN = 5

@@ -31,6 +31,7 @@ __all__ = [
     "read_image",
     "read_instance_ids",
     "read_label",
+    "read_picture",
 ]
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -127,6 +128,15 @@ def read_label(
     return _values(data, path)
 
 
+def read_picture(path: Path) -> Image.Image:
+    """A picture as Pillow decodes it, in its own mode.
+
+    Raises:
+        UserError: missing, empty, truncated or undecodable file.
+    """
+    return _pillow(_whole_file(path), path)
+
+
 def read_instance_ids(path: Path) -> NDArray[np.uint16]:
     """Read a map of instance ids, a PNG of 8- or 16-bit grey, as uint16 (H, W).
 
@@ -146,7 +156,7 @@ def read_instance_ids(path: Path) -> NDArray[np.uint16]:
 
 def colours_in_use(path: Path) -> tuple[str, dict[int, Colour]]:
     """Pillow's mode of a picture, and for a palette picture ("P") the colours of the indices in use."""
-    picture = _pillow(_whole_file(path), path)
+    picture = read_picture(path)
     if picture.mode != "P":
         return picture.mode, {}
     palette = [*(picture.getpalette("RGB") or []), *[0] * 768]

@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ducseg.classes import CITYSCAPES, IGNORE, Colour
+from ducseg.classes import CITYSCAPES, IGNORE, ClassSet, Colour
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, table
@@ -98,7 +98,7 @@ _RULES = LabelRules(
 )
 
 
-def cityscapes_layout(config: DataConfig, root: Path) -> Layout:
+def cityscapes_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
     """Train, val, test and train_extra, as far as they are there; the coarse labels for train_extra."""
     there = []
     for split in ("train", "val", "test", "train_extra"):

@@ -1,174 +1,141 @@
-"""Folders of pictures and of masks with the same names: anyone's data, and CamVid, which is one of them.
+"""Folders of pictures and of masks: anyone's data, and CamVid, which is one of them.
 
-`images/*` and `masks/*`, of which a fixed share is held out for validation; or `images/SPLIT/*` and `masks/SPLIT/*`.
-`camvid` and `split-folders` are this with their own folder names, classes and ignored value.
+Where the files lie is `finding`'s, which of them are a split `splitting`'s, what the masks mean `mask_rule`'s; `camvid`
+and `split-folders` are this with folder names, classes and ignored value of their own.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
 from ducseg.data.config import DataConfig
-from ducseg.data.files.reading import colours_in_use, read_label
+from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
-from ducseg.data.paired import PairedFiles, pictures_in, table
-from ducseg.errors import explain
+from ducseg.data.layouts.mask_files import values_in
+from ducseg.data.layouts.mask_reader import MaskRule
+from ducseg.data.layouts.mask_rule import find_rule
+from ducseg.data.layouts.splitting import group_function, members_of
+from ducseg.data.paired import PairedFiles, no_such_data, pictures_in
+from ducseg.errors import UserError
 
-__all__ = ["MaskKind", "camvid_layout", "find_mask_kind", "folder_layout", "held_out", "split_folders_layout"]
+__all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
 
-MaskKind = Literal["index", "colour"]
-
-_MASKS_LOOKED_AT = 16
 _KNOWN_CLASSES = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "kitti-road": KITTI_ROAD, "voc2012": VOC2012}
 
 
-def camvid_layout(config: DataConfig, root: Path) -> Layout:
+def camvid_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
     """CamVid with the 11 classes of the SegNet protocol in images/ and labels/; label value 11 is void."""
-    own = replace(config, images="images", masks="labels", classes="camvid", masks_as="index", ignore_value=11)
+    own = replace(config, images="images", masks="labels", classes="camvid", ignore_value=11)
     return folder_layout(own, root)
 
 
-def split_folders_layout(config: DataConfig, root: Path) -> Layout:
-    """Index masks in labels/, pictures in images/, of the classes that the configuration names."""
-    return folder_layout(replace(config, images="images", masks="labels", masks_as="index"), root)
+def split_folders_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
+    """Pictures in images/, masks in labels/, of the classes that the configuration names."""
+    return folder_layout(replace(config, images="images", masks="labels"), root, classes)
 
 
-def folder_layout(config: DataConfig, root: Path) -> Layout:
+def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
     """Images and masks as the configuration says, or as they are found in `root`.
 
+    Args:
+        classes: what to go by where there is no class list (any more), as a checkpoint carries them.
+
     Raises:
-        UserError: a share that is none, no class list.
+        UserError: two pictures of one name, several folders that could be meant, no regular expression.
     """
-    folders = _Folders(config, root)
+    folders = _Folders(config, root, classes)
     return Layout(
         name="images and masks",
         root=root,
-        needed=folders.needed,
-        splits=folders.splits,
+        needed=folders.needed("SPLIT"),
+        splits=tuple(split or "all" for split in folders.found.splits),
         open=folders.dataset,
         files=folders.files,
         make_rules=lambda: folders.rules,
+        sequence=None if config.group_by is None else group_function(config.group_by),
+        notes=(folders.found.line,),
     )
 
 
 class _Folders:
-    def __init__(self, config: DataConfig, root: Path) -> None:
-        self.config, self.root = config, root
-        self.images, self.masks = root / (config.images or "images"), root / (config.masks or "masks")
-        names = _folders_in(self.images) | _folders_in(self.masks)
-        self.sorted = sorted(names, key=_in_usual_order)
-        self.needed = f"{self._place(self.images, 'SPLIT')} and {self._place(self.masks, 'SPLIT')} with the same names"
+    def __init__(self, config: DataConfig, root: Path, classes: ClassSet | None) -> None:
+        self.config, self.root, self._fallback = config, root, classes
+        self.found = find_files(root, images=config.images, masks=config.masks, mask_suffix=config.mask_suffix)
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        if self.sorted:
-            return tuple(self.sorted)
-        flat = self.files("all")
-        return ("all",) if flat.images or flat.labels else ()
-
-    def _place(self, folder: Path, split: str) -> str:
-        return str(folder.relative_to(self.root) / split / "*.{jpg,png,...}")
+    def needed(self, split: str) -> str:
+        """What must lie in the root, as messages say it."""
+        inside = f"[{split}/]" if self.config.dataset == "folder" else f"{split}/"
+        places = (self.config.images or "images", self.config.masks or "masks")
+        return " and ".join(f"{place}/{inside}*.{{jpg,png,...}}" for place in places)
 
     def files(self, split: str) -> SplitFiles:
-        in_folders = self.sorted or not self.images.is_dir()
-        folders = [folder / split if in_folders else folder for folder in (self.images, self.masks)]
-        found = [pictures_in(folder) if folder.is_dir() else {} for folder in folders]
-        places = (self._place(folders[0], ""), self._place(folders[1], ""))
-        return SplitFiles(name=split, images=found[0], labels=found[1], places=places)
+        """The files of one of the layout's splits."""
+        return self.found.splits.get(split) or self.found.splits[""]
 
     def dataset(self, split: str) -> PairedFiles:
-        pairs: Mapping[str, tuple[Path, Path]] = self.files(split).pairs("images and masks", self.root)
-        if not self.sorted and split != "all":
-            if split not in ("train", "val"):
-                raise explain(
-                    f"split {split!r}",
-                    found=f"no sub-folder of this name in both {self.images} and {self.masks}",
-                    needed='"train", "val" or "all"',
-                    fix="Add the sub-folders, or use one of these.",
-                )
-            validation = held_out(tuple(pairs), self.config.val_fraction)
-            pairs = {name: pair for name, pair in pairs.items() if (name in validation) == (split == "val")}
-        rules = self.rules
-        return PairedFiles(
-            rules.classes, pairs, train_ids=rules.train_ids, num_values=rules.num_values, read=rules.read
-        )
+        """The pictures of any split, every mask of which reads and means something."""
+        names = {folder: tuple(files.images) for folder, files in self.found.splits.items()}
+        if not any(names.values()):
+            alone = self.root.is_dir() and pictures_in(self.root)
+            missing = f"{len(alone)} pictures and no masks" if alone else "no pictures"
+            raise no_such_data("images and masks", self.root, missing=missing, layout=self.needed(split))
+        members = members_of(split, names, self.config, self.root)
+        pairs = self._pairs({folder for folder, _ in members})
+        several = len({name for _, name in members}) < len(members)
+        chosen = {f"{folder}/{name}" if several else name: pairs[folder][name] for folder, name in members}
+        self._check_masks([mask for _, mask in chosen.values()])
+        return PairedFiles(self.rule.classes, chosen, read=self.rule.reader)
+
+    def _pairs(self, folders: set[str]) -> Mapping[str, dict[str, tuple[Path, Path]]]:
+        return {folder: self.found.splits[folder].pairs("images and masks", self.root) for folder in folders}
 
     @cached_property
-    def rules(self) -> LabelRules:
-        config, classes = self.config, self._classes()
-        if config.ignore_value is not None:
-            values = table({train_id: train_id for train_id in range(len(classes)) if train_id != config.ignore_value})
-            return LabelRules(classes=classes, num_values=max(len(classes), config.ignore_value + 1), train_ids=values)
-        masks = [mask for split in self.splits for mask in (self.files(split).labels or {}).values()]
-        kind = config.masks_as or (find_mask_kind(masks, classes) if masks else "index")
-        if kind == "index":
-            return LabelRules(classes=classes)
-        read = partial(read_label, palette=classes, ignore_colours=config.ignore_colours)
-        return LabelRules(classes=classes, read=read, are_colours=True)
+    def rule(self) -> MaskRule:
+        """How the masks of all splits are read: what one split shows must not change it for another."""
+        config = self.config
+        masks = [mask for files in self.found.splits.values() for mask in (files.labels or {}).values()]
+        looks, _ = values_in(masks)
+        return find_rule(
+            looks,
+            self._classes(),
+            masks_as=config.masks_as,
+            values=config.values,
+            ignore_value=config.ignore_value,
+            ignore_colours=config.ignore_colours,
+        )
 
-    def _classes(self) -> ClassSet:
+    @property
+    def rules(self) -> LabelRules:
+        """For the doctor: it reads the files of which this is the rule."""
+        rule = self.rule
+        return LabelRules(
+            classes=rule.classes,
+            read=rule.reader,
+            are_colours=rule.as_colours,
+            notes=(rule.line,),
+            problem=rule.problem,
+        )
+
+    def _check_masks(self, masks: Sequence[Path]) -> None:
+        """Raise where training would stop later: masks that do not read, values that no class has."""
+        rule = self.rule
+        if rule.problem is not None:
+            raise UserError(rule.problem)
+        looks, unreadable = values_in(masks)
+        if unreadable:
+            more = f" {len(unreadable) - 1} more masks do not read." if unreadable[1:] else ""
+            raise UserError(f"{unreadable[0]}{more}")
+        for look in looks:
+            if (look.kind == "colours" and not rule.as_colours) or look.codes(rule.as_colours) - rule.meaning.keys():
+                rule.reader(look.path)  # raises, with the values
+
+    def _classes(self) -> ClassSet | None:
         named = self.config.classes
         if named in _KNOWN_CLASSES:
             return _KNOWN_CLASSES[named]
-        return ClassSet.read(Path(named).expanduser() if named else self.root / "classes.json")
-
-
-def held_out(names: Sequence[str], fraction: float) -> frozenset[str]:
-    """The share of the names that is for validation: those with the smallest hash, so it depends on the names alone.
-
-    At least one name, and at least one is left over; raises `UserError` for fewer than two.
-    """
-    if len(names) < 2:
-        raise explain(
-            "images to split",
-            found=len(names),
-            needed="at least 2",
-            fix='Add images, or use split "all" for both parts.',
-        )
-    count = min(max(1, round(len(names) * fraction)), len(names) - 1)
-    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    return frozenset(ordered[:count])
-
-
-def find_mask_kind(masks: Sequence[Path], classes: ClassSet) -> MaskKind:
-    """Whether masks hold indices or colours, by looking at up to 16 of them spread over the list.
-
-    RGB(A) means colours, one channel indices. Palette pictures hold indices, unless more of the indices show another
-    class's colour than their own: then they are colour masks that an editor saved with a palette of its own.
-
-    Raises:
-        UserError: files of both kinds, a file that is no picture.
-    """
-    step = max(1, len(masks) // _MASKS_LOOKED_AT)
-    example: dict[MaskKind, Path] = {}
-    palette_mask, own, shown = None, 0, 0
-    for mask in masks[::step][:_MASKS_LOOKED_AT]:
-        mode, used = colours_in_use(mask)
-        if mode == "P":
-            palette_mask = mask
-            own += sum(classes.palette[index : index + 1] == (colour,) for index, colour in used.items())
-            shown += sum(colour in classes.palette for colour in used.values())
-        else:
-            example["colour" if mode in {"RGB", "RGBA"} else "index"] = mask
-    if palette_mask is not None:
-        example["colour" if shown - own > own else "index"] = palette_mask
-    if len(example) > 1:
-        raise explain(
-            f"masks in {masks[0].parent}",
-            found=f"indices ({example['index'].name}) and colours ({example['colour'].name})",
-            needed="one kind in all files",
-            fix="Convert one kind, or set masks_as if the look misled.",
-        )
-    return next(iter(example))
-
-
-def _folders_in(folder: Path) -> set[str]:
-    return {inside.name for inside in folder.iterdir() if inside.is_dir()} if folder.is_dir() else set()
-
-
-def _in_usual_order(split: str) -> tuple[int, str]:
-    return {"train": 0, "val": 1, "test": 2}.get(split, 3), split
+        path = Path(named).expanduser() if named else self.root / "classes.json"
+        if not path.exists() and (self._fallback is not None or named is None):
+            return self._fallback
+        return ClassSet.read(path)

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, KITTI_ROAD
+from ducseg.classes import IGNORE, KITTI_ROAD, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.png import png_kind
 from ducseg.data.files.reading import read_image
@@ -102,7 +102,7 @@ class KittiRoad:
         return Sample(image=image, label=None, id=self.ids[index], original_size=(image.shape[0], image.shape[1]))
 
 
-def kitti_road_layout(config: DataConfig, root: Path) -> Layout:
+def kitti_road_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
     """Training and testing as they lie on the disk; `open` takes the splits that `KittiRoad` makes of them."""
     return Layout(
         name="KITTI road",

@@ -58,6 +58,8 @@ class LabelRules:
         are_label_ids: values are Cityscapes' label ids, for which train ids may be mistaken.
         are_colours: files are colour pictures.
         palette: that the files must carry; None: any, or none.
+        notes: the rule in words, where it was found by looking, for printing.
+        problem: why nothing can be trained on these labels, found by looking.
     """
 
     classes: ClassSet
@@ -67,6 +69,8 @@ class LabelRules:
     are_label_ids: bool = False
     are_colours: bool = False
     palette: tuple[Colour, ...] | None = None
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ducseg.classes import Colour
+from ducseg.classes import ClassSet, Colour
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
@@ -20,7 +20,7 @@ from ducseg.errors import UserError, explain
 
 __all__ = ["LAYOUTS", "open_dataset", "open_layout", "open_training_set"]
 
-LAYOUTS: dict[str, Callable[[DataConfig, Path], Layout]] = {
+LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
     "camvid": camvid_layout,
     "cityscapes": cityscapes_layout,
     "folder": folder_layout,
@@ -28,11 +28,14 @@ LAYOUTS: dict[str, Callable[[DataConfig, Path], Layout]] = {
     "split-folders": split_folders_layout,
     "voc2012": voc2012_layout,
 }
-"""Name of a data set -> (configuration, root) -> its layout."""
+"""Name of a data set -> (configuration, root, classes where the data set names none) -> its layout."""
 
 
-def open_layout(config: DataConfig) -> Layout:
+def open_layout(config: DataConfig, classes: ClassSet | None = None) -> Layout:
     """The layout of a configuration's data set, as it lies under its root.
+
+    Args:
+        classes: what to go by where the data set's class list is not there (any more), as a checkpoint carries them.
 
     Raises:
         UserError: no data set of this name, options that it ignores; what its layout raises.
@@ -44,11 +47,14 @@ def open_layout(config: DataConfig) -> Layout:
     if conflicts := [*out_of_range("data", config), *config.conflicts()]:
         raise UserError("; ".join(conflicts))
     assert config.root is not None
-    return LAYOUTS[config.dataset](config, Path(config.root).expanduser())
+    return LAYOUTS[config.dataset](config, Path(config.root).expanduser(), classes)
 
 
-def open_dataset(config: DataConfig, split: str) -> SegmentationDataset:
+def open_dataset(config: DataConfig, split: str, classes: ClassSet | None = None) -> SegmentationDataset:
     """Whole frames of a configuration's data set; `split` is "train", "val" or another split that the data set has.
+
+    Args:
+        classes: as for `open_layout`.
 
     Raises:
         UserError: no such data (where it looked, what it needs).
@@ -59,7 +65,7 @@ def open_dataset(config: DataConfig, split: str) -> SegmentationDataset:
         height, width = config.synthetic_size
         count = config.synthetic_scenes[0 if split == config.train_split else 1]
         return SyntheticStreets(count, height=height, width=width, split=split)
-    return open_layout(config).open(split)
+    return open_layout(config, classes).open(split)
 
 
 def open_training_set(config: DataConfig, mean_colour: Colour) -> SegmentationDataset:

@@ -7,7 +7,7 @@ VOC's counts.
 
 from pathlib import Path
 
-from ducseg.classes import VOC2012
+from ducseg.classes import VOC2012, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, SegmentationDataset, no_such_data
@@ -69,7 +69,7 @@ def open_voc2012(root: Path | str, split: str) -> SegmentationDataset:
     return Unlabelled(VOC2012, {name: images[name] for name in ids})
 
 
-def voc2012_layout(config: DataConfig, root: Path) -> Layout:
+def voc2012_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
     """The lists train (train_aug, where it is), val and test; masks must carry VOC's palette.
 
     Raises:

@@ -1,0 +1,230 @@
+"""Where pictures and masks lie under a folder, as people have them: found by names, never by content.
+
+| layout | names |
+|---|---|
+| two folders | images, img, imgs, JPEGImages, ... beside masks, labels, gt, SegmentationClass, ... |
+| sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
+| one folder | x.jpg beside x_mask.png, or beside x.png |
+
+Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
+Hidden folders and those of file managers are no splits.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ducseg.data.files.reading import PICTURE_SUFFIXES
+from ducseg.data.layouts.layout import SplitFiles
+from ducseg.data.paired import pictures_in
+from ducseg.errors import explain
+
+__all__ = ["FoundFiles", "find_files"]
+
+FLAT = ""
+"""The split of pictures that are not sorted into splits."""
+
+_MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm", ".pgm", ".ppm"}
+_IMAGES = (
+    "images", "image", "imgs", "img", "jpegimages", "jpgs", "pictures", "photos", "rgb", "input", "inputs",
+)  # fmt: skip
+_MASKS = (
+    "masks", "mask", "labels", "label", "gt", "gts", "groundtruth", "ground_truth", "ground-truth", "truth",
+    "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
+    "target", "manual", "1st_manual",
+)  # fmt: skip
+_MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
+_SYSTEM = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files of each split, `FLAT` alone where there are none, and one line that says how they lie."""
+
+    splits: Mapping[str, SplitFiles]
+    line: str
+
+
+def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix: str | None) -> FoundFiles:
+    """Look for pictures and masks under `root`; the arguments are the fields of `DataConfig`.
+
+    Raises:
+        UserError: two pictures of one name, several folders that could be meant.
+    """
+    pairs = _two_folders(root, images, masks)
+    if pairs:
+        return _listed(root, pairs, mask_suffix)
+    alone = _one_folder(root, images, mask_suffix)
+    if alone is not None:
+        return alone
+    named = root / (images or "images"), root / (masks or "masks")
+    return _listed(root, {FLAT: named}, mask_suffix) if named[0].is_dir() or named[1].is_dir() else FoundFiles({}, "")
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def _two_folders(root: Path, images: str | None, masks: str | None) -> dict[str, tuple[Path, Path]]:
+    """Split -> folder of its images and of its masks."""
+    found = _pair_in(root, images, masks)
+    if found is None:
+        inside = {folder.name: _pair_in(folder, images, masks) for folder in _folders_in(root)}
+        return {name: pair for name, pair in sorted(inside.items(), key=lambda one: _in_usual_order(one[0])) if pair}
+    names = [{folder.name for folder in _folders_in(side)} for side in found]
+    flat = any(_pictures(side) for side in found)
+    both = (names[0] & names[1] & set(_SPLITS)) if flat else names[0] | names[1]
+    if not both:
+        return {FLAT: found}
+    return {name: (found[0] / name, found[1] / name) for name in sorted(both, key=_in_usual_order)}
+
+
+def _pair_in(folder: Path, images: str | None, masks: str | None) -> tuple[Path, Path] | None:
+    sides = [_called(folder, given, names, option) for given, names, option in (
+        (images, _IMAGES, "images"), (masks, _MASKS, "masks"))]  # fmt: skip
+    return (sides[0], sides[1]) if sides[0] and sides[1] else None
+
+
+def _called(folder: Path, given: str | None, names: tuple[str, ...], option: str) -> Path | None:
+    if given is not None:
+        return folder / given if (folder / given).is_dir() else None
+    there = [inside for inside in _folders_in(folder) if inside.name.lower() in names]
+    there = [inside for inside in there if _pictures_below(inside)] or there
+    if len(there) > 1:
+        raise explain(
+            f"{option} in {folder}",
+            found=" and ".join(f"{inside.name}/" for inside in there),
+            needed="one folder of them",
+            fix=f"Say which: --data.{option} {there[0].name}.",
+        )
+    return there[0] if there else None
+
+
+def _pictures_below(folder: Path) -> bool:
+    return any(_files(one) for one in (folder, *_folders_in(folder)))
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    visible = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    return sorted(one for one in visible if one.name.lower() not in _SYSTEM)
+
+
+def _in_usual_order(split: str) -> tuple[int, str]:
+    place = _SPLITS.index(split) if split in _SPLITS else len(_SPLITS)
+    return place, split
+
+
+def _pictures(folder: Path, suffixes: frozenset[str] = _MASK_SUFFIXES) -> dict[str, Path]:
+    return pictures_in(folder, suffixes) if folder.is_dir() else {}
+
+
+def _listed(root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str | None) -> FoundFiles:
+    files, example = {}, ""
+    for split, (images, masks) in pairs.items():
+        pictures, labels = _pictures(images, PICTURE_SUFFIXES), _pictures(masks)
+        if mask_suffix is not None:
+            labels = {
+                name.removesuffix(mask_suffix): file for name, file in labels.items() if name.endswith(mask_suffix)
+            }
+        pictures, labels = _by_common_name(pictures, labels)
+        places = tuple(f"{side.relative_to(root)}/*.{{jpg,png,...}}" for side in (images, masks))
+        files[split] = SplitFiles(name=split or "all", images=pictures, labels=labels, places=(places[0], places[1]))
+        example = example or _example(pictures, labels)
+    sides = [sorted({str(pair[side].relative_to(root)) for pair in pairs.values()}) for side in range(2)]
+    line = f"pictures in {', '.join(sides[0])}; masks in {', '.join(sides[1])}{example}"
+    return FoundFiles(files, line)
+
+
+def _example(pictures: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
+    """How the names go together, where they are not the same."""
+    for name in pictures:
+        if name in labels:
+            differ = pictures[name].stem != labels[name].stem
+            return f" ({pictures[name].name} with {labels[name].name})" if differ else ""
+    return ""
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def _by_common_name(pictures: dict[str, Path], labels: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Both by what their names share: the names as they are, or without what all on one side begin or end with."""
+    least = min(len(pictures), len(labels))
+    if 2 * len(pictures.keys() & labels.keys()) >= least:
+        return pictures, labels
+    for strip_pictures, strip_labels in ((False, True), (True, True), (True, False)):
+        first = _stripped(pictures) if strip_pictures else pictures
+        second = _stripped(labels) if strip_labels else labels
+        if first and second and 2 * len(first.keys() & second.keys()) > least:
+            return first, second
+    return pictures, labels
+
+
+def _stripped(files: dict[str, Path]) -> dict[str, Path]:
+    """By name without the longest head and tail that nearly all share; the names where two would become one."""
+    names = list(files)
+    tail = _shared(names, lambda name: [name[at:] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
+    without = {name: name.removesuffix(tail) for name in names}
+    head = _shared(
+        without.values(), lambda name: [name[:at] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])]
+    )
+    keys = {name: rest.removeprefix(head) for name, rest in without.items()}
+    return {keys[name]: file for name, file in files.items()} if len(set(keys.values())) == len(keys) else files
+
+
+def _is_border(before: str, after: str) -> bool:
+    """Between a number and a word, or at a sign such as _ (which belongs to the word)."""
+    return not (before.isdigit() and after.isdigit()) and not (before.isalpha() and after.isalpha())
+
+
+def _shared(names: Collection[str], parts: Callable[[str], list[str]]) -> str:
+    """The longest part that at least nine in ten of two or more names have, and that holds a letter."""
+    counted = Counter(part for name in names for part in parts(name))
+    number = len(names)
+    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number) and any(map(str.isalpha, part))]
+    return max(common, key=len, default="")
+
+
+def _one_folder(root: Path, images: str | None, mask_suffix: str | None) -> FoundFiles | None:
+    """Pictures and masks side by side, told apart by the masks' suffix or by their format."""
+    base = root / images if images else next((f for f in _folders_in(root) if f.name.lower() in _IMAGES), root)
+    folders = {folder.name: folder for folder in _folders_in(base)} if not _files(base) else {FLAT: base}
+    files, example = {}, ""
+    for split in sorted(folders, key=_in_usual_order):
+        pictures, labels = _side_by_side(_files(folders[split]), mask_suffix)
+        if labels:
+            place = f"{folders[split].relative_to(root)}/*"
+            files[split] = SplitFiles(name=split or "all", images=pictures, labels=labels, places=(place, place))
+            example = example or _example(pictures, labels) or " (x.jpg with x.png)"
+    return FoundFiles(files, f"pictures and masks side by side{example}") if files else None
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in _MASK_SUFFIXES and not f.name.startswith("."))
+
+
+def _side_by_side(files: list[Path], mask_suffix: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    by_stem: dict[str, list[Path]] = {}
+    for file in files:
+        by_stem.setdefault(file.stem, []).append(file)
+    if mask_suffix is None:
+        tails = Counter(name[at:] for name in by_stem for at in range(1, len(name)) if name[:at] in by_stem)
+        mask_tails = [tail for tail, _ in tails.most_common() if _MASK_WORD.search(tail)]
+        mask_suffix = mask_tails[0] if mask_tails else None
+    if mask_suffix is not None:
+        first = {name: group[0] for name, group in by_stem.items()}
+        labels = {name.removesuffix(mask_suffix): file for name, file in first.items() if name.endswith(mask_suffix)}
+        return {name: file for name, file in first.items() if not name.endswith(mask_suffix)}, labels
+    pairs = {name: sorted(group, key=_is_lossless) for name, group in by_stem.items() if len(group) == 2}
+    pairs = {name: group for name, group in pairs.items() if not _is_lossless(group[0]) and _is_lossless(group[1])}
+    return {name: group[0] for name, group in pairs.items()}, {name: group[1] for name, group in pairs.items()}
+
+
+def _is_lossless(file: Path) -> bool:
+    return file.suffix.lower() not in {".jpg", ".jpeg", ".webp"}

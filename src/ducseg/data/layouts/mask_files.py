@@ -1,0 +1,189 @@
+"""What stands in mask files: one whole number a pixel (a value or a 24-bit colour), and which occur how often.
+
+A mask of one channel holds values, one of equal red, green and blue too; palettes hold indices that also have a
+colour. Of a picture whose colour is the same everywhere the alpha channel counts, if that varies. A GIF's palette is in
+an order of the program that wrote it, so it holds colours.
+
+Legend: H, W pixels; a colour's code is red << 16 | green << 8 | blue.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ducseg.classes import Colour
+from ducseg.data.files.reading import read_label, read_picture
+from ducseg.errors import UserError, explain
+
+__all__ = ["MaskFile", "MaskLook", "code_of", "colour_of", "look_at", "read_mask", "values_in"]
+
+_PLAIN_GREY_PNG = b"\x08\x00"  # bit depth and colour type in the header (PNG specification 11.2.2)
+_MOST_LOOKED_AT = 4000
+_GREY = 0x010101
+
+Kind = Literal["values", "palette", "colours"]
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask as it stands in its file.
+
+    Attributes:
+        kind: what `pixels` are.
+        pixels: (H, W) values (uint8 to int32), indices (uint8) or codes of colours (int32).
+        colours: of a palette: index -> code.
+        was: how it reads otherwise, for messages: "JPEG", "RGB with equal channels", "alpha"; None: nothing to say.
+    """
+
+    kind: Kind
+    pixels: NDArray[np.integer]
+    colours: Mapping[int, int] = field(default_factory=dict)
+    was: Literal["JPEG", "RGB", "alpha"] | None = None
+
+
+@dataclass(frozen=True)
+class MaskLook:
+    """What occurs in one mask: value, index or code -> pixels; `shown`: index -> code of the palette's colour."""
+
+    path: Path
+    kind: Kind
+    counts: Mapping[int, int]
+    shown: Mapping[int, int]
+    was: str | None
+
+    def codes(self, as_colours: bool) -> frozenset[int]:
+        """What occurs, as values and indices or as codes of colours."""
+        return frozenset(self.counted(as_colours))
+
+    def counted(self, as_colours: bool) -> Counter[int]:
+        """Value and index, or code of its colour -> pixels."""
+        if not as_colours:
+            return Counter(self.counts)
+        found: Counter[int] = Counter()
+        for value, pixels in self.counts.items():
+            found[self.code(value)] += pixels
+        return found
+
+    def code(self, value: int) -> int:
+        """Of the colour that a value, index or code shows."""
+        return self.shown[value] if self.kind == "palette" else value * (_GREY if self.kind == "values" else 1)
+
+
+def code_of(colour: Colour) -> int:
+    """(R, G, B) as one number."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def colour_of(code: int) -> Colour:
+    """The inverse of `code_of`."""
+    return code >> 16, (code >> 8) & 255, code & 255
+
+
+def read_mask(path: Path) -> MaskFile:
+    """Read a mask of any kind.
+
+    Raises:
+        UserError: missing, empty, truncated or undecodable file; numbers that are no whole ones.
+    """
+    with_header = _header(path)
+    if with_header[24:26] == _PLAIN_GREY_PNG and with_header.startswith(b"\x89PNG"):
+        return MaskFile("values", read_label(path))
+    picture = read_picture(path)
+    lossy = picture.format == "JPEG"
+    if picture.mode == "P" and picture.format != "GIF":
+        palette = [*(picture.getpalette("RGB") or []), *[0] * 768]
+        colours = zip(palette[:768:3], palette[1:768:3], palette[2:768:3])
+        return MaskFile("palette", np.asarray(picture), dict(enumerate(map(code_of, colours))))
+    if picture.mode in {"1", "L"} or picture.mode.startswith(("I", "F")):
+        return MaskFile("values", _values(picture, with_header, path), was="JPEG" if lossy else None)
+    return _coloured(picture, lossy)
+
+
+def _header(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(26)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise explain(f"mask {path}", found=reason, needed="a readable picture", fix="Check the path.") from None
+
+
+def _values(picture: Image.Image, header: bytes, path: Path) -> NDArray[np.integer]:
+    values = np.asarray(picture)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if header.startswith(b"\x89PNG") and picture.mode == "L" and header[24] < 8:
+        return values // np.uint8(255 // (2 ** header[24] - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
+    if values.dtype == np.uint8:
+        return values
+    whole = values.astype(np.int32)
+    if (whole != values).any() or whole.min(initial=0) < 0 or whole.max(initial=0) > 65535:
+        raise explain(
+            f"mask {path}",
+            found=f"numbers from {values.min()} to {values.max()} that are no whole ones from 0 to 65535",
+            needed="one value a class",
+            fix="Is it a map of probabilities or of depth? Export the class of each pixel.",
+        )
+    return whole
+
+
+def _coloured(picture: Image.Image, lossy: bool) -> MaskFile:
+    was: Literal["JPEG", "RGB", "alpha"] | None = "JPEG" if lossy else "RGB"
+    if picture.mode in {"RGBA", "LA", "PA"}:
+        rgba = np.asarray(picture.convert("RGBA"))
+        low, high = rgba.min(axis=(0, 1)), rgba.max(axis=(0, 1))
+        if (low[:3] == high[:3]).all() and low[3] != high[3]:
+            return MaskFile("values", rgba[..., 3], was="alpha")
+        rgb = rgba[..., :3]
+    else:
+        rgb = np.asarray(picture.convert("RGB"))
+    red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return MaskFile("values", red, was=was)
+    codes = red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue
+    return MaskFile("colours", codes, was="JPEG" if lossy else None)
+
+
+def values_in(masks: Sequence[Path]) -> tuple[list[MaskLook], list[UserError]]:
+    """What occurs in masks (of more than 4,000, so many spread over the list), and why others do not read.
+
+    A file that did not change is read once in a process.
+    """
+    step = max(1, len(masks) // _MOST_LOOKED_AT)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(look_at, masks[::step]))
+    return [one for one in found if isinstance(one, MaskLook)], [one for one in found if isinstance(one, UserError)]
+
+
+def look_at(path: Path) -> MaskLook | UserError:
+    """What occurs in one mask, or why it does not read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _look(path, (0, 0))
+    return _look(path, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=1 << 16)
+def _look(path: Path, _state: tuple[int, int]) -> MaskLook | UserError:
+    try:
+        mask = read_mask(path)
+    except UserError as error:
+        return error
+    if mask.pixels.dtype == np.uint8:
+        histogram = np.bincount(mask.pixels.ravel(), minlength=256)
+        counts = {int(value): int(histogram[value]) for value in np.flatnonzero(histogram)}
+    else:
+        values, numbers = np.unique(mask.pixels, return_counts=True)
+        counts = dict(Counter(dict(zip(values.tolist(), numbers.tolist()))).most_common(1000))
+    shown = {value: mask.colours[value] for value in counts} if mask.kind == "palette" else {}
+    return MaskLook(path, mask.kind, counts, shown, mask.was)

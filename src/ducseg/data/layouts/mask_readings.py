@@ -1,0 +1,239 @@
+"""The ways in which masks could be meant, each tried on what occurs in them."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.data.files.indexed_png import VOC_PALETTE
+from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
+from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
+from ducseg.errors import UserError, explain
+
+__all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value_readings", "with_background"]
+
+_NEAR = 32  # how far noise may lie from 0 and 255
+_MOST_MADE = 64  # classes made without a list: more are smoothed edges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the configuration says about masks."""
+
+    masks_as: Literal["index", "colour"] | None
+    values: tuple[str, ...]
+    ignore_value: int | None
+    ignore_colours: tuple[Colour, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the masks; `absent`: classes of which it finds no pixel; `stray`: pixels without a meaning."""
+
+    name: str
+    rule: MaskRule
+    absent: int
+    stray: int
+
+    def words(self) -> str:
+        return f"{self.name} ({self.rule.line})"
+
+
+def counts_of(looks: Sequence[MaskLook], as_colours: bool) -> Counter[int]:
+    """Value or code -> pixels over all masks; the coloured ones among values are left out."""
+    total: Counter[int] = Counter()
+    for look in looks:
+        if as_colours or look.kind != "colours":
+            total.update(look.counted(as_colours))
+    return total
+
+
+def _reading(name: str, looks: Sequence[MaskLook], classes: ClassSet, meaning: Meaning, as_colours: bool) -> Reading:
+    counts = counts_of(looks, as_colours)
+    seen = {meaning[value] for value in counts if value in meaning} - {IGNORE}
+    stray = sum(pixels for value, pixels in counts.items() if value not in meaning)
+    if not as_colours:
+        stray += sum(sum(look.counts.values()) for look in looks if look.kind == "colours")
+    rule = MaskRule(classes=classes, meaning=meaning, as_colours=as_colours)
+    rule = replace(rule, line=line_of(rule, counts))
+    return Reading(name, rule, len(classes) - len(seen), stray)
+
+
+def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: Asked) -> list[Reading]:
+    """Indices; as many values as classes, in order; noise about 0 and 255."""
+    ignored = {} if asked.ignore_value is None else {asked.ignore_value: IGNORE}
+    counts = counts_of(looks, as_colours=False)
+    found = sorted(set(counts) - set(ignored))
+    if classes is None:
+        return [_made_of_values(looks, found, ignored)] if found else []
+    number = len(classes)
+    index = {**{value: value for value in range(number)}, IGNORE: IGNORE, **ignored}
+    readings = [_reading("indices", looks, classes, index, False)]
+    indices = readings[0]
+    spread = found == list(range(1, number + 1)) or sum(value >= number for value in found) * 2 >= number
+    if len(found) == number and found != list(range(number)) and (number == 2 or spread):
+        in_order = {**{value: train_id for train_id, value in enumerate(found)}, **ignored}
+        readings.append(_reading("values in order", looks, classes, in_order, False))
+    if number == 2 and indices.stray and len(found) > 2 and _is_noise(looks, found, counts):
+        halves = {**_HALVES, **ignored}
+        readings.append(_reading("noise about 0 and 255, parted at 128", looks, classes, halves, False))
+    return readings
+
+
+_HALVES = {value: int(value > 127) for value in range(256)}
+
+
+def _is_noise(looks: Sequence[MaskLook], found: list[int], counts: Mapping[int, int]) -> bool:
+    """Whether there are two values and noise on both: none far from 0 and 255, or a fiftieth of a JPEG's pixels."""
+    if found[-1] > 255 or found[-1] < 255 - _NEAR or found[0] > _NEAR:
+        return False
+    far = sum(counts[value] for value in found if _NEAR < value < 255 - _NEAR)
+    if any(look.was == "JPEG" for look in looks):
+        return far <= 0.02 * sum(counts.values())
+    return (
+        far == 0 and any(0 < value <= _NEAR for value in found) and any(255 - _NEAR <= value < 255 for value in found)
+    )
+
+
+def colour_readings(
+    looks: Sequence[MaskLook], classes: ClassSet | None, asked: Asked, *, surely: bool
+) -> list[Reading]:
+    """The colours of the class list; two colours and two classes; colours of their own where there is no list."""
+    ignored = {code_of(colour): IGNORE for colour in asked.ignore_colours}
+    counts = counts_of(looks, as_colours=True)
+    found = [code for code, _ in counts.most_common() if code not in ignored]
+    if classes is None:
+        return [_made_of_colours(looks, found, ignored)] if surely and found else []
+    codes = [code_of(colour) for colour in classes.palette]
+    if len(set(codes)) < len(codes):
+        if not surely:
+            return []
+        first, second = next((a, b) for a in range(len(codes)) for b in range(a) if codes[a] == codes[b])
+        raise explain(
+            "classes of colour masks",
+            found=f"{classes.names[second]} and {classes.names[first]} of one colour {classes.palette[first]}",
+            needed="a colour of its own for each class",
+            fix="Correct classes.json: which of them a pixel shows could not be told.",
+        )
+    meaning = {code: train_id for train_id, code in enumerate(codes)} | ignored
+    if surely and len(classes) == 2 and len(found) == 2 and not set(found) <= set(codes):
+        meaning = _two_colours(found, codes) | ignored
+    return [_reading("colours", looks, classes, meaning, True)]
+
+
+def _two_colours(found: list[int], codes: list[int]) -> dict[int, int]:
+    """Two colours of two classes: one that is a class's is that class, else the darker is the first class."""
+    known = [code for code in found if code in codes]
+    if known:
+        (other,) = set(found) - set(known)
+        return {known[0]: codes.index(known[0]), other: 1 - codes.index(known[0])}
+    return {code: train_id for train_id, code in enumerate(sorted(found, key=_brightness))}
+
+
+def _brightness(code: int) -> tuple[int, int]:
+    return sum(colour_of(code)), code
+
+
+def with_background(looks: Sequence[MaskLook], classes: ClassSet, asked: Asked) -> ClassSet:
+    """One class means that class against the rest."""
+    (name,), (own,) = classes.names, classes.palette
+    background = "background" if name != "background" else "other"
+    if asked.masks_as == "colour" or any(look.kind == "colours" for look in looks):
+        ignored = {code_of(colour) for colour in asked.ignore_colours}
+        others = [code for code, _ in counts_of(looks, True).most_common() if code not in ignored | {code_of(own)}]
+        colour = colour_of(others[0]) if others else (0, 0, 0)
+    else:
+        colour = (0, 0, 0)
+    if colour == own:
+        colour = (255, 255, 255)
+    return ClassSet((background, name), (colour, own))
+
+
+def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
+    """A class a value; 255 beside 0, 1, ... is ignored."""
+    if found[-1] == IGNORE and len(found) > 2 and found[:-1] == list(range(len(found) - 1)):
+        found, ignored = found[:-1], {**ignored, IGNORE: IGNORE}
+    elif len(found) > 2 and _is_noise(looks, found, counts_of(looks, as_colours=False)):
+        two = ClassSet(("background", "foreground"), VOC_PALETTE[:2])
+        return _reading("noise about 0 and 255", looks, two, {**_HALVES, **ignored}, False)
+    if len(found) > _MOST_MADE:
+        raise _too_many("values", len(found), "--data.values 0-127=background 128-255=foreground")
+    shown = {index: code for look in looks for index, code in look.shown.items()}
+    names = _two_or(found, lambda value: f"value {value}")
+    palette = tuple(colour_of(shown[value]) if value in shown else VOC_PALETTE[i] for i, value in enumerate(found))
+    if len(set(palette)) < len(palette):
+        palette = VOC_PALETTE[: len(found)]
+    meaning = {**{value: train_id for train_id, value in enumerate(found)}, **ignored}
+    return _reading("values", looks, ClassSet(names, palette), meaning, False)
+
+
+def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
+    """A class a colour, black first, the others from dark to light."""
+    if len(found) > _MOST_MADE:
+        raise _too_many("colours", len(found), "a classes.json beside the masks with the colours that are classes")
+    found = sorted(found, key=_brightness)
+    names = _two_or(found, lambda code: f"colour {','.join(map(str, colour_of(code)))}")
+    meaning = {**{code: train_id for train_id, code in enumerate(found)}, **ignored}
+    return _reading("colours", looks, ClassSet(names, tuple(map(colour_of, found))), meaning, True)
+
+
+def _two_or(found: list[int], name: Callable[[int], str]) -> tuple[str, ...]:
+    if len(found) == 2:
+        return ("background", "foreground")
+    return tuple("background" if value == 0 else name(value) for value in found)
+
+
+def _too_many(what: str, number: int, fix: str) -> UserError:
+    return explain(
+        "masks without a class list",
+        found=f"{number} {what}, as smoothed edges give",
+        needed=f"at most {_MOST_MADE} {what}, one a class",
+        fix=f"Export the masks without smoothing, or give {fix}.",
+    )
+
+
+def as_said(looks: Sequence[MaskLook], classes: ClassSet | None, asked: Asked) -> MaskRule:
+    """`values`: VALUE=NAME, FROM-TO=NAME or R,G,B=NAME; NAME "ignore" is ignored."""
+    pairs = [_parsed(entry) for entry in asked.values]
+    as_colours = any(isinstance(what, tuple) for what, _ in pairs)
+    names = list(dict.fromkeys(name for _, name in pairs if name != "ignore"))
+    if classes is None:
+        colours = {name: what for what, name in pairs if isinstance(what, tuple)}
+        classes = ClassSet(tuple(names), tuple(colours.get(name, VOC_PALETTE[i]) for i, name in enumerate(names)))
+    unknown = [name for name in names if name not in classes.names]
+    if unknown or (as_colours and any(isinstance(what, range) for what, _ in pairs)):
+        raise explain(
+            "--data.values",
+            found=f"no class {unknown[0]}" if unknown else "values and colours",
+            needed=f"names of the classes {', '.join(classes.names)}, or ignore; values alone or colours alone",
+            fix="Correct them, or classes.json.",
+        )
+    meaning = {code_of(colour): IGNORE for colour in asked.ignore_colours} if as_colours else {IGNORE: IGNORE}
+    for what, name in pairs:
+        train_id = IGNORE if name == "ignore" else classes.names.index(name)
+        meaning |= {code_of(what): train_id} if isinstance(what, tuple) else dict.fromkeys(what, train_id)
+    if asked.ignore_value is not None:
+        meaning[asked.ignore_value] = IGNORE
+    return _reading("values", looks, classes, meaning, as_colours).rule
+
+
+def _parsed(entry: str) -> tuple[range | Colour, str]:
+    what, equals, name = entry.partition("=")
+    try:
+        if not equals or not name.strip():
+            raise ValueError(entry)
+        if "," in what:
+            red, green, blue = (int(part) for part in what.split(","))
+            if not all(0 <= part <= 255 for part in (red, green, blue)):
+                raise ValueError(entry)
+            return (red, green, blue), name.strip()
+        first, _, last = what.partition("-")
+        span = range(int(first), int(last or first) + 1)
+        if not span or span[-1] > 65535:
+            raise ValueError(entry)
+    except ValueError:
+        raise explain(
+            "--data.values", found=repr(entry), needed="0=background, 128-255=crack or 255,0,0=crack", fix="Correct it."
+        ) from None
+    return span, name.strip()

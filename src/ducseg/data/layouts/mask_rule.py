@@ -1,0 +1,187 @@
+"""The one rule by which masks of anyone's own are read: docs/data.md, "What masks may hold".
+
+`find_rule` looks at what occurs in the masks, tries each reading that could be meant (`mask_readings`), and takes the
+one that gives every value a class and leaves no class without a pixel. Where two such readings differ, the rule carries
+the problem, with both readings and the option that decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.data.layouts.mask_files import MaskLook, code_of
+from ducseg.data.layouts.mask_reader import MaskRule, line_of, shown
+from ducseg.data.layouts.mask_readings import (
+    Asked,
+    Reading,
+    as_said,
+    colour_readings,
+    counts_of,
+    value_readings,
+    with_background,
+)
+from ducseg.errors import explain
+
+__all__ = ["find_rule"]
+
+
+def find_rule(
+    looks: Sequence[MaskLook],
+    classes: ClassSet | None,
+    *,
+    masks_as: Literal["index", "colour"] | None = None,
+    values: tuple[str, ...] = (),
+    ignore_value: int | None = None,
+    ignore_colours: tuple[Colour, ...] = (),
+) -> MaskRule:
+    """The rule of masks in which this occurs.
+
+    Args:
+        classes: the user's class list; None: made from what is found.
+        masks_as, values, ignore_value, ignore_colours: as the fields of `DataConfig`.
+
+    Raises:
+        UserError: `values` that do not read or name no class, two classes of one colour where masks hold colours,
+            too many colours to be classes.
+    """
+    if masks_as is None and (ignore_colours or ignore_value is not None):
+        masks_as = "colour" if ignore_colours else "index"
+    asked = Asked(masks_as=masks_as, values=values, ignore_value=ignore_value, ignore_colours=ignore_colours)
+    if values:
+        return _described(as_said(looks, classes, asked), looks)
+    if classes is not None and len(classes) == 1:
+        classes = with_background(looks, classes, asked)
+    if not looks and classes is not None:
+        return MaskRule(classes=classes, meaning={value: value for value in (*range(len(classes)), IGNORE)})
+    kinds = {look.kind for look in looks}
+    readings = []
+    if masks_as != "colour":
+        readings += value_readings(looks, classes, asked)
+    if masks_as != "index":
+        readings += colour_readings(looks, classes, asked, surely=masks_as == "colour" or "colours" in kinds)
+    return _described(_chosen(readings, looks, asked), looks)
+
+
+def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) -> MaskRule:
+    if not readings:
+        raise explain("masks", found="none that reads", needed="some", fix="ducseg data check names what is wrong.")
+    whole = [one for one in readings if not one.stray]
+    if not whole:
+        as_they_are = any(look.kind == "colours" for look in looks)
+        nearest = min(readings, key=lambda one: (one.stray, one.rule.as_colours != as_they_are))
+        return _smoothed(looks, _both_kinds(looks, nearest.rule))
+    least = min(one.absent for one in whole)
+    best = [one for one in whole if one.absent == least]
+    chosen = best[0]
+    others = [one for one in best[1:] if not _agree(chosen, one, looks)]
+    if not others and _contradicted(chosen.rule, looks):
+        others = [one for one in readings if one.rule.as_colours]
+    if not others:
+        return chosen.rule
+    if _palettes_differ(looks) and any(one.rule.as_colours for one in others):
+        return next(one.rule for one in others if one.rule.as_colours)
+    both = "; or ".join(one.words() for one in (chosen, others[0]))
+    decide = "--data.masks-as index or colour" if others[0].rule.as_colours else "--data.values or --data.ignore-value"
+    example = " ".join(
+        f"{shown(value, False)}={others[0].rule.classes.names[train_id]}"
+        for value, train_id in sorted(others[0].rule.meaning.items())
+        if train_id != IGNORE
+    )
+    said = f" (such as --data.values {example})" if not others[0].rule.as_colours else ""
+    problem = explain("masks", found=f"two readings: {both}", needed="one", fix=f"Decide with {decide}{said}.")
+    return replace(chosen.rule, problem=str(problem))
+
+
+def _both_kinds(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
+    """The rule that leaves least over; a problem where some masks hold values and others colours."""
+    example = {look.kind == "colours": look.path.name for look in reversed(looks) if look.was != "RGB"}
+    if len(example) < 2:
+        return rule
+    problem = explain(
+        f"masks in {looks[0].path.parent}",
+        found=f"indices ({example[False]}) and colours ({example[True]})",
+        needed="one kind in all files",
+        fix="Convert one kind.",
+    )
+    return replace(rule, problem=str(problem))
+
+
+def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
+    """A problem where far more occurs than there are classes, as between classes that were drawn smoothly."""
+    counts = counts_of(looks, rule.as_colours)
+    stray = {value: pixels for value, pixels in counts.items() if value not in rule.meaning}
+    if len(stray) <= 3 * len(rule.classes) + 8 or rule.problem is not None:
+        return rule
+    kind = "colours" if rule.as_colours else "values"
+    shares = ((shown(value, rule.as_colours), pixels / counts.total()) for value, pixels in counts.most_common(3))
+    often = ", ".join(f"{value} in {100 * share:.1f} %" for value, share in shares)
+    fix = "Export the masks without smoothing"
+    if not rule.as_colours:
+        first, last = rule.classes.names[0], rule.classes.names[-1]
+        fix += f", or part the values: --data.values '0-127={first}' '128-255={last}'"
+    problem = explain(
+        "masks",
+        found=f"{len(counts)} {kind} ({often}, ...), as smoothed edges give",
+        needed=f"those of the {len(rule.classes)} classes alone",
+        fix=f"{fix}.",
+    )
+    return replace(rule, problem=str(problem))
+
+
+def _contradicted(rule: MaskRule, looks: Sequence[MaskLook]) -> bool:
+    """Whether a palette shows an index in the colour of another class than the one it is read as."""
+    if rule.as_colours:
+        return False
+    of_colour = {code_of(colour): train_id for train_id, colour in enumerate(rule.classes.palette)}
+    pairs = {pair for look in looks for pair in look.shown.items()}
+    return any(of_colour.get(code, rule.meaning.get(index)) != rule.meaning.get(index) for index, code in pairs)
+
+
+def _agree(first: Reading, second: Reading, looks: Sequence[MaskLook]) -> bool:
+    """Whether two readings give every pixel the same class."""
+    for look in looks:
+        for value in look.counts:
+            meant = [
+                one.rule.meaning.get(look.code(value) if one.rule.as_colours else value) for one in (first, second)
+            ]
+            if meant[0] != meant[1]:
+                return False
+    return True
+
+
+def _palettes_differ(looks: Sequence[MaskLook]) -> bool:
+    """Whether an index shows one colour in one mask and another in another: then the colours were meant."""
+    seen: dict[int, int] = {}
+    return any(seen.setdefault(index, code) != code for look in looks for index, code in look.shown.items())
+
+
+def _described(rule: MaskRule, looks: Sequence[MaskLook]) -> MaskRule:
+    """With the line, and the problem of masks that hold nothing but ignored pixels."""
+    was = {look.was for look in looks if look.was}
+    notes = {
+        "RGB": "three equal channels",
+        "JPEG": "JPEG, which changes values: export PNG",
+        "alpha": "the alpha channel",
+    }
+    said = "".join(f" ({notes[one]})" for one in sorted(was))
+    counts = counts_of(looks, rule.as_colours)
+    rule = replace(rule, line=f"masks: {rule.line or line_of(rule, counts)}{said}")
+    if counts and all(rule.meaning.get(value) == IGNORE for value in counts) and rule.problem is None:
+        alone = ", ".join(shown(value, rule.as_colours) for value in sorted(counts))
+        problem = explain(
+            "masks",
+            found=f"{alone} alone, which is ignored, in all {len(looks)}",
+            needed="pixels of classes",
+            fix="Say what the values mean: --data.values 0=background 255=foreground.",
+        )
+        return replace(rule, problem=str(problem))
+    if len(rule.classes) < 2 and rule.problem is None:
+        problem = explain(
+            "masks",
+            found=f"{rule.line.removeprefix('masks: ')}: one class",
+            needed="at least two, such as background and foreground",
+            fix="Add the masks that show the other, or say what the values mean with --data.values.",
+        )
+        return replace(rule, problem=str(problem))
+    return rule

@@ -1,0 +1,214 @@
+"""Which pictures of a folder are a split: names mean what they say, and every choice follows from file names alone.
+
+A split is "all", a folder of that name (training, valid, validation and testing are also found as train, val and test),
+a text file with one name a line, or a share: where there is no folder for "val" or "test", `val_fraction` and
+`test_fraction` of the pictures are held out of what "train" would be. `group_by` keeps pictures together.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ducseg.data.config import DataConfig
+from ducseg.errors import UserError, explain
+
+__all__ = ["Member", "group_function", "held_out", "members_of", "split_note"]
+
+Member = tuple[str, str]
+"""(folder of the split, name); the folder of unsorted pictures is ""."""
+
+_ALIASES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+
+
+def members_of(split: str, folders: Mapping[str, Sequence[str]], config: DataConfig, root: Path) -> list[Member]:
+    """The pictures of a split, in the order of their names (of a list: in its order).
+
+    Args:
+        split: as the configuration or the user names it.
+        folders: folder -> names of its pictures; "" alone where they are not sorted.
+        root: where a list may lie, beside the working directory.
+
+    Raises:
+        UserError: no such split, a list with names that are not there, too few pictures or groups to hold some out.
+    """
+    everything = [(folder, name) for folder, names in folders.items() for name in names]
+    if split == "all":
+        return everything
+    listed = _list(split, everything, root)
+    if listed is not None:
+        return listed
+    folder = _folder_of(split, folders)
+    kind = next((kind for kind, names in _ALIASES.items() if split in names), None)
+    if folder is not None and kind != "train":
+        return [(folder, name) for name in folders[folder]]
+    base = "" if "" in folders else _folder_of("train", folders)
+    by_share = config.dataset == "folder"
+    if not by_share or base is None or (folder is not None and folder != base) or kind is None:
+        if folder is not None:
+            return [(folder, name) for name in folders[folder]]
+        raise _no_split(split, folders, config)
+    parts = _parts([(base, name) for name in folders[base]], everything, folders, config, root)
+    if kind not in parts:
+        raise _no_split(split, folders, config)
+    return parts[kind]
+
+
+def _parts(
+    base: list[Member], everything: list[Member], folders: Mapping[str, Sequence[str]], config: DataConfig, root: Path
+) -> dict[str, list[Member]]:
+    """What the pictures of `base` are parted into: train, and val and test where they have no folder of their own."""
+    elsewhere: set[Member] = set()
+    listed = {split: _list(split, everything, root) for split in (config.train_split, config.val_split)}
+    if listed[config.val_split] is not None:
+        elsewhere = set(listed[config.val_split] or ())
+    rest = [member for member in base if member not in elsewhere]
+    if listed[config.train_split] is not None:
+        taken = set(listed[config.train_split] or ())
+        return {"train": rest, "val": [member for member in rest if member not in taken]}
+    group = group_function(config.group_by)
+    names = {name: (folder, name) for folder, name in rest}
+    unsorted = "" in folders
+    parts: dict[str, list[Member]] = {}
+    by_share = _folder_of("val", folders) is None and listed[config.val_split] is None
+    if by_share and (unsorted or config.val_split in _ALIASES["val"]):
+        validation = held_out(tuple(names), config.val_fraction, group)
+        parts["val"] = [member for name, member in names.items() if name in validation]
+    if config.test_fraction and _folder_of("test", folders) is None:
+        testing = held_out(tuple(names), config.test_fraction, group, last=True)
+        parts["test"] = [member for name, member in names.items() if name in testing]
+    taken = {member for members in parts.values() for member in members}
+    twice = len(taken) < sum(map(len, parts.values()))
+    parts["train"] = [member for member in rest if member not in taken]
+    if not parts["train"] or twice:
+        raise explain(
+            "groups to split",
+            found=f"{len({group(name) for name in names})} of {len(names)} pictures",
+            needed="one at least for each of training, validation and testing",
+            fix="Choose smaller shares, or another --data.group-by.",
+        )
+    return parts
+
+
+def held_out(
+    names: Sequence[str], fraction: float, group: Callable[[str], str] = str, *, last: bool = False
+) -> frozenset[str]:
+    """A share of the names: whole groups, those with the smallest hash (`last`: the largest), until it is reached.
+
+    At least one group, and at least one is left over; raises `UserError` for fewer than two. It depends on the names
+    alone, and a larger share holds a smaller one.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(group(name), []).append(name)
+    if len(groups) < 2:
+        grouped = len(names) > len(groups)
+        raise explain(
+            "groups to split" if grouped else "images to split",
+            found=len(groups),
+            needed="at least 2",
+            fix='Add images, or use split "all" for both parts.',
+        )
+    ordered = sorted(groups, key=lambda key: hashlib.sha256(key.encode()).digest(), reverse=last)
+    wanted, chosen = max(1, round(len(names) * fraction)), list[str]()
+    for key in ordered[:-1]:
+        if chosen and len(chosen) + len(groups[key]) / 2 > wanted:
+            break
+        chosen += groups[key]
+    return frozenset(chosen)
+
+
+def group_function(pattern: str | None) -> Callable[[str], str]:
+    """Name -> its group: what the groups of the pattern match (all of the match without groups); else the name.
+
+    Raises:
+        UserError: no regular expression.
+    """
+    if pattern is None:
+        return str
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise explain(
+            f"--data.group-by {pattern}", found=str(error), needed="a regular expression", fix=r"Such as '^(\w+)_\d+$'."
+        ) from None
+
+    def group(name: str) -> str:
+        found = expression.search(name)
+        if found is None:
+            return name
+        return "/".join(part or "" for part in found.groups()) if found.groups() else found.group()
+
+    return group
+
+
+def split_note(train: Sequence[Path], validation: Sequence[Path]) -> str | None:
+    """What is to be said where the pictures of one split are also in the other."""
+    both = len(set(train) & set(validation))
+    if not both:
+        return None
+    if both == len(set(validation)) == len(set(train)):
+        return f"the {both} validation pictures are the training pictures: scores say nothing about other pictures"
+    return f"{both} of the {len(set(validation))} validation pictures are training pictures too"
+
+
+def _folder_of(split: str, folders: Mapping[str, Sequence[str]]) -> str | None:
+    """The folder of this name, or of another name of the same split."""
+    if split in folders:
+        return split
+    same = next((names for names in _ALIASES.values() if split in names), ())
+    return next((folder for folder in folders if folder.lower() in same), None)
+
+
+def _list(split: str, everything: list[Member], root: Path) -> list[Member] | None:
+    """The pictures that a text file names; None: the split is no file."""
+    paths = [path for path in (Path(split).expanduser(), root / split) if path.is_file()]
+    if not paths:
+        if split.endswith(".txt"):
+            raise explain(
+                f"split list {split}",
+                found="no such file",
+                needed="one name a line",
+                fix=f"Put it there, or in {root}.",
+            )
+        return None
+    try:
+        lines = [line.strip() for line in paths[0].read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise explain(f"split list {paths[0]}", found=str(error), needed="one name a line", fix="Correct it.") from None
+    wanted = list(dict.fromkeys(line.split()[0] for line in lines if line and not line.startswith("#")))
+    of_name: dict[str, list[Member]] = {}
+    for folder, name in everything:
+        of_name.setdefault(name, []).append((folder, name))
+        of_name.setdefault(f"{folder}/{name}", []).append((folder, name))
+    found = {line: _named(line, of_name) for line in wanted}
+    lost = [line for line, members in found.items() if len(members) != 1]
+    if lost or not wanted:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        raise explain(
+            f"split list {paths[0]}",
+            found=f"{', '.join(lost[:5])}{more}, which are no one picture" if lost else "no name",
+            needed="names of pictures, one a line",
+            fix="Correct the list, or add the pictures.",
+        )
+    return [members[0] for members in found.values()]
+
+
+def _named(line: str, of_name: Mapping[str, list[Member]]) -> list[Member]:
+    """The pictures that a line can mean: a name, a path from the end, either with or without suffix."""
+    path = Path(line)
+    for name in (line, str(path.with_suffix("")), f"{path.parent.name}/{path.stem}", path.stem):
+        if name in of_name:
+            return of_name[name]
+    return []
+
+
+def _no_split(split: str, folders: Mapping[str, Sequence[str]], config: DataConfig) -> UserError:
+    if "" in folders and config.dataset == "folder":
+        needed = '"train", "val" or "all"' + ("" if config.test_fraction == 0 else ', or "test"')
+        found = "no sub-folder of this name, and no share of the pictures"
+        fix = "Hold a share out with --data.test-fraction 0.2." if split in _ALIASES["test"] else "Use one of these."
+    else:
+        found = f"no sub-folder of this name (there are: {', '.join(filter(None, folders)) or 'none'})"
+        needed, fix = 'one of these, "all", or a text file with names', "Use one of these, or add the sub-folders."
+    return explain(f"split {split!r}", found=found, needed=needed, fix=fix)

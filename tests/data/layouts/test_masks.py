@@ -1,0 +1,301 @@
+"""What masks may hold, by one rule: every encoding of two classes gives the same labels, and nothing is guessed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ducseg.data.check.doctor import check_dataset
+from ducseg.data.config import DataConfig
+from ducseg.data.layouts.opening import open_dataset, open_layout
+from ducseg.errors import UserError
+
+SIZE = (20, 30)
+TRUTH = [(np.random.default_rng(seed).random(SIZE) < 0.3).astype(np.uint8) for seed in range(4)]
+TWO = [{"name": "background", "color": [0, 0, 0]}, {"name": "crack", "color": [255, 0, 0]}]
+ONE = TWO[1:]
+THREE = [*TWO, {"name": "wire", "color": [0, 0, 255]}]
+
+Write = Callable[[np.ndarray, Path], None]
+
+
+def values(first: int, second: int, dtype: type = np.uint8) -> Write:
+    return lambda truth, path: Image.fromarray(np.where(truth, second, first).astype(dtype)).save(path)
+
+
+def colours(first: tuple[int, ...], second: tuple[int, ...]) -> Write:
+    return lambda truth, path: Image.fromarray(np.where(truth[..., None], second, first).astype(np.uint8)).save(path)
+
+
+def palette(*entries: tuple[int, int, int], exchanged: bool = False) -> Write:
+    def write(truth: np.ndarray, path: Path) -> None:
+        picture = Image.fromarray(1 - truth if exchanged else truth)
+        picture.putpalette([channel for entry in entries for channel in entry])
+        picture.save(path)
+
+    return write
+
+
+def noisy(truth: np.ndarray, path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 9, truth.shape)
+    Image.fromarray(np.where(truth, 255 - noise, noise).astype(np.uint8)).save(path)
+
+
+def smooth(truth: np.ndarray, path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, truth.shape)
+    Image.fromarray(np.where(truth, 255, grey).astype(np.uint8)).save(path)
+
+
+def smooth_colours(truth: np.ndarray, path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*truth.shape, 3), dtype=np.uint8)).save(path)
+
+
+def bits(truth: np.ndarray, path: Path) -> None:
+    Image.fromarray(truth.astype(bool)).save(path)
+
+
+def make(root: Path, write: Write, classes: list[dict[str, Any]] | None, suffix: str = "png") -> Path:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number, truth in enumerate(TRUTH):
+        picture = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(root / "images" / f"{number}.png")
+        write(truth, root / "masks" / f"{number}.{suffix}")
+    if classes is not None:
+        (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+def line(root: Path, **options: Any) -> str:
+    (said,) = open_layout(DataConfig(dataset="folder", root=str(root), **options)).rules.notes
+    return said
+
+
+def labels(root: Path, **options: Any) -> list[np.ndarray]:
+    dataset = open_dataset(DataConfig(dataset="folder", root=str(root), **options), "all")
+    return [dataset[index].label for index in range(len(dataset))]
+
+
+def is_truth(found: list[np.ndarray]) -> bool:
+    return all(np.array_equal(label, truth) for label, truth in zip(found, TRUTH, strict=True))
+
+
+TWO_VALUED = [
+    ("png", values(0, 1)),
+    ("png", values(0, 255)),
+    ("png", values(0, 128)),
+    ("png", values(1, 255)),
+    ("png", values(1, 2)),
+    ("png", values(254, 255)),
+    ("png", values(3, 200)),
+    ("png", values(0, 65535, np.uint16)),
+    ("png", values(0, 255, np.uint16)),
+    ("tif", values(0, 1, np.float32)),
+    ("tif", values(0, 255)),
+    ("bmp", values(0, 255)),
+    ("gif", values(0, 255)),
+    ("gif", palette((255, 255, 255), (0, 0, 0), exchanged=True)),
+    ("jpg", values(0, 255)),
+    ("png", noisy),
+    ("png", bits),
+    ("tif", bits),
+    ("png", colours((0, 0, 0), (1, 1, 1))),
+    ("png", colours((0, 0, 0), (255, 255, 255))),
+    ("png", colours((0, 0, 0, 255), (255, 255, 255, 255))),
+    ("png", colours((255, 255, 255, 0), (255, 255, 255, 255))),
+    ("png", colours((0, 0, 0), (255, 0, 0))),
+    ("png", colours((0, 0, 0, 0), (255, 0, 0, 255))),
+    ("png", colours((0, 0, 0), (0, 255, 0))),
+    ("png", palette((0, 0, 0), (255, 0, 0))),
+    ("png", palette((0, 0, 0), (255, 255, 255))),
+    ("png", palette((0, 0, 0), (128, 0, 0))),
+]
+
+
+@pytest.mark.parametrize("classes", [TWO, ONE, None], ids=["two classes", "one class", "no list"])
+@pytest.mark.parametrize(("suffix", "write"), TWO_VALUED)
+def test_two_values_are_two_classes(tmp_path: Path, write: Write, suffix: str, classes: Any) -> None:
+    root = make(tmp_path, write, classes, suffix)
+    assert is_truth(labels(root))
+    dataset = open_dataset(DataConfig(dataset="folder", root=str(root)), "train")
+    assert dataset.classes.names == ("background", "foreground" if classes is None else "crack")
+    report = check_dataset(DataConfig(dataset="folder", root=str(root)))
+    assert report.ok
+    foreground = report.splits["all"].classes[dataset.classes.names[1]]
+    assert foreground == {"pixels": sum(int(truth.sum()) for truth in TRUTH), "images": 4}
+    assert report.notes[-1] == line(root)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "said"),
+    [
+        ("png", values(0, 255), "masks: values 0, 255 -> background, crack"),
+        ("png", colours((0, 0, 0), (1, 1, 1)), "masks: values 0, 1 -> background, crack (three equal channels)"),
+        ("png", colours((0, 0, 0), (255, 0, 0)), "masks: colours (0, 0, 0), (255, 0, 0) -> background, crack"),
+        ("png", colours((9, 9, 9, 0), (9, 9, 9, 9)), "masks: values 0, 9 -> background, crack (the alpha channel)"),
+        ("png", noisy, "masks: values 0-127 -> background, 128-255 -> crack"),
+    ],
+)
+def test_the_rule_is_said(tmp_path: Path, suffix: str, write: Write, said: str) -> None:
+    assert line(make(tmp_path, write, TWO, suffix)) == said
+
+
+def test_a_jpeg_mask_is_said(tmp_path: Path) -> None:
+    assert "128-255 -> crack (JPEG, which changes values" in line(make(tmp_path, values(0, 255), TWO, "jpg"))
+
+
+# -- 255 and further classes -------------------------------------------------------------------------------------------
+
+
+def several(*entries: int) -> Write:
+    """These values, from the left to the right."""
+    return lambda truth, path: Image.fromarray(
+        np.array(entries, np.uint8)[np.arange(SIZE[1]) * len(entries) // SIZE[1]][None].repeat(SIZE[0], 0)
+    ).save(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "found", "expected"),
+    [
+        (TWO, (0, 1, 255), (0, 1, 255)),
+        (ONE, (0, 1, 255), (0, 1, 255)),
+        (THREE, (0, 1, 2), (0, 1, 2)),
+        (THREE, (0, 1, 2, 255), (0, 1, 2, 255)),
+        (THREE, (0, 128, 255), (0, 1, 2)),
+        (THREE, (0, 127, 254), (0, 1, 2)),
+        (THREE, (1, 2, 3), (0, 1, 2)),
+        (None, (0, 1, 2, 255), (0, 1, 2, 255)),
+        (None, (0, 128, 255), (0, 1, 2)),
+        (None, (0, 1, 2, 3), (0, 1, 2, 3)),
+    ],
+)
+def test_more_values(tmp_path: Path, classes: Any, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    label = labels(make(tmp_path, several(*found), classes))[0]
+    np.testing.assert_array_equal(label[0], np.array(expected)[np.arange(SIZE[1]) * len(found) // SIZE[1]])
+
+
+@pytest.mark.parametrize("stray", [2, 7, 128])
+def test_a_value_that_no_class_has_is_refused_at_once(tmp_path: Path, stray: int) -> None:
+    root = make(tmp_path, values(0, 1), TWO)
+    several(0, 1, stray, 255)(TRUTH[0], root / "masks" / "2.png")
+    with pytest.raises(UserError, match=rf"2\.png: found value {stray} in \d+ pixels; needed 0\.\.1, or 255.*--data"):
+        labels(root)
+    (finding,) = check_dataset(DataConfig(dataset="folder", root=str(root))).errors
+    assert (finding.kind, finding.files) == ("stray values", (str(root / "masks" / "2.png"),))
+
+
+def test_ignored_values(tmp_path: Path) -> None:
+    root = make(tmp_path, several(0, 255, 128), TWO)
+    found = labels(root, ignore_value=128)[0]
+    assert found[0, [0, 15, 29]].tolist() == [0, 1, 255]
+    assert line(root, ignore_value=128) == "masks: values 0, 255 -> background, crack; 128 ignored"
+    assert labels(make(tmp_path, several(0, 1, 2, 255), TWO), ignore_value=2)[0][0, [0, 10, 20, 29]].tolist() == [
+        0, 1, 255, 255,
+    ]  # fmt: skip
+
+
+# -- what the user says ------------------------------------------------------------------------------------------------
+
+
+def test_values_that_the_user_names(tmp_path: Path) -> None:
+    root = make(tmp_path, several(0, 90, 200, 255), None)
+    named = ("0-99=road", "200=crack", "255=ignore")
+    dataset = open_dataset(DataConfig(dataset="folder", root=str(root), values=named), "all")
+    assert dataset.classes.names == ("road", "crack")
+    assert dataset[0].label[0, [0, 10, 20, 29]].tolist() == [0, 0, 1, 255]
+    with pytest.raises(UserError, match=r"found value 90 in \d+ pixels; needed the values 0, 200, 255"):
+        labels(root, values=("0=road", "200=crack"))
+    make(tmp_path, values(7, 9), TWO)
+    assert not is_truth(labels(root, values=("9=background", "7=crack")))
+    assert is_truth(labels(root, values=("7=background", "9=crack")))
+    with pytest.raises(UserError, match=r"--data.values: found no class wire; needed names of the classes background"):
+        labels(root, values=("7=background", "9=wire"))
+    for wrong in ("7", "7=", "a=crack", "9-7=crack", "1,2=crack", "300,0,0=crack", "70000=crack"):
+        with pytest.raises(UserError, match=r"--data\.values: found '"):
+            labels(root, values=(wrong,))
+
+
+def test_colours_that_the_user_names(tmp_path: Path) -> None:
+    root = make(tmp_path, colours((9, 9, 9), (0, 250, 0)), TWO)
+    assert is_truth(labels(root, values=("9,9,9=background", "0,250,0=crack")))
+    assert not is_truth(labels(root, values=("9,9,9=crack", "0,250,0=background")))
+
+
+def test_palettes_whose_colours_are_exchanged_are_not_swapped_silently(tmp_path: Path) -> None:
+    root = make(tmp_path, palette((255, 0, 0), (0, 0, 0)), TWO)
+    with pytest.raises(
+        UserError, match=r"found two readings: indices \(.*\); or colours \(.*--data\.masks-as index or"
+    ):
+        labels(root)
+    report = check_dataset(DataConfig(dataset="folder", root=str(root)))
+    assert [finding.kind for finding in report.errors] == ["masks"]
+    assert is_truth(labels(root, masks_as="index"))
+    assert is_truth([1 - label for label in labels(root, masks_as="colour")])
+
+
+def test_grey_masks_whose_class_colours_say_the_opposite(tmp_path: Path) -> None:
+    inverted = [{"name": "background", "color": [255, 255, 255]}, {"name": "crack", "color": [0, 0, 0]}]
+    root = make(tmp_path, values(255, 0), inverted)
+    with pytest.raises(UserError, match=r"two readings: .*--data\.masks-as index or colour"):
+        labels(root)
+    assert is_truth(labels(root, masks_as="colour"))
+
+
+def test_two_classes_of_one_colour(tmp_path: Path) -> None:
+    same = [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [0, 0, 0]}]
+    with pytest.raises(UserError, match=r"found a and b of one colour \(0, 0, 0\)"):
+        labels(make(tmp_path, colours((0, 0, 0), (255, 0, 0)), same))
+    assert is_truth(labels(make(tmp_path, values(0, 255), same)))
+
+
+# -- masks that no training can take -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("write", "classes", "message"),
+    [
+        (values(255, 255), TWO, r"255 alone, which is ignored, in all 4; needed pixels of classes.*--data\.values"),
+        (values(255, 255), None, "one class; needed at least two"),
+        (values(0, 0), None, r"values 0 -> background: one class; needed at least two.*--data\.values"),
+        (smooth, TWO, r"\d+ values \(255 in 3.*smoothed edges.*--data\.values '0-127=background' '128-255=crack'"),
+        (smooth, None, r"\d+ values, as smoothed edges give.*--data\.values 0-127=background"),
+        (smooth_colours, TWO, r"\d+ colours .*smoothed edges give; needed those of the 2 classes"),
+        (smooth_colours, None, r"\d+ colours, as smoothed edges give.*classes\.json"),
+    ],
+)
+def test_one_message_says_what_was_found_and_what_mends_it(
+    tmp_path: Path, write: Write, classes: Any, message: str
+) -> None:
+    before = sorted(make(tmp_path, write, classes).rglob("*"))
+    with pytest.raises(UserError, match=message):
+        labels(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_smoothed_masks_are_mended_by_what_the_message_says(tmp_path: Path) -> None:
+    root = make(tmp_path, smooth, TWO)
+    found = labels(root, values=("0-127=background", "128-255=crack"))
+    assert all((label[truth == 1] == 1).all() for label, truth in zip(found, TRUTH))
+
+
+def test_one_bad_mask_neither_ends_the_look_nor_passes(tmp_path: Path) -> None:
+    root = make(tmp_path, values(0, 255), TWO)
+    (root / "masks" / "1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1\.png: found 0 bytes"):
+        labels(root)
+    report = check_dataset(DataConfig(dataset="folder", root=str(root)))
+    assert [(one.kind, one.files) for one in report.errors] == [("unreadable", (str(root / "masks" / "1.png"),))]
+    assert report.splits["all"].classes["crack"]["images"] == 3
+
+
+def test_options_that_would_be_ignored_are_refused_together() -> None:
+    data = DataConfig(dataset="cityscapes", root="x", values=("0=a",), group_by="a", ignore_value=3, coco_root="y")
+    conflicts = data.conflicts()
+    for option in ("values", "group-by", "ignore-value", "coco-root"):
+        assert any(f"--data.{option} " in conflict and "not for cityscapes" in conflict for conflict in conflicts)
+    both = DataConfig(dataset="folder", root="x", values=("0=a",), masks_as="index", ignore_colours=((0, 0, 0),))
+    assert len(both.conflicts()) == 2
