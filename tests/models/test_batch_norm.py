@@ -94,6 +94,48 @@ def test_fused_copy_is_equal(arguments: dict[str, object]) -> None:
     assert (fused(images) - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
+class Pyramid(nn.Module):
+    """A head with batch norms behind a convolution, a transposed one, a sum, a shuffle, an activation, and another."""
+
+    takes_intermediates, grid_stride, factor = True, 2, 2
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__()
+        self.twice = twice
+        self.up, self.lateral = nn.ConvTranspose2d(64, 16, 4, 4), nn.Conv2d(8, 16, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(size) for size in (16, 16, 4, 16, 16))
+        self.relu = nn.ReLU(inplace=True)
+        self.behind, self.last = nn.Conv2d(4, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.score = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, maps: dict[str, Tensor]) -> Tensor:
+        x = self.norms[0](self.up(maps["res5"]))  # folded: 8 -> 2
+        x = self.norms[1](x + self.lateral(maps["stem"]))
+        x = self.norms[2](nn.functional.pixel_shuffle(x, 2))
+        x = self.norms[3](self.relu(self.behind(x)))
+        last = self.last(x)
+        x = self.norms[4](last) + (last if self.twice else 0)
+        scores = nn.functional.pixel_unshuffle(self.score(x), 2)
+        return scores.unflatten(1, (3, 4))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("twice", [False, True])
+def test_only_what_is_certain_is_fused_in_anyones_head(twice: bool) -> None:
+    segmenter = as_if_trained()
+    head = Pyramid(twice)
+    for norm in head.norms:
+        norm.running_mean.normal_(std=0.5)
+        norm.running_var.uniform_(0.5, 2)
+    own = Segmenter(segmenter.encoder, head, classes=segmenter.classes, preprocessing=segmenter.preprocessing).eval()
+    images = torch.randn(2, 3, 40, 48)
+    wanted, fused = own(images), fuse_batch_norm(own)
+    assert (fused(images) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+    left = [isinstance(norm, nn.BatchNorm2d) for norm in fused.head.norms]
+    assert left == [twice, True, True, True, twice], "where a convolution is used twice, nothing is fused"
+    assert own.head is head and isinstance(head.norms[0], nn.BatchNorm2d)
+
+
 @pytest.mark.parametrize("mode", [nn.Module.train, nn.Module.eval])
 def test_recalibration_keeps_frozen_batch_norms_frozen(mode: Callable[[nn.Module], nn.Module]) -> None:
     segmenter = as_if_trained()

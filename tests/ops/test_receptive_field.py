@@ -5,6 +5,7 @@ from torch import nn
 
 from ducseg.errors import UserError
 from ducseg.models import build
+from ducseg.ops.dilate import strides_to_dilations
 from ducseg.ops.hdc import SCHEDULES, coverage, schedule
 from ducseg.ops.receptive_field import Layer, layers_of, measured, receptive_field_increase, theoretical
 
@@ -61,3 +62,76 @@ def test_theory_is_the_extent_measured_on_a_built_encoder(dilation: str) -> None
 def test_a_position_outside_is_refused() -> None:
     with pytest.raises(UserError, match="9x9"):
         measured(stack([1]), (9, 9), (9, 0), channels=2)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of (N, C, H, W), as ConvNeXt has it."""
+
+    def forward(self, grid: torch.Tensor) -> torch.Tensor:
+        return super().forward(grid.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Scaled(nn.Module):
+    """A residual branch with a scale of its own that starts at 0, or below."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.conv, self.gamma = nn.Conv2d(2, 2, 3, padding=1), nn.Parameter(torch.full((2, 1, 1), scale))
+
+    def forward(self, grid: torch.Tensor) -> torch.Tensor:
+        return grid + self.gamma * self.conv(grid)
+
+
+def reached_by_undefined_numbers(network: nn.Module, size: tuple[int, int], position: tuple[int, int]) -> np.ndarray:
+    """Put NaN at each pixel in turn: where it comes through, there is a connection. Norms over places are left out."""
+    pictures = torch.ones(size[0] * size[1], 2, *size, dtype=torch.float64)
+    pictures.view(-1, 2, size[0] * size[1])[range(len(pictures)), 0, range(len(pictures))] = torch.nan
+    with torch.no_grad():
+        outputs = network.double().eval()(pictures)
+    return outputs[:, :, *position].isnan().any(1).view(size).numpy()
+
+
+def pooled(pool: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), pool, nn.Conv2d(2, 2, 3, padding=1))
+
+
+def without_strides() -> nn.Module:
+    network = nn.Sequential(
+        nn.Conv2d(3, 2, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Conv2d(2, 2, 2, 2),
+        nn.Conv2d(2, 2, 3, padding=1),
+    )  # fmt: skip
+    strides_to_dilations(network, 1)
+    network[0] = nn.Conv2d(2, 2, 3, padding=1)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pooled(nn.MaxPool2d(3, 2, 1)),
+        pooled(nn.MaxPool2d(2)),
+        pooled(nn.MaxPool2d(3, 1, padding=1, dilation=2)),
+        pooled(nn.MaxPool2d(3, 2, dilation=3)),
+        pooled(nn.MaxPool2d((3, 2), (2, 1))),
+        pooled(nn.MaxPool2d(3, 2, ceil_mode=True)),
+        pooled(nn.MaxPool2d(2, ceil_mode=True)),
+        pooled(nn.AvgPool2d(3, 2, ceil_mode=True)),
+        nn.MaxPool2d(3, 2),
+        nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), ChannelNorm(2), nn.GELU(), nn.Conv2d(2, 2, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(2, 2, 3, padding=2, dilation=2), nn.Hardswish(), Scaled(0.0), Scaled(-3.0)),
+        without_strides(),
+    ],
+)
+def test_measured_is_what_undefined_numbers_find(network: nn.Module) -> None:
+    size = (23, 22)
+    height, width = network.double().eval()(torch.zeros(1, 2, *size, dtype=torch.float64)).shape[-2:]
+    for position in ((height // 2, width // 2), (height - 1, width - 1), (0, 0)):
+        found = measured(network, size, position, channels=2)
+        assert np.array_equal(found, reached_by_undefined_numbers(network, size, position)), position
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 2), nn.InstanceNorm2d(2, affine=True), nn.GroupNorm(2, 2)])
+def test_norms_over_places_pass_through(norm: nn.Module) -> None:
+    chain = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1))
+    reached = measured(chain, (11, 11), channels=2)
+    assert reached.sum() == 25 and reached[3:8, 3:8].all()

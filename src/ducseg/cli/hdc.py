@@ -23,7 +23,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Exit status 1 on holes."""
-    from ducseg.ops.hdc import check, report
+    from ducseg.ops.coverage import check, report
 
     print(report(options.rates, options.kernel))
     if options.figure is not None:

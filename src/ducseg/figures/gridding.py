@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.files import whole_file
-from ducseg.ops.hdc import check
+from ducseg.ops.coverage import check
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

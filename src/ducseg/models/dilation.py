@@ -16,7 +16,7 @@ Explicit rates are applied as given, whatever the strides, one rate a block: (re
 
 from collections.abc import Sequence
 
-from ducseg.ops.hdc import SCHEDULES, schedule
+from ducseg.ops.schedules import SCHEDULES, schedule
 
 __all__ = ["OUTPUT_STRIDES", "Dilation", "Rates", "dilation_conflicts", "stage_rates"]
 

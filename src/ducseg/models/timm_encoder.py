@@ -6,7 +6,7 @@ Images (N, 3, H, W), H and W multiples of the output stride d, to the features o
 res2..res5 are the blocks whose output has stride 4, 8, 16, 32 in timm's own network. A block is the outermost module
 inside a stage that is neither a container nor the stage itself (a bottleneck, an inverted residual, a dense layer) and
 holds a convolution with a kernel above 1; its rate is the rate of all of these, its shortcut's excepted. What lies
-outside of blocks (ConvNeXt's convolutions between stages) or is a pooling follows the rule of `ducseg.models.strides`.
+outside of blocks (ConvNeXt's convolutions between stages) or is a pooling follows the rule of `ducseg.ops.dilate`.
 So `timm:resnet50` computes what our own `resnet50` does, at every output stride and schedule. Parameter names are
 timm's, below `network.`.
 """
@@ -22,8 +22,8 @@ from ducseg.errors import UserError, explain
 from ducseg.models.dilation import Dilation, dilation_conflicts, stage_rates
 from ducseg.models.encoder import STRIDES, strides_at
 from ducseg.models.preprocessing import Preprocessing
-from ducseg.models.spatial_layers import SpatialLayer, spatial_layers
-from ducseg.models.strides import strides_to_dilations
+from ducseg.ops.dilate import strides_to_dilations
+from ducseg.ops.spatial_layers import SpatialLayer, spatial_layers
 
 __all__ = ["PREFIX", "TimmEncoder", "TimmUnavailable", "import_timm"]
 
@@ -97,7 +97,7 @@ class TimmEncoder(nn.Module):
             blocks = _blocks(self.network, layers)
             self.rates = _stage_rates(blocks, output_stride, dilation)
             self.block_names = tuple(tuple(stage) for stage in blocks)
-            strides_to_dilations(layers, output_stride, _rates_by_layer(blocks, self.rates))
+            strides_to_dilations(self.network, output_stride, _rates_by_layer(blocks, self.rates), layers=layers)
             self._check_grid()
         except UserError as error:
             raise UserError(f"encoder={PREFIX + name!r} cannot be built: {error}") from error

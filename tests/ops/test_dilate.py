@@ -1,6 +1,7 @@
-"""Stride to dilation in any chain of convolutions and poolings: new features hold the old ones at every f-th place."""
+"""Rates for any module's convolutions; stride to dilation in any chain: the new features hold the old ones."""
 
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ducseg.errors import UserError
-from ducseg.models.spatial_layers import spatial_layers
-from ducseg.models.strides import strides_to_dilations
+from ducseg.ops.dilate import set_dilations, strides_to_dilations
+from ducseg.ops.spatial_layers import spatial_layers
 
 
 @st.composite
@@ -43,7 +44,7 @@ def test_old_features_are_among_the_new_ones(layers: list[nn.Module], output_str
         return
     images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     old = chain(images)
-    strides_to_dilations(spatial_layers(chain), output_stride)
+    strides_to_dilations(chain, output_stride)
     new = chain(images)
     step = max(1, old_stride // output_stride)
     assert new.shape[-2:] == (64 * step // old_stride, 96 * step // old_stride)
@@ -52,11 +53,11 @@ def test_old_features_are_among_the_new_ones(layers: list[nn.Module], output_str
 
 def test_a_given_rate_takes_the_place_of_the_rules_also_where_the_stride_stays() -> None:
     chain = network(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, 2, padding=1), nn.Conv2d(4, 4, 3, padding=1))
-    strides_to_dilations(spatial_layers(chain), 2, {"1": 3, "2": 5, "3": 1})
+    strides_to_dilations(chain, 2, {"1": 3, "2": 5, "3": 1})
     assert [conv.dilation for conv in chain] == [(1, 1), (3, 3), (5, 5), (1, 1)]
     assert chain(torch.zeros(1, 3, 64, 96, dtype=torch.float64)).shape[-2:] == (32, 48)
     kept = network(nn.Conv2d(4, 4, 3, 2, padding=1))
-    strides_to_dilations(spatial_layers(kept), 4, {"1": 9})
+    strides_to_dilations(kept, 4, {"1": 9})
     assert kept[1].stride == (2, 2) and kept[1].dilation == (9, 9) and kept[1].padding == (9, 9)
     assert kept(torch.zeros(1, 3, 64, 96, dtype=torch.float64)).shape[-2:] == (16, 24)
 
@@ -86,10 +87,11 @@ def test_layers_in_the_order_in_which_they_run() -> None:
             grid = self.last(self.first(images))
             return grid * self.gate(grid.mean((2, 3), keepdim=True))
 
-    found = spatial_layers(Backwards())
+    network = Backwards()
+    found = spatial_layers(network)
     assert [(one.name, one.stride_in, one.stride_out) for one in found] == [("first", 1, 4), ("last", 4, 4)]
     with pytest.raises(UserError, match=r"first \(its stride leads from 1 to 4 at once\)"):
-        strides_to_dilations(found, 2)
+        strides_to_dilations(network, 2, layers=found)
 
 
 class Calls(nn.Module):
@@ -140,5 +142,96 @@ def test_what_cannot_be_turned_is_refused_with_the_reason(layers: list[nn.Module
 def test_a_layer_that_cannot_be_dilated_is_named_and_nothing_changes(strided: nn.Module, reason: str) -> None:
     chain = network(strided, nn.Conv2d(4, 4, 3, 2, padding=1))
     with pytest.raises(UserError, match=reason):
-        strides_to_dilations(spatial_layers(chain), 2)
+        strides_to_dilations(chain, 2)
     assert type(chain[1]) is type(strided) and chain[2].stride == (2, 2)
+
+
+def test_a_layer_that_stands_in_two_places_is_replaced_in_both() -> None:
+    pooling = nn.MaxPool2d(2)
+    chain = nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding=1), pooling, nn.Conv2d(4, 4, 1))
+    chain.add_module("again", nn.Sequential())
+    chain.again.add_module("pooling", pooling)
+    chain.again.forward = lambda grid: grid  # type: ignore[method-assign]
+    strides_to_dilations(chain, 2)
+    assert chain[1] is chain.again.pooling and not isinstance(chain[1], nn.MaxPool2d)
+
+
+def test_no_layer_changes_its_class_and_its_numbers_are_the_same_ones() -> None:
+    even = nn.Conv2d(4, 4, 2, 2)
+    chain = network(even, nn.MaxPool2d(2))
+    weight, random_state = even.weight, torch.get_rng_state()
+    strides_to_dilations(chain, 2)
+    assert type(even) is nn.Conv2d and chain[1] is not even and isinstance(chain[1], nn.Conv2d)
+    assert chain[1].weight is weight and "1.weight" in chain.state_dict()
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert "sides=(0, 1, 0, 1)" in repr(chain[1]) or "sides=(0, 0, 0, 0)" in repr(chain[1])
+
+
+def test_set_dilations_keeps_every_size_and_every_weight() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 5, stride=2, padding=2),
+        nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 3, padding=1, padding_mode="reflect"),
+        nn.ConvTranspose2d(2, 2, 4),
+    )  # fmt: skip
+    image = torch.randn(1, 3, 40, 52)
+    before, weights = network(image), [p.clone() for p in network.parameters()]
+    assert set_dilations(network, [2, 3, 4, 1, 5]) == ["0", "2", "3", "4", "5"]
+    assert [network[index].dilation[0] for index in (0, 2, 3, 4, 5)] == [2, 3, 4, 1, 5]
+    assert network(image).shape == before.shape
+    assert all(torch.equal(one, other) for one, other in zip(weights, network.parameters()))
+
+
+def test_set_dilations_names_the_convolutions_it_counted() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))
+    with pytest.raises(UserError, match=r"3 rates for 2 convolutions \(0, 1\)"):
+        set_dilations(network, [1, 2, 3])
+    with pytest.raises(UserError, match="even kernels in 0"):
+        set_dilations(nn.Sequential(nn.Conv2d(1, 1, 4)), [2])
+
+
+KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    st.sampled_from(["same", "valid", "as same", 0, 1, 2]),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+def test_set_dilations_in_every_padding_mode(
+    dimensions: int, kernel: int, mode: str, padding: str | int, old: int, rate: int
+) -> None:
+    sizes = (3, *[kernel] * (dimensions - 1))
+    pads: Any = tuple(old * (side - 1) // 2 for side in sizes) if padding == "as same" else padding
+    conv = KINDS[dimensions](1, 1, sizes, padding=pads, padding_mode=mode, dilation=old)
+    grid = torch.randn(1, 1, *[17] * dimensions)
+    before = conv(grid).shape[2:]
+    assert set_dilations(nn.Sequential(conv), [rate]) == ["0"]
+    after = conv(grid).shape[2:]
+    assert isinstance(conv.padding, str) or min(conv.padding) >= 0
+    for was, now, side, pad in zip(before, after, conv.kernel_size, _pads(pads, conv)):
+        if padding in ("same", "as same"):
+            assert was == now == 17
+        elif pad == 0:
+            assert now == 17 - rate * (side - 1), "without padding it stays valid"
+        else:
+            assert now == max(was, 17 - rate * (side - 1)), "padded it keeps its size, as far as padding can"
+    # equal to a convolution that was made with that rate
+    made = type(conv)(1, 1, conv.kernel_size, padding=conv.padding, padding_mode=mode, dilation=rate)
+    made.load_state_dict(conv.state_dict())
+    assert torch.equal(made(grid), conv(grid))
+
+
+def _pads(padding: Any, conv: nn.Module) -> list[int]:
+    if isinstance(padding, tuple):
+        return list(padding)
+    return [{"valid": 0, "same": 1}.get(padding, padding)] * len(conv.kernel_size)  # type: ignore[arg-type]
+
+
+def test_an_unpadded_convolution_of_rate_4_goes_back_to_rate_1() -> None:
+    conv = nn.Conv2d(1, 1, 3, dilation=4)
+    set_dilations(nn.Sequential(conv), [1])
+    assert conv.padding == (0, 0) and conv(torch.zeros(1, 1, 9, 9)).shape[-2:] == (7, 7)

@@ -3,13 +3,12 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from ducseg.errors import UserError
-from ducseg.ops.hdc import SCHEDULES, check, coverage, max_gaps, report, schedule, search, set_dilations
+from ducseg.ops.coverage import MAX_SCHEDULES
+from ducseg.ops.hdc import SCHEDULES, check, coverage, max_gaps, report, schedule, search
 
 short = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
@@ -84,6 +83,56 @@ def test_search_finds_exactly_what_a_search_over_everything_finds(kernel_size: i
     assert fields[0] == kernel_size**num_layers
 
 
+def count_of_schedules(num_layers: int, kernel_size: int) -> int:
+    """By counting prefixes of equal sum and last rate, without listing one."""
+    ways = {(1, 1): 1}
+    for _ in range(num_layers - 1):
+        longer: dict[tuple[int, int], int] = {}
+        for (total, last), count in ways.items():
+            for rate in range(last, 2 + (kernel_size - 1) * total):
+                longer[total + rate, rate] = longer.get((total + rate, rate), 0) + count
+        ways = longer
+    return sum(ways.values())
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "kernel_size"),
+    [(2, 27), (2, 1000), (1, 10**6), (3, 9), (3, 15), (4, 3), (4, 5), (5, 3), (5, 2), (6, 2)],
+)
+def test_search_lists_as_many_as_there_are(num_layers: int, kernel_size: int) -> None:
+    found = search(num_layers, kernel_size)
+    assert len(found) == len(set(found)) == count_of_schedules(num_layers, kernel_size)
+    assert all(check(rates, kernel_size).ok for rates in found[:: max(1, len(found) // 50)])
+
+
+def test_search_of_two_layers_of_27_finds_27() -> None:
+    assert search(2, 27) == [(1, rate) for rate in range(27, 0, -1)]
+
+
+@pytest.mark.parametrize(("num_layers", "kernel_size"), [(6, 3), (4, 13), (8, 2), (64, 2)])
+def test_search_says_too_many_only_where_there_are(num_layers: int, kernel_size: int) -> None:
+    assert num_layers > 8 or count_of_schedules(num_layers, kernel_size) > MAX_SCHEDULES
+    with pytest.raises(UserError, match="more than 200000 schedules"):
+        search(num_layers, kernel_size)
+
+
+def test_long_searches_for_a_field() -> None:
+    assert search(64, receptive_field=129) == [(1,) * 64]
+    assert search(40, receptive_field=85) == [(1,) * 38 + (2, 2), (1,) * 39 + (3,)]
+    with pytest.raises(UserError, match="65 layers; needed at most 64"):
+        search(65, receptive_field=131)
+
+
+def test_rates_of_numpy_are_rates() -> None:
+    rates = np.array([1, 2, 5], np.uint8)
+    assert max_gaps(rates) == [1, 2, 5] and check(rates).receptive_field == 17
+    assert type(max_gaps(rates)[0]) is int
+    assert check(np.array([100, 100], np.int8)).receptive_field == 401, "no overflow"
+    for wrong in ([1.5], ["a"], [None], np.array([1.0])):
+        with pytest.raises(UserError, match="whole rates"):
+            check(wrong)  # type: ignore[arg-type]
+
+
 @given(st.integers(1, 6), st.data())
 def test_search_for_a_field_gives_the_smallest_that_reaches_it(num_layers: int, data: st.DataObject) -> None:
     wanted = data.draw(st.integers(1, min(60, 3**num_layers)))
@@ -133,28 +182,6 @@ def test_unknown_schedules_and_rates_are_refused() -> None:
     with pytest.raises(UserError, match="63 paths"):
         coverage([1] * 20)
     assert check([1] * 20).receptive_field == 41
-
-
-def test_set_dilations_keeps_every_size_and_every_weight() -> None:
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 5, stride=2, padding=2),
-        nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 3, padding=1, padding_mode="reflect"),
-        nn.ConvTranspose2d(2, 2, 4),
-    )  # fmt: skip
-    image = torch.randn(1, 3, 40, 52)
-    before, weights = network(image), [p.clone() for p in network.parameters()]
-    assert set_dilations(network, [2, 3, 4, 1, 5]) == ["0", "2", "3", "4", "5"]
-    assert [network[index].dilation[0] for index in (0, 2, 3, 4, 5)] == [2, 3, 4, 1, 5]
-    assert network(image).shape == before.shape
-    assert all(torch.equal(one, other) for one, other in zip(weights, network.parameters()))
-
-
-def test_set_dilations_names_the_convolutions_it_counted() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))
-    with pytest.raises(UserError, match=r"3 rates for 2 convolutions \(0, 1\)"):
-        set_dilations(network, [1, 2, 3])
-    with pytest.raises(UserError, match="even kernels in 0"):
-        set_dilations(nn.Sequential(nn.Conv2d(1, 1, 4)), [2])
 
 
 def test_the_report_gives_a_verdict_and_a_way_out() -> None:
