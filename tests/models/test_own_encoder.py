@@ -52,7 +52,7 @@ class Joining(nn.Module):
 
     def forward(self, maps: dict[str, Tensor]) -> Tensor:
         size = maps["stem"].shape[-2:]
-        joined = torch.stack([F.interpolate(one, size) for one in maps.values()]).sum(0)
+        joined = torch.stack([F.interpolate(one, size) for name, one in maps.items() if name != "picture"]).sum(0)
         return self.score(joined).unflatten(1, (3, 4))
 
 
@@ -74,7 +74,7 @@ def test_a_head_that_asks_for_them_is_given_the_intermediates() -> None:
     assert scores.shape == (1, 3, 19, 30) and (found.grid_stride, found.factor, found.cell) == (2, 2, 1)
     assert torch.equal(found.predict_labels(images), scores.argmax(1).to(torch.uint8))
     padded = F.pad(images, (0, 2, 0, 5))
-    assert torch.equal(found.folded(images), found.head(found.encoder.intermediates(padded)))
+    assert torch.equal(found.folded(images), found.head({"picture": padded, **found.encoder.intermediates(padded)}))
 
 
 def test_a_head_that_needs_more_than_the_encoder_has_is_refused() -> None:
