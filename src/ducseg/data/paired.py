@@ -1,6 +1,8 @@
 """What a data set is, and the part that all share: image and label files in pairs, read and checked one at a time."""
 
+import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.files.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_image, read_label
+from ducseg.data.files.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_label, read_turned
 from ducseg.data.sample import Sample
 from ducseg.errors import UserError, explain
 
@@ -69,8 +71,10 @@ class PairedFiles:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image = read_image(self.image_paths[index])
+        image, orientation = read_turned(self.image_paths[index])
         height, width = image.shape[:2]
+        if orientation in (2, 3, 4) or (orientation > 1 and height == width):  # else sizes tell a mask drawn otherwise
+            _say_turned()
         label = self.checked_label(index, (height, width))
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
@@ -83,6 +87,16 @@ class PairedFiles:
         if self._train_ids is not None:
             label = np.asarray(cv2.LUT(label, self._train_ids), dtype=np.uint8)
         return label
+
+
+@lru_cache(maxsize=1)
+def _say_turned() -> None:
+    warnings.warn(
+        "pictures with an EXIF orientation are read as a viewer shows them, for training, prediction and checks alike, "
+        "so their masks must be drawn that way; ducseg data check names them. If the masks were drawn on the pixels as "
+        "stored, remove the tag: exiftool -Orientation= FILES.",
+        stacklevel=3,
+    )
 
 
 def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import IGNORE
-from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_image
+from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues
@@ -144,7 +144,7 @@ def _partners(pair: Pair) -> list[Problem]:
 
 def _image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
     try:
-        image = read_image(path)
+        image, orientation = read_turned(path)
     except UserError as error:
         problems.append(Problem(kind=_if_readable(path, "wrong mode"), file=path, message=str(error)))
         return None
@@ -153,6 +153,14 @@ def _image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
     if mode != "RGB":
         what = "alpha, which is dropped" if mode in {"RGBA", "LA", "PA", "RGBa"} else f"{mode} pixels, taken as RGB"
         message = explain(f"image {path}", found=what, needed="RGB", fix="Save it as RGB if that is not what you want.")
+        problems.append(Problem(kind="unusual mode", file=path, message=str(message)))
+    if orientation != 1:
+        message = explain(
+            f"image {path}",
+            found=f"EXIF orientation {orientation}: it is read as a viewer shows it, turned or mirrored",
+            needed="a mask drawn on it as it is shown",
+            fix="If the mask was drawn on the pixels as stored, remove the tag: exiftool -Orientation= FILE.",
+        )
         problems.append(Problem(kind="unusual mode", file=path, message=str(message)))
     return image
 

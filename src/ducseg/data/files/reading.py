@@ -1,25 +1,38 @@
 """Decode picture and label files to arrays, or say which file is bad, why, and how to go on.
 
-Legend: H, W pixels of the file. Large plain PNGs are decoded by `data.png`. OpenCV decodes the others (fast, keeps 16
-bit apart); Pillow reads what OpenCV changes (palette indices, grey below 8 bit) and any file whose end looks cut off:
-OpenCV before 5 fills the rest of a truncated JPEG with grey and says nothing.
+Legend: H, W pixels of the file. The header comes first: what is too large, a stack, or of more channels or bits than
+asked for is refused by it. Large plain PNGs are decoded by `data.files.png`, JPEGs by simplejpeg, because libjpeg's
+warnings of corrupt data are errors there and lost elsewhere. OpenCV decodes the others; Pillow reads what OpenCV
+changes (palette indices, grey below 8 bit) and any file whose end looks cut off.
+
+EXIF orientation, one rule everywhere: a picture is read as a viewer shows it, and so is a mask; a mask without the tag
+is taken to be drawn on the picture as it is shown.
 """
 
 import io
-import struct
-import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ducseg.classes import IGNORE, ClassSet, Colour
 from ducseg.data.files import png
 from ducseg.data.files.colour_masks import decode_colours
-from ducseg.errors import UserError, explain
+from ducseg.data.files.header import (
+    JPEG_START,
+    PILLOW_ERRORS,
+    Header,
+    check_header,
+    read_header,
+    unbounded,
+    undecodable,
+    upright,
+)
+from ducseg.errors import explain
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -32,32 +45,53 @@ __all__ = [
     "read_instance_ids",
     "read_label",
     "read_picture",
+    "read_turned",
 ]
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Names (lower case) of the files that are taken for pictures when a folder is listed."""
 
 _PNG_END = b"IEND\xaeB`\x82"
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_EXIF_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # height and width change places
 _MOST_NAMED = 5
 _LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
-_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read a picture as RGB uint8 (H, W, 3).
 
     Grey becomes three equal channels, alpha is dropped, palettes are expanded, an EXIF orientation is applied (what a
-    viewer shows). More than 8 bits a channel are refused: nobody knows here which of them count.
+    viewer shows). More than 8 bits a channel are refused: nobody knows here which of them count. So are other numbers
+    of bands and stacks of pages: nobody knows which to take.
 
     Raises:
-        UserError: missing, empty, truncated or undecodable file, or more than 8 bits a channel.
+        UserError: missing, empty, truncated, corrupt or undecodable file, more than 8 bits a channel, 2 or more than 3
+            channels beside alpha, several pages, more than `header.max_pixels()`.
     """
-    data = _whole_file(path)
+    return read_turned(path)[0]
+
+
+def read_turned(path: Path) -> tuple[NDArray[np.uint8], int]:
+    """As `read_image`, and the EXIF orientation, 1 to 8, that was applied."""
+    data = _file(path)
+    header = read_header(data, path)
+    check_header(header, path)
+    _check_channels(header, path)
+    if not _ends_as_it_should(data):
+        _pillow(data, path)
+    return _decode_image(data, header, path), header.orientation
+
+
+def _decode_image(data: bytes, header: Header, path: Path) -> NDArray[np.uint8]:
     plain = _large_plain_png(data, channels=3)
     decoded = None if plain is None else plain.decode()
-    return _decode_image(data, path) if decoded is None else decoded
+    if decoded is not None:
+        return decoded
+    if data.startswith(JPEG_START):
+        return _decode_jpeg(data, header, path)
+    if header.alpha:  # OpenCV's TIFF would multiply the colours by it
+        return np.asarray(_pillow(data, path).convert("RGBA"), dtype=np.uint8)[..., :3].copy()
+    bgr = _opencv(data, cv2.IMREAD_COLOR, path)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -66,25 +100,35 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError: missing, empty or undecodable file.
     """
-    try:
-        with Image.open(path) as picture:
-            turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
-            return picture.size if turned else picture.size[::-1]
-    except _PILLOW_ERRORS as error:
-        raise _undecodable(path, str(error)) from None
+    return read_header(_file(path), path).shown_size
 
 
-def _decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # ANYDEPTH: 16 bit stays 16 bit and is seen below
-    decoded = _opencv(data, flags, path)
-    if decoded.dtype != np.uint8:
+def _check_channels(header: Header, path: Path) -> None:
+    if header.dtype != "uint8":
         raise explain(
             f"image {path}",
-            found=f"{decoded.dtype} channels",
+            found=f"{header.dtype} channels",
             needed="8 bits a channel",
             fix="Convert it to 8 bits with the mapping that suits the camera.",
         )
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), dtype=np.uint8)
+    if header.channels not in (1, 3):
+        raise explain(
+            f"image {path}",
+            found=f"{header.channels} bands",
+            needed="1 (grey) or 3 (RGB), beside one that is marked as alpha",
+            fix="Choose three of them, for example: gdal_translate -b 1 -b 2 -b 3 IN OUT.",
+        )
+
+
+def _decode_jpeg(data: bytes, header: Header, path: Path) -> NDArray[np.uint8]:
+    try:
+        if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
+            simplejpeg.decode_jpeg(data, "CMYK")  # only to see damage: the RGB of CMYK is OpenCV's
+            return np.asarray(_opencv(data, cv2.IMREAD_COLOR_RGB, path), np.uint8)
+        pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except (ValueError, KeyError) as error:
+        raise undecodable(path, data, str(error)) from None
+    return np.asarray(pixels if header.orientation == 1 else upright(pixels, header.orientation), np.uint8)
 
 
 def _large_plain_png(data: bytes, *, channels: int) -> png.PlainPng | None:
@@ -108,23 +152,31 @@ def read_label(
         UserError: missing, empty, truncated or undecodable file, JPEG (its colours are not exact), a colour mask where
             values were expected or the reverse, values above 255, colours that no class has.
     """
-    data = _whole_file(path)
-    if data.startswith(_JPEG_START):
+    data = _file(path)
+    if data.startswith(JPEG_START):
         raise explain(
             f"label {path}",
             found="a JPEG",
             needed="a lossless file",
             fix="Export masks as PNG: JPEG changes values.",
         )
+    header = read_header(data, path)
+    check_header(header, path)
+    if header.dtype.startswith(("float", "complex")):
+        raise explain(
+            f"label {path}",
+            found=f"{header.dtype} values",
+            needed="whole numbers, one byte a pixel",
+            fix="Save it as 8-bit: gdal_translate -ot Byte IN OUT.",
+        )
+    if not _ends_as_it_should(data):
+        _pillow(data, path)
     if palette is not None:
         return decode_colours(_colours(data, path), palette, ignore_colours=ignore_colours, path=path)
     plain = _large_plain_png(data, channels=1)
     decoded = None if plain is None else plain.decode()
     if decoded is not None:
         return decoded
-    header = png.png_header(data)
-    if header is not None and header.pixels == "8-bit grey":
-        return np.asarray(_opencv(data, cv2.IMREAD_UNCHANGED, path), dtype=np.uint8)
     return _values(data, path)
 
 
@@ -143,7 +195,9 @@ def read_instance_ids(path: Path) -> NDArray[np.uint16]:
     Raises:
         UserError: missing, empty, truncated or undecodable file, colours.
     """
-    decoded = _opencv(_whole_file(path), cv2.IMREAD_UNCHANGED, path)
+    data = _whole_file(path)
+    check_header(read_header(data, path), path)
+    decoded = _opencv(data, cv2.IMREAD_UNCHANGED, path)
     if decoded.ndim != 2 or decoded.dtype not in (np.uint8, np.uint16):
         raise explain(
             f"instance map {path}",
@@ -192,8 +246,7 @@ def check_same_size(size: tuple[int, int], label: NDArray[np.uint8], image_path:
         )
 
 
-def _whole_file(path: Path) -> bytes:
-    """The bytes of a file that is not empty and not cut off."""
+def _file(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -202,6 +255,12 @@ def _whole_file(path: Path) -> bytes:
         ) from None
     if not data:
         raise explain(f"file {path}", found="0 bytes", needed="a picture", fix="Copy or download it again.")
+    return data
+
+
+def _whole_file(path: Path) -> bytes:
+    """The bytes of a file that is not empty and not cut off."""
+    data = _file(path)
     if not _ends_as_it_should(data):
         _pillow(data, path)
     return data
@@ -209,38 +268,29 @@ def _whole_file(path: Path) -> bytes:
 
 def _ends_as_it_should(data: bytes) -> bool:
     """Whether the format's end mark closes the file; False (also for other formats) means: let Pillow decide."""
-    if data.startswith(png.PNG_START):
-        return _PNG_END in data[-64:]
-    return data.startswith(_JPEG_START) and data[-64:].rstrip(b"\x00").endswith(_JPEG_END)
-
-
-def _undecodable(path: Path, reason: str = "the decoder refused it") -> UserError:
-    return explain(
-        f"file {path}",
-        found=f"damaged, truncated or no picture ({reason})",
-        needed="a whole PNG, JPEG, BMP, TIFF or WebP",
-        fix="Copy or download it again, or take it out of the data set.",
-    )
+    return data.startswith(JPEG_START) or (data.startswith(png.PNG_START) and _PNG_END in data[-64:])
 
 
 def _opencv(data: bytes, flags: int, path: Path) -> NDArray[Any]:
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise _undecodable(path, error.err) from None
+        raise undecodable(path, data, error.err) from None
     if decoded is None:
-        raise _undecodable(path)
+        raise undecodable(path, data)
     return np.asarray(decoded)
 
 
 def _pillow(data: bytes, path: Path) -> Image.Image:
+    """The first page, upright."""
+    check_header(read_header(data, path), path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow also warns about what it then raises, and about large mosaics
+        with unbounded():
             picture = Image.open(io.BytesIO(data))
             picture.load()
-    except _PILLOW_ERRORS as error:
-        raise _undecodable(path, str(error)) from None
+            ImageOps.exif_transpose(picture, in_place=True)
+    except PILLOW_ERRORS as error:
+        raise undecodable(path, data, str(error)) from None
     return picture
 
 
