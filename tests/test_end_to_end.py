@@ -90,6 +90,37 @@ def test_options_of_eval_have_an_effect(run: Path, pictures: Path, tmp_path: Pat
         moved.rename(pictures)
 
 
+def test_eval_adds_the_scores_of_thin_objects_to_the_others(run: Path, tmp_path: Path) -> None:
+    found = []
+    for name, options in (("plain", []), ("thin", ["--thin"]), ("own", ["--tolerances", "3", "--boundary-width", "4"])):
+        assert main(["eval", str(run), "--json", str(tmp_path / name), *options]) == 0
+        found.append(json.loads((tmp_path / name).read_text()))
+    plain, thin, own = found
+    of_thin, of_own = thin.pop("thin"), own.pop("thin")
+    assert plain == thin == own
+    crack, ground = of_thin["classes"]["crack"], of_thin["classes"]["ground"]
+    assert list(crack["within"]) == ["0", "1", "2", "5"] and list(of_own["classes"]["crack"]["within"]) == ["3"]
+    assert (of_thin["boundary_width"], of_own["boundary_width"]) == (2, 4)
+    iou = plain["classes"]["ground"]["iou"]
+    assert ground["dice"] == pytest.approx(2 * iou / (1 + iou))
+    assert sum(entry["pixels"] for entry in crack["by_width"].values()) == plain["classes"]["crack"]["pixels"]
+    for wrong in (["--tolerances", "-1"], ["--boundary-width", "0"]):
+        assert main(["eval", str(run), *wrong]) == 2
+
+
+def test_a_stored_evaluation_is_in_the_report(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "report.html"
+    assert main(["eval", str(run), "--store"]) == 0
+    assert main(["report", str(run), "--out", str(page)]) == 0
+    html = page.read_text(encoding="utf-8")
+    for said in ("By width", "Pictures of val", "among the worst", "Confusion", "crack"):
+        assert said in html, said
+    assert main(["eval", str(run / "best"), "--store"]) == 2
+    assert main(["report", str(tmp_path), "--out", str(page)]) == 2
+    assert "config.json" in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == html
+
+
 def test_the_crf_in_eval(run: Path, tmp_path: Path) -> None:
     (tmp_path / "off.json").write_text('{"w1": 0, "w2": 0}')
     (tmp_path / "paper.json").write_text('{"w1": 3, "w2": 3, "iterations": 10}')

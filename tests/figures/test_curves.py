@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ducseg.errors import UserError
-from ducseg.figures.curves import Curves, draw_curves
+from ducseg.figures.curves import Curves, curve_pictures, draw_curves
 
 
 def write_log(path: Path, lines: list[dict[str, Any]], rest: str = "") -> Path:
@@ -45,9 +45,16 @@ def test_every_run_is_drawn(tmp_path: Path) -> None:
     )
     drawn = cv2.imread(str(draw_curves({"bilinear": log, "DUC": other}, tmp_path / "curves.png"))).astype(int)
     for axes in (drawn[:, :600], drawn[:, 700:1300], drawn[:, 1450:]):
-        for colour in ((180, 119, 31), (14, 127, 255)):  # matplotlib's first two, BGR
+        for colour in ((178, 114, 0), (0, 140, 230)):  # blue and orange, BGR
             assert (np.abs(axes - colour).max(2) < 10).sum() > 50
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curves.png", "log.jsonl"]
+
+
+def test_each_curve_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.jsonl", [step(1), step(2), evaluation(2, 0.5)])
+    pictures = curve_pictures({"a": log, "b": Curves.read(log)})
+    assert [picture.shape[2] for picture in pictures] == [3, 3, 3]
+    assert all((np.abs(p.astype(int) - (0, 114, 178)).max(2) < 10).any() for p in pictures)
 
 
 def test_a_run_that_was_not_scored_yet_is_drawn(tmp_path: Path) -> None:

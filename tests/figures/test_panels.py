@@ -7,7 +7,6 @@ import pytest
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
 from ducseg.figures.panels import draw_panels
-from ducseg.figures.report import Section, paragraph, picture, table, write_report
 
 
 def test_panels_show_pictures_labels_and_a_legend(tmp_path: Path) -> None:
@@ -66,16 +65,3 @@ def test_long_titles_shrink_to_their_column(tmp_path: Path) -> None:
     titles = cv2.imread(str(tmp_path / "p.png"))[:20]
     assert (titles[:, :2] == 255).all()
     assert (titles[:, 318:330] == 255).all()
-
-
-def test_the_report_is_one_file_and_escapes_what_it_is_given(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "p.png"), np.zeros((4, 4, 3), np.uint8))
-    parts = (paragraph("a < b"), table(("class", "gain"), [("pole", "+1.0"), ("bus", "-2.0")], strong=(0,)))
-    sections = [Section("What & why", (*parts, picture(tmp_path / "p.png", "four pixels")))]
-    page = write_report(tmp_path / "r.html", "Title", "Lead", sections).read_text()
-    assert "a &lt; b" in page
-    assert "What &amp; why" in page
-    assert page.count("data:image/png;base64,") == 1
-    assert '<td class="good">+1.0' in page
-    assert '<td class="bad">-2.0' in page
-    assert 'src="p.png' not in page

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "train": "train an experiment; every field of its configuration is an option",
     "experiments": "list the experiments: what each one trains, and the command",
     "eval": "score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy",
+    "report": "write one HTML page about a run, or several side by side",
     "predict": "predict pictures: label PNGs, colour maps, overlays with a legend; files for a benchmark's server",
     "crf": "refine saved probabilities with the dense CRF",
     "crf-tune": "find the dense CRF's settings by grid search on a validation split",

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ducseg.cli.options import DataRoot, File, RefinedNetwork
+from ducseg.cli.options import DataRoot, File, RefinedNetwork, Thin
+from ducseg.errors import explain
 
 if TYPE_CHECKING:
     from ducseg.data.paired import SegmentationDataset
@@ -14,34 +15,46 @@ __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DataRoot, RefinedNetwork):
+class Options(DataRoot, RefinedNetwork, Thin):
     """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy."""
 
     json: File | None = None
     """Also write the scores there."""
     panels: File | None = None
     """Also draw picture, truth and prediction of four pictures there (PNG)."""
+    store: bool = False
+    """Also keep all scores, and the worst and median pictures, in RUN/evaluation/SPLIT for `ducseg report`."""
 
 
 def run(options: Options) -> int:
-    """Print the table; write what was asked for."""
+    """Print the tables; write what was asked for."""
     from rich.console import Console
 
     from ducseg.data.layouts.kitti_road import KittiRoad
     from ducseg.data.layouts.opening import open_dataset
     from ducseg.inference.evaluate import evaluate
     from ducseg.inference.road import RoadEvaluation
+    from ducseg.inference.store import store_evaluation
     from ducseg.metrics.boundary import BoundaryCounts, add_boundary
     from ducseg.metrics.confusion import format_table, scores, write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
+    from ducseg.metrics.thin import format_thin_tables
 
+    run_folder = _run_folder(options.checkpoint) if options.store else None
     labeller, data = options.labeller(), options.trained_on(options.checkpoint)
     dataset = open_dataset(data, options.split or data.val_split)
-    boundary = BoundaryCounts(len(dataset.classes))
+    boundary, thin = (
+        BoundaryCounts(len(dataset.classes)),
+        options.thin_counts(len(dataset.classes), wanted=options.store),
+    )
     road = RoadEvaluation(labeller.model.classes, dataset) if isinstance(dataset, KittiRoad) else None
-    found = scores(evaluate(labeller, dataset, boundary=boundary, road=road, progress=True).matrix, dataset.classes)
+    evaluation = evaluate(labeller, dataset, boundary=boundary, road=road, thin=thin, progress=True)
+    found = scores(evaluation.matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))
     Console().print(format_table(found))
+    if thin is not None:
+        found["thin"] = thin.scores(dataset.classes)
+        Console().print(*format_thin_tables(found["thin"]))
     if road is not None:
         found |= (on_road := road_scores(road.counts))
         Console().print(format_road_table(on_road))
@@ -49,7 +62,22 @@ def run(options: Options) -> int:
         write_json(options.json, found)
     if options.panels is not None:
         _draw_panels(labeller, dataset, options.panels)
+    if run_folder is not None:
+        split = options.split or data.val_split
+        about = {"checkpoint": options.checkpoint, "split": split, "scales": list(options.scales), "flip": options.flip}
+        print(f"stored: {store_evaluation(run_folder, split, labeller, dataset, evaluation, found, about=about)}")
     return 0
+
+
+def _run_folder(checkpoint: str) -> Path:
+    if (Path(checkpoint) / "config.json").is_file():
+        return Path(checkpoint)
+    raise explain(
+        "--store",
+        found=f"{checkpoint}, which is no run folder",
+        needed="a run folder of `ducseg train`, with config.json",
+        fix="Evaluate the run folder itself (its best checkpoint is taken), or leave --store out.",
+    )
 
 
 def _draw_panels(labeller: "Labeller", dataset: "SegmentationDataset", path: Path, *, count: int = 4) -> None:

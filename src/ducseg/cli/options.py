@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from ducseg.data.config import DataConfig
     from ducseg.inference.predict_files import PredictReport
     from ducseg.inference.predictor import Labeller, Predictor
+    from ducseg.metrics.thin import ThinCounts
 
-__all__ = ["DataRoot", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Workers", "report", "unknown"]
+__all__ = [
+    "DataRoot", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin", "Workers", "report",
+    "unknown",
+]  # fmt: skip
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
@@ -78,6 +82,28 @@ class DataRoot:
 
         data = trained_on(checkpoint)
         return data if self.data_root is None else replace(data, root=str(self.data_root))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thin:
+    """Scores of thin objects."""
+
+    thin: bool = False
+    """Also recall and precision by the width of objects, clDice, F1 within some pixels, and AUC of two classes."""
+    tolerances: tuple[float, ...] = ()
+    """Within how many pixels something counts as found; implies --thin, with which it is 0 1 2 5."""
+    boundary_width: int | None = None
+    """Width in pixels of the band of its Boundary IoU; implies --thin, with which it is 2."""
+
+    def thin_counts(self, num_classes: int, *, wanted: bool = False) -> "ThinCounts | None":
+        """Empty counts where they are asked for, or `wanted` anyway; raises UserError for other numbers."""
+        if not (wanted or self.thin or self.tolerances or self.boundary_width is not None):
+            return None
+        from ducseg.metrics.thin import ThinCounts
+
+        tolerances = self.tolerances or (0, 1, 2, 5)
+        width = 2 if self.boundary_width is None else self.boundary_width
+        return ThinCounts(num_classes, tolerances=tolerances, boundary_width=width)
 
 
 @dataclass(frozen=True, kw_only=True)

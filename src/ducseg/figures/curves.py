@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.errors import explain
+from ducseg.figures.plots import RUN_COLOURS, as_pixels
 from ducseg.files import whole_file
 
-__all__ = ["Curves", "draw_curves"]
+__all__ = ["Curves", "curve_pictures", "draw_curves"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,40 +63,81 @@ def draw_curves(runs: Mapping[str, Path | Curves], path: Path) -> Path:
         UserError: no run; a log that is missing or holds no step.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
 
-    if not runs:
-        raise explain("curves", found="no run", needed="at least one", fix="Name a run folder's log.jsonl.")
-    curves = {name: run if isinstance(run, Curves) else Curves.read(run) for name, run in runs.items()}
     figure = Figure(figsize=(12, 3.8), layout="constrained", dpi=150)
-    loss, score, rate = figure.subplots(1, 3, width_ratios=(5, 5, 3), sharex=True)
-    for index, (name, run) in enumerate(curves.items()):
-        colour = f"C{index}"
-        loss.plot(run.step, run.loss, color=colour, alpha=0.2, linewidth=0.6)
-        loss.plot(run.step, _smooth(run.loss), color=colour, label=name)
-        score.plot(run.scored_step, 100 * run.mean_iou, color=colour, marker="o", markersize=4, label=name)
-        if run.mean_iou.size:
-            best = int(run.mean_iou.argmax())
-            score.lines[-1].set_label(f"{name}, best {100 * run.mean_iou[best]:.1f}")
-        # equal schedules lie on each other: the later ones are dashed
-        rate.plot(run.step, run.learning_rate, color=colour, linestyle="-" if index == 0 else (0, (4, 2 * index)))
-    for axes, title in ((loss, "training loss"), (score, "validation mean IoU, %"), (rate, "learning rate")):
-        axes.set_title(title, fontsize=11)
-        axes.set_xlabel("optimizer step")
-        axes.locator_params(axis="x", nbins=5)
-        if axes is not loss:
-            axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    loss.set_yscale("log")  # a spike at the start must not flatten the rest
-    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    loss.yaxis.set_major_formatter("{x:g}")
-    loss.yaxis.set_minor_formatter("")
-    loss.legend()
-    if score.lines:
-        score.legend(loc="lower right")
+    panels = figure.subplots(1, len(_PANELS), width_ratios=(5, 5, 3), sharex=True)
+    curves = _read(runs)
+    for axes, draw in zip(panels, _PANELS):
+        draw(axes, curves)
     with whole_file(path) as temporary:
         figure.savefig(temporary)
     return path
+
+
+def curve_pictures(runs: Mapping[str, Path | Curves]) -> list[NDArray[np.uint8]]:
+    """The same, each in a picture of its own, RGB (H, W, 3), readable at the width of a telephone."""
+    from matplotlib.figure import Figure
+
+    curves, pictures = _read(runs), []
+    for draw in _PANELS:
+        figure = Figure(figsize=(3.8, 3.2), layout="constrained", dpi=180)
+        draw(figure.subplots(), curves)
+        pictures.append(as_pixels(figure))
+    return pictures
+
+
+def _read(runs: Mapping[str, Path | Curves]) -> dict[str, Curves]:
+    if not runs:
+        raise explain("curves", found="no run", needed="at least one", fix="Name a run folder's log.jsonl.")
+    return {name: run if isinstance(run, Curves) else Curves.read(run) for name, run in runs.items()}
+
+
+def _draw_loss(axes: Any, curves: Mapping[str, Curves]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    for index, (name, run) in enumerate(curves.items()):
+        axes.plot(run.step, run.loss, color=_colour(index), alpha=0.2, linewidth=0.6)
+        axes.plot(run.step, _smooth(run.loss), color=_colour(index), label=name)
+    _finish(axes, "training loss")
+    axes.set_yscale("log")  # a spike at the start must not flatten the rest
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.legend(fontsize=8)
+
+
+def _draw_score(axes: Any, curves: Mapping[str, Curves]) -> None:
+    for index, (name, run) in enumerate(curves.items()):
+        best = f", best {100 * run.mean_iou.max():.1f}" if run.mean_iou.size else ""
+        axes.plot(
+            run.scored_step, 100 * run.mean_iou, color=_colour(index), marker="osD^v"[index % 5], markersize=4,
+            label=f"{name}{best}",
+        )  # fmt: skip
+    _finish(axes, "validation mean IoU, %")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _draw_rate(axes: Any, curves: Mapping[str, Curves]) -> None:
+    for index, run in enumerate(curves.values()):  # equal schedules lie on each other: the later ones are dashed
+        style = "-" if index == 0 else (0, (4, 2 * index))
+        axes.plot(run.step, run.learning_rate, color=_colour(index), linestyle=style)
+    _finish(axes, "learning rate")
+    axes.set_ylim(bottom=0)
+
+
+_PANELS = (_draw_loss, _draw_score, _draw_rate)
+
+
+def _finish(axes: Any, title: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("optimizer step")
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(alpha=0.3)
+
+
+def _colour(index: int) -> str:
+    return RUN_COLOURS[index % len(RUN_COLOURS)]
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:

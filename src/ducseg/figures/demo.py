@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ducseg.data.paired import SegmentationDataset
 from ducseg.figures.curves import draw_curves
 from ducseg.figures.gridding import draw_gridding
+from ducseg.figures.page import Section, paragraph, picture, table, write_page
 from ducseg.figures.panels import draw_panels
-from ducseg.figures.report import Section, paragraph, picture, table, write_report
 
 __all__ = ["THIN_CLASSES", "Result", "write_demo_report"]
 
@@ -74,7 +74,7 @@ def write_demo_report(out: Path, results: dict[str, Result], dataset: Segmentati
         f"Two networks, the same encoder, scenes and budget; only the head differs. Mean IoU on {len(dataset)} unseen "
         f"scenes: bilinear upsampling {baseline['mean_iou']:.1%}, DUC {duc['mean_iou']:.1%}."
     )
-    return write_report(out / "report.html", "Dense upsampling convolution on street scenes", lead, sections)
+    return write_page(out / "report.html", "Dense upsampling convolution on street scenes", lead, sections)
 
 
 def _verdict(baseline: dict[str, Any], duc: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.inference.road import RoadEvaluation
 from ducseg.metrics.boundary import BoundaryCounts
-from ducseg.metrics.confusion import ConfusionMatrix
+from ducseg.metrics.confusion import ConfusionMatrix, scores
+from ducseg.metrics.thin import ThinCounts
 from ducseg.progress import counted
 
 __all__ = ["Evaluation", "evaluate"]
@@ -28,13 +29,19 @@ class Evaluation:
 
     Attributes:
         matrix: int64 (L, L), rows = truth; `ducseg.metrics.confusion.scores` makes IoUs of it. Add those of all ranks.
-        num_images: how many pictures were scored.
+        picture_iou: index of each picture -> its own mean IoU over the classes in it, NaN without any: which pictures
+            to look at, never to be averaged.
         seconds: that it took.
     """
 
     matrix: NDArray[np.int64]
-    num_images: int
+    picture_iou: dict[int, float]
     seconds: float
+
+    @property
+    def num_images(self) -> int:
+        """How many pictures were scored."""
+        return len(self.picture_iou)
 
 
 def evaluate(
@@ -44,6 +51,7 @@ def evaluate(
     indices: Sequence[int] | None = None,
     boundary: BoundaryCounts | None = None,
     road: RoadEvaluation | None = None,
+    thin: ThinCounts | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
@@ -53,6 +61,7 @@ def evaluate(
         indices: which pictures, such as one rank's share; None: all.
         boundary: counts of the Boundary IoU to add to in the same pass; None: not counted.
         road: counts of KITTI road's scores to add to in the same pass; None: not counted.
+        thin: counts of the scores of thin objects, with probabilities where there are two classes; None: not counted.
         progress: draw a bar on a terminal.
 
     Raises:
@@ -64,7 +73,8 @@ def evaluate(
     assert len(set(chosen)) == len(chosen), "a picture would count twice"
     if indices is None and not chosen:
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
-    counts, scored, began = ConfusionMatrix(len(dataset.classes)), 0, time.monotonic()
+    total, picture_iou, began = ConfusionMatrix(len(dataset.classes)), dict[int, float](), time.monotonic()
+    ranked = thin is not None and len(dataset.classes) == 2
     with counted("scored") if progress else nullcontext() as show:
         for index, read in read_ahead(dataset.__getitem__, chosen):
             sample = read()
@@ -72,20 +82,22 @@ def evaluate(
                 raise explain(
                     f"sample {sample.id}", found="no label", needed="one to score", fix="Use a labelled split."
                 )
-            if road is None:
-                prediction = labeller(sample.image)
-            else:
-                probabilities = labeller.probabilities(sample.image)
-                prediction = probabilities.argmax(0).astype(np.uint8)
-                road.update(index, sample, probabilities)
+            probabilities = labeller.probabilities(sample.image) if ranked or road is not None else None
+            prediction = labeller(sample.image) if probabilities is None else probabilities.argmax(0).astype(np.uint8)
+            counts = ConfusionMatrix(len(dataset.classes))
             counts.update(sample.label, prediction, name=sample.id)
+            total.merge(counts)
+            picture_iou[index] = scores(counts.matrix, dataset.classes)["mean_iou"]
+            if road is not None:
+                assert probabilities is not None
+                road.update(index, sample, probabilities)
             if boundary is not None:
                 boundary.update(sample.label, prediction)
-            scored += 1
+            if thin is not None:
+                thin.add(sample.label, prediction, probabilities if ranked else None, name=sample.id)
             if show is not None:
-                show(scored, len(chosen))
-    assert scored == len(chosen), (scored, len(chosen))
-    return Evaluation(counts.matrix, scored, time.monotonic() - began)
+                show(len(picture_iou), len(chosen))
+    return Evaluation(total.matrix, picture_iou, time.monotonic() - began)
 
 
 def _check_classes(model: ClassSet, data: ClassSet) -> None:

@@ -5,17 +5,15 @@ thins it, which departs from the paper at 25 of the 256 neighbourhoods. A pixel 
 neighbours change, so that wide objects cost no more than their area.
 """
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
+from ducseg.files import compiled
 
 __all__ = ["skeletons"]
 
-_compiled: Any = njit(nogil=True, cache=True)
+_compiled = compiled(nogil=True)
 
 
 def skeletons(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -53,7 +51,7 @@ def _removable() -> NDArray[np.bool_]:
 _REMOVABLE = _removable()
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _thin(label: NDArray[np.uint8], around: NDArray[np.int64], removable: NDArray[np.bool_]) -> None:
     """Set to 255 what is no skeleton in `label` (N,), lines one after the other, with a border of 255."""
     size = 0

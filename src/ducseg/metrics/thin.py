@@ -41,6 +41,8 @@ __all__ = ["WIDTH_BINS", "ThinCounts", "format_thin_tables"]
 WIDTH_BINS = {"1-2": 1, "3-4": 3, "5-8": 5, "9-16": 9, "17+": 17}
 """Name of a range of widths -> its first width in pixels."""
 
+_FARTHEST = 100  # pixels
+_ROUNDING = 1e-3  # of probabilities averaged in half precision
 _COUNTS = ("within", "skeleton", "width", "ranked")
 
 
@@ -48,9 +50,12 @@ class ThinCounts:
     """What the scores of thin objects follow from, counted over all pictures so far.
 
     Args:
-        tolerances: t in pixels, ascending.
+        tolerances: t in pixels.
         boundary_width: of the Boundary IoU's band, in pixels.
         bins: of the probabilities.
+
+    Raises:
+        UserError: tolerances or a width that are none.
 
     Attributes:
         pixels: the confusion matrix.
@@ -69,6 +74,16 @@ class ThinCounts:
         boundary_width: int = 2,
         bins: int = 1024,
     ) -> None:
+        if not tolerances or not all(0 <= t <= _FARTHEST for t in tolerances) or len(set(tolerances)) < len(tolerances):
+            raise explain(
+                "tolerances",
+                found=tolerances,
+                needed=f"distances in pixels, each once, 0 to {_FARTHEST}",
+                fix="Take 0 1 2 5.",
+            )
+        if boundary_width < 1:
+            raise explain("boundary width", found=boundary_width, needed="at least 1 pixel", fix="Take 2.")
+        tolerances = tuple(sorted(tolerances))
         self.num_classes, self.tolerances, self.bins = num_classes, tolerances, bins
         self.pixels = ConfusionMatrix(num_classes)
         self.boundary = BoundaryCounts(num_classes, width=boundary_width)
@@ -195,12 +210,12 @@ class ThinCounts:
         ranked = np.zeros_like(self.ranked)
         for index in range(self.num_classes):
             values = probabilities[index][counted]
-            if not ((values >= 0) & (values <= 1)).all():
+            if not ((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)).all():
                 raise explain(
                     f"probabilities of {name}", found="values that are not in 0..1", needed="probabilities",
                     fix="Apply softmax to scores.",
                 )  # fmt: skip
-            place = np.minimum((values * self.bins).astype(np.int64), self.bins - 1)
+            place = np.clip((values * self.bins).astype(np.int64), 0, self.bins - 1)
             counts = np.bincount(place + self.bins * (labels == index), minlength=2 * self.bins)
             ranked[:, :, index] = counts.reshape(2, self.bins)
         return ranked

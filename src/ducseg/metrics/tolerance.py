@@ -1,17 +1,16 @@
 """Which pixels of one label map have their class within t pixels in another: matching by dilation with a disk."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
+from ducseg.files import compiled
 
 __all__ = ["count_within"]
 
-_compiled: Any = njit(nogil=True, cache=True)
+_compiled = compiled(nogil=True)
 
 
 def count_within(
@@ -40,7 +39,7 @@ def count_within(
     return first_reached.cumsum(axis=0)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _count(
     source: NDArray[np.uint8],
     target: NDArray[np.uint8],

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
+from ducseg.files import compiled
 from ducseg.metrics.confusion import as_label_map
 
 __all__ = ["SLACK", "WidthHistogram", "local_widths", "object_widths"]
@@ -28,7 +28,7 @@ __all__ = ["SLACK", "WidthHistogram", "local_widths", "object_widths"]
 SLACK = 0.25
 """What a disk is wider than the line it measures, in pixels: 0.2 to 0.3 measures random lines best."""
 
-_compiled: Any = njit(nogil=True, cache=True)
+_compiled = compiled(nogil=True)
 
 
 def local_widths(label: NDArray[Any], ladder: Sequence[int] = tuple(range(1, 65))) -> NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def _half_chords(size: int) -> NDArray[np.int64]:
     return np.asarray(np.ceil(np.sqrt(square - lines**2)) - 1, np.int64)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _open(label: NDArray[np.uint8], chords: NDArray[np.int64], size: int, widths: NDArray[np.uint8]) -> bool:
     """Write `size` into `widths` under every disk that lies in one class; False where none does."""
     height, width = label.shape

@@ -1,0 +1,154 @@
+"""The parts of a report that are scores: per class, by width, and which class is taken for which."""
+
+from typing import Any
+
+import numpy as np
+
+from ducseg.figures.page import Section, gallery, paragraph, picture, shaded_table, table
+from ducseg.figures.run_results import RunResults, as_percent
+from ducseg.figures.width_bars import draw_width_bars
+
+__all__ = ["class_section", "confusion_section", "width_section"]
+
+_MOST_BARS = 8
+_MOST_CONFUSED = 5
+_THIN = ("1-2", "3-4", "5-8")
+
+
+def class_section(named: dict[str, RunResults]) -> Section:
+    """A row a class: one run's scores, or the IoU of each run and how it differs from the first one's."""
+    scored = {name: run.scores for name, run in named.items() if run.scores}
+    if not scored:
+        return Section("Classes", ())
+    return Section("Classes", (_one(next(iter(scored.values()))) if len(scored) == 1 else _several(scored),))
+
+
+def _one(scores: dict[str, Any]) -> str:
+    thin = scores.get("thin", {}).get("classes", {})
+    total = sum(score["pixels"] for score in scores["classes"].values()) or 1
+    tolerances = [t for t in next(iter(thin.values()))["within"] if float(t)] if thin else []
+    header = ["class", "IoU %"]
+    if thin:
+        header += ["precision", "recall", "clDice", "boundary IoU", *(f"F1 within {t} px" for t in tolerances)]
+    rows = []
+    for name, score in scores["classes"].items():
+        cells = [(as_percent(score["iou"]), _shade(score["iou"]))]
+        if thin:
+            one = thin[name]
+            values = [one[key] for key in ("precision", "recall", "cldice", "boundary_iou")]
+            values += [one["within"][t]["f1"] for t in tolerances]
+            cells += [(as_percent(value), _shade(value)) for value in values]
+        rows.append((name, [*cells, (f"{100 * score['pixels'] / total:.2f}", float("nan"))]))
+    return shaded_table([*header, "share of pixels"], rows) + _ranking(thin)
+
+
+def _ranking(thin: dict[str, Any]) -> str:
+    """What another threshold would give, where two classes have probabilities."""
+    ranked = {name: score for name, score in thin.items() if score.get("auc") is not None}
+    if not ranked:
+        return ""
+    name = list(ranked)[-1]
+    one = ranked[name]
+    return paragraph(
+        f"{name}: area under the ROC curve {one['auc']:.4f}, average precision {one['average_precision']:.3f}. Taking "
+        f"a pixel for {name} from a probability of {one['best_threshold']:.2f} on would give the best Dice, "
+        f"{as_percent(one['best_dice'])} %; now it is {as_percent(one['dice'])} %."
+    )
+
+
+def _several(scored: dict[str, dict[str, Any]]) -> str:
+    base, *others = scored
+    header = ["IoU %", base, *(cell for name in others for cell in (name, "±"))]
+    names = list(dict.fromkeys(name for scores in scored.values() for name in scores["classes"]))
+    rows = [
+        _compared(name, [scores["classes"].get(name, {}).get("iou") for scores in scored.values()]) for name in names
+    ]
+    rows.append(_compared("mean IoU", [scores["mean_iou"] for scores in scored.values()]))
+    strong = [len(rows) - 1]
+    thin = {name: scores["thin"]["classes"] for name, scores in scored.items() if "thin" in scores}
+    if len(thin) == len(scored):
+        for key, title in (("cldice", "clDice"), ("boundary_iou", "boundary IoU")):
+            rows += [
+                _compared(f"{title} of {name}", [one[name][key] if name in one else None for one in thin.values()])
+                for name in names
+            ]
+    return table(header, rows, strong=strong)
+
+
+def _compared(name: str, values: list[float | None]) -> tuple[str, ...]:
+    first = values[0]
+    cells = [name, as_percent(first)]
+    for value in values[1:]:
+        difference = "" if value is None or first is None else f"{100 * (value - first):+.1f}"
+        cells += [as_percent(value), difference]
+    return tuple(cells)
+
+
+def width_section(named: dict[str, RunResults]) -> Section:
+    """Recall and precision by the width of objects, of the classes with the largest share of thin pixels."""
+    thin = {name: run.scores["thin"]["classes"] for name, run in named.items() if "thin" in run.scores}
+    if not thin:
+        return Section("By width", ())
+    first = next(iter(thin.values()))
+    classes = sorted(
+        (name for name, score in first.items() if _pixels(score)), key=lambda name: -_thin_share(first[name])
+    )
+    classes = classes[:_MOST_BARS]
+    bars = [
+        picture(
+            draw_width_bars(name, {run: one[name]["by_width"] for run, one in thin.items() if name in one}),
+            _shares(first[name]),
+        )
+        for name in classes
+    ]
+    text = (
+        "How much of the truth was found where its object is so wide (recall, bars), and how much of what was "
+        "predicted is right where the predicted object is so wide (precision, dots). The width of a pixel is the "
+        "diameter of the largest disk inside its object that covers it."
+    )
+    left_out = len(first) - len(classes)
+    more = [paragraph(f"The {len(classes)} classes with the most thin pixels; {left_out} more are in the JSON.")]
+    return Section("By width", (paragraph(text), gallery(bars), *(more if left_out > 0 and len(first) > 2 else [])))
+
+
+def _pixels(score: dict[str, Any]) -> int:
+    return sum(int(entry["pixels"]) for entry in score["by_width"].values())
+
+
+def _thin_share(score: dict[str, Any]) -> float:
+    return sum(int(score["by_width"][name]["pixels"]) for name in _THIN) / _pixels(score)
+
+
+def _shares(score: dict[str, Any]) -> str:
+    total = _pixels(score)
+    shares = (
+        f"{100 * entry['pixels'] / total:.0f} % {name}" for name, entry in score["by_width"].items() if entry["pixels"]
+    )
+    return f"Of its true pixels: {', '.join(shares)} px."
+
+
+def confusion_section(name: str, run: RunResults) -> Section:
+    """What each class's pixels were taken for, and the costliest mistakes in words."""
+    parts: list[str] = []
+    for split, found in run.evaluations.items():
+        names, matrix = found.classes.names, found.matrix
+        rows = matrix.sum(1)
+        present = [index for index in range(len(names)) if rows[index] or matrix[:, index].sum()]
+        shares = matrix / np.maximum(rows, 1)[:, None]
+        wrong = [(shares[i, j], i, j) for i in present for j in present if i != j and matrix[i, j]]
+        worst = sorted(wrong, reverse=True)[:_MOST_CONFUSED]
+        said = "; ".join(f"{100 * share:.0f} % of {names[i]} was taken for {names[j]}" for share, i, j in worst)
+        body = [
+            (names[i], [(f"{100 * shares[i, j]:.1f}" if matrix[i, j] else "", float(shares[i, j])) for j in present])
+            for i in present
+        ]
+        parts += [
+            paragraph(f"Per cent of each class's true pixels (rows) by what was predicted (columns), {split}."),
+            *([paragraph(f"{said}.")] if said else []),
+            shaded_table(["true \\ predicted", *(names[j] for j in present)], body, is_matrix=len(present) > 4),
+        ]
+    return Section(f"Confusion, {name}", tuple(parts))
+
+
+def _shade(value: float | None) -> float:
+    return float("nan") if value is None else value

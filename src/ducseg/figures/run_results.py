@@ -1,0 +1,116 @@
+"""What a run folder says, as a report needs it: configuration, description of the best checkpoint, log, evaluations."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ducseg.errors import explain
+from ducseg.figures.curves import Curves
+from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples
+
+__all__ = ["RunResults", "as_percent", "distinct_names"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """One run.
+
+    Attributes:
+        config: the run's config.json.
+        model: model.json of its best checkpoint; {} before the first one.
+        curves: None before the first step.
+        evaluations: by split, as `ducseg eval --store` left them.
+        plan: lines of plan.txt, where `ducseg train DIR` planned the run.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    model: dict[str, Any]
+    curves: Curves | None
+    evaluations: dict[str, Evaluated]
+    samples: list[Followed]
+    plan: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a run folder, finished or not.
+
+        Raises:
+            UserError: no run folder, or files in it that do not read.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return cls(
+                folder=folder,
+                config=config,
+                model=_read_model(folder),
+                curves=Curves.read(log) if (log := folder / "log.jsonl").is_file() else None,
+                evaluations=read_evaluations(folder),
+                samples=read_samples(folder),
+                plan=tuple(plan.read_text(encoding="utf-8").splitlines())
+                if (plan := folder / "plan.txt").is_file()
+                else (),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise explain(
+                f"run {folder}",
+                found="no config.json" if isinstance(error, FileNotFoundError) else repr(error),
+                needed="a folder that `ducseg train` wrote",
+                fix="Give the run folder itself, the one that holds config.json and log.jsonl.",
+            ) from error
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What training recorded beside the network: step, command, versions, machine."""
+        return self.model.get("extra") or {}
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Of the stored evaluation on the split that the run validated on, else of the best checkpoint; {} if none."""
+        split = self.config.get("data", {}).get("val_split", "val")
+        if split in self.evaluations:
+            return self.evaluations[split].scores
+        return self.model.get("metrics") or {}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Every field of the configuration by its option's name."""
+        flat = dict[str, str]()
+        for section, fields in self.config.items():
+            if isinstance(fields, dict):
+                flat |= {f"{section}.{name.replace('_', '-')}": _text(value) for name, value in fields.items()}
+            else:
+                flat[section] = _text(fields)
+        return flat
+
+
+def distinct_names(folders: list[Path]) -> list[str]:
+    """A short name for each run folder: its own, with the folders above it where two have the same."""
+    parts = [folder.resolve().parts for folder in folders]
+    length = 1
+    while len({part[-length:] for part in parts}) < len(set(parts)):
+        length += 1
+    return ["/".join(part[-length:]) for part in parts]
+
+
+def as_percent(fraction: float | None) -> str:
+    """A stored score for a table, "-" where it is not defined."""
+    return "-" if fraction is None or fraction != fraction else f"{100 * fraction:.1f}"
+
+
+def _read_model(folder: Path) -> dict[str, Any]:
+    candidates = [folder / "best", folder / "last", *sorted((folder / "checkpoints").glob("*"), reverse=True)]
+    for candidate in candidates:
+        if candidate.is_file():  # where the file system has no links
+            candidate = folder / candidate.read_text(encoding="utf-8").strip()
+        if (candidate / "model.json").is_file():
+            found: dict[str, Any] = json.loads((candidate / "model.json").read_text(encoding="utf-8"))
+            return found
+    return {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_text, value)) or "none"
+    return "none" if value is None else str(value)

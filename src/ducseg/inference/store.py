@@ -1,0 +1,56 @@
+"""What an evaluation leaves in a run folder for `ducseg report`: scores, confusion, and pictures to look at."""
+
+from pathlib import Path
+from typing import Any
+
+from ducseg.data.paired import SegmentationDataset
+from ducseg.figures.evaluation_folder import Evaluated, Shown, pick_pictures, write_evaluation
+from ducseg.inference.evaluate import Evaluation
+from ducseg.inference.predictor import Labeller
+
+__all__ = ["store_evaluation"]
+
+
+def store_evaluation(
+    run: Path,
+    split: str,
+    labeller: Labeller,
+    dataset: SegmentationDataset,
+    evaluation: Evaluation,
+    scores: dict[str, Any],
+    *,
+    about: dict[str, Any],
+) -> Path:
+    """Write RUN/evaluation/SPLIT, with the worst and the median pictures labelled once more, and return it.
+
+    Args:
+        evaluation: of `labeller` on `dataset`, of all pictures.
+        scores: as `ducseg.metrics.confusion.scores` gives them, with those of thin objects as "thin".
+        about: what was evaluated, JSON-able.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    shown = []
+    for index, kind in pick_pictures(evaluation.picture_iou):
+        sample = dataset[index]
+        assert sample.label is not None, "evaluate has refused this"
+        shown.append(
+            Shown(
+                id=sample.id,
+                kind=kind,
+                mean_iou=evaluation.picture_iou[index],
+                image=sample.image,
+                truth=sample.label,
+                prediction=labeller(sample.image),
+            )
+        )
+    found = Evaluated(
+        scores=scores,
+        matrix=evaluation.matrix,
+        classes=dataset.classes,
+        picture_iou={dataset.ids[index]: iou for index, iou in evaluation.picture_iou.items()},
+        shown=tuple(shown),
+        about=about,
+    )
+    return write_evaluation(run, split, found)
