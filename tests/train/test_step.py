@@ -8,8 +8,9 @@ import torch
 from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.segmenter import Segmenter
-from ducseg.train.config import Config, ModelConfig
+from ducseg.train.config import Config, ModelConfig, OptimizerConfig
 from ducseg.train.distributed import Ranks
+from ducseg.train.optimizer import make_optimizer
 from ducseg.train.state import RunState
 from ducseg.train.step import TrainingStep
 
@@ -153,3 +154,45 @@ def test_the_head_has_its_own_rate_and_norms_do_not_decay(tiny_config: Config) -
             assert (group["weight_decay"] > 0) == (parameter.ndim > 1)
     counted = sum(len(group["params"]) for group in step.state.optimizer.param_groups)
     assert counted == len(list(segmenter.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "stated", "factor"),
+    [
+        ("duc", "sgd", None, 64.0),
+        ("bilinear", "sgd", None, 1.0),
+        ("duc", "adamw", None, 1.0),
+        ("duc", "sgd", 3.0, 3.0),
+        ("duc", "adamw", 3.0, 3.0),
+    ],
+)
+def test_the_heads_rate_follows_from_its_factor(head: str, name: Any, stated: float | None, factor: float) -> None:
+    cell = 2 if head == "duc" else 1
+    network = build(
+        encoder="resnet18", width=8, head=head, num_classes=3, output_stride=16, cell=cell, aspp=0, dilation="none"
+    )
+    config = OptimizerConfig(name=name, head_learning_rate_factor=stated, encoder_learning_rate_factor=0.1)
+    optimizer = make_optimizer(network, config)
+    mine = {id(parameter) for parameter in network.head.parameters()}
+    for group in optimizer.param_groups:
+        assert group["rate_factor"] == (factor if id(group["params"][0]) in mine else 0.1)
+    if name == "adamw":
+        assert isinstance(optimizer, torch.optim.AdamW)
+        assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.999)}
+
+
+def test_a_frozen_encoder_stays_until_its_step_and_the_head_learns(tiny_config: Config) -> None:
+    segmenter = make_segmenter()
+    step = make_step(with_optimizer(tiny_config, freeze_encoder_steps=2, name="adamw"), segmenter)
+    start = copy.deepcopy(segmenter.state_dict())
+
+    def changed() -> set[str]:
+        return {
+            name.split(".")[0] for name, value in segmenter.state_dict().items() if not torch.equal(value, start[name])
+        }
+
+    step(make_batch())
+    step(make_batch())
+    assert changed() == {"head"}
+    step(make_batch())
+    assert changed() == {"encoder", "head"}

@@ -38,6 +38,6 @@ def make_tiny_config(root: Path) -> Config:
         ),
         data=DataConfig(dataset="camvid", root=str(root), workers=0),
         augment=AugmentConfig(crop_size=(32, 48), scale=(0.75, 1.5), colour_jitter=0.1),
-        optimizer=OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=4),
+        optimizer=OptimizerConfig(learning_rate=0.01, head_learning_rate_factor=1.0, epochs=2, batch_size=4),
         run=RunConfig(device="cpu", threads=1, tensorboard=False, keep_last=2),
     )

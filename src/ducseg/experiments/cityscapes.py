@@ -51,7 +51,7 @@ def cityscapes_baseline() -> Config:
         ),
         data=DataConfig(dataset="cityscapes", patches="12-fold"),
         augment=AugmentConfig(crop_size=(544, 544)),
-        optimizer=OptimizerConfig(),
+        optimizer=OptimizerConfig(head_learning_rate_factor=1.0),
         run=RunConfig(bf16=True),
     )
 

@@ -20,6 +20,7 @@ def custom_resnet18_duc() -> Config:
         name="custom-resnet18-duc",
         data=DataConfig(dataset="folder"),
         augment=AugmentConfig(crop_size=(384, 384), scale=(0.5, 2.0), colour_jitter=0.2),
+        optimizer=replace(base.optimizer, head_learning_rate_factor=None),
         loss=LossConfig(),
     )
 

@@ -1,25 +1,40 @@
-"""The optimizer and its parameter groups."""
+"""The optimizer and its parameter groups: which parameters decay, and how their rates stand to each other."""
 
 import torch
 
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.sections import OptimizerConfig
 
-__all__ = ["make_optimizer", "parameter_groups"]
+__all__ = ["head_factor", "make_optimizer", "parameter_groups"]
 
 
 def make_optimizer(network: Segmenter, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD with momentum over `parameter_groups`."""
-    return torch.optim.SGD(parameter_groups(network, config), lr=config.learning_rate, momentum=config.momentum)
+    """SGD with momentum, or AdamW whose beta_1 is the momentum (beta_2 0.999), over `parameter_groups`."""
+    groups = parameter_groups(network, config)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
 
 
-def parameter_groups(segmenter: Segmenter, config: OptimizerConfig) -> list[dict[str, object]]:
-    """Parameter groups: kernels decay, biases and norms do not; the head's rate has its own factor.
+def head_factor(network: Segmenter, config: OptimizerConfig) -> float:
+    """How many times `learning_rate` the head's rate is.
+
+    Each of DUC's r*r channel groups sees 1 / (r*r) of the pixels, so its gradient is that much smaller: under SGD the
+    factor is r*r where none is stated. AdamW divides by the gradient's size itself: 1.
+    """
+    if config.head_learning_rate_factor is not None:
+        return config.head_learning_rate_factor
+    return float(network.factor**2) if config.name == "sgd" else 1.0
+
+
+def parameter_groups(network: Segmenter, config: OptimizerConfig) -> list[dict[str, object]]:
+    """Parameter groups: kernels decay, biases and norms do not; encoder and head have rates of their own.
 
     Each group carries `rate_factor`, by which the schedule's rate is multiplied at every step.
     """
     groups: list[dict[str, object]] = []
-    for part, factor in ((segmenter.encoder, 1.0), (segmenter.head, config.head_learning_rate_factor)):
+    factors = ((network.encoder, config.encoder_learning_rate_factor), (network.head, head_factor(network, config)))
+    for part, factor in factors:
         kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
         for parameters, decay in ((kernels, config.weight_decay), (others, 0.0)):

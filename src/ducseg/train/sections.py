@@ -81,16 +81,26 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """SGD with the poly schedule (paper section 4.1)."""
+    """SGD with the poly schedule (paper section 4.1), or AdamW for one's own pictures."""
 
+    name: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 2.5e-4
-    head_learning_rate_factor: Positive = 1.0
-    """The head's rate is this many times the encoder's."""
+    head_learning_rate_factor: Positive | None = None
+    """The head's rate is this many times learning_rate; None: under SGD the head's r*r (DUC's groups see that share
+    of the pixels), under AdamW 1."""
+    encoder_learning_rate_factor: Positive = 1.0
+    """The encoder's rate is this many times learning_rate."""
+    freeze_encoder_steps: Natural = 0
+    """The encoder, batch norms too, stays as it starts for so many steps."""
     momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
+    """Of SGD; AdamW's beta_1."""
     weight_decay: Weight = 5e-4
     """On convolution kernels; biases and batch norms are not decayed."""
+    schedule: Literal["poly", "cosine"] = "poly"
     power: Positive = 0.9
     """Exponent of the poly schedule: rate = learning_rate * (1 - step / steps) ** power."""
+    warmup_steps: Natural = 0
+    """The rate rises linearly over so many first steps."""
     clip_norm: Positive | None = 5.0
     """Largest global norm of the gradient; None: no clipping."""
     epochs: Count = 20
@@ -102,13 +112,16 @@ class OptimizerConfig:
 
     def conflicts(self, world_size: int) -> list[str]:
         """Every conflict among these fields on `world_size` ranks, each naming its option."""
+        found = []
         pieces = world_size * self.accumulation_steps
-        if pieces < 1 or self.batch_size % pieces == 0:
-            return []
-        return [
-            f"--optimizer.batch-size {self.batch_size} must be a multiple of {world_size} ranks x "
-            f"{self.accumulation_steps} accumulation steps = {pieces}"
-        ]
+        if pieces >= 1 and self.batch_size % pieces:
+            found.append(
+                f"--optimizer.batch-size {self.batch_size} must be a multiple of {world_size} ranks x "
+                f"{self.accumulation_steps} accumulation steps = {pieces}"
+            )
+        if self.schedule != "poly" and self.power != OptimizerConfig.power:
+            found.append(f"--optimizer.power {self.power} is for --optimizer.schedule poly")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

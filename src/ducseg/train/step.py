@@ -19,7 +19,7 @@ from ducseg.ops.duc import downsample_labels
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
 from ducseg.train.loss import FoldedCrossEntropy, fold_targets
-from ducseg.train.schedule import poly_learning_rate
+from ducseg.train.schedule import learning_rate
 from ducseg.train.state import RunState
 
 __all__ = ["TrainingStep"]
@@ -51,7 +51,7 @@ class TrainingStep:
         self._config, self._ranks = config, ranks
         self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
         self._loss = FoldedCrossEntropy(config.loss, len(self.segmenter.classes), ranks.device)
-        self._frozen = False
+        self._frozen = (False, False)  # batch norms, the encoder
         self._network: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> dict[str, float]:
@@ -120,8 +120,7 @@ class TrainingStep:
 
     def rate(self, step: int) -> float:
         """The learning rate of step `step` (0-based)."""
-        settings = self._config.optimizer
-        return poly_learning_rate(step, initial=settings.learning_rate, num_steps=self._num_steps, power=settings.power)
+        return learning_rate(step, self._config.optimizer, num_steps=self._num_steps)
 
     def _set_rate(self) -> float:
         rate = self.rate(self.state.step)
@@ -160,15 +159,21 @@ class TrainingStep:
             gc.collect()  # DDP refers to itself
 
     def _freeze_if_due(self) -> None:
-        """Wrap the network for ranks and compilation, anew when batch norm freezes: the set of gradients changes."""
-        freeze_from = self._config.model.freeze_batch_norm_from_epoch
-        due = freeze_from is not None and self.state.step >= freeze_from * self._steps_per_epoch
-        if due and not self._frozen:
+        """Wrap the network for ranks and compilation, anew where a part freezes or thaws: the gradients are others."""
+        freeze_from, step = self._config.model.freeze_batch_norm_from_epoch, self.state.step
+        norms = freeze_from is not None and step >= freeze_from * self._steps_per_epoch
+        encoder = step < self._config.optimizer.freeze_encoder_steps
+        if norms and not self.segmenter.batch_norm_frozen:
             self.segmenter.freeze_batch_norm()
-        if self._network is None or due != self._frozen:
+        if self._network is None or (norms, encoder) != self._frozen:
+            for parameter in self.segmenter.encoder.parameters():
+                parameter.requires_grad_(not encoder)
             self._network = self._wrap()
-        self._frozen = due
+        self._frozen = norms, encoder
         self.segmenter.train()
+        if encoder:
+            for module in self.segmenter.encoder.modules():
+                module.training = False
 
     def _wrap(self) -> nn.Module:
         network: nn.Module = _FoldedNetwork(self.segmenter)
