@@ -19,15 +19,20 @@ Size = tuple[int, int]
 Image = NDArray[np.uint8]
 
 
-def window_of(sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Colour) -> Sample:
-    """The window of `size` that begins at `offset` (top, left) of the picture resized to `scaled`."""
+def window_of(
+    sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Colour, *, reflect: bool = False
+) -> Sample:
+    """The window of `size` that begins at `offset` (top, left) of the picture resized to `scaled`.
+
+    What it shows outside is the mean colour and 255, or with `reflect` the mirrored part that lies inside.
+    """
     rows, columns = (_overlap(start, length, full) for start, length, full in zip(offset, size, scaled))
     image = _resized_part(sample.image, scaled, offset, rows, columns)
     label = None if sample.label is None else _nearest_part(sample.label, scaled, offset, rows, columns)
     if (rows[1] - rows[0], columns[1] - columns[0]) != size:
-        image = _placed(image, np.array(mean_colour, dtype=np.uint8), size, rows, columns)
+        image = _placed(image, None if reflect else mean_colour, size, rows, columns)
         if label is not None:
-            label = _placed(label, np.array(IGNORE, dtype=np.uint8), size, rows, columns)
+            label = _placed(label, None if reflect else IGNORE, size, rows, columns)
     return replace(sample, image=image, label=label)
 
 
@@ -36,7 +41,11 @@ def _overlap(start: int, length: int, full: int) -> tuple[int, int]:
     return max(0, -start), min(length, full - start)
 
 
-def _placed(part: Image, fill: NDArray[np.uint8], size: Size, rows: Size, columns: Size) -> Image:
+def _placed(part: Image, fill: Colour | int | None, size: Size, rows: Size, columns: Size) -> Image:
+    """The part at these rows and columns of a picture of `size`; None mirrors it at its borders."""
+    if fill is None:
+        border = rows[0], size[0] - rows[1], columns[0], size[1] - columns[1]
+        return np.asarray(cv2.copyMakeBorder(part, *border, cv2.BORDER_REFLECT_101), dtype=np.uint8)
     canvas = np.empty((*size, *part.shape[2:]), dtype=np.uint8)
     canvas[...] = fill
     canvas[rows[0] : rows[1], columns[0] : columns[1]] = part

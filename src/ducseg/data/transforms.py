@@ -2,7 +2,7 @@
 
 Legend: H, W pixels; sizes are (H, W). Images are RGB uint8 (H, W, 3), labels uint8 (H, W). Pixel centres lie at half
 integers, for image (bilinear) and label (nearest) alike. What is outside the picture gets the mean colour and label 255
-(paper section 4.1).
+(paper section 4.1), or the mirrored picture and label.
 All randomness comes from the Generator, so a sample depends on (seed, epoch, index) alone.
 """
 
@@ -26,6 +26,8 @@ __all__ = [
     "RandomMirror",
     "RandomScaleCrop",
     "Transform",
+    "check_probability",
+    "check_range",
 ]
 
 IMAGENET_MEAN_COLOUR: Colour = (124, 116, 104)
@@ -52,17 +54,28 @@ class Compose:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A random window of `size` (H, W); a smaller picture lies at a random place of the window."""
+    """A random window of `size` (H, W); a smaller picture lies at a random place of the window.
+
+    Attributes:
+        mean_colour: of what lies outside the picture, where the label is 255.
+        rare: train ids; a window holds one of their pixels with probability `share` at least, wherever the picture has
+            one: a class among those it has, then one of its pixels, then a window around it, each as likely.
+        reflect: what lies outside is the mirrored picture and label instead.
+    """
 
     size: Size
     mean_colour: Colour = IMAGENET_MEAN_COLOUR
+    rare: tuple[int, ...] = ()
+    share: float = 0.5
+    reflect: bool = False
 
     def __post_init__(self) -> None:
         _check_size("crop size", self.size)
+        check_probability("share of crops with a rare class", self.share)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        offset = _random_offset(sample.size, self.size, rng)
-        return window_of(sample, sample.size, offset, self.size, self.mean_colour)
+        offset = _offset(sample, sample.size, self, rng)
+        return window_of(sample, sample.size, offset, self.size, self.mean_colour, reflect=self.reflect)
 
 
 @dataclass(frozen=True)
@@ -70,22 +83,28 @@ class RandomScaleCrop:
     """Resize by a factor uniform in `scale`, then `RandomCrop`; only the window is computed.
 
     Each side is rounded to whole pixels; the width is multiplied by one more factor, uniform in `aspect`. Image
-    bilinear, up to the rounding of OpenCV's affine warp (1 of 255), label nearest.
+    bilinear, up to the rounding of OpenCV's affine warp (1 of 255), label nearest. `mean_colour`, `rare`, `share` and
+    `reflect` are those of `RandomCrop`.
     """
 
     size: Size
     scale: tuple[float, float] = (0.5, 2.0)
     mean_colour: Colour = IMAGENET_MEAN_COLOUR
     aspect: tuple[float, float] = (1.0, 1.0)
+    rare: tuple[int, ...] = ()
+    share: float = 0.5
+    reflect: bool = False
 
     def __post_init__(self) -> None:
         _check_size("crop size", self.size)
-        _check_range("scale", self.scale)
-        _check_range("aspect", self.aspect)
+        check_range("scale", self.scale)
+        check_range("aspect", self.aspect)
+        check_probability("share of crops with a rare class", self.share)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         scaled = _scaled_size(sample.size, self.scale, self.aspect, rng)
-        return window_of(sample, scaled, _random_offset(scaled, self.size, rng), self.size, self.mean_colour)
+        offset = _offset(sample, scaled, self, rng)
+        return window_of(sample, scaled, offset, self.size, self.mean_colour, reflect=self.reflect)
 
 
 @dataclass(frozen=True)
@@ -95,10 +114,7 @@ class RandomMirror:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise explain(
-                "mirror probability", found=self.probability, needed="0 to 1", fix="0.5 mirrors every second."
-            )
+        check_probability("mirror", self.probability)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         if rng.random() >= self.probability:
@@ -164,7 +180,14 @@ def _check_size(what: str, size: Size) -> None:
         )
 
 
-def _check_range(name: str, bounds: tuple[float, float]) -> None:
+def check_probability(what: str, probability: float) -> None:
+    """Raise `UserError` unless it is 0 to 1."""
+    if not 0 <= probability <= 1:
+        raise explain(f"{what}: probability", found=probability, needed="0 to 1", fix="0.5 is every second.")
+
+
+def check_range(name: str, bounds: tuple[float, float]) -> None:
+    """Raise `UserError` unless 0 < low <= high."""
     low, high = bounds
     if not 0 < low <= high < float("inf"):
         raise explain(f"{name} range", found=bounds, needed="0 < low <= high", fix="For example (0.5, 2.0).")
@@ -175,6 +198,48 @@ def _scaled_size(size: Size, scale: tuple[float, float], aspect: tuple[float, fl
     wider = 1.0 if aspect == (1.0, 1.0) else rng.uniform(*aspect)
     height, width = size
     return max(1, round(height * factor)), max(1, round(width * factor * wider))
+
+
+def _offset(
+    sample: Sample, scaled: Size, crop: "RandomCrop | RandomScaleCrop", rng: np.random.Generator
+) -> tuple[int, int]:
+    """Where the window begins in the picture resized to `scaled`."""
+    if crop.rare and sample.label is not None and rng.random() < crop.share:
+        place = _rare_pixel(sample.label, scaled, crop.rare, rng)
+        if place is not None:
+            top, left = (
+                int(rng.integers(*_around(position, full, window), endpoint=True))
+                for position, full, window in zip(place, scaled, crop.size)
+            )
+            return top, left
+    return _random_offset(scaled, crop.size, rng)
+
+
+def _around(position: int, full: int, window: int) -> tuple[int, int]:
+    """First and last start of a window that holds `position` and, where it fits, lies inside 0..full-1."""
+    surplus = full - window
+    if surplus <= 0:
+        return surplus, 0
+    return max(0, position - window + 1), min(position, surplus)
+
+
+def _rare_pixel(
+    label: NDArray[np.uint8], scaled: Size, rare: tuple[int, ...], rng: np.random.Generator
+) -> tuple[int, int] | None:
+    """A pixel of one of these classes that resizing to nearest keeps, in the resized picture; None: there is none."""
+    rows, columns = (
+        (2 * np.arange(to) + 1) * full // (2 * to) for to, full in zip(scaled, label.shape)
+    )  # as `resampling` takes them
+    kept = label if scaled == label.shape else label[np.unique(rows)[:, None], np.unique(columns)]
+    wanted = np.zeros(256, np.bool_)
+    wanted[list(rare)] = True
+    places = np.flatnonzero(wanted[kept])
+    if not len(places):
+        return None
+    values = kept.ravel()[places]
+    places = places[values == rng.choice(np.unique(values))]
+    y, x = divmod(int(rng.choice(places)), kept.shape[1])
+    return int(np.searchsorted(rows, np.unique(rows)[y])), int(np.searchsorted(columns, np.unique(columns)[x]))
 
 
 def _random_offset(full: Size, window: Size, rng: np.random.Generator) -> Size:
