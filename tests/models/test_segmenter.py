@@ -118,14 +118,3 @@ def test_frozen_batch_norm_still_learns_its_scale() -> None:
     segmenter.freeze_batch_norm()
     segmenter.folded(torch.randn(1, 3, 32, 32)).square().mean().backward()
     assert segmenter.encoder.bn1.weight.grad is not None
-
-
-def test_thawed_batch_norm_follows_the_mode_again() -> None:
-    segmenter, images = toy("duc").train(), torch.randn(2, 3, 32, 32)
-    segmenter.freeze_batch_norm()
-    segmenter.thaw_batch_norm()
-    before = statistics(segmenter)
-    segmenter.folded(images)
-    assert not all(map(torch.equal, before, statistics(segmenter)))
-    segmenter.eval().thaw_batch_norm()
-    assert not any(module.training for module in segmenter.modules())

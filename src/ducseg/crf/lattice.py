@@ -64,10 +64,6 @@ class Lattice:
         return int(self.columns[-1])
 
     @property
-    def num_vertices(self) -> int:
-        return self.num_rows - len(self.columns) + 1
-
-    @property
     def num_axes(self) -> int:
         return int(self.offsets.shape[1])
 

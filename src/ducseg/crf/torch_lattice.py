@@ -39,10 +39,6 @@ class TorchLattice:
     source_weights: Tensor
     around: Tensor
 
-    @property
-    def num_vertices(self) -> int:
-        return len(self.starts) - 1
-
 
 def build(images: Tensor, sigmas: Sequence[float]) -> TorchLattice:
     """The lattices of (B, H, W, 3) uint8 images, as one: features x, y (and r, g, b), each divided by its sigma."""

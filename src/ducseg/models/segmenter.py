@@ -169,11 +169,6 @@ class Segmenter(nn.Module):
         self.batch_norm_frozen = True
         self.train(self.training)
 
-    def thaw_batch_norm(self) -> None:
-        """Undo `freeze_batch_norm`."""
-        self.batch_norm_frozen = False
-        self.train(self.training)
-
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but frozen batch norms stay in evaluation mode."""
         super().train(mode)
