@@ -55,7 +55,7 @@ def run(options: Options) -> int:
     grid = Grid(**{name: getattr(options, name) for name in axes})
     predictor, data = options.predictor(), options.trained_on(options.checkpoint)
     split = options.split or data.val_split
-    dataset = open_dataset(data, split)
+    dataset = open_dataset(data, split, predictor.model.classes)
     count = len(dataset) if options.pictures is None else min(options.pictures, len(dataset))
     if count < 1:
         raise explain("--pictures", found=count, needed="at least 1", fix="Leave it out for the whole split.")

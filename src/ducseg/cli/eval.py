@@ -42,7 +42,7 @@ def run(options: Options) -> int:
 
     run_folder = _run_folder(options.checkpoint) if options.store else None
     labeller, data = options.labeller(), options.trained_on(options.checkpoint)
-    dataset = open_dataset(data, options.split or data.val_split)
+    dataset = open_dataset(data, options.split or data.val_split, labeller.model.classes)
     boundary, thin = (
         BoundaryCounts(len(dataset.classes)),
         options.thin_counts(len(dataset.classes), wanted=options.store),

@@ -41,7 +41,7 @@ class Concatenated:
                 needed="each once",
                 fix="Join splits that share no picture.",
             )
-        self._datasets = tuple(datasets)
+        self.datasets = tuple(datasets)
         self._ends = list(accumulate(len(dataset) for dataset in datasets))
 
     def __len__(self) -> int:
@@ -51,4 +51,4 @@ class Concatenated:
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = bisect_right(self._ends, index)
-        return self._datasets[part][index - (self._ends[part - 1] if part else 0)]
+        return self.datasets[part][index - (self._ends[part - 1] if part else 0)]

@@ -75,18 +75,22 @@ class PairedFiles:
         height, width = image.shape[:2]
         if orientation in (2, 3, 4) or (orientation > 1 and height == width):  # else sizes tell a mask drawn otherwise
             _say_turned()
-        label = self.checked_label(index, (height, width))
+        label = self.label(index)
+        check_same_size((height, width), label, self.image_paths[index], self.label_paths[index])
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
-    def checked_label(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Train ids (H, W) of sample `index`, whose image has this size."""
+    def label(self, index: int) -> NDArray[np.uint8]:
+        """Train ids (H, W) of sample `index`, 255 ignored, without its image."""
         path = self.label_paths[index]
         label = self._read(path)
-        check_same_size(size, label, self.image_paths[index], path)
         check_label(label, self._num_values, self.ids[index], path=path)
         if self._train_ids is not None:
             label = np.asarray(cv2.LUT(label, self._train_ids), dtype=np.uint8)
         return label
+
+    def histogram(self, index: int) -> NDArray[np.int64]:
+        """(256,) pixels of each train id in the label of sample `index`."""
+        return np.bincount(self.label(index).ravel(), minlength=256)
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from ducseg.classes import IGNORE
+from ducseg.data.layouts.opening import data_notes
 from ducseg.errors import explain
 from ducseg.metrics.confusion import format_table, to_json
 from ducseg.train.checkpoint import CheckpointFolder
@@ -113,6 +114,8 @@ class _Run:
         self.checkpoints.check_space(copies * size)
         self.config.write(self.checkpoints.run / "config.json")
         self.checkpoints.settle(self.state.evaluations.best_step)
+        for line in data_notes(self.config.data, self.start.data.train_set, self.start.data.val_set):
+            self._say(line)
         self._say(describe(self.start, self.num_steps))
         epochs = (earlier.get("optimizer") or {}).get("epochs", self.config.optimizer.epochs)
         if epochs != self.config.optimizer.epochs:

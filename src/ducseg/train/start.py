@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ducseg.data.counting import check_classes_seen
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, training_loader
 from ducseg.data.paired import SegmentationDataset
@@ -71,13 +72,14 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         UserError: missing or bad data, weights that do not fit, a checkpoint that does not read or is of other data.
     """
     torch.manual_seed(config.run.seed)
-    val_set = open_dataset(config.data, config.data.val_split)
     if checkpoint is None:
+        val_set = open_dataset(config.data, config.data.val_split)
         network, line = build_network(config.model, val_set.classes)
     else:
         network, line = load_segmenter(checkpoint), f"going on from {checkpoint}"
+        val_set = open_dataset(config.data, config.data.val_split, network.classes)
         _check_classes(network, val_set, checkpoint)
-    train_set = open_training_set(config.data, network.preprocessing.mean_colour)
+    train_set = open_training_set(config.data, network.preprocessing.mean_colour, val_set.classes)
     if len(train_set) < config.optimizer.batch_size:
         raise explain(
             "training set",
@@ -85,6 +87,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
             needed=f"at least one batch of {config.optimizer.batch_size}",
             fix="Lower --optimizer.batch-size.",
         )
+    check_classes_seen(config.data, train_set)
     data = TrainingData(
         config=config,
         ranks=ranks,

@@ -191,8 +191,8 @@ def _shared(names: Collection[str], parts: Callable[[str], list[str]]) -> str:
 
 def _one_folder(root: Path, images: str | None, mask_suffix: str | None) -> FoundFiles | None:
     """Pictures and masks side by side, told apart by the masks' suffix or by their format."""
-    base = root / images if images else next((f for f in _folders_in(root) if f.name.lower() in _IMAGES), root)
-    folders = {folder.name: folder for folder in _folders_in(base)} if not _files(base) else {FLAT: base}
+    base = root / images if images else _pictures_in_or_below(root)
+    folders = {FLAT: base} if _files(base) else {one.name: _pictures_in_or_below(one) for one in _folders_in(base)}
     files, example = {}, ""
     for split in sorted(folders, key=_in_usual_order):
         pictures, labels = _side_by_side(_files(folders[split]), mask_suffix)
@@ -201,6 +201,12 @@ def _one_folder(root: Path, images: str | None, mask_suffix: str | None) -> Foun
             files[split] = SplitFiles(name=split or "all", images=pictures, labels=labels, places=(place, place))
             example = example or _example(pictures, labels) or " (x.jpg with x.png)"
     return FoundFiles(files, f"pictures and masks side by side{example}") if files else None
+
+
+def _pictures_in_or_below(folder: Path) -> Path:
+    """The folder, or that of its pictures by name."""
+    below = (one for one in _folders_in(folder) if one.name.lower() in _IMAGES)
+    return folder if _files(folder) else next(below, folder)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,16 +9,20 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
 from ducseg.data.config import DataConfig
+from ducseg.data.files.reading import picture_size
 from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
-from ducseg.data.layouts.mask_files import values_in
+from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.splitting import group_function, members_of
 from ducseg.data.paired import PairedFiles, no_such_data, pictures_in
-from ducseg.errors import UserError
+from ducseg.errors import UserError, explain
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
 
@@ -59,6 +63,40 @@ def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = Non
     )
 
 
+class _Masked(PairedFiles):
+    """Pictures with masks whose values were counted when they were looked at."""
+
+    def __init__(self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]]) -> None:
+        super().__init__(rule.classes, pairs, read=rule.reader)
+        self._rule = rule
+
+    def histogram(self, index: int) -> NDArray[np.int64]:
+        look = look_at(self.label_paths[index])
+        if isinstance(look, UserError):
+            raise look
+        counts = np.zeros(256, np.int64)
+        for value, pixels in look.counted(self._rule.as_colours).items():
+            counts[self._rule.meaning[value]] += pixels
+        return counts
+
+
+def _check_sizes(pairs: Mapping[str, tuple[Path, Path]]) -> None:
+    """Raise one `UserError` that counts all masks of another size than their picture."""
+    differ = []
+    for image, mask in pairs.values():
+        look = look_at(mask)
+        if isinstance(look, MaskLook) and (size := picture_size(image)) != look.size:
+            differ.append((image, size, mask, look.size))
+    if differ:
+        image, size, mask, found = differ[0]
+        raise explain(
+            f"mask {mask}" + (f" and {len(differ) - 1} more" if differ[1:] else ""),
+            found=f"{found[0]} x {found[1]} pixels (H x W)",
+            needed=f"{size[0]} x {size[1]}, the size of {image}",
+            fix="Pair each with its own picture, or resize by nearest neighbour (ducseg data check names them all).",
+        )
+
+
 class _Folders:
     def __init__(self, config: DataConfig, root: Path, classes: ClassSet | None) -> None:
         self.config, self.root, self._fallback = config, root, classes
@@ -81,12 +119,15 @@ class _Folders:
             alone = self.root.is_dir() and pictures_in(self.root)
             missing = f"{len(alone)} pictures and no masks" if alone else "no pictures"
             raise no_such_data("images and masks", self.root, missing=missing, layout=self.needed(split))
+        if not any(files.labels for files in self.found.splits.values()):
+            next(iter(self.found.splits.values())).pairs("images and masks", self.root)  # raises: no masks
         members = members_of(split, names, self.config, self.root)
         pairs = self._pairs({folder for folder, _ in members})
         several = len({name for _, name in members}) < len(members)
         chosen = {f"{folder}/{name}" if several else name: pairs[folder][name] for folder, name in members}
         self._check_masks([mask for _, mask in chosen.values()])
-        return PairedFiles(self.rule.classes, chosen, read=self.rule.reader)
+        _check_sizes(chosen)
+        return _Masked(self.rule, chosen)
 
     def _pairs(self, folders: set[str]) -> Mapping[str, dict[str, tuple[Path, Path]]]:
         return {folder: self.found.splits[folder].pairs("images and masks", self.root) for folder in folders}

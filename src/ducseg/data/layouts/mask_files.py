@@ -52,13 +52,14 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class MaskLook:
-    """What occurs in one mask: value, index or code -> pixels; `shown`: index -> code of the palette's colour."""
+    """What occurs in one mask: value, index or code -> pixels; `shown`: index -> code of its colour; `size`: (H, W)."""
 
     path: Path
     kind: Kind
     counts: Mapping[int, int]
     shown: Mapping[int, int]
     was: str | None
+    size: tuple[int, int]
 
     def codes(self, as_colours: bool) -> frozenset[int]:
         """What occurs, as values and indices or as codes of colours."""
@@ -184,6 +185,7 @@ def _look(path: Path, _state: tuple[int, int]) -> MaskLook | UserError:
         counts = {int(value): int(histogram[value]) for value in np.flatnonzero(histogram)}
     else:
         values, numbers = np.unique(mask.pixels, return_counts=True)
-        counts = dict(Counter(dict(zip(values.tolist(), numbers.tolist()))).most_common(1000))
+        counts = dict(zip(values.tolist(), numbers.tolist()))
     shown = {value: mask.colours[value] for value in counts} if mask.kind == "palette" else {}
-    return MaskLook(path, mask.kind, counts, shown, mask.was)
+    height, width = mask.pixels.shape
+    return MaskLook(path, mask.kind, counts, shown, mask.was, (height, width))

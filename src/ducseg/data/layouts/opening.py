@@ -10,15 +10,17 @@ from ducseg.data.convert.coco_voc import CocoVoc
 from ducseg.data.cut import CutPatches
 from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
-from ducseg.data.layouts.kitti_road import kitti_road_layout
+from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
+from ducseg.data.layouts.splitting import split_note
 from ducseg.data.layouts.voc2012 import voc2012_layout
-from ducseg.data.paired import SegmentationDataset
+from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import Patches
 from ducseg.data.ranges import out_of_range
+from ducseg.data.unlabelled import Unlabelled
 from ducseg.errors import UserError, explain
 
-__all__ = ["LAYOUTS", "open_dataset", "open_layout", "open_training_set"]
+__all__ = ["LAYOUTS", "data_notes", "open_dataset", "open_layout", "open_training_set"]
 
 LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
     "camvid": camvid_layout,
@@ -68,17 +70,18 @@ def open_dataset(config: DataConfig, split: str, classes: ClassSet | None = None
     return open_layout(config, classes).open(split)
 
 
-def open_training_set(config: DataConfig, mean_colour: Colour) -> SegmentationDataset:
+def open_training_set(config: DataConfig, mean_colour: Colour, classes: ClassSet | None = None) -> SegmentationDataset:
     """What a configuration trains on: the training split, with the coarse frames or COCO's pictures, as patches.
 
     Args:
         mean_colour: of what patches show outside their frame.
+        classes: as for `open_layout`.
 
     Raises:
         UserError: as `open_dataset`; no such patches, patches of another scheme or filled with another colour.
     """
     splits = [config.train_split, "train_extra"] if config.coarse else [config.train_split]
-    parts = [open_dataset(config, split) for split in splits]
+    parts = [open_dataset(config, split, classes) for split in splits]
     if config.patches_root is not None:
         root = Path(config.patches_root).expanduser()
         cut = [
@@ -90,3 +93,27 @@ def open_training_set(config: DataConfig, mean_colour: Colour) -> SegmentationDa
         parts.append(CocoVoc(Path(config.coco_root).expanduser()))
     whole = parts[0] if len(parts) == 1 else Concatenated(parts)
     return whole if config.patches is None else Patches(whole, config.patches, mean_colour=mean_colour)
+
+
+def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: SegmentationDataset) -> list[str]:
+    """What is to be said of the data before a run, a line each: where files were found, how masks are read, which
+    pictures the two sets share.
+
+    Raises:
+        UserError: as `open_layout`.
+    """
+    notes: list[str] = []
+    if config.dataset != "synthetic":
+        layout = open_layout(config, train_set.classes)
+        notes += [*layout.notes, *layout.rules.notes]
+    shared = split_note(_pictures_of(train_set), _pictures_of(val_set))
+    return notes if shared is None else [*notes, shared]
+
+
+def _pictures_of(dataset: SegmentationDataset) -> list[Path]:
+    """The picture files that a data set shows; none where it draws them, or shows patches that were cut before."""
+    if isinstance(dataset, Concatenated):
+        return [path for part in dataset.datasets for path in _pictures_of(part)]
+    if isinstance(dataset, Patches):
+        return _pictures_of(dataset.frames)
+    return list(dataset.image_paths) if isinstance(dataset, PairedFiles | Unlabelled | KittiRoad) else []

@@ -1,0 +1,100 @@
+"""How many training pixels each class has, before a run: for its class weights, and to stop where a class has none."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.concat import Concatenated
+from ducseg.data.config import DataConfig
+from ducseg.data.paired import PairedFiles, SegmentationDataset
+from ducseg.data.patches import Patches
+from ducseg.errors import explain
+
+__all__ = ["PixelCounts", "check_classes_seen", "count_pixels"]
+
+_OWN_CLASSES = ("folder", "split-folders")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCounts:
+    """Of L classes in a set of pictures.
+
+    Attributes:
+        pixels: int64 (L,) of each class.
+        pictures: int64 (L,) that show it.
+        ignored: pixels of 255.
+    """
+
+    classes: ClassSet
+    pixels: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    ignored: int
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the classes without a pixel."""
+        return tuple(name for name, pixels in zip(self.classes.names, self.pixels) if not pixels)
+
+
+def count_pixels(dataset: SegmentationDataset) -> PixelCounts:
+    """Count the pixels of each class: labels alone are read, in threads, and masks that were looked at not again.
+
+    Patches are counted as their frames. A data set of other kinds is read sample by sample.
+
+    Raises:
+        UserError: a label that does not read or holds what no class has.
+    """
+    number = len(dataset.classes)
+    pixels, pictures, ignored = np.zeros(number, np.int64), np.zeros(number, np.int64), 0
+    for histogram in _histograms(dataset):
+        pixels += histogram[:number]
+        pictures += histogram[:number] > 0
+        ignored += int(histogram[IGNORE])
+    return PixelCounts(classes=dataset.classes, pixels=pixels, pictures=pictures, ignored=ignored)
+
+
+def check_classes_seen(config: DataConfig, dataset: SegmentationDataset) -> None:
+    """Count the pixels of a training set with the user's own classes; a benchmark's own are taken to be there.
+
+    Raises:
+        UserError: nothing but ignored pixels, a class without one unless `allow_absent`.
+    """
+    if config.dataset not in _OWN_CLASSES:
+        return
+    counts = count_pixels(dataset)
+    if not counts.pixels.any():
+        raise explain(
+            "training pictures",
+            found=f"no labelled pixel ({counts.ignored} are ignored)",
+            needed="pixels of classes",
+            fix="Look at the masks: ducseg data check says how they are read.",
+        )
+    if counts.absent and not config.allow_absent:
+        raise explain(
+            "training pictures",
+            found=f"no pixel of {', '.join(counts.absent)}",
+            needed="some of every class",
+            fix="Add pictures of it, take it out of classes.json, say what the masks hold with --data.values, or train "
+            "without it: --data.allow-absent.",
+        )
+
+
+def _histograms(dataset: SegmentationDataset) -> Iterator[NDArray[np.int64]]:
+    if isinstance(dataset, Concatenated):
+        for part in dataset.datasets:
+            yield from _histograms(part)
+    elif isinstance(dataset, Patches):
+        yield from _histograms(dataset.frames)
+    elif isinstance(dataset, PairedFiles):
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            yield from pool.map(dataset.histogram, range(len(dataset)))
+    else:
+        for index in range(len(dataset)):
+            label = dataset[index].label
+            assert label is not None, "a training set has labels"
+            yield np.bincount(label.ravel(), minlength=256)

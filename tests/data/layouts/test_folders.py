@@ -1,0 +1,275 @@
+"""Anyone's folders: where pictures and masks lie is found, splits are what their names say, what is amiss is said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ducseg.classes import ClassSet
+from ducseg.data.check.doctor import check_dataset
+from ducseg.data.config import DataConfig
+from ducseg.data.counting import check_classes_seen, count_pixels
+from ducseg.data.layouts.opening import data_notes, open_dataset, open_layout, open_training_set
+from ducseg.data.layouts.splitting import group_function, held_out
+from ducseg.errors import UserError
+
+SIZE = (6, 8)
+
+
+def add(root: Path, image: str, mask: str | None) -> None:
+    """A picture of its own, and a mask of 0 and 255 whose number of 255 is the number in the picture's name."""
+    number = int("".join(filter(str.isdigit, Path(image).name)) or 0)
+    path = root / image
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*SIZE, 3), number, np.uint8)).save(path)
+    if mask is not None:
+        pixels = np.zeros(SIZE, np.uint8)
+        pixels.ravel()[:number] = 255
+        (root / mask).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / mask)
+
+
+def config(root: Path, **options: Any) -> DataConfig:
+    return DataConfig(dataset="folder", root=str(root), **options)
+
+
+def ids(root: Path, split: str, **options: Any) -> list[str]:
+    return list(open_dataset(config(root, **options), split).ids)
+
+
+def flat(root: Path, count: int = 20) -> Path:
+    for number in range(1, count + 1):
+        add(root, f"images/p{number:02}.png", f"masks/p{number:02}.png")
+    return root
+
+
+# -- where they lie ----------------------------------------------------------------------------------------------------
+
+LAYOUTS = [
+    ("images/{0}.jpg", "masks/{0}.png"),
+    ("img/{0}.png", "gt/{0}.png"),
+    ("imgs/{0}.jpg", "labels/{0}.png"),
+    ("image/{0}.bmp", "label/{0}.bmp"),
+    ("Images/{0}.JPG", "Masks/{0}.PNG"),
+    ("JPEGImages/{0}.jpg", "SegmentationClass/{0}.png"),
+    ("images/{0}.tif", "masks/{0}.gif"),
+    ("images/{0}.jpg", "masks/{0}_mask.png"),
+    ("images/{0}.jpg", "masks/{0}-gt.png"),
+    ("images/{0}_img.jpg", "masks/{0}_label.png"),
+    ("images/img_{0}.jpg", "masks/mask_{0}.png"),
+    ("images/{0}_training.tif", "manual/{0}_manual1.gif"),
+    ("{0}.jpg", "{0}_mask.png"),
+    ("{0}.jpg", "{0}-mask.png"),
+    ("{0}.png", "{0}_gt.png"),
+    ("{0}.jpg", "{0}.png"),
+    ("images/{0}.jpg", "images/{0}_mask.png"),
+]
+
+
+@pytest.mark.parametrize(("image", "mask"), LAYOUTS)
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_layouts_that_people_have(tmp_path: Path, image: str, mask: str, split: str) -> None:
+    for number in (1, 7, 12):
+        add(tmp_path, *(split + one.format(f"{number:03}") for one in (image, mask)))
+    dataset = open_dataset(config(tmp_path), "all")
+    assert len(dataset) == 3
+    for sample in dataset:
+        assert sample.label is not None
+        assert int(sample.label.sum()) == np.round(sample.image.mean())
+    assert check_dataset(config(tmp_path)).splits[split.rstrip("/") or "all"].labels == 3
+    assert "masks" in open_layout(config(tmp_path)).notes[0]
+
+
+def test_folders_within_the_two_are_splits(tmp_path: Path) -> None:
+    for split, count in (("training", 4), ("validation", 2)):
+        for number in range(1, count + 1):
+            add(tmp_path, f"images/{split}/{split}{number}.png", f"masks/{split}/{split}{number}_mask.png")
+    assert (len(ids(tmp_path, "train")), len(ids(tmp_path, "val"))) == (4, 2)
+    assert len(ids(tmp_path, "all")) == 6
+    with pytest.raises(UserError, match=r"split 'test': .*there are: training, validation"):
+        ids(tmp_path, "test")
+
+
+def test_hidden_folders_are_no_splits(tmp_path: Path) -> None:
+    flat(tmp_path, 4)
+    for name in (".ipynb_checkpoints", ".git", "@eaDir", "__MACOSX"):
+        for side in ("images", "masks"):
+            add(tmp_path, f"{side}/{name}/p01.png", None)
+            add(tmp_path, f"{name}/{side}/p01.png", None)
+    assert len(ids(tmp_path, "all")) == 4
+    report = check_dataset(config(tmp_path))
+    assert (list(report.splits), report.splits["all"].images, report.errors) == (["all"], 4, ())
+
+
+def test_two_folders_that_could_be_meant(tmp_path: Path) -> None:
+    flat(tmp_path, 3)
+    for number in range(1, 4):
+        add(tmp_path, f"images/p{number:02}.png", f"gt/p{number:02}.png")
+    with pytest.raises(UserError, match=r"found gt/ and masks/; needed one folder of them.*--data\.masks gt"):
+        ids(tmp_path, "all")
+    assert len(ids(tmp_path, "all", masks="gt")) == 3
+    (tmp_path / "labels").mkdir()
+    assert len(ids(tmp_path, "all", masks="masks")) == 3
+
+
+def test_what_is_said_of_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
+    add(tmp_path / "alone", "images/1.png", None)
+    with pytest.raises(UserError, match=r"found no masks/"):
+        ids(tmp_path / "alone", "train")
+    add(tmp_path / "bare", "1.png", None)
+    with pytest.raises(UserError, match=r"found 1 pictures and no masks; needed images/"):
+        ids(tmp_path / "bare", "train")
+    add(tmp_path / "one", "images/1.png", "masks/1.png")
+    with pytest.raises(UserError, match=r'found 1; needed at least 2\. Add images, or use split "all"'):
+        ids(tmp_path / "one", "train")
+    flat(tmp_path / "sizes", 4)
+    for name in ("p02", "p03"):
+        Image.new("L", (8, 7), 255).save(tmp_path / "sizes" / "masks" / f"{name}.png")
+    with pytest.raises(UserError, match=r"p02\.png and 1 more: found 7 x 8 pixels \(H x W\); needed 6 x 8, the"):
+        ids(tmp_path / "sizes", "all")
+
+
+# -- splits ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("split", "count"), [("all", 20), ("train", 18), ("val", 2), ("validation", 2)])
+def test_names_of_splits_mean_what_they_say(tmp_path: Path, split: str, count: int) -> None:
+    flat(tmp_path)
+    for both in (split, "val", "all"):
+        options = {"train_split": split, "val_split": both}
+        assert len(open_training_set(config(tmp_path, **options), (0, 0, 0))) == count
+
+
+def test_a_share_for_testing(tmp_path: Path) -> None:
+    flat(tmp_path)
+    parts = {split: set(ids(tmp_path, split, test_fraction=0.2)) for split in ("train", "val", "test")}
+    assert {split: len(names) for split, names in parts.items()} == {"train": 14, "val": 2, "test": 4}
+    assert set.union(*parts.values()) == set(ids(tmp_path, "all"))
+    assert parts["val"] == set(ids(tmp_path, "val")), "what validates stays"
+    with pytest.raises(UserError, match=r"--data\.test-fraction"):
+        ids(tmp_path, "test")
+
+
+def test_validating_on_test_reads_test(tmp_path: Path) -> None:
+    for split, numbers in (("train", (1, 2, 3)), ("val", (4, 5)), ("test", (6,))):
+        for number in numbers:
+            add(tmp_path, f"images/{split}/p{number}.png", f"masks/{split}/p{number}.png")
+    options = {"train_split": "train", "val_split": "test"}
+    assert ids(tmp_path, "train", **options) == ["p1", "p2", "p3"]
+    assert ids(tmp_path, "test", **options) == ["p6"]
+    assert ids(tmp_path, "val", **options) == ["p4", "p5"]
+
+
+def test_a_train_folder_alone_gives_the_validation_share(tmp_path: Path) -> None:
+    for number in range(1, 21):
+        add(tmp_path, f"images/{'train' if number <= 10 else 'test'}/p{number}.png", f"masks/x/p{number}.png")
+        split = "train" if number <= 10 else "test"
+        (tmp_path / "masks" / split).mkdir(exist_ok=True)
+        (tmp_path / "masks" / "x" / f"p{number}.png").rename(tmp_path / "masks" / split / f"p{number}.png")
+    (tmp_path / "masks" / "x").rmdir()
+    parts = {split: len(ids(tmp_path, split)) for split in ("train", "val", "test")}
+    assert parts == {"train": 9, "val": 1, "test": 10}
+    assert len(ids(tmp_path, "train", val_split="test")) == 10
+
+
+def test_lists_of_names(tmp_path: Path) -> None:
+    flat(tmp_path)
+    (tmp_path / "train.txt").write_text("p03\nimages/p01.png\n\n# p04\np02.jpg other\n")
+    (tmp_path / "val.txt").write_text("p05\np06\n")
+    assert ids(tmp_path, "train.txt") == ["p03", "p01", "p02"]
+    assert ids(tmp_path, str(tmp_path / "val.txt")) == ["p05", "p06"]
+    rest = ids(tmp_path, "train", val_split="val.txt")
+    assert (len(rest), {"p05", "p06"} & set(rest)) == (18, set())
+    assert len(ids(tmp_path, "val", train_split="train.txt")) == 17
+    (tmp_path / "val.txt").write_text("p05\np77\n")
+    with pytest.raises(UserError, match=r"val\.txt: found p77, which are no one picture"):
+        ids(tmp_path, "val.txt")
+    with pytest.raises(UserError, match=r"split list none\.txt: found no such file"):
+        ids(tmp_path, "none.txt")
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    for patient in range(1, 7):
+        for view in range(1, 4):
+            add(tmp_path, f"images/a{patient}_v{view}.png", f"masks/a{patient}_v{view}.png")
+    options = {"group_by": r"^(a\d+)_", "val_fraction": 0.34, "test_fraction": 0.17}
+    parts = {split: ids(tmp_path, split, **options) for split in ("train", "val", "test")}
+    patients = {split: {name.partition("_")[0] for name in names} for split, names in parts.items()}
+    assert {split: len(names) for split, names in parts.items()} == {"train": 9, "val": 6, "test": 3}
+    assert {split: len(names) for split, names in patients.items()} == {"train": 3, "val": 2, "test": 1}
+    assert len(set.union(*patients.values())) == 6
+    with pytest.raises(UserError, match=r"--data\.group-by \(: found .*needed a regular expression"):
+        ids(tmp_path, "train", group_by="(")
+    with pytest.raises(UserError, match="groups to split: found 1; needed at least 2"):
+        ids(tmp_path, "train", group_by="^a")
+
+
+def test_the_doctor_sees_groups_in_two_splits(tmp_path: Path) -> None:
+    for split, names in (("train", ("a1_1", "a2_2")), ("val", ("a1_3", "a4_4"))):
+        for name in names:
+            add(tmp_path, f"images/{split}/{name}.png", f"masks/{split}/{name}.png")
+    assert check_dataset(config(tmp_path)).ok
+    (leak,) = check_dataset(config(tmp_path, group_by=r"^(\w+)_")).errors
+    assert "drive a1: found frames in train and val" in leak.message
+
+
+@given(
+    names=st.sets(st.text("abc123_", min_size=1, max_size=6), min_size=2, max_size=30),
+    shares=st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)),
+)
+def test_held_out_follows_from_names_and_grows(names: set[str], shares: tuple[float, float]) -> None:
+    low, high = sorted(shares)
+    ordered = sorted(names)
+    assert held_out(ordered, low) == held_out(ordered[::-1], low) <= held_out(ordered, high)
+    assert 0 < len(held_out(ordered, low)) < len(names)
+    group = group_function("^.")
+    if len({group(name) for name in names}) > 1:
+        chosen = held_out(ordered, high, group)
+        assert not {group(name) for name in chosen} & {group(name) for name in names - chosen}
+
+
+def test_equal_splits_are_said(tmp_path: Path) -> None:
+    flat(tmp_path)
+
+    def notes(train: str, val: str) -> str:
+        data = config(tmp_path, train_split=train, val_split=val)
+        return data_notes(data, open_training_set(data, (0, 0, 0)), open_dataset(data, val))[-1]
+
+    assert notes("all", "all").startswith("the 20 validation pictures are the training pictures")
+    assert notes("train", "train").startswith("the 18 validation pictures are the training pictures")
+    assert notes("all", "val") == "2 of the 2 validation pictures are training pictures too"
+    assert notes("train", "val") == "masks: values 0, 255 -> background, foreground"
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def test_pixels_are_counted_and_a_class_without_one_stops(tmp_path: Path) -> None:
+    flat(tmp_path, 4)
+    dataset = open_dataset(config(tmp_path), "all")
+    counts = count_pixels(dataset)
+    assert counts.pixels.tolist() == [4 * 48 - 10, 10]
+    assert (counts.pictures.tolist(), counts.ignored, counts.absent) == ([4, 4], 0, ())
+    check_classes_seen(config(tmp_path), dataset)
+    classes = [{"name": name, "color": [0, 0, value]} for value, name in enumerate(("road", "crack", "wire"))]
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    named = config(tmp_path, values=("0=road", "255=crack"))
+    with pytest.raises(UserError, match=r"found no pixel of wire; needed some of every class.*--data\.allow-absent"):
+        check_classes_seen(named, open_dataset(named, "all"))
+    allowed = config(tmp_path, values=("0=road", "255=crack"), allow_absent=True)
+    check_classes_seen(allowed, open_dataset(allowed, "all"))
+
+
+def test_classes_that_a_checkpoint_carries_stand_in_for_a_list_that_moved(tmp_path: Path) -> None:
+    flat(tmp_path, 4)
+    carried = ClassSet(("road", "crack"), ((0, 0, 0), (255, 0, 0)))
+    moved = config(tmp_path, classes=str(tmp_path / "gone.json"))
+    assert open_dataset(moved, "all", carried).classes == carried
+    assert open_dataset(config(tmp_path), "all", carried).classes == carried
+    with pytest.raises(UserError, match=r"class list .*gone\.json"):
+        open_dataset(moved, "all")
