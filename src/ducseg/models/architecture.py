@@ -102,11 +102,11 @@ class Architecture:
         cell, stride = self.cell, self.output_stride
         if cell < 1:
             return [f"cell={cell} is below 1"]
-        ignored = {"bilinear": {"cell": 1}, "pyramid": {"cell": 1, "aspp": 0}}.get(self.head, {})
+        takes = HEADS[self.head].takes if self.head in HEADS else ("cell", "aspp")
         wrong = [
-            f"{name}={getattr(self, name)} is not for head={self.head!r}, which would ignore it: use {value}"
-            for name, value in ignored.items()
-            if getattr(self, name) != value
+            f"{name}={getattr(self, name)} is not for head={self.head!r}, which would ignore it: use {none}"
+            for name, none in (("cell", 1), ("aspp", 0))
+            if name not in takes and getattr(self, name) != none
         ]
         if wrong:
             return wrong

@@ -75,7 +75,7 @@ def build_architecture(
     encoder, expected = make_encoder(chosen)
     return Segmenter(
         encoder,
-        HEADS[chosen.head](encoder, chosen.num_classes, chosen.cell, chosen.aspp),
+        HEADS[chosen.head].make(encoder, chosen.num_classes, chosen.cell, chosen.aspp),
         classes=classes or generic_classes(chosen.num_classes),
         preprocessing=preprocessing or expected,
         architecture=chosen,

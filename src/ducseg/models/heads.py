@@ -19,7 +19,7 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ __all__ = [
     "DeconvolutionHead",
     "FoldedHead",
     "Head",
+    "HeadRow",
     "aspp_rates",
     "head_parameters",
     "make_head",
@@ -195,8 +196,23 @@ def _on_last_map(head: str, encoder: NamedEncoder, num_classes: int, cell: int, 
     return make_head(head, encoder.out_channels, num_classes, output_stride=stride, cell=cell, aspp=aspp)
 
 
-HEADS: dict[str, Callable[[NamedEncoder, int, int, int], Head]] = {
-    **{head: partial(_on_last_map, head) for head in PAPER_HEADS},
-    "pyramid": lambda encoder, num_classes, _cell, _aspp: PyramidHead(encoder.channels, encoder.strides, num_classes),
+class HeadRow(NamedTuple):
+    """One head.
+
+    Attributes:
+        make: (encoder, number of classes, cell, aspp) -> head.
+        takes: which of "cell" and "aspp" it does not ignore; the others must be 1 and 0.
+    """
+
+    make: Callable[[NamedEncoder, int, int, int], Head]
+    takes: tuple[str, ...]
+
+
+HEADS = {
+    "bilinear": HeadRow(partial(_on_last_map, "bilinear"), ("aspp",)),
+    "duc": HeadRow(partial(_on_last_map, "duc"), ("cell", "aspp")),
+    "deconv": HeadRow(partial(_on_last_map, "deconv"), ("cell", "aspp")),
+    "deconv2": HeadRow(partial(_on_last_map, "deconv2"), ("cell", "aspp")),
+    "pyramid": HeadRow(lambda encoder, classes, *_: PyramidHead(encoder.channels, encoder.strides, classes), ()),
 }
-"""Name -> (encoder, number of classes, cell, aspp) -> head. A new head is one file and one line here."""
+"""Heads by name. A new head is one file and one line here."""
