@@ -65,6 +65,11 @@ def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) 
         assert label is not None
         matrix.update(label, cv2.imread(str(found), cv2.IMREAD_UNCHANGED))
     assert evaluated["mean_iou"] == scores(matrix.matrix, held_out.classes)["mean_iou"]
+    folders = ["--pred", str(tmp_path / "out"), "--gt", str(pictures / "masks"), "--subset"]
+    listed = ["--classes", str(pictures / "classes.json"), "--json", str(tmp_path / "folder.json")]
+    assert main(["score", "folder", *folders, *listed]) == 0
+    scored = json.loads((tmp_path / "folder.json").read_text())
+    assert (scored["mean_iou"], scored["pixel_accuracy"]) == (evaluated["mean_iou"], evaluated["pixel_accuracy"])
     assert set(evaluated["classes"]) == set(COLOURS)
 
 
@@ -119,6 +124,29 @@ def test_a_stored_evaluation_is_in_the_report(run: Path, tmp_path: Path, capsys:
     assert main(["report", str(tmp_path), "--out", str(page)]) == 2
     assert "config.json" in capsys.readouterr().err
     assert page.read_text(encoding="utf-8") == html
+
+
+def test_options_of_predict_have_an_effect(run: Path, pictures: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, options in (
+        ("plain", []),
+        ("flip", ["--flip"]),
+        ("scales", ["--scales", "0.5", "1"]),
+        ("bf16", ["--bf16"]),
+        ("batches", ["--batch-size", "5"]),
+    ):
+        command = ["predict", str(run), str(pictures / "images"), "--out", str(tmp_path / name)]
+        assert main([*command, "--kinds", "probabilities", *options]) == 0
+        files = sorted((tmp_path / name).iterdir())
+        assert len(files) == 16
+        found[name] = np.stack([np.load(file) for file in files])
+    for name in ("flip", "scales", "bf16"):
+        assert not np.array_equal(found[name], found["plain"])
+    np.testing.assert_allclose(found["batches"], found["plain"], atol=2e-3)
+    np.testing.assert_allclose(found["bf16"], found["plain"], atol=0.2)
+    assert ducseg.load(run, bf16=True).bf16
+    assert main(["eval", str(run), "--bf16", "--batch-size", "3", "--json", str(tmp_path / "scores.json")]) == 0
+    assert main(["predict", str(run), str(pictures), "--out", str(tmp_path / "o"), "--batch-size", "0"]) == 2
 
 
 def test_the_crf_in_eval(run: Path, tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ __all__ = ["UserError", "__version__", "load"]
 
 
 def load(
-    path_or_hub_id: str | Path, device: str = "cpu", *, scales: tuple[float, ...] = (1.0,), flip: bool = False
+    path_or_hub_id: str | Path,
+    device: str = "cpu",
+    *,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    bf16: bool = False,
 ) -> "Predictor":
     """Load a trained segmenter, ready for pictures.
 
@@ -28,6 +33,7 @@ def load(
         path_or_hub_id: a checkpoint folder, a run folder (then its best checkpoint), or an id on the Hugging Face Hub.
         device: "cpu", "cuda" or "cuda:N".
         scales, flip: average the probabilities over these sizes and over the mirrored picture.
+        bf16: compute convolutions in bfloat16: about twice as fast on hardware that has it, labels differ slightly.
 
     Returns:
         A `Predictor`: image uint8 RGB (H, W, 3) -> label map uint8 (H, W).
@@ -35,7 +41,6 @@ def load(
     Raises:
         UserError: no such folder or id, a damaged checkpoint.
     """
-    from ducseg.inference.predictor import Predictor
-    from ducseg.weights.checkpoint import load_segmenter
+    from ducseg.inference.predictor import load_predictor
 
-    return Predictor(load_segmenter(path_or_hub_id), device, scales=scales, flip=flip)
+    return load_predictor(path_or_hub_id, device, scales=scales, flip=flip, bf16=bf16)

@@ -46,6 +46,8 @@ class ClassSet:
             )
         if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
             raise explain("class colours", found=self.palette, needed="three values 0..255 each", fix="Use [R, G, B].")
+        plain = tuple((int(r), int(g), int(b)) for r, g, b in self.palette)  # numpy's numbers are no JSON
+        object.__setattr__(self, "palette", plain)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,9 +73,10 @@ class ClassSet:
 
     @classmethod
     def read(cls, path: Path) -> "ClassSet":
-        """Read a `classes.json`; raises `UserError` where it is missing or is not such a list."""
+        """Read a `classes.json`, or the classes of a `model.json`; `UserError` where it is missing or no such list."""
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = entries["classes"] if isinstance(entries, dict) and "classes" in entries else entries
         except (OSError, ValueError) as error:
             raise explain(
                 f"class list {path}",

@@ -1,6 +1,9 @@
-"""The one exception a user meets, and the one way its message is built."""
+"""The one exception a user meets, the one way its message is built, and what counts as a number."""
 
-__all__ = ["UserError", "explain"]
+import math
+from numbers import Integral, Real
+
+__all__ = ["UserError", "explain", "real", "whole"]
 
 
 class UserError(ValueError):
@@ -10,3 +13,19 @@ class UserError(ValueError):
 def explain(what: str, *, found: object, needed: object, fix: str) -> UserError:
     """Build a `UserError` that says what was wrong, what was found, what is needed and how to go on."""
     return UserError(f"{what}: found {found}; needed {needed}. {fix}")
+
+
+def whole(what: str, value: object, *, least: int = 0, fix: str) -> int:
+    """A whole number of Python's or numpy's, as int; `UserError` for another type (bool too), or one below `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise explain(what, found=repr(value), needed=f"a whole number not below {least}", fix=fix)
+    return int(value)
+
+
+def real(what: str, value: object, *, positive: bool = False, fix: str) -> float:
+    """A finite number not below 0 of Python's or numpy's, as float; `positive`: above 0. Else `UserError`."""
+    number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        needed = "a positive number" if positive else "a number not below 0"
+        raise explain(what, found=repr(value), needed=needed, fix=fix)
+    return number

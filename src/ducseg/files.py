@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there, and compiled code kept on disk where there is a place for it."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,30 +14,33 @@ __all__ = ["compiled", "whole_file", "whole_folder", "write_whole"]
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, option: str = "--out") -> Iterator[Path]:
     """Yield a temporary path of the same ending in the same folder, made if need be; renamed to `path` at the end.
+
+    Args:
+        option: of the command line that chose the place, for the message.
 
     Raises:
         UserError: the folder is not writable or the disk is full; what was there before stays, as after any exception.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
-        with _explained(path):
+        with _explained(path, option):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.replace(path)
     finally:
-        if temporary.exists():
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, option: str = "--out") -> None:
     """Write `data` as `whole_file`.
 
     Raises:
         UserError: the folder is not writable or the disk is full; what was there before stays.
     """
-    with whole_file(path) as temporary:
+    with whole_file(path, option=option) as temporary:
         temporary.write_bytes(data)
 
 
@@ -62,7 +66,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, option: str = "--out") -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -70,7 +74,7 @@ def _explained(path: Path) -> Iterator[None]:
             f"output {path}",
             found=error.strerror or str(error),
             needed="a folder that can be written, on a disk with room",
-            fix="Choose another --out.",
+            fix=f"Choose another {option}.",
         ) from error
 
 

@@ -70,7 +70,7 @@ def test_a_line_of_the_table_has_its_module(name: str) -> None:
             ["/nowhere", "images/val"],
         ),
         (["eval", "/nowhere"], ["/nowhere", "no such folder"]),
-        (["predict", "{tmp}", "x.png", "--out", "{tmp}/out"], ["without model.json"]),
+        (["predict", "{tmp}", "x.png", "--out", "{tmp}/out"], ["no model.json there"]),
         (["hdc", "0", "1"], ["rate"]),
         (["data", "sinth"], ["Did you mean synth?"]),
     ],

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ducseg.crf import CrfParams, DenseCRF, checks, dense_crf
+from ducseg.crf.dense_crf import _pixels
 from ducseg.crf.params import load_params
 from ducseg.errors import UserError
 
@@ -46,6 +48,36 @@ def test_refuses(probabilities: Any, image: Any, told: str) -> None:
         dense_crf(probabilities, image)
     with pytest.raises(UserError, match=told):
         dense_crf(torch.from_numpy(np.ascontiguousarray(probabilities)), torch.from_numpy(image.copy()))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "image", "told"),
+    [
+        (None, IMAGE, r"probabilities: found shape \(\)"),
+        ("p.npy", IMAGE, r"probabilities: found shape \(\)"),
+        (EVEN, "x.png", r"image: found shape \(\)"),
+        (EVEN, Image.fromarray(IMAGE[..., 0]), r"image: found shape \(4, 6\).*convert\('RGB'\)"),
+        (EVEN, Image.new("RGBA", (6, 4)), r"image: found shape \(4, 6, 4\)"),
+        (EVEN, Image.new("P", (6, 4)), r"image: found shape \(4, 6\)"),
+    ],
+)
+def test_refuses_what_is_no_array(probabilities: Any, image: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        dense_crf(probabilities, image)
+
+
+def test_the_same_picture_and_probabilities_in_other_clothes() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (7, 9, 3), np.uint8)
+    probabilities = rng.dirichlet((1.0,) * 3, (7, 9)).transpose(2, 0, 1).astype(np.float32)
+    expected = dense_crf(probabilities, image)
+    backwards = image[::-1, ::-1].copy()[::-1, ::-1]
+    assert min(backwards.strides) < 0
+    for other in (Image.fromarray(image), torch.from_numpy(image), backwards):
+        np.testing.assert_array_equal(dense_crf(probabilities, other), expected)
+        np.testing.assert_array_equal(dense_crf(torch.from_numpy(probabilities), other).numpy(), expected)
+    np.testing.assert_array_equal(dense_crf(probabilities.tolist(), image), expected)
+    assert torch.from_numpy(_pixels(backwards)).shape == (7, 9, 3), "what a GPU's path makes a tensor of"
 
 
 @pytest.mark.parametrize("iterations", [-1, 2.0, True])

@@ -2,11 +2,16 @@
 
 import json
 import math
+from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ducseg.crf import CrfParams, load_params, save_params
+from ducseg.crf.tune import Grid
 from ducseg.errors import UserError
 
 
@@ -15,10 +20,25 @@ def test_the_papers_values_are_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", ["sigma_alpha", "sigma_beta", "sigma_gamma", "w1", "w2"])
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "3", True, None])
+@pytest.mark.parametrize(
+    "value", [-1, math.nan, math.inf, "3", True, None, np.bool_(True), np.float32("nan"), np.int8(-1), 1j, [3.0]]
+)
 def test_refuses_what_is_no_parameter(name: str, value: object) -> None:
     with pytest.raises(UserError, match=name):
         CrfParams(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int8, np.uint8, np.int64, int, Fraction])
+def test_numbers_may_be_numpys(kind: Any, tmp_path: Path) -> None:
+    params = CrfParams(sigma_alpha=kind(40), w1=kind(0))
+    assert params == CrfParams(sigma_alpha=40, w1=0)
+    assert all(type(value) is float for value in asdict(params).values())
+    for sort in (np.int8, np.uint64):
+        save_params(tmp_path / "best.json", params, sort(7))
+        assert load_params(tmp_path / "best.json") == (params, 7)
+    with pytest.raises(UserError, match="iterations"):
+        params.to_json(np.float32(7))  # type: ignore[arg-type]
+    assert Grid(sigma_alpha=np.arange(3, 5), iterations=np.array([1, 2])).points()[1][-1] == 1.0  # type: ignore[arg-type]
 
 
 def test_a_weight_may_be_zero_but_a_width_may_not() -> None:

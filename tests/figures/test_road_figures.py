@@ -26,7 +26,9 @@ def test_curves_and_best_points(tmp_path: Path, suffix: str, monkeypatch: pytest
     drawn: list[matplotlib_figure.Figure] = []
     save = matplotlib_figure.Figure.savefig
     monkeypatch.setattr(
-        matplotlib_figure.Figure, "savefig", lambda self, path: (drawn.append(self), save(self, path))[1]
+        matplotlib_figure.Figure,
+        "savefig",
+        lambda self, path, **options: (drawn.append(self), save(self, path, **options))[1],
     )
     given = {"um_road": counts(0, 60), "uu_road": counts(1, 110), "umm_road": RoadCounts()}
     path = tmp_path / f"curves{suffix}"

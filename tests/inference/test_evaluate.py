@@ -12,6 +12,7 @@ from ducseg.classes import CAMVID, CITYSCAPES, ClassSet
 from ducseg.data.sample import Sample
 from ducseg.errors import UserError, explain
 from ducseg.inference.evaluate import evaluate
+from ducseg.inference.predictor import Predictor
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix
@@ -65,6 +66,29 @@ def test_each_picture_counts_once_in_order_with_both_metrics() -> None:
     assert np.array_equal(boundary.intersection, expected.intersection)
     assert np.array_equal(boundary.union, expected.union)
     assert expected.union.any()
+
+
+def test_batches_of_one_size_count_the_same() -> None:
+    asked: list[list[tuple[int, ...]]] = []
+
+    class Batched(Predictor):
+        def __init__(self) -> None:
+            self.model: Any = SimpleNamespace(classes=CAMVID)
+
+        def labels_of(self, images: Any) -> Any:
+            asked.append([image.shape for image in images])
+            return [image[..., 0] for image in images]
+
+    class Twins(Scenes):
+        """Each size three times in a row."""
+
+        def __getitem__(self, index: int, /) -> Sample:
+            return super().__getitem__(index // 3)
+
+    found = evaluate(Batched(), Twins(8), batch_size=2)
+    assert [len(shapes) for shapes in asked] == [2, 1, 2, 1, 2]
+    assert all(len(set(shapes)) == 1 for shapes in asked)
+    assert np.array_equal(found.matrix, evaluate(Red(), Twins(8)).matrix)
 
 
 def test_shards_add_up_and_may_be_empty() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ducseg.classes import CAMVID
-from ducseg.errors import UserError
-from ducseg.inference.predict_files import predict_files
+from ducseg.errors import UserError, explain
+from ducseg.inference.predict_files import predict_files, write_each
 from ducseg.inference.sources import find_pictures
 
 
@@ -161,3 +161,20 @@ def test_many_sizes_are_written_in_full(tmp_path: Path) -> None:
         labels = cv2.imread(str(tmp_path / "out" / f"{name}_labels.png"), cv2.IMREAD_UNCHANGED)
         assert labels.shape == size
         assert (labels == 1).all()
+
+
+def test_a_batch_that_does_not_fit_is_done_one_by_one(tmp_path: Path) -> None:
+    for index in range(5):
+        write_picture(tmp_path / "in" / f"{index}.png", size=(4, 4) if index < 4 else (5, 4))
+    asked: list[list[str]] = []
+
+    def answers(names: Any, images: Any) -> Any:
+        asked.append([name.name for name in names])
+        if len(names) > 1 or names[0].name == "1":
+            raise explain("memory", found="little", needed="more", fix="-")
+        return [image[..., 0] // 200 for image in images]
+
+    done = write_each(answers, CAMVID, [tmp_path / "in"], tmp_path / "out", kinds=("labels",), batch_size=3)
+    assert asked == [["0", "1", "2"], ["0"], ["1"], ["2"], ["3"], ["4"]]
+    assert [path.stem for path in done.written] == ["0", "2", "3", "4"]
+    assert [(path.stem, reason) for path, reason in done.failed] == [("1", "memory: found little; needed more. -")]

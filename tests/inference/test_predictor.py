@@ -16,6 +16,7 @@ from ducseg.inference.predictor import Predictor, as_picture
 from ducseg.models import Preprocessing, Segmenter, build
 
 MEAN = (124, 116, 104)
+TIMES_30 = 5e-4  # single precision's rounding in another order of sums, with the heads of `small`
 VARIANTS: dict[str, dict[str, Any]] = {
     "duc": {"head": "duc"},
     "duc-cell-2": {"head": "duc", "cell": 2},
@@ -108,6 +109,35 @@ def test_bf16_is_close() -> None:
     exact, rough = (Predictor(network, bf16=bf16).probabilities(image) for bf16 in (False, True))
     np.testing.assert_allclose(exact, rough, atol=0.1)
     assert (Predictor(network, bf16=True)(image) == exact.argmax(0)).mean() > 0.95
+
+
+@pytest.mark.parametrize("options", [{}, {"scales": (0.5, 1.25), "flip": True}], ids=["plain", "averaged"])
+def test_pictures_of_one_size_go_at_once(segmenter: Segmenter, options: dict[str, Any]) -> None:
+    predictor, images = Predictor(segmenter, **options), [picture(seed=seed) for seed in range(3)]
+    for image, labels, probabilities in zip(images, predictor.labels_of(images), predictor.probabilities_of(images)):
+        np.testing.assert_allclose(probabilities, predictor.probabilities(image), atol=TIMES_30)
+        assert np.mean(labels == predictor(image)) > 0.999, "a tie may fall the other way"
+    with pytest.raises(UserError, match="37 x 51, 8 x 9; needed one size"):
+        predictor.labels_of([images[0], picture(8, 9)])
+    with pytest.raises(UserError, match="no picture"):
+        predictor.labels_of([])
+
+
+def test_folded_batch_norms_change_nothing_but_the_time(segmenter: Segmenter) -> None:
+    with torch.no_grad():
+        for module in segmenter.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)  # type: ignore[union-attr, operator]
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr, operator]
+    plain, fused, image = Predictor(segmenter), Predictor(segmenter, fused=True), picture()
+    np.testing.assert_allclose(fused.probabilities(image), plain.probabilities(image), atol=TIMES_30)
+    assert np.mean(fused(image) == plain(image)) > 0.999
+    assert fused.model is segmenter
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in segmenter.modules())
+    norms = [module for module in fused._network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    kernels = [module.weight for module in fused._network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert not norms
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
 def test_modes_gradients_and_statistics_are_left_as_they_were() -> None:

@@ -151,6 +151,15 @@ def test_json_is_strict_with_null_and_written_whole(tmp_path: Path) -> None:
         write_json(path / "no-folder" / "scores.json", found)
 
 
+def test_json_takes_numpys_numbers_at_any_depth(tmp_path: Path) -> None:
+    found = {"iou": np.float32(0.5), "pixels": np.int64(3), "rows": [{"iou": np.float32("nan")}, (math.nan, 1)]}
+    write_json(tmp_path / "scores.json", found)
+    read = json.loads((tmp_path / "scores.json").read_text())
+    assert read == {"iou": 0.5, "pixels": 3, "rows": [{"iou": None}, [None, 1]]}
+    palette = np.array([[1, 2, 3]], np.uint8)
+    assert json.dumps(ClassSet(("a",), tuple(map(tuple, palette))).to_json())
+
+
 def test_the_table_names_absent_classes() -> None:
     matrix = np.zeros((11, 11), np.int64)
     matrix[3, 3], matrix[3, 8] = 3, 1

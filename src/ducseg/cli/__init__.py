@@ -10,15 +10,18 @@ and one line in `COMMANDS`. Nothing is imported before it is asked for, and what
 help is instant.
 """
 
+import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import getdoc
+from io import TextIOWrapper
 
 import tyro
 
 from ducseg.cli.options import unknown
-from ducseg.errors import UserError
+from ducseg.errors import UserError, explain
 from ducseg.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -35,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "score cityscapes": "class and category IoU and iIoU, as cityscapesScripts",
     "score kitti-road": "MaxF, AP, precision and recall in the bird's-eye view or in perspective",
     "score voc2012": "mean IoU over the 21 classes",
+    "score folder": "masks of one's own against masks: mean and per-class IoU, pixel accuracy",
     "data check": "look at every file of a data set once and say all that is wrong",
     "data synth": "write procedural scenes in a data set's own layout",
     "data patches": "cut the paper's overlapping patches to disk once",
@@ -46,7 +50,7 @@ COMMANDS: dict[str, str] = {
 """Name -> what it does, in one line."""
 
 _GROUPS = {
-    "score": "score a folder of predictions: a benchmark's official scores",
+    "score": "score a folder of predictions: a benchmark's official scores, or those of one's own masks",
     "data": "check, make, cut and convert data sets",
 }
 
@@ -54,14 +58,34 @@ _GROUPS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 done with findings, 2 bad input, 75 interrupted and saved."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a class name that the console's encoding lacks is shown as it can be
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(given)
+        status = _dispatch(given)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # nothing more goes there, not even at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail("standard output: found a closed pipe; needed one that reads to the end. The command stopped.")
+    except OSError as error:
+        where = f"{error.filename}" if error.filename is not None else "the system"
+        reason = error.strerror or str(error) or type(error).__name__
+        needed = "a file or folder that can be read or written, on a disk with room"
+        return _fail(str(explain(where, found=reason, needed=needed, fix="Check the path given and who may use it.")))
+    except MemoryError:
+        return _fail(str(explain("memory", found="too little", needed="more", fix="Use smaller pictures or batches.")))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    return status
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(given: list[str]) -> int:

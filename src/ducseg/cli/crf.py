@@ -1,5 +1,7 @@
 """`ducseg crf`: the dense CRF on probabilities that some network left behind."""
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ducseg.cli.options import File, Folder, Kinds, report
-from ducseg.errors import explain
+from ducseg.errors import UserError, explain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,14 +46,26 @@ def run(options: Options) -> int:
     from ducseg.crf import dense_crf
     from ducseg.inference.predict_files import write_each
     from ducseg.inference.refine import crf_settings, saved_probabilities
+    from ducseg.weights.checkpoint import checkpoint_folder
 
     known = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "voc2012": VOC2012, "kitti-road": KITTI_ROAD}
-    if not any(options.probabilities.rglob("*.npy")):
+    given = options.probabilities
+    network = None
+    with contextlib.suppress(UserError):
+        network = checkpoint_folder(given)
+    if network or not any(given.rglob("*.npy")):
         raise explain(
-            f"probabilities {options.probabilities}",
-            found="no .npy file there",
+            f"probabilities {given}",
+            found=f"a network ({network})" if network else "no .npy file there",
             needed="a folder with an array (classes, height, width) for each picture",
             fix="`ducseg predict CHECKPOINT ... --kinds probabilities` writes them; `--crf` there refines at once.",
+        )
+    if options.out.resolve() == given.resolve():
+        raise explain(
+            f"--out {options.out}",
+            found="the folder that the probabilities are read from",
+            needed="another one",
+            fix="The results would replace them.",
         )
     params, iterations = crf_settings(options.settings)
     coloured = [kind for kind in options.kinds if kind in ("color", "overlay")]
@@ -64,8 +78,9 @@ def run(options: Options) -> int:
         )
     colours = options.classes and (known.get(options.classes) or ClassSet.read(Path(options.classes)))
 
-    def refined(name: Path, image: "NDArray[np.uint8]") -> "NDArray[np.float32]":
-        found = saved_probabilities(options.probabilities, name)
+    def refined(names: Sequence[Path], images: "Sequence[NDArray[np.uint8]]") -> "list[NDArray[np.float32]]":
+        (name,), (image,) = names, images
+        found = saved_probabilities(given, name)
         if colours and found.ndim == 3 and len(found) != len(colours):
             raise explain(
                 f"probabilities of {name}",
@@ -73,7 +88,7 @@ def run(options: Options) -> int:
                 needed=f"{len(colours)}",
                 fix="See --classes.",
             )
-        return dense_crf(found, image, params, iterations)
+        return [dense_crf(found, image, params, iterations)]
 
-    written = write_each(refined, colours or CITYSCAPES, options.inputs, options.out, options.kinds, progress=True)
+    written = write_each(refined, colours or CITYSCAPES, options.inputs, options.out, kinds=options.kinds)
     return report(written, options.out, "refined")

@@ -1,7 +1,6 @@
 """`ducseg crf-tune`: the CRF's settings that a network needs."""
 
 import hashlib
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -47,15 +46,13 @@ class Options(DataRoot, Network):
 def run(options: Options) -> int:
     """Write results.json, heatmap.png and best.json."""
     from ducseg.crf.tune import Grid, tune
-    from ducseg.data.layouts.opening import open_dataset
-    from ducseg.progress import counted
+    from ducseg.progress import counted_stages
     from ducseg.weights.checkpoint import checkpoint_folder
 
     axes = ("sigma_alpha", "sigma_beta", "w1", "sigma_gamma", "w2", "iterations")
     grid = Grid(**{name: getattr(options, name) for name in axes})
-    predictor, data = options.predictor(), options.trained_on(options.checkpoint)
-    split = options.split or data.val_split
-    dataset = open_dataset(data, split, predictor.model.classes)
+    dataset, split = options.opened(options.checkpoint)
+    predictor = options.predictor()
     count = len(dataset) if options.pictures is None else min(options.pictures, len(dataset))
     if count < 1:
         raise explain("--pictures", found=count, needed="at least 1", fix="Leave it out for the whole split.")
@@ -66,12 +63,12 @@ def run(options: Options) -> int:
         "split": split,
         "scales": list(options.scales),
         "flip": options.flip,
+        **({"bf16": True} if options.bf16 else {}),
     }
-    with ExitStack() as stack:
-        bars = {what: stack.enter_context(counted(what)) for what in ("predicted", "refined")}
+    with counted_stages("predicted", "refined") as progress:
         rows = tune(
             options.out, dataset, indices, lambda sample: predictor.probabilities(sample.image), grid, source=source,
-            progress=lambda what, done, total: bars[what](done, total),
+            progress=progress,
         )  # fmt: skip
     _report(rows, options.out, grid, options.metric, f"{count} pictures of {split}")
     return 0

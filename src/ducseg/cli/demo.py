@@ -48,11 +48,11 @@ def run(options: Options) -> int:
 
 
 def _open_folder(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not (out / _MARK).is_file():
             raise explain(
-                f"demo folder {out}",
-                found="other files in it",
+                f"--out {out}",
+                found="other files in it" if out.is_dir() else "a file",
                 needed="a new or empty folder",
                 fix="Choose another --out.",
             )

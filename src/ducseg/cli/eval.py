@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ducseg.cli.options import DataRoot, File, RefinedNetwork, Thin
+from ducseg.cli.options import Batch, DataRoot, File, RefinedNetwork, Thin
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DataRoot, RefinedNetwork, Thin):
+class Options(DataRoot, Batch, RefinedNetwork, Thin):
     """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy."""
 
     json: File | None = None
@@ -31,7 +31,6 @@ def run(options: Options) -> int:
     from rich.console import Console
 
     from ducseg.data.layouts.kitti_road import KittiRoad
-    from ducseg.data.layouts.opening import open_dataset
     from ducseg.inference.evaluate import evaluate
     from ducseg.inference.road import RoadEvaluation
     from ducseg.inference.store import store_evaluation
@@ -41,14 +40,14 @@ def run(options: Options) -> int:
     from ducseg.metrics.thin import format_thin_tables
 
     run_folder = _run_folder(options.checkpoint) if options.store else None
-    labeller, data = options.labeller(), options.trained_on(options.checkpoint)
-    dataset = open_dataset(data, options.split or data.val_split, labeller.model.classes)
-    boundary, thin = (
-        BoundaryCounts(len(dataset.classes)),
-        options.thin_counts(len(dataset.classes), wanted=options.store),
-    )
+    dataset, split = options.opened(options.checkpoint)
+    labeller = options.labeller()
+    boundary = BoundaryCounts(len(dataset.classes))
+    thin = options.thin_counts(len(dataset.classes), wanted=options.store)
     road = RoadEvaluation(labeller.model.classes, dataset) if isinstance(dataset, KittiRoad) else None
-    evaluation = evaluate(labeller, dataset, boundary=boundary, road=road, thin=thin, progress=True)
+    evaluation = evaluate(
+        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=options.batch_size, progress=True
+    )
     found = scores(evaluation.matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))
     Console().print(format_table(found))
@@ -63,7 +62,6 @@ def run(options: Options) -> int:
     if options.panels is not None:
         _draw_panels(labeller, dataset, options.panels)
     if run_folder is not None:
-        split = options.split or data.val_split
         about = {"checkpoint": options.checkpoint, "split": split, "scales": list(options.scales), "flip": options.flip}
         print(f"stored: {store_evaluation(run_folder, split, labeller, dataset, evaluation, found, about=about)}")
     return 0

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ducseg.cli.options import File, Folder, Kinds, RefinedNetwork, report
+from ducseg.cli.options import Batch, File, Folder, Kinds, RefinedNetwork, report
 from ducseg.errors import explain
 
 __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RefinedNetwork):
+class Options(Batch, RefinedNetwork):
     """Predict pictures: label PNGs, colour maps, overlays with a legend. Exits with 1 if a file could not be read.
 
     With --format, write what a benchmark's server takes, from a data set's folder.
@@ -48,18 +48,19 @@ def run(options: Options) -> int:
     from ducseg.inference.predict_files import predict_files
 
     kinds = options.kinds or ("labels", "color", "overlay")
-    return report(predict_files(options.labeller(), options.inputs, options.out, kinds=kinds), options.out, "predicted")
+    done = predict_files(options.labeller(), options.inputs, options.out, kinds=kinds, batch_size=options.batch_size)
+    return report(done, options.out, "predicted")
 
 
 def _for_server(options: Options) -> int:
-    foreign = ["--kinds"] if options.kinds else []
+    foreign = [*(["--kinds"] if options.kinds else []), *(["--batch-size"] if options.batch_size != 1 else [])]
     if options.format != "kitti-road":
         foreign += [f"--{name}" for name in ("fold", "figure") if getattr(options, name) is not None]
     if len(options.inputs) != 1 or foreign:
         raise explain(
             f"--format {options.format}",
             found=" and ".join(foreign) or f"{len(options.inputs)} inputs",
-            needed="the data set's folder, without --kinds; --fold and --figure for kitti-road alone",
+            needed="the data set's folder, without --kinds and --batch-size; --fold and --figure for kitti-road alone",
             fix="For example: ducseg predict RUN DATASET --out DIR --format cityscapes --split val.",
         )
     from ducseg.inference.submit import submit

@@ -57,6 +57,8 @@ def parse(arguments: Sequence[str]) -> Options:
         raise unknown("experiment", name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
     described = getdoc(EXPERIMENTS[name])
+    other = "--data-root"  # as eval and crf-tune have it
+    rest = [given.replace(other, "--data.root", 1) if given.partition("=")[0] == other else given for given in rest]
     parsed = tyro.cli(Options, prog=f"ducseg train {name}", description=described, default=default, args=rest)
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
 

@@ -31,7 +31,7 @@ def check_shapes(probabilities: tuple[int, ...], kind: str, image: tuple[int, ..
             "the CRF's image",
             found=f"shape {image}",
             needed="(height, width, 3)",
-            fix="Colours come last; repeat a grey picture three times.",
+            fix="Colours come last; repeat a grey picture three times; PIL: image.convert('RGB').",
         )
     if image_kind != "uint8":
         raise explain(

@@ -42,14 +42,15 @@ def dense_crf(
     """Marginals (L, H, W) float32 of a dense CRF whose unary energy is -log(clip(probabilities, 1e-5, 1)).
 
     probabilities: (L, H, W), any floating type, summing to 1 over the classes within 1e-2; image: (H, W, 3) uint8
-    RGB. NumPy in, NumPy out; torch in, torch out on the probabilities' device. Neither need be contiguous.
+    RGB, also PIL's. NumPy in, NumPy out; torch in, torch out on the probabilities' device. Neither need be contiguous.
     `compatibility`: (L, L), the cost of label l beside label l' (Potts, the default, costs 1 for two different
     labels). 0 iterations give the clipped input. `pydensecrf.inference(iterations)` gives the same within 2e-3
     (here measured: 1e-5). Raises UserError on probabilities that are none, on sizes and types that do not fit, and,
     before taking it, on memory that is not there.
     """
+    probabilities, image = _array(probabilities), _array(image)
     checks.check_shapes(tuple(probabilities.shape), _kind(probabilities), tuple(image.shape), _kind(image))
-    check_iterations(iterations)
+    iterations = check_iterations(iterations)
     matrix = _check_compatibility(compatibility, probabilities.shape[0])
     weights = (params.w1, params.w2)
     if not isinstance(probabilities, Tensor):
@@ -63,13 +64,19 @@ def dense_crf(
         )
     with torch.no_grad():
         if probabilities.device.type != "cpu":
-            return _on_device(probabilities.float(), torch.as_tensor(image), params, iterations, matrix)
+            return _on_device(probabilities.float(), torch.as_tensor(_pixels(image)), params, iterations, matrix)
         values = probabilities.float().numpy()
         return torch.from_numpy(_on_cpu(values, _pixels(image), params, weights, iterations, matrix, floor=UNARY_FLOOR))
 
 
+def _array(values: Any) -> Any:
+    """A tensor as it is, anything else (a PIL image, nested lists) as numpy's array."""
+    return values if isinstance(values, Tensor) else np.asarray(values)
+
+
 def _pixels(image: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
-    return image.numpy(force=True) if isinstance(image, Tensor) else image
+    """As an array without negative strides, which torch refuses."""
+    return np.ascontiguousarray(image.numpy(force=True) if isinstance(image, Tensor) else image)
 
 
 def _check_compatibility(compatibility: npt.NDArray[Any] | Tensor | None, classes: int) -> Floats | None:

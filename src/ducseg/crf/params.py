@@ -1,12 +1,11 @@
 """The five parameters of the paper's dense CRF, and the JSON file that carries them with the number of iterations."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ducseg.errors import explain
+from ducseg.errors import explain, real, whole
 from ducseg.files import write_whole
 
 __all__ = ["DEFAULT_ITERATIONS", "CrfParams", "load_params", "save_params"]
@@ -30,17 +29,11 @@ class CrfParams:
     w2: float = 3.0
 
     def __post_init__(self) -> None:
+        fix = "The paper's values are 15, 3, 3, 1, 3; a weight of 0 switches its term off."
         for field in fields(self):
-            value = getattr(self, field.name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0 or (value == 0 and field.name.startswith("sigma")):
-                raise explain(
-                    f"CRF parameter {field.name}",
-                    found=repr(value),
-                    needed="a positive number" if field.name.startswith("sigma") else "a number not below 0",
-                    fix="The paper's values are 15, 3, 3, 1, 3; a weight of 0 switches its term off.",
-                )
-            object.__setattr__(self, field.name, float(value))
+            is_width = field.name.startswith("sigma")
+            value = real(f"CRF parameter {field.name}", getattr(self, field.name), positive=is_width, fix=fix)
+            object.__setattr__(self, field.name, value)
 
     def to_json(self, iterations: int = DEFAULT_ITERATIONS) -> str:
         """The five parameters and the iterations as a JSON object."""
@@ -66,16 +59,12 @@ _EXAMPLE = f"For example: {json.dumps(asdict(CrfParams()) | {'iterations': DEFAU
 
 def check_iterations(iterations: object) -> int:
     """A whole number of iterations, not below 0; else UserError."""
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 0:
-        raise explain(
-            "CRF iterations", found=repr(iterations), needed="a whole number not below 0", fix="Commonly 5 or 10."
-        )
-    return iterations
+    return whole("CRF iterations", iterations, fix="Commonly 5 or 10.")
 
 
 def save_params(path: Path, params: CrfParams, iterations: int = DEFAULT_ITERATIONS) -> None:
-    """Write the JSON file that `--crf FILE` takes."""
-    write_whole(path, (params.to_json(iterations) + "\n").encode())
+    """Write the JSON file that `--crf FILE` takes, whole or not at all; raises UserError as `write_whole`."""
+    write_whole(path, f"{params.to_json(iterations)}\n".encode())
 
 
 def load_params(path: Path) -> tuple[CrfParams, int]:

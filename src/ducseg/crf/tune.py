@@ -48,11 +48,10 @@ class Grid:
     iterations: tuple[int, ...] = (1, 5, 10)
 
     def __post_init__(self) -> None:
-        empty = [field.name for field in fields(self) if not getattr(self, field.name)]
+        empty = [field.name for field in fields(self) if not len(getattr(self, field.name))]
         if empty:
             raise explain("CRF grid", found=f"no value for {', '.join(empty)}", needed="one or more", fix="Add some.")
-        for iterations in self.iterations:
-            check_iterations(iterations)
+        object.__setattr__(self, "iterations", tuple(map(check_iterations, self.iterations)))
         self.settings()
 
     def settings(self) -> list[CrfParams]:

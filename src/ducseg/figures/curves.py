@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ducseg.errors import explain
 from ducseg.figures.plots import RUN_COLOURS, as_pixels
-from ducseg.files import whole_file
+from ducseg.figures.save import save_figure
 
 __all__ = ["Curves", "curve_pictures", "draw_curves"]
 
@@ -69,9 +69,7 @@ def draw_curves(runs: Mapping[str, Path | Curves], path: Path) -> Path:
     curves = _read(runs)
     for axes, draw in zip(panels, _PANELS):
         draw(axes, curves)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)
-    return path
+    return save_figure(figure, path)
 
 
 def curve_pictures(runs: Mapping[str, Path | Curves]) -> list[NDArray[np.uint8]]:

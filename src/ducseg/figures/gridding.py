@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.files import whole_file
+from ducseg.figures.save import save_figure
 from ducseg.ops.coverage import check
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def draw_gridding(rates: Sequence[int], path: Path, *, kernel_size: int = 3) -> 
         f"{found.receptive_field} x {found.receptive_field}, {verdict}",
         fontsize=11 if len(rates) > 2 else 7,
     )
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)
-    return path
+    return save_figure(figure, path)
 
 
 def _draw_panel(panel: "Axes", rates: Sequence[int], kernel_size: int, side: int) -> None:

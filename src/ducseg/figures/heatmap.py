@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.files import whole_file
+from ducseg.figures.save import save_figure
 
 __all__ = ["best_over_others", "draw_heatmap"]
 
@@ -64,6 +64,5 @@ def draw_heatmap(
             plot.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(picture, ax=plots.tolist(), label="%")
     figure.suptitle(title)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    save_figure(figure, path, dpi=120)
     return True

@@ -39,7 +39,7 @@ _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (30, 30, 30)
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_png(path: Path, picture: NDArray[np.uint8], *, option: str = "--out") -> None:
     """Write grey (H, W) or RGB (H, W, 3) uint8 as a PNG; its folder is made if need be.
 
     Raises:
@@ -48,7 +48,7 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     bgr = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".png", bgr)
     assert encoded, (picture.shape, picture.dtype)
-    write_whole(path, data.tobytes())
+    write_whole(path, data.tobytes(), option=option)
 
 
 def write_array(path: Path, values: NDArray[np.generic]) -> None:

@@ -54,7 +54,7 @@ def draw_panels(
     entries = [(classes.names[index], classes.palette[index]) for index in present]
     if any((panel == IGNORE).any() for panel in maps):
         entries.append(("ignored", (0, 0, 0)))
-    write_png(path, stack([*lines, legend(entries, lines[0].shape[1])]))
+    write_png(path, stack([*lines, legend(entries, lines[0].shape[1])]), option="--panels")
     return path
 
 

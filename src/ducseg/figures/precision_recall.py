@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ducseg.errors import explain
-from ducseg.files import whole_file
+from ducseg.figures.save import save_figure
 from ducseg.metrics.kitti_road import RoadCounts, pooled
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def draw_precision_recall(counts: Mapping[str, RoadCounts], path: Path) -> Path:
     _draw_equal_f(axes, start)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", fontsize=9)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)
-    return path
+    return save_figure(figure, path)
 
 
 def _draw_equal_f(axes: "Axes", start: float) -> None:

@@ -50,5 +50,5 @@ def draw_roads(
         way = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
         panel = cv2.resize(road_in_red(image, road), (width, own_height), interpolation=way)[:height]
         sheet[top : top + len(panel), left : left + width] = panel
-    write_png(path, sheet[:-_GAP, :-_GAP])
+    write_png(path, sheet[:-_GAP, :-_GAP], option="--figure")
     return path

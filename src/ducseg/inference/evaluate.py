@@ -1,7 +1,7 @@
 """Score a labeller on a data set: every picture once and whole, counts in int64."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
 from ducseg.data.paired import SegmentationDataset
+from ducseg.data.sample import Sample
 from ducseg.errors import explain
-from ducseg.inference.predictor import Labeller
-from ducseg.inference.read_ahead import read_ahead
+from ducseg.inference.predictor import Labeller, each
+from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.road import RoadEvaluation
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix, scores
@@ -52,6 +53,7 @@ def evaluate(
     boundary: BoundaryCounts | None = None,
     road: RoadEvaluation | None = None,
     thin: ThinCounts | None = None,
+    batch_size: int = 1,
     progress: bool = False,
 ) -> Evaluation:
     """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
@@ -62,6 +64,7 @@ def evaluate(
         boundary: counts of the Boundary IoU to add to in the same pass; None: not counted.
         road: counts of KITTI road's scores to add to in the same pass; None: not counted.
         thin: counts of the scores of thin objects, with probabilities where there are two classes; None: not counted.
+        batch_size: so many pictures of one size, where they follow each other, go through the network at once.
         progress: draw a bar on a terminal.
 
     Raises:
@@ -75,28 +78,35 @@ def evaluate(
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
     total, picture_iou, began = ConfusionMatrix(len(dataset.classes)), dict[int, float](), time.monotonic()
     ranked = thin is not None and len(dataset.classes) == 2
-    with counted("scored") if progress else nullcontext() as show:
-        for index, read in read_ahead(dataset.__getitem__, chosen):
+
+    def labelled() -> Iterator[tuple[int, Sample]]:
+        for index, read in read_ahead(dataset.__getitem__, chosen, ahead=max(2, batch_size)):
             sample = read()
             if sample.label is None:
                 raise explain(
                     f"sample {sample.id}", found="no label", needed="one to score", fix="Use a labelled split."
                 )
-            probabilities = labeller.probabilities(sample.image) if ranked or road is not None else None
-            prediction = labeller(sample.image) if probabilities is None else probabilities.argmax(0).astype(np.uint8)
-            counts = ConfusionMatrix(len(dataset.classes))
-            counts.update(sample.label, prediction, name=sample.id)
-            total.merge(counts)
-            picture_iou[index] = scores(counts.matrix, dataset.classes)["mean_iou"]
-            if road is not None:
-                assert probabilities is not None
-                road.update(index, sample, probabilities)
-            if boundary is not None:
-                boundary.update(sample.label, prediction)
-            if thin is not None:
-                thin.add(sample.label, prediction, probabilities if ranked else None, name=sample.id)
-            if show is not None:
-                show(len(picture_iou), len(chosen))
+            yield index, sample
+
+    with counted("scored") if progress else nullcontext() as show:
+        for batch in equal_batches(labelled(), lambda item: item[1].image.shape, batch_size):
+            needs_probabilities = ranked or road is not None
+            found = each(labeller, [sample.image for _, sample in batch], probabilities=needs_probabilities)
+            for (index, sample), one in zip(batch, found):
+                assert sample.label is not None
+                prediction = one.argmax(0).astype(np.uint8) if needs_probabilities else one
+                counts = ConfusionMatrix(len(dataset.classes))
+                counts.update(sample.label, prediction, name=sample.id)
+                total.merge(counts)
+                picture_iou[index] = scores(counts.matrix, dataset.classes)["mean_iou"]
+                if road is not None:
+                    road.update(index, sample, one)
+                if boundary is not None:
+                    boundary.update(sample.label, prediction)
+                if thin is not None:
+                    thin.add(sample.label, prediction, one if ranked else None, name=sample.id)
+                if show is not None:
+                    show(len(picture_iou), len(chosen))
     return Evaluation(total.matrix, picture_iou, time.monotonic() - began)
 
 

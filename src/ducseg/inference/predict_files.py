@@ -1,7 +1,7 @@
 """Label files, folders and globs: what `ducseg predict` does."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain
-from ducseg.inference.predictor import Labeller
-from ducseg.inference.read_ahead import read_ahead
+from ducseg.inference.predictor import Labeller, each
+from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
 from ducseg.inference.writers import KINDS, Kind, Picture, result_name, write_results
 from ducseg.progress import counted
@@ -43,6 +43,7 @@ def predict_files(
     out: Path,
     *,
     kinds: Sequence[Kind] = ("labels", "color", "overlay"),
+    batch_size: int = 1,
     progress: bool = True,
 ) -> PredictReport:
     """Label pictures of any size and write NAME_labels.png, NAME_color.png and NAME_overlay.png into `out`.
@@ -55,31 +56,36 @@ def predict_files(
         out: results; sub-folders of given folders are kept; results of an earlier run are replaced.
         kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend; and
             NAME_probabilities.npy, float16 (L, H, W).
+        batch_size: so many pictures of one size, where they follow each other, go through the network at once.
         progress: draw a bar on a terminal.
 
     Raises:
         UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
             a disk that refuses the results.
     """
-    if "probabilities" in kinds:
-        return write_each(
-            lambda _name, image: labeller.probabilities(image), labeller.model.classes, inputs, out, kinds, progress
-        )
-    return write_each(lambda _name, image: labeller(image), labeller.model.classes, inputs, out, kinds, progress)
+
+    def answers(_names: Sequence[Path], images: Sequence[Picture]) -> Sequence[NDArray[Any]]:
+        return each(labeller, images, probabilities="probabilities" in kinds)
+
+    classes = labeller.model.classes
+    return write_each(answers, classes, inputs, out, kinds=kinds, batch_size=batch_size, progress=progress)
 
 
 def write_each(
-    answer: Callable[[Path, Picture], NDArray[Any]],
+    answers: Callable[[Sequence[Path], Sequence[Picture]], Sequence[NDArray[Any]]],
     classes: ClassSet,
     inputs: Sequence[str | Path],
     out: Path,
+    *,
     kinds: Sequence[Kind],
-    progress: bool,
+    batch_size: int = 1,
+    progress: bool = True,
 ) -> PredictReport:
     """What `predict_files` does, with any source of labels (H, W) or probabilities (L, H, W).
 
     Args:
-        answer: of a picture's name below the results folder and the picture; a UserError of it is reported.
+        answers: of pictures of one size and their names below the results folder, one each; where it raises UserError
+            for several, it is asked for each alone, and what it raises then is reported.
 
     Raises:
         UserError: as `predict_files`.
@@ -92,18 +98,32 @@ def write_each(
     written: list[Path] = []
     failed: list[tuple[Path, str]] = []
     writing: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, counted("predicted") if progress else nullcontext() as show:
-        for file, read in read_ahead(read_image, list(targets)):
+
+    def readable() -> Iterator[tuple[Path, Picture]]:
+        for file, read in read_ahead(read_image, list(targets), ahead=max(2, batch_size)):
             try:
-                image = read()
-                found = answer(pictures[file], image)
+                yield file, read()
             except UserError as error:
                 failed.append((file, str(error)))
-            else:
+
+    def answered(batch: list[tuple[Path, Picture]]) -> Iterator[tuple[Path, Picture, NDArray[Any]]]:
+        try:
+            found = answers([pictures[file] for file, _ in batch], [image for _, image in batch])
+        except UserError as error:
+            if len(batch) == 1:
+                failed.append((batch[0][0], str(error)))
+            for one in batch if len(batch) > 1 else ():
+                yield from answered([one])
+        else:
+            yield from ((file, image, one) for (file, image), one in zip(batch, found))
+
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, counted("predicted") if progress else nullcontext() as show:
+        for batch in equal_batches(readable(), lambda item: item[1].shape, batch_size):
+            for file, image, found in answered(batch):
                 writing.append(writers.submit(write_results, targets[file], image, found, classes))
                 written.append(file)
-            if len(writing) > _WRITES_AT_ONCE:
-                writing.popleft().result()
+                if len(writing) > _WRITES_AT_ONCE:
+                    writing.popleft().result()
             if show is not None:
                 show(len(written) + len(failed), len(targets))
         for last in writing:

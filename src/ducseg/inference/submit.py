@@ -177,7 +177,7 @@ def write_cityscapes_submission(
 
     write_results(dataset, out, files, write, size=size, progress=progress)
     if archive is not None:
-        write_whole(archive, zip_archive(files))
+        write_whole(archive, zip_archive(files), option="--zip")
     return files
 
 
@@ -214,7 +214,7 @@ def write_voc_submission(
 
     write_results(dataset, out, files, write, progress=progress)
     if archive is not None:
-        write_whole(archive, tar_gz_archive(files, VOC_FOLDER))
+        write_whole(archive, tar_gz_archive(files, VOC_FOLDER), option="--zip")
     return files
 
 
@@ -248,5 +248,5 @@ def write_kitti_submission(
 
     write_results(dataset, out, files, write, kind=PngKind(BEV_SIZE, "8-bit grey"), progress=progress)
     if archive is not None:
-        write_whole(archive, zip_archive(files))
+        write_whole(archive, zip_archive(files), option="--zip")
     return files

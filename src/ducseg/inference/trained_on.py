@@ -1,34 +1,86 @@
 """Which data set a checkpoint was trained on, as training recorded it."""
 
-import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from ducseg.classes import ClassSet
 from ducseg.data.config import DataConfig
-from ducseg.errors import explain
-from ducseg.weights.checkpoint import checkpoint_folder
+from ducseg.data.layouts.opening import open_dataset
+from ducseg.data.paired import SegmentationDataset
+from ducseg.errors import UserError, explain
+from ducseg.weights.checkpoint import checkpoint_folder, read_model_json
 
-__all__ = ["trained_on"]
+__all__ = ["open_trained_on", "trained_on"]
 
 
-def trained_on(checkpoint: str | Path) -> DataConfig:
-    """The data configuration that training recorded in a checkpoint's `model.json`.
+def open_trained_on(
+    checkpoint: str | Path, *, split: str | None = None, root: Path | None = None
+) -> tuple[SegmentationDataset, str]:
+    """The data set that a checkpoint was trained on, and the name of its split.
+
+    Where its list of classes has moved, the checkpoint's own takes its place.
+
+    Args:
+        split: None: the one the run validated on.
+        root: where it lies now; None: where it lay in training.
 
     Raises:
-        UserError: the checkpoint was not written by training.
+        UserError: as `trained_on`; the folder does not hold the data set.
+    """
+    data = trained_on(checkpoint, root=root)
+    chosen = split or data.val_split
+    own = ClassSet.from_json(read_model_json(checkpoint_folder(checkpoint))["classes"])
+    try:
+        return open_dataset(data, chosen, own), chosen
+    except UserError as error:
+        raise UserError(f"{error} (--data-root: where the data set lies now, here {data.root})") from error
+
+
+def trained_on(checkpoint: str | Path, *, root: Path | None = None) -> DataConfig:
+    """The data configuration that training recorded in a checkpoint's `model.json`.
+
+    Args:
+        root: as `open_trained_on`.
+
+    Raises:
+        UserError: the checkpoint was not written by training, or by another version; no folder at the root.
     """
     folder = checkpoint_folder(checkpoint)
-    recorded: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    try:
-        values = dict(recorded["extra"]["config"]["data"])
-    except KeyError:
+    extra = read_model_json(folder).get("extra") or {}
+    recorded = (extra.get("config") or {}).get("data")
+    if not recorded:
         raise explain(
             f"checkpoint {folder}",
             found="no data set recorded in its model.json",
             needed="a checkpoint that `ducseg train` wrote",
             fix="Score its predictions with the library: ducseg.inference.evaluate.evaluate(predictor, dataset).",
-        ) from None
-    return DataConfig(**{key: _tuples(value) for key, value in values.items()})
+        )
+    known = {field.name for field in fields(DataConfig)}
+    if strange := sorted(recorded.keys() - known):
+        raise explain(
+            f"checkpoint {folder}",
+            found=f"data options of another version: {', '.join(strange)}",
+            needed=f"some of {', '.join(sorted(known))}",
+            fix="Update ducseg.",
+        )
+    data = DataConfig(**{key: _tuples(value) for key, value in recorded.items()})
+    return data if data.dataset == "synthetic" else _at(data, root)
+
+
+def _at(data: DataConfig, root: Path | None) -> DataConfig:
+    """The same data at another place; the place must be there."""
+    place = root if root is not None else None if data.root is None else Path(data.root)
+    if place is None or not place.expanduser().exists():
+        by = "" if root is not None else ", where it lay in training"
+        relative = "" if place is None or place.is_absolute() else f", which is {place.absolute()} from here"
+        raise explain(
+            "--data-root",
+            found="none recorded" if place is None else f"no folder {place}{by}{relative}",
+            needed=f"the folder of the data set ({data.dataset})",
+            fix="Give the place where it lies now.",
+        )
+    return replace(data, root=str(place))
 
 
 def _tuples(value: Any) -> Any:

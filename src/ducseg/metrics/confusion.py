@@ -149,9 +149,13 @@ def scores(matrix: NDArray[np.int64], classes: ClassSet) -> dict[str, Any]:
 
 
 def to_json(found: Any) -> Any:
-    """Scores as strict JSON takes them: NaN, at any depth, becomes None."""
+    """Scores as strict JSON takes them: at any depth NaN becomes None, and a number of numpy's one of Python's."""
     if isinstance(found, dict):
         return {key: to_json(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return list(map(to_json, found))
+    if isinstance(found, np.generic):
+        found = found.item()
     return None if isinstance(found, float) and np.isnan(found) else found
 
 
@@ -162,7 +166,7 @@ def write_json(path: Path, found: dict[str, Any]) -> None:
         UserError: the folder is not writable or the disk is full.
     """
     text = json.dumps(to_json(found), indent=1, allow_nan=False) + "\n"
-    write_whole(path, text.encode())
+    write_whole(path, text.encode(), option="--json")
 
 
 def format_table(found: dict[str, Any]) -> "Table":

@@ -39,7 +39,7 @@ def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path
     for line in (*report.notes, *_lines(report)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_path is not None:
-        write_whole(json_path, (json.dumps(report.to_json(), indent=1) + "\n").encode())
+        write_whole(json_path, (json.dumps(report.to_json(), indent=1) + "\n").encode(), option="--json")
     return 0 if report.ok else 1
 
 

@@ -1,0 +1,101 @@
+"""The score of a folder of masks against another, both of one's own: read by the rule of the `folder` layout."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.layouts.mask_files import values_in
+from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
+from ducseg.data.layouts.mask_rule import find_rule
+from ducseg.data.paired import no_such_data
+from ducseg.errors import UserError
+from ducseg.metrics.confusion import ConfusionMatrix, scores
+from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below
+
+__all__ = ["score_folder"]
+
+_LAYOUT = "NAME.png, in sub-folders too, with class indices or the classes' colours"
+_LABELS = "_labels"
+
+
+def score_folder(
+    pred: Path,
+    gt: Path,
+    classes: ClassSet,
+    *,
+    masks_as: Literal["index", "colour"] | None = None,
+    values: tuple[str, ...] = (),
+    ignore_value: int | None = None,
+    subset: bool = False,
+    num_workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a folder of masks.
+
+    Args:
+        pred: holds for each mask of `gt` one of the same size, NAME.png or NAME_labels.png (as `ducseg predict` writes
+            it, whose other pictures are passed over), in the same sub-folder.
+        gt: the true masks.
+        classes: what they hold.
+        masks_as, values, ignore_value: how masks are read, as the fields of `DataConfig`; grey NAME_labels.png
+            hold indices.
+        subset: score the pictures that have a prediction, whatever is missing or surplus.
+        num_workers: threads; None: one for each core.
+        progress: called with (done, total).
+
+    Returns:
+        What `ducseg.metrics.confusion.scores` returns, and "pictures": how many were scored,
+        "pictures_without_prediction", "masks": how the true ones were read.
+
+    Raises:
+        UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
+            are no class, masks that can be read in two ways, no such folders.
+    """
+    truth = {_name(file, gt): file for file in pictures_below(gt, "masks", _LAYOUT)}
+    if not truth:
+        raise no_such_data("masks", gt, missing="no picture", layout=_LAYOUT)
+    found = pictures_below(pred, "predictions", _LAYOUT)
+    labels = [file for file in found if file.stem.endswith(_LABELS)]
+
+    def key(file: Path) -> str:
+        name = _name(file, pred)
+        return name.removesuffix(_LABELS) if labels and name not in truth else name
+
+    fix = "Predict the same pictures, or score those that are in both with --subset."
+    pairs = pair_by_name(truth, labels or found, key, subset=subset, fix=fix)
+    files = {name: (prediction, truth[name]) for name, prediction in pairs.items()}
+    rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
+    true = rule_of([truth[name] for name in pairs], classes)
+    predicted = MaskRule(classes=true.classes, meaning={value: value for value in (*range(len(true.classes)), IGNORE)})
+    if not labels or any(look.kind != "values" for look in values_in(list(pairs.values()))[0]):
+        predicted = rule_of(list(pairs.values()), true.classes)
+    count = partial(_count, predicted.reader, true.reader, len(true.classes))
+    total = ConfusionMatrix(len(true.classes))
+    for matrix in count_each(count, files, num_workers, progress).values():
+        total.matrix += matrix
+    counted = {"pictures": len(files), "pictures_without_prediction": len(truth) - len(files), "masks": true.line}
+    return {**scores(total.matrix, true.classes), **counted}
+
+
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _rule(masks: Sequence[Path], classes: ClassSet, **asked: Any) -> MaskRule:
+    rule = find_rule(values_in(masks)[0], classes, **asked)
+    if rule.problem is not None:
+        raise UserError(f"{masks[0].parent}: {rule.problem}")
+    return rule
+
+
+def _count(
+    predicted: MaskReader, true: MaskReader, num_classes: int, name: str, files: tuple[Path, Path]
+) -> NDArray[np.int64]:
+    counts = ConfusionMatrix(num_classes)
+    counts.update(true(files[1]), predicted(files[0]), name=name)
+    return counts.matrix

@@ -1,0 +1,54 @@
+"""Progress bars: one display at a time, which is all that rich before 14.1 allows."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.errors import LiveError
+from rich.progress import Progress
+
+from ducseg.progress import counted, counted_stages
+
+
+@pytest.fixture
+def old_rich(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
+    """A terminal on which a second display is an error, and the displays that were begun."""
+    begun: list[Progress] = []
+    running: list[Progress] = []
+    start, stop = Progress.start, Progress.stop
+
+    def only_one(self: Progress) -> None:
+        if running:
+            raise LiveError("Only one live display may be active at once")
+        begun.append(self)
+        running.append(self)
+        start(self)
+
+    def done(self: Progress) -> Any:
+        if self in running:
+            running.remove(self)
+        return stop(self)
+
+    monkeypatch.setattr(Progress, "start", only_one)
+    monkeypatch.setattr(Progress, "stop", done)
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _self: True))
+    return begun
+
+
+def test_several_stages_are_one_display(old_rich: list[Progress]) -> None:
+    with counted_stages("predicted", "refined") as show:
+        show("predicted", 2, 4)
+        (display,) = old_rich
+        assert [(task.description, task.completed, task.visible) for task in display.tasks] == [
+            ("predicted", 2, True),
+            ("refined", 0, False),
+        ]
+        show("refined", 1, 4)
+        assert [task.visible for task in display.tasks] == [True, True]
+
+
+def test_one_after_the_other(old_rich: list[Progress]) -> None:
+    for what in ("read", "written"):
+        with counted(what) as show:
+            show(1, 2)
+    assert [display.tasks[0].description for display in old_rich] == ["read", "written"]
