@@ -7,9 +7,12 @@ import torch.nn.functional as F
 from ducseg.errors import UserError
 from ducseg.ops.duc import unfold
 from ducseg.train.config import LossConfig
-from ducseg.train.loss import FoldedCrossEntropy, fold_targets
+from ducseg.train.loss import FoldedLoss, fold_targets
 
 GENERATOR = torch.Generator().manual_seed(0)
+
+
+NAMES = ["road", "car", "pole", "sign", "sky"]
 
 
 def make_case(num_classes: int = 5, factor: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +24,7 @@ def make_case(num_classes: int = 5, factor: int = 4) -> tuple[torch.Tensor, torc
 
 def test_folded_loss_is_the_loss_of_the_unfolded_map() -> None:
     scores, labels = make_case()
-    total, count = FoldedCrossEntropy(LossConfig(), 5)(scores, fold_targets(labels, output_stride=4, cell=1, factor=4))
+    total, count = FoldedLoss(LossConfig(), NAMES)(scores, fold_targets(labels, output_stride=4, cell=1, factor=4))
     expected = F.cross_entropy(unfold(scores), labels.long(), ignore_index=255)
     torch.testing.assert_close(total / count, expected)
     assert count == (labels != 255).sum()
@@ -36,7 +39,7 @@ def test_targets_are_padded_with_the_ignored_label() -> None:
 def test_class_weights_give_torchs_weighted_mean() -> None:
     scores, labels = make_case()
     weights = (1.0, 0.5, 2.0, 3.0, 0.1)
-    total, normaliser = FoldedCrossEntropy(LossConfig(class_weights=weights), 5)(
+    total, normaliser = FoldedLoss(LossConfig(class_weights=weights), NAMES)(
         scores, fold_targets(labels, output_stride=4, cell=1, factor=4)
     )
     expected = F.cross_entropy(unfold(scores), labels.long(), torch.tensor(weights), ignore_index=255)
@@ -45,7 +48,7 @@ def test_class_weights_give_torchs_weighted_mean() -> None:
 
 def test_wrong_number_of_class_weights_is_refused() -> None:
     with pytest.raises(UserError, match="3 weights"):
-        FoldedCrossEntropy(LossConfig(class_weights=(1.0, 1.0, 1.0)), 5)
+        FoldedLoss(LossConfig(class_weights=(1.0, 1.0, 1.0)), NAMES)
 
 
 def test_ohem_keeps_the_pixels_at_or_above_the_threshold_loss() -> None:
@@ -53,7 +56,7 @@ def test_ohem_keeps_the_pixels_at_or_above_the_threshold_loss() -> None:
     targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
     losses = F.cross_entropy(scores, targets.long(), ignore_index=255, reduction="none")[targets != 255]
     hard = losses[losses >= -math.log(0.3)]
-    total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=0.3, ohem_min_fraction=0.01), 5)(scores, targets)
+    total, count = FoldedLoss(LossConfig(ohem_threshold=0.3, ohem_min_fraction=0.01), NAMES)(scores, targets)
     assert count == len(hard)
     assert 0 < len(hard) < len(losses)
     torch.testing.assert_close(total, hard.sum())
@@ -63,7 +66,7 @@ def test_ohem_keeps_the_hardest_share_where_few_are_hard() -> None:
     scores, labels = make_case()
     targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
     losses = F.cross_entropy(scores, targets.long(), ignore_index=255, reduction="none")[targets != 255]
-    total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=1e-9, ohem_min_fraction=0.25), 5)(scores, targets)
+    total, count = FoldedLoss(LossConfig(ohem_threshold=1e-9, ohem_min_fraction=0.25), NAMES)(scores, targets)
     assert count == len(losses) // 4
     torch.testing.assert_close(total, losses.sort(descending=True).values[: len(losses) // 4].sum())
 
@@ -74,7 +77,7 @@ def test_ohem_keeps_one_pixel_of_few(valid: int) -> None:
     labels = torch.full_like(labels, 255)
     labels.view(-1)[:valid] = 1
     targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
-    total, count = FoldedCrossEntropy(LossConfig(ohem_threshold=1e-9), 5)(scores, targets)
+    total, count = FoldedLoss(LossConfig(ohem_threshold=1e-9), NAMES)(scores, targets)
     assert count == min(valid, 1)
     assert (total > 0) == (valid > 0)
 
@@ -83,7 +86,7 @@ def test_ohem_chooses_among_pixels_with_a_weight() -> None:
     scores, labels = make_case()
     targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
     config = LossConfig(ohem_threshold=1e-9, class_weights=(0.0, 0.0, 0.0, 0.0, 3.0))
-    total, normaliser = FoldedCrossEntropy(config, 5)(scores, targets)
+    total, normaliser = FoldedLoss(config, NAMES)(scores, targets)
     losses = F.cross_entropy(scores, targets.long(), ignore_index=255, reduction="none")[targets == 4]
     kept = losses.sort(descending=True).values[: len(losses) // 16]
     assert normaliser == 3 * len(kept)
@@ -91,8 +94,8 @@ def test_ohem_chooses_among_pixels_with_a_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "expected"), [(LossConfig(), [5, 5]), (LossConfig(class_weights=(0, 1, 2)), [5, 3])]
+    ("config", "expected"), [(LossConfig(), [5, 5]), (LossConfig(class_weights=(0, 1, 2)), [5, 5])]
 )
 def test_counting_tells_pixels_and_those_to_learn_from(config: LossConfig, expected: list[int]) -> None:
     labels = torch.tensor([[[0, 1, 2], [255, 0, 2]]], dtype=torch.uint8)
-    assert FoldedCrossEntropy(config, 3).count(labels).tolist() == expected
+    assert FoldedLoss(config, NAMES[:3]).count(labels).tolist() == expected

@@ -1,11 +1,12 @@
-"""Cross-entropy in folded space: the big unfolded score map is never made (paper section 3.1).
+"""Losses in folded space: the big unfolded score map is never made (paper section 3.1), but for clDice.
 
 Legend: N pictures, L classes, d output stride, r = grid stride / cell, h w places on the head's grid.
 Labels 1x512x1024 with d = 8, cell = 1: folded to 1x64x64x128 against scores 1x19x64x64x128.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +14,18 @@ from torch import Tensor
 
 from ducseg.classes import IGNORE
 from ducseg.errors import explain
-from ducseg.ops.duc import downsample_labels, fold_labels
-from ducseg.train.config import LossConfig
+from ducseg.ops.duc import downsample_labels, fold_labels, unfold
+from ducseg.train.region_losses import (
+    centreline_loss,
+    centreline_sums,
+    from_all_sums,
+    lovasz_loss,
+    overlap_sums,
+    tversky_loss,
+)
+from ducseg.train.sections import LossConfig
 
-__all__ = ["FoldedCrossEntropy", "fold_targets"]
+__all__ = ["FoldedLoss", "auto_class_weights", "fold_targets"]
 
 
 def fold_targets(labels: Tensor, *, output_stride: int, cell: int, factor: int) -> Tensor:
@@ -36,54 +45,96 @@ def fold_targets(labels: Tensor, *, output_stride: int, cell: int, factor: int) 
     return fold_labels(downsample_labels(padded, cell), factor)
 
 
-class FoldedCrossEntropy:
-    """Sum of the pixels' cross-entropies, and what to divide it by.
+class FoldedLoss:
+    """The losses of a configuration as one sum, and what to divide it by.
 
     The division is left to the caller, who first sums both over ranks and accumulation steps, so that every valid
-    pixel of an optimizer step weighs the same wherever it was computed (PROTOCOL section 4).
+    pixel of an optimizer step weighs the same wherever it was computed (PROTOCOL section 4). Losses of regions are
+    those of one micro-batch over all ranks (Lovasz: the mean over the ranks' own), then the mean over micro-batches.
+
+    Args:
+        classes: their names.
+        reduce: sums a tensor over all ranks in place.
+
+    Raises:
+        UserError: another number of class weights, a name that is no class.
     """
 
-    def __init__(self, config: LossConfig, num_classes: int, device: torch.device | str = "cpu") -> None:
-        if config.class_weights is not None and len(config.class_weights) != num_classes:
-            raise explain(
-                "--loss.class-weights",
-                found=f"{len(config.class_weights)} weights",
-                needed=f"{num_classes}, one a class",
-                fix="Give them in the order of the class list.",
-            )
+    def __init__(
+        self,
+        config: LossConfig,
+        classes: Sequence[str],
+        device: torch.device | str = "cpu",
+        *,
+        reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
+        world_size: int = 1,
+    ) -> None:
+        self._config, self._reduce, self._world_size = config, reduce, world_size
         self._weight: Tensor | None = None
-        self._learns = torch.ones(IGNORE + 1, dtype=torch.float64)  # by label value, on the host
+        self._value = torch.ones(IGNORE + 1, dtype=torch.float64)  # weight of each label value, on the host
         if config.class_weights is not None:
-            self._weight = torch.tensor(config.class_weights, dtype=torch.float32, device=device)
-            self._learns[:num_classes] = (self._weight > 0).double().cpu()
-        self._learns[IGNORE] = 0
-        self._ohem_threshold = config.ohem_threshold
-        self._ohem_min_fraction = config.ohem_min_fraction
+            self._weight = _weights_tensor(config.class_weights, len(classes)).to(device)
+            self._value[: len(classes)] = self._weight.double().cpu()
+        self._value[IGNORE] = 0
+        self._thin = _thin_classes(config.cldice_classes, classes)
 
     def count(self, labels: Tensor) -> Tensor:
-        """Of labels uint8 on the CPU: float64 (valid pixels, those of a class with a weight above 0)."""
+        """Of labels uint8 on the CPU: float64 (valid pixels, the sum of their classes' weights)."""
         counts = torch.bincount(labels.flatten(), minlength=IGNORE + 1).double()
-        return torch.stack([counts[:IGNORE].sum(), (counts * self._learns).sum()])
+        return torch.stack([counts[:IGNORE].sum(), (counts * self._value).sum()])
 
-    def __call__(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, scores: Tensor, targets: Tensor, *, region_scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """Loss sum and normaliser of one micro-batch.
 
         Args:
-            scores: folded (N, L, r*r, h, w), any float type; computed in float32.
+            scores: folded (N, L, r*r, h, w), any float type; computed in float32 at least.
             targets: folded uint8 (N, r*r, h, w), 255 ignored.
+            region_scale: by what losses of regions are multiplied, for what the sum will be divided by.
 
         Returns:
-            (sum, normaliser), float32 scalars: the normaliser is the number of valid pixels; with class weights the
-            sum of their weights (torch's convention); with OHEM over the kept pixels only. No pixel counts: (0, 0).
+            (sum, normaliser), scalars: the normaliser is the number of valid pixels; with class weights the sum of
+            their weights (torch's convention); with OHEM over the kept pixels only. No pixel counts: (0, 0).
         """
-        scores, wide = scores.float(), targets.long()
-        if self._ohem_threshold is None:
-            total = F.cross_entropy(scores, wide, self._weight, ignore_index=IGNORE, reduction="sum")
-            return total, self._weights(targets, wide).sum()
-        losses = F.cross_entropy(scores, wide, ignore_index=IGNORE, reduction="none")
+        config, wide = self._config, targets.long()
+        scores = scores if scores.dtype == torch.float64 else scores.float()
         weights = self._weights(targets, wide)
-        weights = weights * self._hardest(losses.detach(), weights > 0, self._ohem_threshold)
-        return (losses * weights).sum(), weights.sum()
+        if config.ohem_threshold is None and not config.focal and not config.of_regions:
+            total = F.cross_entropy(scores, wide, self._as(scores), ignore_index=IGNORE, reduction="sum")
+            return total * config.cross_entropy, weights.sum()
+        losses = F.cross_entropy(scores, wide, ignore_index=IGNORE, reduction="none")
+        if config.ohem_threshold is not None:
+            weights = weights * self._hardest(losses.detach(), weights > 0, config.ohem_threshold)
+        total = config.cross_entropy * (losses * weights).sum()
+        if config.focal:
+            unsure = (1 - (-losses).exp()).clamp(min=0) ** config.focal_gamma
+            total = total + config.focal * (unsure * losses * weights).sum()
+        if config.of_regions:
+            total = total + region_scale * self._regions(scores.softmax(1), targets)
+        return total, weights.sum()
+
+    def _regions(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        """This rank's part of the weighted losses of regions: the ranks' parts add up to them."""
+        config, total = self._config, probabilities.new_zeros(())
+        if config.dice or config.tversky:
+            sums = overlap_sums(probabilities, targets)
+            if config.dice:
+                total = total + config.dice * self._of_all(sums, partial(tversky_loss, alpha=0.5, beta=0.5))
+            if config.tversky:
+                weighted = partial(tversky_loss, alpha=config.tversky_alpha, beta=config.tversky_beta)
+                total = total + config.tversky * self._of_all(sums, weighted)
+        if config.lovasz:
+            total = total + config.lovasz * lovasz_loss(probabilities, targets) / self._world_size
+        if config.cldice:
+            maps, truth = unfold(probabilities), unfold(targets[:, None])[:, 0]
+            sums = centreline_sums(maps, truth, self._thin, iterations=config.cldice_iterations)
+            total = total + config.cldice * self._of_all(sums, centreline_loss)
+        return total
+
+    def _of_all(self, sums: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        return from_all_sums(sums, loss, self._reduce, self._world_size)
+
+    def _as(self, scores: Tensor) -> Tensor | None:
+        return None if self._weight is None else self._weight.to(scores.dtype)
 
     def _weights(self, targets: Tensor, wide: Tensor) -> Tensor:
         """Each pixel's weight, 0 for ignored ones."""
@@ -96,10 +147,39 @@ class FoldedCrossEntropy:
         The device decides alone: no number travels to the host.
         """
         losses = torch.where(counting, losses, -1.0)
-        fewest = (counting.sum() * self._ohem_min_fraction).long().clamp(min=1)
+        fewest = (counting.sum() * self._config.ohem_min_fraction).long().clamp(min=1)
         bound = losses.flatten().sort(descending=True).values[fewest - 1]
         return counting & (losses >= bound.clamp(max=-math.log(threshold)))
 
-    def __repr__(self) -> str:
-        state: dict[str, Any] = {"weights": self._weight, "ohem_threshold": self._ohem_threshold}
-        return f"FoldedCrossEntropy({state})"
+
+def auto_class_weights(pixels: Sequence[int]) -> tuple[float, ...]:
+    """1 / log(1.1 + share) of classes with so many pixels each, with mean 1 over the pixels.
+
+    >>> [round(weight, 2) for weight in auto_class_weights([98, 2])]
+    [0.94, 4.08]
+    """
+    shares = [count / sum(pixels) for count in pixels]
+    weights = [1 / math.log(1.1 + share) for share in shares]
+    mean = sum(weight * share for weight, share in zip(weights, shares))
+    return tuple(weight / mean for weight in weights)
+
+
+def _weights_tensor(weights: tuple[float, ...] | str, num_classes: int) -> Tensor:
+    assert not isinstance(weights, str), "auto is resolved before"
+    if len(weights) != num_classes:
+        raise explain(
+            "--loss.class-weights",
+            found=f"{len(weights)} weights",
+            needed=f"{num_classes}, one a class",
+            fix="Give them in the order of the class list.",
+        )
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def _thin_classes(names: tuple[str, ...], classes: Sequence[str]) -> list[int]:
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise explain(
+            "--loss.cldice-classes", found=", ".join(unknown), needed=f"some of {', '.join(classes)}", fix="Correct it."
+        )
+    return [classes.index(name) for name in names] or list(range(1, len(classes))) or [0]

@@ -126,20 +126,62 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Cross-entropy in folded space, summed over pixels and divided by the number of valid ones over all ranks."""
+    """A weighted sum of losses, in folded space; see docs/training.md for what each is exact over."""
 
-    class_weights: tuple[Weight, ...] | None = None
-    """One weight a class; the sum is then divided by the sum of the weights of the valid pixels."""
+    cross_entropy: Weight = 1.0
+    """Summed over pixels and divided by the number of valid ones over all ranks."""
+    dice: Weight = 0.0
+    focal: Weight = 0.0
+    focal_gamma: Annotated[float, Range(1)] = 2.0
+    """Focal loss: cross-entropy times (1 - probability of the true class) to this power."""
+    lovasz: Weight = 0.0
+    tversky: Weight = 0.0
+    tversky_alpha: Weight = 0.3
+    """What a false alarm weighs."""
+    tversky_beta: Annotated[float, Range(0, above=True)] = 0.7
+    """What a miss weighs."""
+    cldice: Weight = 0.0
+    """For thin objects: precision and recall of the centre lines. The only one that unfolds the map."""
+    cldice_iterations: Count = 10
+    """At least the half width of the widest object, in predicted places."""
+    cldice_classes: tuple[str, ...] = ()
+    """Names; (): every class but the first."""
+    class_weights: tuple[Weight, ...] | Literal["auto"] | None = None
+    """One weight a class, for cross-entropy and focal loss; the sum is then divided by the sum of the weights of the
+    valid pixels. auto: 1 / log(1.1 + the class's share of the labelled training pixels), with mean 1 over them."""
     ohem_threshold: Annotated[float, Range(0, 1, above=True)] | None = None
     """Online hard example mining: only pixels whose true class has at most this probability count; None: all."""
     ohem_min_fraction: Annotated[float, Range(0, 1, above=True)] = 1 / 16
     """... but at least this share of the valid pixels of a micro-batch, and one: the hardest."""
 
+    @property
+    def of_regions(self) -> bool:
+        """Whether there is a loss that is no sum over pixels."""
+        return bool(self.dice or self.lovasz or self.tversky or self.cldice)
+
     def conflicts(self) -> list[str]:
         """Every conflict among these fields, each naming its option."""
-        if self.class_weights is not None and not any(weight > 0 for weight in self.class_weights):
-            return ["--loss.class-weights must have one above 0: nothing would be learned"]
-        return []
+        found = []
+        weights = self.class_weights
+        if isinstance(weights, tuple) and not any(weight > 0 for weight in weights):
+            found.append("--loss.class-weights must have one above 0: nothing would be learned")
+        if not (self.cross_entropy or self.focal or self.of_regions):
+            found.append("--loss.cross-entropy 0 needs another loss above 0: nothing would be learned")
+        if self.ohem_threshold is not None and (self.focal or self.of_regions or not self.cross_entropy):
+            found.append("--loss.ohem-threshold is for cross-entropy alone")
+        needed = {
+            "focal": ("focal_gamma",),
+            "tversky": ("tversky_alpha", "tversky_beta"),
+            "cldice": ("cldice_iterations", "cldice_classes"),
+            "ohem_threshold": ("ohem_min_fraction",),
+        }
+        for owner, names in needed.items():
+            for name in names:
+                if not getattr(self, owner) and getattr(self, name) != getattr(LossConfig, name):
+                    found.append(f"--loss.{name} needs --loss.{owner}".replace("_", "-"))
+        if weights is not None and not (self.cross_entropy or self.focal):
+            found.append("--loss.class-weights is for cross-entropy and focal loss")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

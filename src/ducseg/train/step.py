@@ -18,7 +18,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.ops.duc import downsample_labels
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
-from ducseg.train.loss import FoldedCrossEntropy, fold_targets
+from ducseg.train.loss import FoldedLoss, fold_targets
 from ducseg.train.schedule import learning_rate
 from ducseg.train.state import RunState
 
@@ -50,7 +50,9 @@ class TrainingStep:
         self.state, self.segmenter = state, state.network
         self._config, self._ranks = config, ranks
         self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
-        self._loss = FoldedCrossEntropy(config.loss, len(self.segmenter.classes), ranks.device)
+        self._loss = FoldedLoss(
+            config.loss, self.segmenter.classes.names, ranks.device, reduce=ranks.sum, world_size=ranks.world_size
+        )
         self._frozen = (False, False)  # batch norms, the encoder
         self._network: nn.Module | None = None
 
@@ -69,17 +71,17 @@ class TrainingStep:
         rate = self._set_rate()
         values = {"loss": 0.0, "learning_rate": rate, "gradient_norm": 0.0}
         counts = self._loss.count(downsample_labels(batch["label"], self.segmenter.cell))  # on the host, before it goes
-        valid, learning = self._ranks.sum(counts).tolist()
-        if learning == 0:
+        valid, weighted = self._ranks.sum(counts).tolist()
+        if weighted == 0:
             self.state.skipped_batches += 1
         else:
-            values |= self._learn(batch)
+            values |= self._learn(batch, weighted)
         self.state.step += 1
         if self.state.average is not None:
             self.state.average.update(self.segmenter, self.state.step)
         return {**values, "valid_pixels": valid}
 
-    def _learn(self, batch: Batch) -> dict[str, float]:
+    def _learn(self, batch: Batch, weighted: float) -> dict[str, float]:
         self._freeze_if_due()
         device = self._ranks.device
         images = batch["image"].to(device, non_blocking=True)
@@ -90,15 +92,19 @@ class TrainingStep:
             factor=self.segmenter.factor,
         )
         self.state.optimizer.zero_grad(set_to_none=True)
-        loss_sum, normaliser = self._backward(images, targets)
+        loss_sum, normaliser = self._backward(images, targets, weighted)
         norm = self._finish_gradients(normaliser)
         loss, norm_before = torch.stack([loss_sum / normaliser, norm.to(loss_sum)]).tolist()
         self._check_finite(loss, norm_before, batch["ids"])
         self.state.optimizer.step()
         return {"loss": loss, "gradient_norm": norm_before}
 
-    def _backward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the loss sum of every micro-batch; loss sum and normaliser over all ranks."""
+    def _backward(self, images: Tensor, targets: Tensor, weighted: float) -> tuple[Tensor, Tensor]:
+        """Gradients of the loss sum of every micro-batch; loss sum and normaliser over all ranks.
+
+        Args:
+            weighted: what the normaliser over all ranks and micro-batches will be, but for OHEM.
+        """
         assert self._network is not None
         count, device = self._config.optimizer.accumulation_steps, self._ranks.device
         totals = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
@@ -106,7 +112,7 @@ class TrainingStep:
             with self._exchange(self._network, last=piece == count - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self._config.run.bf16):
                     folded = self._network(image)
-                loss_sum, normaliser = self._loss(folded, target)
+                loss_sum, normaliser = self._loss(folded, target, region_scale=weighted / count)
                 loss_sum.backward()  # type: ignore[no-untyped-call]
             totals += torch.stack([loss_sum.detach(), normaliser.detach()]).to(totals)
         self._ranks.sum(totals)
