@@ -7,7 +7,7 @@ end of an epoch the checkpoint is saved first and scored then: an evaluation tha
 import contextlib
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,9 @@ class _Run:
         self.steps_per_epoch = self.data.steps_per_epoch
         self.num_steps = self.steps_per_epoch * self.config.optimizer.epochs
         self.stopping = Stopping()
-        self.training_step = TrainingStep(
-            self.config, self.state, self.ranks, num_steps=self.num_steps, steps_per_epoch=self.steps_per_epoch
-        )
+        counted = replace(self.config, loss=start.loss)
+        steps = {"num_steps": self.num_steps, "steps_per_epoch": self.steps_per_epoch}
+        self.training_step = TrainingStep(counted, self.state, self.ranks, **steps)
 
     def open_folder(self, earlier: dict[str, Any]) -> None:
         """Check the disk, write the configuration, say what is about to run and what it changes of `earlier`."""
@@ -117,6 +117,9 @@ class _Run:
         for line in data_notes(self.config.data, self.start.data.train_set, self.start.data.val_set):
             self._say(line)
         self._say(describe(self.start, self.num_steps))
+        if self.config.loss.class_weights == "auto":
+            pairs = zip(self.data.train_set.classes.names, self.start.loss.class_weights or ())
+            self._say("class weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in pairs))
         epochs = (earlier.get("optimizer") or {}).get("epochs", self.config.optimizer.epochs)
         if epochs != self.config.optimizer.epochs:
             self._say(

@@ -67,16 +67,39 @@ class AugmentConfig:
     aspect: tuple[Positive, Positive] = (1.0, 1.0)
     """Range of one more random factor on the width; (2, 2) undoes a squeeze of 2:1 frames to squares."""
     mirror: bool = True
+    vertical_flip: bool = False
+    quarter_turns: bool = False
+    """Turned by 0, 90, 180 or 270 degrees."""
+    rotation: Annotated[float, Range(0, 180)] = 0.0
+    """Turned by at most so many degrees, either way."""
+    elastic: Annotated[float, Range(0, 12)] = 0.0
+    """Bent: points 48 pixels apart are moved, with this deviation in pixels."""
+    rare_classes: tuple[str, ...] = ()
+    """Names: a share of the crops holds a pixel of one of these, wherever the picture has one."""
+    rare_share: Share = 0.5
+    reflect: bool = False
+    """Outside the picture lies its mirror image, label too; else the mean colour and 255."""
     colour_jitter: Share = 0.0
     """Strength of random brightness, contrast and saturation (0.2: each within +-20 %)."""
+    gamma: Annotated[float, Range(0, 4)] = 0.0
+    """Gamma from 1 / (1 + this) to 1 + this."""
+    blur: Annotated[float, Range(0, 20)] = 0.0
+    """Half of the crops are blurred, with a deviation of at most so many pixels."""
+    noise: Annotated[float, Range(0, 100)] = 0.0
+    """Half of the crops get Gaussian noise, with a deviation of at most so many of 255 grey levels."""
+    jpeg_quality: Annotated[int, Range(1, 100)] | None = None
+    """Half of the crops are compressed as JPEG, with this quality or better; None: none."""
 
     def conflicts(self) -> list[str]:
         """Every conflict among these fields, each naming its option."""
-        return [
+        found = [
             f"--augment.{name} {low} {high} must have the smaller number first"
             for name, (low, high) in (("scale", self.scale), ("aspect", self.aspect))
             if low > high
         ]
+        if self.rare_share != AugmentConfig.rare_share and not self.rare_classes:
+            found.append(f"--augment.rare-share {self.rare_share} needs --augment.rare-classes")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,22 @@
 """From a `Config` to transforms and network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from ducseg.classes import ClassSet
+from ducseg.data.augmentations import (
+    RandomBlur,
+    RandomElastic,
+    RandomGamma,
+    RandomJpeg,
+    RandomNoise,
+    RandomQuarterTurns,
+    RandomRotation,
+    RandomVerticalFlip,
+    Sometimes,
+)
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain
 from ducseg.models import build
@@ -22,19 +33,53 @@ __all__ = ["build_network", "recalibrate", "training_transform"]
 
 
 def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform:
-    """The joint augmentation: scale and crop (padding with the mean colour and 255), mirror, colour jitter."""
-    mean = segmenter.preprocessing.mean_colour
+    """The joint augmentation: turns and bends of the whole picture, scale and crop, flips, then colour and flaws.
+
+    Raises:
+        UserError: a rare class that is none.
+    """
+    mean, reflect = segmenter.preprocessing.mean_colour, config.reflect
+    rare = _ids(config.rare_classes, segmenter.classes)
     steps: list[Transform] = []
+    if config.quarter_turns:
+        steps.append(RandomQuarterTurns())
+    if config.rotation > 0:
+        steps.append(RandomRotation(config.rotation, reflect, mean))
+    if config.elastic > 0:
+        steps.append(RandomElastic(config.elastic, reflect=reflect, mean_colour=mean))
+    size, share = config.crop_size, config.rare_share
     if config.scale == config.aspect == (1.0, 1.0):
-        steps.append(RandomCrop(config.crop_size, mean_colour=mean))
+        steps.append(RandomCrop(size, mean, rare, share, reflect))
     else:
-        steps.append(RandomScaleCrop(config.crop_size, scale=config.scale, mean_colour=mean, aspect=config.aspect))
+        steps.append(RandomScaleCrop(size, config.scale, mean, config.aspect, rare, share, reflect))
     if config.mirror:
         steps.append(RandomMirror())
+    if config.vertical_flip:
+        steps.append(RandomVerticalFlip())
     if config.colour_jitter > 0:
         strength = config.colour_jitter
         steps.append(ColourJitter(brightness=strength, contrast=strength, saturation=strength))
-    return Compose(tuple(steps))
+    return Compose((*steps, *_flaws(config)))
+
+
+def _flaws(config: AugmentConfig) -> Iterator[Transform]:
+    """What a camera does to a picture."""
+    if config.gamma > 0:
+        yield RandomGamma((1 / (1 + config.gamma), 1 + config.gamma))
+    if config.blur > 0:
+        yield Sometimes(RandomBlur((min(0.3, config.blur), config.blur)))
+    if config.noise > 0:
+        yield Sometimes(RandomNoise((config.noise / 5, config.noise)))
+    if config.jpeg_quality is not None:
+        yield Sometimes(RandomJpeg((config.jpeg_quality, 100)))
+
+
+def _ids(names: Sequence[str], classes: ClassSet) -> tuple[int, ...]:
+    unknown = [name for name in names if name not in classes.names]
+    if unknown:
+        needed = f"some of {', '.join(classes.names)}"
+        raise explain("--augment.rare-classes", found=", ".join(unknown), needed=needed, fix="Correct it.")
+    return tuple(classes.names.index(name) for name in names)
 
 
 def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, str]:

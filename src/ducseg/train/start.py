@@ -1,11 +1,11 @@
 """A run before its first step: data, network and state, fresh or from the checkpoint that it goes on from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ducseg.data.counting import check_classes_seen
+from ducseg.data.counting import check_classes_seen, count_pixels
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, training_loader
 from ducseg.data.paired import SegmentationDataset
@@ -16,6 +16,8 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
+from ducseg.train.loss import auto_class_weights
+from ducseg.train.sections import LossConfig
 from ducseg.train.setup import build_network, recalibrate, training_transform
 from ducseg.train.state import RunState
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
@@ -61,6 +63,8 @@ class Start:
 
     data: TrainingData
     state: RunState
+    loss: LossConfig
+    """The configuration's, its class weights as numbers."""
     weights_line: str
     """Where the weights come from, for people."""
 
@@ -105,7 +109,19 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
     state = RunState(network, config.optimizer, pictures=(len(train_set), len(val_set)))
     if checkpoint is not None:
         checkpoints.load_state(state, checkpoint)
-    return Start(data=data, state=state, weights_line=line)
+    return Start(data=data, state=state, loss=_counted(config.loss, train_set), weights_line=line)
+
+
+def _counted(loss: LossConfig, train_set: SegmentationDataset) -> LossConfig:
+    """The loss with class weights "auto" as numbers."""
+    if loss.class_weights != "auto":
+        return loss
+    pixels = count_pixels(train_set).pixels.tolist()
+    if not any(pixels):
+        raise explain(
+            "--loss.class-weights auto", found="no labelled training pixel", needed="some", fix="Look at the masks."
+        )
+    return replace(loss, class_weights=auto_class_weights(pixels))
 
 
 def _check_classes(network: Segmenter, dataset: SegmentationDataset, checkpoint: Path) -> None:
