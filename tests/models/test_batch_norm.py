@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ducseg.models import Segmenter, build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.fuse import fuse_batch_norm
-from ducseg.weights.torchvision import load_encoder
+from ducseg.weights.encoders import load_encoder
 
 
 def as_if_trained(**arguments: object) -> Segmenter:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ducseg.models import build
-from ducseg.weights.torchvision import load_encoder
+from ducseg.weights.encoders import load_encoder
 
 RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 

@@ -18,7 +18,7 @@ from ducseg.models import IMAGENET, Preprocessing, Segmenter, build
 from ducseg.train.config import ModelConfig
 from ducseg.train.setup import build_network
 from ducseg.weights.checkpoint import read_model_json, save_segmenter
-from ducseg.weights.timm import load_encoder
+from ducseg.weights.encoders import load_encoder
 
 Publish = Callable[..., Path]
 

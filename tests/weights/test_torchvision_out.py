@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ducseg.errors import UserError
 from ducseg.models import Segmenter, build
 from ducseg.ops.hdc import set_dilations
-from ducseg.weights.timm import load_encoder as load_timm
-from ducseg.weights.torchvision import load_encoder, save_torchvision, to_torchvision
+from ducseg.weights.encoders import load_encoder
+from ducseg.weights.torchvision import save_torchvision, to_torchvision
 
 
 def small(**changes: Any) -> Segmenter:
@@ -110,7 +110,7 @@ def test_a_written_file_comes_back(tmp_path: Path, ending: str) -> None:
 def test_a_written_file_of_an_encoder_of_timm_comes_back(tmp_path: Path) -> None:
     segmenter, other = small(encoder="timm:test_convnext"), build("timm:test_convnext", "bilinear", 5, aspp=0)
     save_torchvision(tmp_path / "out.safetensors", segmenter)
-    assert load_timm(other, tmp_path / "out.safetensors").missing == ()
+    assert load_encoder(other, tmp_path / "out.safetensors").missing == ()
     assert all(map(torch.equal, other.encoder.state_dict().values(), segmenter.encoder.state_dict().values()))
 
 

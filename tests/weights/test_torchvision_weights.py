@@ -15,7 +15,7 @@ from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.train.config import ModelConfig
 from ducseg.train.setup import build_network
 from ducseg.weights.checkpoint import read_model_json, save_segmenter
-from ducseg.weights.torchvision import IMAGENET_URLS, load_encoder
+from ducseg.weights.encoders import IMAGENET_URLS, load_encoder
 
 
 def small(**changes: Any) -> Segmenter:

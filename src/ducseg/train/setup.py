@@ -23,11 +23,10 @@ from ducseg.models import build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.encoder import Part
 from ducseg.models.segmenter import Segmenter
-from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import AugmentConfig, ModelConfig
 from ducseg.train.distributed import Ranks
-from ducseg.weights import timm, torchvision
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
+from ducseg.weights.encoders import load_encoder
 
 __all__ = ["build_network", "recalibrate", "training_transform"]
 
@@ -115,11 +114,8 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         return segmenter, "weights: fresh"
     if source is not None:
         return segmenter, _start_from_checkpoint(segmenter, source, folder, config.weights_scope, classes)
-    of_timm = config.encoder.startswith(PREFIX) or config.weights.startswith(PREFIX)
-    load_encoder = timm.load_encoder if of_timm else torchvision.load_encoder
     report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
-    fresh = f", {len(report.missing)} tensors start fresh" if report.missing else ""
-    return segmenter, f"weights: encoder from {config.weights}{fresh}"
+    return segmenter, f"weights: {report}"
 
 
 def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:

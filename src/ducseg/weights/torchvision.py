@@ -1,13 +1,10 @@
-"""ImageNet weights under torchvision's names into a segmenter's encoder, and a segmenter's weights out under them.
+"""A segmenter's weights out under torchvision's names (of encoders that are timm's: under timm's).
 
-torchvision itself is not needed. A file's classifier (`fc.*`, `classifier.*`, our own `head.*`) is left out, and
-MobileNetV2's last 1x1 convolution (`features.18.*`), which our encoder does not have; all else must be there and fit.
+torchvision itself is not needed.
 """
 
 import io
 import json
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,85 +13,11 @@ from torch import Tensor
 
 from ducseg.errors import explain
 from ducseg.files import write_whole
-from ducseg.models import IMAGENET
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import TimmEncoder
-from ducseg.weights.encoder_weights import LoadReport, load_strictly, read_tensors
+from ducseg.weights.encoders import FUNCTION, differing
 
-__all__ = ["IMAGENET_URLS", "LoadReport", "load_encoder", "save_torchvision", "to_torchvision"]
-
-IMAGENET_URLS: Mapping[str, str] = {
-    "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
-    "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
-    "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
-    "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
-    "resnet152": "https://download.pytorch.org/models/resnet152-394f9c45.pth",
-    "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
-}
-"""torchvision's IMAGENET1K_V1 files, from which its own segmentation networks start; the last part of each name is the
-start of the file's sha256, which is checked."""
-
-_FUNCTION = (("stride_in", "3x3"), ("pool_padding", True), ("batch_norm_eps", 1e-5))
-_OWN = (("stem", "7x7"), *_FUNCTION, ("width", 64))
-
-_UNUSED = ("fc.", "classifier.", "features.18.", "head.")
-
-
-def load_encoder(
-    segmenter: Segmenter,
-    source: str | Path,
-    *,
-    allow_missing: bool = False,
-    urls: Mapping[str, str] = IMAGENET_URLS,
-) -> LoadReport:
-    """Load ImageNet weights into `segmenter.encoder`.
-
-    Args:
-        source: "imagenet", downloaded once through torch.hub into its cache, or a .safetensors or .pth file.
-        allow_missing: let tensors that the file lacks start fresh; they are in the report.
-        urls: where "imagenet" is for each encoder; each name ends in the start of the file's sha256.
-
-    Raises:
-        UserError: no such file, not a weight file, tensors missing, left over or of another shape, download failed,
-            or "imagenet" for a network with another stem, stride, pooling or preprocessing than torchvision's.
-    """
-    return load_strictly(
-        segmenter.encoder,
-        _download(segmenter, urls) if str(source) == "imagenet" else read_tensors(Path(source)),
-        name=segmenter.architecture.encoder,
-        source=source,
-        is_classifier=lambda key: key.startswith(_UNUSED),
-        allow_missing=allow_missing,
-    )
-
-
-def _download(segmenter: Segmenter, urls: Mapping[str, str]) -> dict[str, Tensor]:
-    encoder = segmenter.architecture.encoder
-    differing = [
-        f"{key}={getattr(segmenter.architecture, key)!r}"
-        for key, own in _OWN
-        if getattr(segmenter.architecture, key) != own
-    ]
-    if segmenter.preprocessing != IMAGENET:
-        differing.append(f"preprocessing mean {segmenter.preprocessing.mean} and std {segmenter.preprocessing.std}")
-    if differing:
-        raise explain(
-            f"ImageNet weights of {encoder}",
-            found=", ".join(differing),
-            needed="torchvision's own network: " + ", ".join(f"{key}={own!r}" for key, own in _OWN),
-            fix="Change these options, or give weights made for this network (timm:resnet101s.gluon_in1k for the 3x3 "
-            "stem of resnet101) instead of the name imagenet.",
-        )
-    url = urls[encoder]
-    try:
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:  # URLError is an OSError
-        raise explain(
-            f"ImageNet weights of {encoder}",
-            found=f"a download that failed ({error})",
-            needed=url,
-            fix="Download that file by other means and give its path as --model.weights.",
-        ) from error
+__all__ = ["save_torchvision", "to_torchvision"]
 
 
 def to_torchvision(segmenter: Segmenter) -> dict[str, Tensor]:
@@ -108,16 +31,12 @@ def to_torchvision(segmenter: Segmenter) -> dict[str, Tensor]:
     Raises:
         UserError: a network that torchvision's would compute otherwise (Caffe's stride, unpadded pooling, another eps).
     """
-    differing = [
-        f"{key}={getattr(segmenter.architecture, key)!r}"
-        for key, own in _FUNCTION
-        if getattr(segmenter.architecture, key) != own
-    ]
-    if differing:
+    wrong = differing(segmenter)
+    if wrong:
         raise explain(
             "conversion to torchvision",
-            found=", ".join(differing),
-            needed="what torchvision's networks have: " + ", ".join(f"{key}={own!r}" for key, own in _FUNCTION),
+            found=", ".join(wrong),
+            needed="what torchvision's networks have: " + ", ".join(f"{key}={own!r}" for key, own in FUNCTION),
             fix="model.safetensors in the checkpoint has the same tensors, under encoder. and head.",
         )
     encoder = segmenter.encoder.network if isinstance(segmenter.encoder, TimmEncoder) else segmenter.encoder
