@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from ducseg.data.cut import CutPatches, cut_patches
 from ducseg.data.layouts.cityscapes import Cityscapes
 from ducseg.data.layouts.opening import open_dataset
 from ducseg.data.loading import AugmentedDataset
-from ducseg.data.paired import SegmentationDataset
+from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import SCHEMES, Patches, even_grid, grid_origins
 from ducseg.data.sample import Sample
 from ducseg.data.synthetic.cityscapes import SyntheticStreets
@@ -336,3 +337,40 @@ def test_a_moved_patch_of_a_real_frame(shared: Path) -> None:
     rng = np.random.default_rng([1, 0, 7])
     top, left = rng.integers(0, 160, endpoint=True), rng.integers(0, 160, endpoint=True)
     np.testing.assert_array_equal(crop.image, region[top : top + 880, left : left + 880])
+
+
+def test_a_second_data_set_does_not_replace_the_classes(tmp_path: Path, scenes: SyntheticStreets) -> None:
+    cut_patches(scenes, tmp_path, "12-fold")
+    before = (tmp_path / "classes.json").read_bytes()
+    other = Frames([(96, 192)], classes=ClassSet(("a", "b"), ((0, 0, 0), (1, 1, 1))))
+    with pytest.raises(
+        UserError, match=r"found patches with the classes road, .*; needed those of this data set \(a, b"
+    ):
+        cut_patches(other, tmp_path, "12-fold", split="val")
+    assert (tmp_path / "classes.json").read_bytes() == before
+    assert not (tmp_path / "patches-val.json").exists()
+
+
+@pytest.mark.parametrize("size", [(96, 96), (96, 120), (192, 96), (96, 300)])
+def test_7_fold_takes_frames_twice_as_wide_as_high(size: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match=r"patches of 7-fold: found a frame of \d+x\d+ pixels .*320-at-100"):
+        Patches(Frames([size]), "7-fold")[0]
+    assert len(Patches(Frames([(96, 192), (96, 200)]), "7-fold")) == 14
+
+
+def test_7_fold_is_refused_before_a_run_where_files_say_their_size(tmp_path: Path) -> None:
+    for name, width in (("a", 192), ("b", 120)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((96, width, 3), np.uint8))
+    files = {name: (tmp_path / f"{name}.png", tmp_path / "none.png") for name in "ab"}
+    with pytest.raises(UserError, match=r"found a frame of 96x120 pixels"):
+        Patches(PairedFiles(CITYSCAPES, files), "7-fold")
+
+
+def test_the_recorded_mean_colour_is_compared(tmp_path: Path, scenes: SyntheticStreets) -> None:
+    """What lies outside a frame must be the network's zero: 12-fold has nothing outside."""
+    for scheme in ("7-fold", "12-fold"):
+        cut_patches(scenes, tmp_path / scheme, scheme, mean_colour=(9, 8, 7))
+        assert len(CutPatches(tmp_path / scheme, "train", scheme, mean_colour=(9, 8, 7)))
+    with pytest.raises(UserError, match=r"found filled with \(9, 8, 7\).*needed \(124, 116, 104\).*--mean-colour"):
+        CutPatches(tmp_path / "7-fold", "train", mean_colour=(124, 116, 104))
+    assert len(CutPatches(tmp_path / "12-fold", "train", mean_colour=(124, 116, 104))) == 36

@@ -144,6 +144,7 @@ def cut_patches(
         ids_sha256=hashlib.sha256("\n".join(patches.ids).encode()).hexdigest(),
     )
     _check_folder(out, split, record)
+    _check_classes(out, dataset.classes)
     cutter = _Cutter(patches, out, split)
     frames = cutter.unfinished()
     if frames:
@@ -220,6 +221,18 @@ def _check_folder(out: Path, split: str, record: _Record) -> None:
     for folder in folders:
         for left in folder.glob(".*.tmp*"):
             left.unlink()
+
+
+def _check_classes(out: Path, classes: ClassSet) -> None:
+    """Refuse a folder whose earlier patches are of other classes: its classes.json is theirs."""
+    path = out / "classes.json"
+    if path.exists() and (there := ClassSet.read(path)) != classes:
+        raise explain(
+            f"folder {out}",
+            found=f"patches with the classes {', '.join(there.names[:4])}, ...",
+            needed=f"those of this data set ({', '.join(classes.names[:4])}, ...)",
+            fix="Choose another --out.",
+        )
 
 
 def _said(record: _Record) -> str:

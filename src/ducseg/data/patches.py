@@ -93,6 +93,13 @@ def _twelve(size: Size) -> tuple[Size, Origins]:
 
 
 def _seven(size: Size) -> tuple[Size, Origins]:
+    if not 1.8 <= size[1] / size[0] <= 2.2:
+        raise explain(
+            "patches of 7-fold",
+            found=f"a frame of {size[0]}x{size[1]} pixels (H x W)",
+            needed="frames about twice as wide as high, along which the seven centres lie",
+            fix="Use 320-at-100 for others.",
+        )
     unit = size[0] / _HEIGHT
     side = round((880 + 160) * unit)
     centres = [(512 * unit, column * unit) for column in range(256, 1793, 256)]
@@ -132,15 +139,19 @@ class Patches:
             raise explain("patch scheme", found=repr(scheme), needed=f"one of {', '.join(SCHEMES)}", fix="Correct it.")
         self.classes = dataset.classes
         self.frames, self.scheme, self.mean_colour = dataset, scheme, mean_colour
-        counts = [self._count(frame) for frame in range(len(dataset))]
+        counts = self._counts()
         self._starts = [0, *accumulate(counts)]
         self.ids = tuple(_patch_id(name, number) for name, count in zip(dataset.ids, counts) for number in range(count))
 
-    def _count(self, frame: int) -> int:
-        if (count := SCHEMES[self.scheme].count) is not None:
-            return count
-        paths = getattr(self.frames, "image_paths", None)  # a file's header says its size
-        return len(self._place(self.frames[frame].size if paths is None else picture_size(paths[frame]))[1])
+    def _counts(self) -> list[int]:
+        """Patches of each frame; a file's header says its size, and a size that the scheme does not suit is refused."""
+        count = SCHEMES[self.scheme].count
+        paths = getattr(self.frames, "image_paths", None)
+        if paths is not None:
+            return [len(self._place(picture_size(path))[1]) for path in paths]
+        if count is not None:
+            return [count] * len(self.frames)
+        return [len(self._place(self.frames[frame].size)[1]) for frame in range(len(self.frames))]
 
     def _place(self, size: Size) -> tuple[Size, Origins]:
         return SCHEMES[self.scheme].place(size)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from ducseg.data.check.doctor import Report
 from ducseg.data.check.files import Examiner, Pair, looks_like_train_ids
 from ducseg.data.check.report import CHECKS, check_and_print
 from ducseg.data.config import DataConfig
-from ducseg.data.files.reading import read_label
+from ducseg.data.files.reading import read_label, read_turned
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.opening import LAYOUTS
@@ -410,3 +412,53 @@ def test_table_messages_json_and_exit_status(root: Path, tmp_path: Path, capsys:
     assert len([one for one in found["findings"] if one["level"] == "error"]) == 9
     assert found["splits"]["train"]["images"] == 10
     assert json.loads((tmp_path / "a.json").read_text())["ok"] is True
+
+
+def _bomb(path: Path) -> None:
+    """A PNG of a few hundred bytes that says it has 1,600 megapixels."""
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    header = struct.pack(">IIBBBBB", 40000, 40000, 8, 0, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    path.write_bytes(b"".join(parts))
+
+
+@pytest.mark.parametrize("with_list", [True, False])
+def test_no_bad_file_ends_the_check(tmp_path: Path, with_list: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    _folder(tmp_path, [np.roll(np.eye(8, dtype=np.uint8), shift, 1) * 255 for shift in range(8)])
+    if not with_list:
+        (tmp_path / "classes.json").unlink()
+    _bomb(tmp_path / "masks" / "1.png")
+    _bomb(tmp_path / "images" / "2.png")
+    (tmp_path / "masks" / "3.png").write_bytes(b"")
+    (tmp_path / "masks" / "4.png").unlink()
+    (tmp_path / "masks" / "4.png").mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "masks" / "5.png")
+    assert check_and_print(DataConfig(dataset="folder", root=str(tmp_path)), json_path=tmp_path / "a.json") == 1
+    found = json.loads((tmp_path / "a.json").read_text())
+    by_kind = {
+        (one["kind"], str(Path(file).relative_to(tmp_path))) for one in found["findings"] for file in one["files"]
+    }
+    assert by_kind == {
+        ("unreadable", "masks/1.png"),
+        ("unreadable", "images/2.png"),
+        ("unreadable", "masks/3.png"),
+        ("unreadable", "masks/4.png"),
+        ("stray values", "masks/5.png"),
+    }
+    assert list(found["splits"]["all"]["classes"].values())[1]["images"] == 4
+    assert "masks: values 0, 255 -> " in capsys.readouterr().out
+    for mask in (tmp_path / "masks").glob("*.png"):
+        mask.write_bytes(b"") if mask.is_file() else mask.rmdir()
+    assert check_and_print(DataConfig(dataset="folder", root=str(tmp_path))) == 1
+
+
+def test_an_error_of_a_decoder_is_one_finding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> tuple[np.ndarray, int]:
+        if path == _image(root):
+            raise MemoryError("40 GB")
+        return read_turned(path)
+
+    monkeypatch.setattr("ducseg.data.check.files.read_turned", failing)
+    assert "MemoryError: 40 GB" in _only(root, "unreadable", _image(root))

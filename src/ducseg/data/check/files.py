@@ -1,6 +1,7 @@
 """Look at one picture and its label, and say everything that is wrong with them."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,18 @@ class Examiner:
     rules: LabelRules
 
     def __call__(self, pair: Pair) -> Examined:
+        """All that is wrong with a pair, whatever its files hold: one bad file must not end the check of the others."""
+        try:
+            return self._examined(pair)
+        except Exception as error:
+            file = pair.image or pair.label
+            assert file is not None
+            fix = "Take it (or its partner) out, or convert it."
+            reason = f"{type(error).__name__}: {error}"
+            message = explain(f"file {file}", found=reason, needed="files that can be checked", fix=fix)
+            return Examined(pair=pair, problems=[Problem(kind="unreadable", file=file, message=str(message))])
+
+    def _examined(self, pair: Pair) -> Examined:
         problems = list(_partners(pair))
         image = None if pair.image is None else _image(pair.image, problems)
         label = None if pair.label is None else self._label(pair.label, problems)
@@ -148,9 +161,8 @@ def _image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
     except UserError as error:
         problems.append(Problem(kind=_if_readable(path, "wrong mode"), file=path, message=str(error)))
         return None
-    with Image.open(path) as picture:
-        mode = picture.mode
-    if mode != "RGB":
+    mode = _mode(path)
+    if mode not in ("RGB", None):
         what = "alpha, which is dropped" if mode in {"RGBA", "LA", "PA", "RGBa"} else f"{mode} pixels, taken as RGB"
         message = explain(f"image {path}", found=what, needed="RGB", fix="Save it as RGB if that is not what you want.")
         problems.append(Problem(kind="unusual mode", file=path, message=str(message)))
@@ -168,8 +180,7 @@ def _image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
 def _check_label_mode(path: Path, rules: LabelRules, problems: list[Problem]) -> None:
     if rules.are_colours:
         return
-    with Image.open(path) as picture:
-        mode = picture.mode
+    mode = _mode(path) or "L"
     if mode.startswith("I"):
         message = explain(
             f"label {path}", found="16 bits a pixel", needed="8", fix="It reads, but 8 bits are half the work."
@@ -188,6 +199,17 @@ def _check_label_mode(path: Path, rules: LabelRules, problems: list[Problem]) ->
             fix="The indices are read as they are; check that they are this data set's.",
         )
         problems.append(Problem(kind="unusual mode", file=path, message=str(message)))
+
+
+def _mode(path: Path) -> str | None:
+    """Pillow's mode of a file that was read; None where Pillow does not take one so large, or of this kind."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return picture.mode
+    except (OSError, Image.DecompressionBombError):
+        return None
 
 
 def _if_readable(path: Path, kind: Kind) -> Kind:

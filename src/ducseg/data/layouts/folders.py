@@ -161,13 +161,13 @@ class _Folders:
 
     def _check_masks(self, masks: Sequence[Path]) -> None:
         """Raise where training would stop later: masks that do not read, values that no class has."""
-        rule = self.rule
-        if rule.problem is not None:
-            raise UserError(rule.problem)
         looks, unreadable = values_in(masks)
         if unreadable:
             more = f" {len(unreadable) - 1} more masks do not read." if unreadable[1:] else ""
             raise UserError(f"{unreadable[0]}{more}")
+        rule = self.rule
+        if rule.problem is not None:
+            raise UserError(rule.problem)
         for look in looks:
             if (look.kind == "colours" and not rule.as_colours) or look.codes(rule.as_colours) - rule.meaning.keys():
                 rule.reader(look.path)  # raises, with the values

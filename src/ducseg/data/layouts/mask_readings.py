@@ -158,7 +158,9 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
         two = ClassSet(("background", "foreground"), VOC_PALETTE[:2])
         return _reading("noise about 0 and 255", looks, two, {**_HALVES, **ignored}, False)
     if len(found) > _MOST_MADE:
-        raise _too_many("values", len(found), "--data.values 0-127=background 128-255=foreground")
+        first_two = {**{value: train_id for train_id, value in enumerate(found[:2])}, **ignored}
+        problem = _too_many("values", len(found), "--data.values 0-127=background 128-255=foreground")
+        return _unknown(looks, first_two, problem, as_colours=False)
     shown = {index: code for look in looks for index, code in look.shown.items()}
     names = _two_or(found, lambda value: f"value {value}")
     palette = tuple(colour_of(shown[value]) if value in shown else VOC_PALETTE[i] for i, value in enumerate(found))
@@ -171,7 +173,9 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
 def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
     """A class a colour, black first, the others from dark to light."""
     if len(found) > _MOST_MADE:
-        raise _too_many("colours", len(found), "a classes.json beside the masks with the colours that are classes")
+        two = {**{code: train_id for train_id, code in enumerate(found[:2])}, **ignored}
+        problem = _too_many("colours", len(found), "a classes.json beside the masks with the colours that are classes")
+        return _unknown(looks, two, problem, as_colours=True)
     found = sorted(found, key=_brightness)
     names = _two_or(found, lambda code: f"colour {','.join(map(str, colour_of(code)))}")
     meaning = {**{code: train_id for train_id, code in enumerate(found)}, **ignored}
@@ -182,6 +186,19 @@ def _two_or(found: list[int], name: Callable[[int], str]) -> tuple[str, ...]:
     if len(found) == 2:
         return ("background", "foreground")
     return tuple("background" if value == 0 else name(value) for value in found)
+
+
+def _unknown(looks: Sequence[MaskLook], meaning: Meaning, problem: UserError, *, as_colours: bool) -> Reading:
+    """Worse than any other reading: what the classes are is not known, and the rule says why."""
+    pixels = sum(sum(look.counts.values()) for look in looks)
+    rule = MaskRule(
+        classes=ClassSet(("background", "foreground"), VOC_PALETTE[:2]),
+        meaning=meaning,
+        as_colours=as_colours,
+        line="what they hold is not known",
+        problem=str(problem),
+    )
+    return Reading("unknown", rule, absent=0, stray=pixels)
 
 
 def _too_many(what: str, number: int, fix: str) -> UserError:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.data.files.indexed_png import VOC_PALETTE
 from ducseg.data.layouts.mask_files import MaskLook, code_of
 from ducseg.data.layouts.mask_reader import MaskRule, line_of, shown
 from ducseg.data.layouts.mask_readings import (
@@ -42,8 +43,7 @@ def find_rule(
         masks_as, values, ignore_value, ignore_colours: as the fields of `DataConfig`.
 
     Raises:
-        UserError: `values` that do not read or name no class, two classes of one colour where masks hold colours,
-            too many colours to be classes.
+        UserError: `values` that do not read or name no class, two classes of one colour where masks hold colours.
     """
     if masks_as is None and (ignore_colours or ignore_value is not None):
         masks_as = "colour" if ignore_colours else "index"
@@ -52,8 +52,8 @@ def find_rule(
         return _described(as_said(looks, classes, asked), looks)
     if classes is not None and len(classes) == 1:
         classes = with_background(looks, classes, asked)
-    if not looks and classes is not None:
-        return MaskRule(classes=classes, meaning={value: value for value in (*range(len(classes)), IGNORE)})
+    if not looks:
+        return _unseen(classes)
     kinds = {look.kind for look in looks}
     readings = []
     if masks_as != "colour":
@@ -64,12 +64,10 @@ def find_rule(
 
 
 def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) -> MaskRule:
-    if not readings:
-        raise explain("masks", found="none that reads", needed="some", fix="ducseg data check names what is wrong.")
     whole = [one for one in readings if not one.stray]
     if not whole:
         as_they_are = any(look.kind == "colours" for look in looks)
-        nearest = min(readings, key=lambda one: (one.stray, one.rule.as_colours != as_they_are))
+        nearest = min(readings, key=lambda one: (one.stray, one.absent, one.rule.as_colours != as_they_are))
         return _smoothed(looks, _both_kinds(looks, nearest.rule))
     least = min(one.absent for one in whole)
     best = [one for one in whole if one.absent == least]
@@ -93,8 +91,22 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
     return replace(chosen.rule, problem=str(problem))
 
 
+def _unseen(classes: ClassSet | None) -> MaskRule:
+    """Indices, where there is no mask that reads."""
+    known = classes or ClassSet(("background", "foreground"), VOC_PALETTE[:2])
+    problem = explain("masks", found="none that reads", needed="some", fix="ducseg data check names what is wrong.")
+    return MaskRule(
+        classes=known,
+        meaning={value: value for value in (*range(len(known)), IGNORE)},
+        line="masks: none that reads",
+        problem=str(problem),
+    )
+
+
 def _both_kinds(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     """The rule that leaves least over; a problem where some masks hold values and others colours."""
+    if rule.problem is not None:
+        return rule
     example = {look.kind == "colours": look.path.name for look in reversed(looks) if look.was != "RGB"}
     if len(example) < 2:
         return rule
