@@ -118,7 +118,11 @@ def test_a_stored_evaluation_is_in_the_report(run: Path, tmp_path: Path, capsys:
     assert main(["eval", str(run), "--store"]) == 0
     assert main(["report", str(run), "--out", str(page)]) == 0
     html = page.read_text(encoding="utf-8")
-    for said in ("By width", "Pictures of val", "among the worst", "Confusion", "crack"):
+    steps = sorted(int(file.stem.partition("-")[2]) for file in (run / "samples").glob("0-[0-9]*.png"))
+    lines = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    assert steps == [line["step"] for line in lines if line["kind"] == "evaluation"]
+    assert cv2.imread(str(run / "samples" / f"2-{steps[-1]}.png"), cv2.IMREAD_UNCHANGED).shape == (41, 53)
+    for said in ("By width", "Pictures of val", "among the worst", "Confusion", "crack", f"after step {steps[-1]}"):
         assert said in html, said
     assert main(["eval", str(run / "best"), "--store"]) == 2
     assert main(["report", str(tmp_path), "--out", str(page)]) == 2

@@ -103,6 +103,11 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
     assert not [path for path in run.rglob("*") if "tmp" in path.name]
 
 
+def test_a_list_of_names_names_its_split(tmp_path: Path) -> None:
+    assert write_evaluation(tmp_path, "lists/held out.txt", evaluated(CRACKS)).name == "held out"
+    assert list(read_evaluations(tmp_path)) == ["held out"]
+
+
 def test_of_a_large_picture_the_middle_is_followed(tmp_path: Path) -> None:
     image = np.zeros((600, 1030, 3), np.uint8)
     labels = np.arange(1030).repeat(600).reshape(1030, 600).T.astype(np.uint8)
@@ -128,6 +133,7 @@ def test_one_run_is_shown_whole(tmp_path: Path) -> None:
     ]  # fmt: skip
     for said in (
         "since cracks are 3 px wide", "IoU of crack", "crack, missed", "false alarm: no crack", "after step 4",
+        "closer, where most is wrong",
         "optimizer.learning-rate", "one &lt;core&gt;", "ducseg train custom --data.root X", "ducseg export",
         "was taken for",
     ):  # fmt: skip

@@ -31,28 +31,23 @@ def run(options: Options) -> int:
     from rich.console import Console
 
     from ducseg.data.layouts.kitti_road import KittiRoad
-    from ducseg.inference.evaluate import evaluate
+    from ducseg.inference.evaluate import evaluate_all_scores
     from ducseg.inference.road import RoadEvaluation
     from ducseg.inference.store import store_evaluation
-    from ducseg.metrics.boundary import BoundaryCounts, add_boundary
-    from ducseg.metrics.confusion import format_table, scores, write_json
+    from ducseg.metrics.confusion import format_table, write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
     from ducseg.metrics.thin import format_thin_tables
 
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
     labeller = options.labeller()
-    boundary = BoundaryCounts(len(dataset.classes))
     thin = options.thin_counts(len(dataset.classes), wanted=options.store)
     road = RoadEvaluation(labeller.model.classes, dataset) if isinstance(dataset, KittiRoad) else None
-    evaluation = evaluate(
-        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=options.batch_size, progress=True
+    evaluation, found = evaluate_all_scores(
+        labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
     )
-    found = scores(evaluation.matrix, dataset.classes)
-    add_boundary(found, boundary.scores(dataset.classes))
     Console().print(format_table(found))
     if thin is not None:
-        found["thin"] = thin.scores(dataset.classes)
         Console().print(*format_thin_tables(found["thin"]))
     if road is not None:
         found |= (on_road := road_scores(road.counts))

@@ -26,8 +26,8 @@ from ducseg.files import write_whole
 from ducseg.metrics.confusion import write_json
 
 __all__ = [
-    "Evaluated", "Followed", "Shown", "pick_pictures", "read_evaluations", "read_samples", "write_evaluation",
-    "write_sample",
+    "Evaluated", "Followed", "Shown", "pick_pictures", "read_evaluations", "read_samples", "split_name",
+    "write_evaluation", "write_sample",
 ]  # fmt: skip
 
 _JPEG_QUALITY = 90
@@ -87,13 +87,18 @@ def pick_pictures(picture_iou: dict[int, float], *, each: int = 3) -> list[tuple
     return [(index, "worst") for index in worst] + [(index, "median") for index in ranked[middle : middle + each]]
 
 
+def split_name(split: str) -> str:
+    """What a split is called in a folder's name: of a list of names in a text file, the file's."""
+    return Path(split).stem
+
+
 def write_evaluation(run: Path, split: str, found: Evaluated) -> Path:
-    """Write RUN/evaluation/SPLIT anew and return it.
+    """Write RUN/evaluation/SPLIT anew and return it; SPLIT is `split_name(split)`.
 
     Raises:
         UserError: the folder is not writable or the disk is full.
     """
-    folder = run / "evaluation" / split
+    folder = run / "evaluation" / split_name(split)
     shutil.rmtree(folder, ignore_errors=True)
     shown = []
     for number, one in enumerate(found.shown):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import ClassSet
+from ducseg.classes import IGNORE, ClassSet
 from ducseg.figures.errors_overlay import ALARM, HIT, MISS, draw_errors
 from ducseg.figures.evaluation_folder import Evaluated, Shown
 from ducseg.figures.label_maps import colourise, present_classes
@@ -60,7 +60,22 @@ def _row(shown: Shown, found: dict[str, Evaluated]) -> list[str]:
             row.append(_embedded(colourise(same.prediction, first.classes), f"the prediction{whose}"))
         errors = draw_errors(same.image, same.truth, same.prediction, _object_class(first))
         row.append(_embedded(errors, f"right and wrong{whose}"))
+        if len(found) == 1:
+            row.append(_embedded(_closer(errors, same), "closer, where most is wrong"))
     return row
+
+
+def _closer(errors: NDArray[np.uint8], shown: Shown) -> NDArray[np.uint8]:
+    """The third of the picture, along each side, with the most wrong pixels, enlarged to its size."""
+    height, width = shown.truth.shape
+    rows, columns = max(1, height // 3), max(1, width // 3)
+    wrong = ((shown.truth != IGNORE) & (shown.truth != shown.prediction)).astype(np.float32)
+    counts = cv2.boxFilter(wrong, -1, (columns, rows), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    whole = counts[: height - rows + 1, : width - columns + 1]
+    top, left = np.unravel_index(int(whole.argmax()), whole.shape)
+    part = np.ascontiguousarray(errors[top : top + rows, left : left + columns])
+    size = (min(width, _WIDEST), round(min(width, _WIDEST) * height / width))
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _meaning(found: Evaluated) -> list[tuple[str, tuple[int, int, int]]]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from ducseg.errors import explain
 from ducseg.figures.curves import Curves
-from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples
+from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples, split_name
 
 __all__ = ["RunResults", "as_percent", "distinct_names"]
 
@@ -68,7 +68,7 @@ class RunResults:
     @property
     def scores(self) -> dict[str, Any]:
         """Of the stored evaluation on the split that the run validated on, else of the best checkpoint; {} if none."""
-        split = self.config.get("data", {}).get("val_split", "val")
+        split = split_name(self.config.get("data", {}).get("val_split") or "val")
         if split in self.evaluations:
             return self.evaluations[split].scores
         return self.model.get("metrics") or {}

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,12 @@ from ducseg.errors import explain
 from ducseg.inference.predictor import Labeller, each
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.road import RoadEvaluation
-from ducseg.metrics.boundary import BoundaryCounts
+from ducseg.metrics.boundary import BoundaryCounts, add_boundary
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 from ducseg.metrics.thin import ThinCounts
 from ducseg.progress import counted
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "evaluate_all_scores"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,33 @@ def evaluate(
                 if show is not None:
                     show(len(picture_iou), len(chosen))
     return Evaluation(total.matrix, picture_iou, time.monotonic() - began)
+
+
+def evaluate_all_scores(
+    labeller: Labeller,
+    dataset: SegmentationDataset,
+    *,
+    road: RoadEvaluation | None = None,
+    thin: ThinCounts | None = None,
+    batch_size: int = 1,
+    progress: bool = False,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """What `ducseg eval --json` writes of a data set, KITTI road's scores aside, from one pass.
+
+    Returns:
+        The counts, and the scores of `ducseg.metrics.confusion.scores` with the Boundary IoU, and with those of thin
+        objects as "thin" where they are counted.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    boundary = BoundaryCounts(len(dataset.classes))
+    evaluation = evaluate(
+        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=batch_size, progress=progress
+    )
+    found = scores(evaluation.matrix, dataset.classes)
+    add_boundary(found, boundary.scores(dataset.classes))
+    return evaluation, found if thin is None else found | {"thin": thin.scores(dataset.classes)}
 
 
 def _check_classes(model: ClassSet, data: ClassSet) -> None:

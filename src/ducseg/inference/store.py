@@ -5,10 +5,26 @@ from typing import Any
 
 from ducseg.data.paired import SegmentationDataset
 from ducseg.figures.evaluation_folder import Evaluated, Shown, pick_pictures, write_evaluation
-from ducseg.inference.evaluate import Evaluation
+from ducseg.inference.evaluate import Evaluation, evaluate_all_scores
 from ducseg.inference.predictor import Labeller
+from ducseg.metrics.thin import ThinCounts
 
-__all__ = ["store_evaluation"]
+__all__ = ["evaluate_and_store", "store_evaluation"]
+
+
+def evaluate_and_store(run: Path, split: str, labeller: Labeller, dataset: SegmentationDataset) -> dict[str, Any]:
+    """What `ducseg eval RUN --store` does, for the end of a training: every score, kept in RUN/evaluation/SPLIT.
+
+    Returns:
+        The scores of `evaluate_all_scores`, with those of thin objects.
+
+    Raises:
+        UserError: as `evaluate`; the folder is not writable or the disk is full.
+    """
+    thin = ThinCounts(len(dataset.classes))
+    evaluation, found = evaluate_all_scores(labeller, dataset, thin=thin, progress=True)
+    store_evaluation(run, split, labeller, dataset, evaluation, found, about={"split": split})
+    return found
 
 
 def store_evaluation(

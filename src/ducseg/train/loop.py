@@ -27,7 +27,7 @@ from ducseg.train.run_log import RunLog, versions
 from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
 from ducseg.train.stopping import Stopping
-from ducseg.train.validate import deciding_score, draw_overlays, unfound_classes, validate
+from ducseg.train.validate import deciding_score, follow_pictures, unfound_classes, validate
 
 __all__ = ["EXIT_PREEMPTED", "Outcome", "train"]
 
@@ -217,8 +217,10 @@ class _Run:
             return False
         state.evaluations.add(state.step, deciding_score(found))
         if log is not None:
-            boards = self.config.run.overlays if self.config.run.tensorboard else 0
-            pictures = draw_overlays(state.evaluated, self.data.val_set, self.ranks.device, count=boards)
+            pictures = follow_pictures(
+                state.evaluated, self.data.val_set, self.ranks.device, self.checkpoints.run, state.step,
+                count=self.config.run.overlays,
+            )  # fmt: skip
             log.evaluation(state.step, found, pictures)
             self.checkpoints.score(state.evaluations, to_json(found))
             self.console.print(format_table(found))

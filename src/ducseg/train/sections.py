@@ -229,4 +229,4 @@ class RunConfig:
     """Without a terminal: a printed line every so many steps. log.jsonl has every step."""
     tensorboard: bool = True
     overlays: Natural = 3
-    """Validation pictures drawn into TensorBoard at each evaluation."""
+    """Validation pictures whose predictions are kept at each evaluation, in RUN/samples and TensorBoard."""

@@ -1,6 +1,7 @@
 """The evaluations of a run: scores over all ranks, the one that decides, what they warn of, and their pictures."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.loading import evaluation_indices
 from ducseg.data.paired import SegmentationDataset
+from ducseg.figures.evaluation_folder import write_sample
 from ducseg.figures.label_maps import overlay
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
@@ -17,7 +19,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.train.distributed import Ranks
 from ducseg.train.stopping import Stopping
 
-__all__ = ["deciding_score", "draw_overlays", "unfound_classes", "validate"]
+__all__ = ["deciding_score", "follow_pictures", "unfound_classes", "validate"]
 
 
 class _Stopped(Exception):
@@ -67,10 +69,22 @@ def unfound_classes(found: dict[str, Any]) -> list[str]:
     return [name for name, score in found["classes"].items() if score["pixels"] and not score["iou"]]
 
 
-def draw_overlays(
-    network: Segmenter, dataset: SegmentationDataset, device: torch.device, *, count: int
+def follow_pictures(
+    network: Segmenter, dataset: SegmentationDataset, device: torch.device, run: Path, step: int, *, count: int
 ) -> list[tuple[str, NDArray[np.uint8]]]:
-    """The first `count` validation pictures with their predictions in colour, (H, W, 3) by name."""
-    predictor = Predictor(network, device)
-    samples = (dataset[index] for index in range(min(count, len(dataset))))
-    return [(s.id, overlay(s.image, predictor(s.image), dataset.classes)) for s in samples]
+    """Predict the first `count` validation pictures and keep that in RUN/samples, for `ducseg report`.
+
+    Returns:
+        The pictures with their predictions in colour, (H, W, 3) by name.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    predictor, overlays = Predictor(network, device), []
+    for number in range(min(count, len(dataset))):
+        sample = dataset[number]
+        assert sample.label is not None, "validate has refused this"
+        labels = predictor(sample.image)
+        write_sample(run, number, step, name=sample.id, image=sample.image, truth=sample.label, prediction=labels)
+        overlays.append((sample.id, overlay(sample.image, labels, dataset.classes)))
+    return overlays
