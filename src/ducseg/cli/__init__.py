@@ -44,6 +44,7 @@ COMMANDS: dict[str, str] = {
     "data patches": "cut the paper's overlapping patches to disk once",
     "data sbd": "add SBD's masks and the augmented lists to VOC2012",
     "data coco-masks": "write masks of VOC's classes from COCO's instances",
+    "data convert": "annotations of COCO, LabelMe, CVAT, YOLO or Label Studio to images, masks and classes.json",
     "hdc": "check dilation rates for gridding: equation 2, exact coverage, receptive field",
     "import-weights": "turn the authors' released weights into a checkpoint",
 }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ducseg.errors import UserError, explain
 
-__all__ = ["CocoObject", "CocoPicture", "counts_of", "decode", "draw_polygons", "encode", "read_instances"]
+__all__ = ["CocoObject", "CocoPicture", "Mask", "counts_of", "decode", "draw_polygons", "encode", "read_instances"]
 
 Mask = NDArray[np.bool_]
 _Runs = NDArray[np.int64]

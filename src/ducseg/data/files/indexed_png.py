@@ -27,20 +27,20 @@ VOC_PALETTE: tuple[Colour, ...] = tuple(map(_voc_colour, range(256)))
 """All 256 colours: black for the background, (224, 224, 192) for the border, 255."""
 
 
-def encode_indexed_png(labels: NDArray[np.uint8]) -> bytes:
-    """Labels uint8 (H, W) as a palette PNG of 8 bits with VOC's colours."""
+def encode_indexed_png(labels: NDArray[np.uint8], palette: tuple[Colour, ...] = VOC_PALETTE) -> bytes:
+    """Labels uint8 (H, W) as a palette PNG of 8 bits, with VOC's colours or others."""
     assert labels.dtype == np.uint8, labels.dtype
     assert labels.ndim == 2, labels.shape
     picture = Image.fromarray(labels)
-    picture.putpalette(_palette_bytes())
+    picture.putpalette(_palette_bytes(palette))
     buffer = io.BytesIO()
     picture.save(buffer, "png")
     return buffer.getvalue()
 
 
-@lru_cache(maxsize=1)
-def _palette_bytes() -> bytes:
-    return bytes(value for colour in VOC_PALETTE for value in colour)
+@lru_cache(maxsize=2)
+def _palette_bytes(palette: tuple[Colour, ...]) -> bytes:
+    return bytes(value for colour in palette for value in colour)
 
 
 def write_indexed_png(path: Path, labels: NDArray[np.uint8]) -> None:

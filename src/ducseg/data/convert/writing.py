@@ -1,0 +1,242 @@
+"""Annotated pictures of any tool to the folder layout: images/, masks/ (palette PNGs of class indices), classes.json.
+
+Pixels without an object are class 0, background. A picture's shapes are painted in their order, so a later one lies
+over an earlier one; the report counts the pixels where that happened. Each tool's module gives the pictures.
+Legend: H, W pixels of the picture as a viewer shows it.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.data.convert.coco import Mask, decode, draw_polygons
+from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png
+from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
+from ducseg.data.processes import mapped
+from ducseg.errors import UserError, explain
+from ducseg.files import whole_folder, write_whole
+
+__all__ = [
+    "BACKGROUND", "Annotated", "Report", "Shape", "fill_polygons", "find_picture", "no_such_source", "write_folder",
+]  # fmt: skip
+
+BACKGROUND = "background"
+_BACKGROUNDS = frozenset({BACKGROUND, "_background_", "__background__"})
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One object: its class's name, None: pixels to be ignored; and (H, W) -> mask, which can be pickled."""
+
+    name: str | None
+    draw: Callable[[int, int], Mask]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """One picture with its shapes, the lowest first.
+
+    Attributes:
+        file: where the picture lies.
+        name: what the tool calls it, a relative path.
+        size: (H, W) as the tool has it; None: it does not say.
+        split: sub-folder that it is for; "": none.
+    """
+
+    file: Path
+    name: str
+    shapes: tuple[Shape, ...]
+    size: tuple[int, int] | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a conversion wrote.
+
+    Attributes:
+        pictures: of them, so many for each split ("" where there are none).
+        empty: pictures without an object: all background.
+        objects: shapes painted.
+        overlaps: pixels of a shape that a later one of another class lies over.
+        notes: what was left out, one line each.
+    """
+
+    classes: ClassSet
+    pictures: dict[str, int]
+    empty: int
+    objects: int
+    overlaps: int
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """For a person to read."""
+        each = ", ".join(f"{count} {name}".strip() for name, count in self.pictures.items())
+        return [
+            f"{each} pictures with {self.objects} objects",
+            f"{len(self.classes)} classes: {', '.join(self.classes.names)}",
+            f"{self.empty} pictures show no object and are all {self.classes.names[0]}",
+            f"{self.overlaps} pixels lie in objects of two classes; the later or smaller object is on top",
+            *self.notes,
+        ]
+
+
+def write_folder(
+    out: Path,
+    pictures: Sequence[Annotated],
+    names: Sequence[str],
+    colours: Mapping[str, Colour],
+    *,
+    ignore: Sequence[str] = (),
+    num_workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Write `out`, whole or not at all: images are copied, masks drawn.
+
+    Args:
+        names: the classes, in the order of their indices from 1 on; a background among them is class 0.
+        colours: of some of them; the others get VOC's.
+        ignore: names whose pixels become 255.
+
+    Raises:
+        UserError: no picture, pictures that are missing or do not read (all in one message), of another size than
+            the tool's, classes in `ignore` that there are none of; `out` is there already.
+    """
+    if not pictures:
+        raise explain("annotations", found="no annotated picture", needed="one", fix="Export them from the tool.")
+    strange = sorted(set(ignore) - set(names))
+    if strange:
+        raise explain("--ignore", found=strange[0], needed=f"one of {', '.join(names)}", fix="Correct the name.")
+    classes = _classes([name for name in names if name not in ignore], colours)
+    _check_files(pictures)
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
+    objects = overlaps = empty = 0
+    with whole_folder(out) as folder:
+        write = partial(_write_picture, folder, classes, frozenset(ignore))
+        for done, counts in enumerate(mapped(write, list(zip(pictures, _file_names(pictures))), num_workers), 1):
+            objects, overlaps, empty = objects + counts[0], overlaps + counts[1], empty + (counts[0] == 0)
+            if progress is not None:
+                progress(done, len(pictures))
+        write_whole(folder / "classes.json", (json.dumps(classes.to_json(), indent=1) + "\n").encode())
+    splits = [picture.split for picture in pictures]
+    return Report(
+        classes=classes,
+        pictures={split: splits.count(split) for split in dict.fromkeys(splits)},
+        empty=empty,
+        objects=objects,
+        overlaps=overlaps,
+        notes=tuple(notes),
+    )
+
+
+def _classes(names: Sequence[str], colours: Mapping[str, Colour]) -> ClassSet:
+    """Background first; no two of one colour."""
+    background = next((name for name in names if name in _BACKGROUNDS), BACKGROUND)
+    ordered = [background, *(name for name in names if name != background)]
+    if len(ordered) > IGNORE:
+        raise explain("classes", found=len(ordered), needed=f"at most {IGNORE}", fix="Merge or ignore some.")
+    given = {colours.get(name) for name in ordered[1:]}
+    free = [colour for colour in VOC_PALETTE[:IGNORE] if colour not in given]
+    palette: list[Colour] = [colours.get(background) or (0, 0, 0)]
+    for name in ordered[1:]:
+        colour = colours.get(name)
+        palette.append(next(one for one in (colour, *free) if one is not None and one not in palette))
+    return ClassSet(tuple(ordered), tuple(palette))
+
+
+def _check_files(pictures: Sequence[Annotated]) -> None:
+    missing = [picture.name for picture in pictures if not picture.file.is_file()]
+    if missing:
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        raise explain(
+            "annotated pictures",
+            found=f"{len(missing)} missing: {', '.join(missing[:_MOST_NAMED])}{more} (looked for {pictures[0].file})",
+            needed="the picture of each annotation",
+            fix="Give their folder with --images.",
+        )
+
+
+def _file_names(pictures: Sequence[Annotated]) -> list[str]:
+    """A name without ending for each: its stem where no other in its split has it, else with its folders."""
+    paths = [PurePosixPath(picture.name.replace("\\", "/")) for picture in pictures]
+    stems = [(picture.split, path.stem) for picture, path in zip(pictures, paths)]
+    counts = Counter(stems)
+    names = []
+    for (split, stem), path in zip(stems, paths):
+        parts = [part for part in path.with_suffix("").parts if part not in ("/", "..", ".")]
+        names.append(stem if counts[split, stem] == 1 else "__".join(parts))
+    seen: dict[tuple[str, str], str] = {}
+    for picture, name in zip(pictures, names):
+        other = seen.setdefault((picture.split, name), picture.name)
+        if other is not picture.name:
+            raise explain(
+                "annotated pictures",
+                found=f"two of one name, {other} and {picture.name}",
+                needed="one a name",
+                fix="Rename one of them, in the tool too.",
+            )
+    return names
+
+
+def _write_picture(
+    folder: Path, classes: ClassSet, ignore: frozenset[str], item: tuple[Annotated, str]
+) -> tuple[int, int]:
+    """Objects, and pixels painted twice."""
+    picture, name = item
+    height, width = picture_size(picture.file)
+    if picture.size not in (None, (height, width)):
+        raise explain(
+            f"picture {picture.file}",
+            found=f"{height} x {width} pixels (H x W) as a viewer shows it",
+            needed=f"{picture.size[0]} x {picture.size[1]}, as it was annotated" if picture.size else "",
+            fix="Give the pictures that were annotated (an EXIF orientation swaps the sides too).",
+        )
+    canvas = np.zeros((height, width), np.uint8)
+    objects = overlaps = 0
+    for shape in picture.shapes:
+        try:
+            mask = shape.draw(height, width)
+        except UserError as error:
+            raise UserError(f"picture {picture.name}: {error}") from None
+        value = IGNORE if shape.name is None or shape.name in ignore else classes.names.index(shape.name)
+        under = canvas[mask]
+        overlaps += int(np.count_nonzero((under != 0) & (under != value)))
+        canvas[mask] = value
+        objects += 1
+    suffix = picture.file.suffix.lower()
+    image = folder / "images" / picture.split / f"{name}{suffix}"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(picture.file, image)
+    palette = (*classes.palette, *VOC_PALETTE[len(classes) :])
+    write_whole(folder / "masks" / picture.split / f"{name}.png", encode_indexed_png(canvas, palette))
+    return objects, overlaps
+
+
+def fill_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
+    """The union of outlines [x1, y1, ...] in pixels, as pycocotools fills them."""
+    return decode(draw_polygons(polygons, height, width)["counts"], height, width)
+
+
+def find_picture(name: str, folders: Sequence[Path]) -> Path:
+    """The picture that a tool calls `name`: that path, or that name, below one of the folders; the first if in none."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    tries = [folder / wanted for folder in folders for wanted in (path, path.name)]
+    return next((file for file in tries if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()), tries[0])
+
+
+def no_such_source(tool: str, source: Path, needed: str) -> UserError:
+    """The error of a source that does not hold a tool's export."""
+    if source.suffix.lower() in {".zip", ".tar", ".gz", ".tgz"} and source.is_file():
+        return explain(f"{tool} export {source}", found="an archive", needed=needed, fix="Unpack it.")
+    found = "no such file or folder" if not source.exists() else "another file or folder"
+    return explain(f"{tool} export {source}", found=found, needed=needed, fix="Check the path.")

@@ -1,0 +1,135 @@
+"""`data convert yolo`: a YOLO segmentation data set (data.yaml, images/, labels/*.txt) to the folder layout.
+
+A line of a label file is a class and an outline x1 y1 x2 y2 ... in parts of width and height, filled as Ultralytics
+does (cv2.fillPoly of whole pixels, cut off); of two objects the smaller lies on top. A picture with an empty label file
+or none is background, as it is for YOLO. Boxes alone (five numbers a line) are a detection data set: refused.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ducseg.data.convert.coco import Mask
+from ducseg.data.convert.writing import Annotated, Report, Shape, no_such_source, write_folder
+from ducseg.data.files.reading import PICTURE_SUFFIXES
+from ducseg.errors import explain
+
+__all__ = ["convert"]
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    ignore: Sequence[str] = (),
+    num_workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Write `out` from data.yaml or the folder that holds it.
+
+    Args:
+        images: the folder that data.yaml's paths are in; None: as it says.
+
+    Raises:
+        UserError: as `write_folder`; no data.yaml, label files that do not read, boxes in place of outlines.
+    """
+    files = [source] if source.is_file() else sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+    if len(files) != 1 or files[0].suffix.lower() not in (".yaml", ".yml"):
+        raise no_such_source("YOLO", source, "data.yaml, or the folder that holds it alone")
+    content = _read(files[0])
+    names = content["names"]
+    root = images or files[0].parent / str(content.get("path") or "")
+    roots = [root, files[0].parent, files[0].parent / "datasets"]
+    pictures = [
+        _annotated(file, split, names)
+        for split in ("train", "val", "test")
+        for file in _pictures(content.get(split) or [], roots, files[0])
+    ]
+    return write_folder(
+        out,
+        pictures,
+        list(dict.fromkeys(names.values())),
+        {},
+        ignore=ignore,
+        num_workers=num_workers,
+        progress=progress,
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        names = content["names"]
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        content["names"] = {int(number): str(name) for number, name in pairs}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise explain(
+            f"file {file}", found=f"no YOLO data set ({type(error).__name__}: {error})",
+            needed="train, val and names", fix="Take the data.yaml that the export has.",
+        ) from None  # fmt: skip
+    assert isinstance(content, dict)
+    return content
+
+
+def _pictures(entries: Any, roots: Sequence[Path], file: Path) -> Iterator[Path]:
+    """The pictures of a split: folders, or lists of pictures in .txt files."""
+    for entry in entries if isinstance(entries, list) else [entries]:
+        # Roboflow writes ../train/images for train/images beside the file
+        tries = [root / part for part in (str(entry), str(entry).removeprefix("../")) for root in roots]
+        place = next((path for path in tries if path.exists()), None)
+        if place is None:
+            raise explain(f"file {file}", found=f"no {entry}", needed="that folder", fix="Give --images.")
+        if place.is_dir():
+            yield from sorted(one for one in place.rglob("*") if one.suffix.lower() in PICTURE_SUFFIXES)
+        else:
+            lines = place.read_text(encoding="utf-8").split("\n")
+            yield from (place.parent / line.strip() for line in lines if line.strip())
+
+
+def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated:
+    parts = list(picture.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"  # the last one
+    labels = Path(*parts).with_suffix(".txt")
+    shapes = []
+    lines = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        try:
+            name, outline = names[int(float(words[0]))], [float(word) for word in words[1:]] if words else []
+        except (ValueError, KeyError, IndexError):
+            if not words:
+                continue
+            raise _no_outline(labels, number, line, "a class of data.yaml and numbers") from None
+        if len(outline) == 4:
+            raise _no_outline(labels, number, line, "an outline; these are boxes, a detection data set")
+        if len(outline) < 6 or len(outline) % 2 or not all(-1 <= value <= 2 for value in outline):
+            raise _no_outline(labels, number, line, "x y of three points or more, in parts of width and height")
+        shapes.append((_area(outline), Shape(name, partial(_draw, outline))))
+    shapes.sort(key=lambda one: -one[0])
+    return Annotated(
+        file=picture, name="/".join(picture.parts[-3:]), shapes=tuple(shape for _, shape in shapes), split=split
+    )
+
+
+def _no_outline(labels: Path, number: int, line: str, needed: str) -> Exception:
+    return explain(f"{labels}, line {number}", found=repr(line[:60]), needed=needed, fix="Export for segmentation.")
+
+
+def _area(outline: Sequence[float]) -> float:
+    x, y = np.array(outline).reshape(-1, 2).T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def _draw(outline: Sequence[float], height: int, width: int) -> Mask:
+    points = (np.array(outline).reshape(-1, 2) * (width, height)).astype(np.int32)
+    canvas = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(canvas, [points], 1)
+    return np.asarray(canvas, np.bool_)
