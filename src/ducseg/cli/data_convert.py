@@ -1,7 +1,6 @@
 """`ducseg data convert`: other tools' annotations to the folder layout."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal
 
 import tyro
@@ -9,8 +8,6 @@ import tyro
 from ducseg.cli.options import File, Folder, Workers
 
 __all__ = ["Options", "run"]
-
-_MODULES = {"coco": "coco_folder", "label-studio": "label_studio"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +28,12 @@ class Options(Workers):
 
 def run(options: Options) -> int:
     """Say what was written."""
+    from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
     from ducseg.progress import counted
 
-    module = import_module(f"ducseg.data.convert.{_MODULES.get(options.tool, options.tool)}")
+    tools = {"coco": coco_folder, "labelme": labelme, "cvat": cvat, "yolo": yolo, "label-studio": label_studio}
     with counted("pictures") as progress:
-        report = module.convert(
+        report = tools[options.tool].convert(
             options.source, options.out, images=options.images, ignore=options.ignore,
             num_workers=options.workers, progress=progress,
         )  # fmt: skip
