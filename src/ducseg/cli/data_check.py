@@ -27,6 +27,10 @@ class Options(DataConfig):
     json: File | None = None
     """Also write the whole report there."""
     # what only training does
+    train_split: tyro.conf.Suppress[str] = "train"
+    val_split: tyro.conf.Suppress[str] = "val"
+    val_fraction: tyro.conf.Suppress[float] = 0.1
+    test_fraction: tyro.conf.Suppress[float] = 0.0
     patches: tyro.conf.Suppress[PatchScheme | None] = None
     patches_root: tyro.conf.Suppress[str | None] = None
     coarse: tyro.conf.Suppress[bool] = False

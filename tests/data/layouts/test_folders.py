@@ -68,6 +68,7 @@ LAYOUTS = [
     ("{0}.png", "{0}_gt.png"),
     ("{0}.jpg", "{0}.png"),
     ("images/{0}.jpg", "images/{0}_mask.png"),
+    ("photos/{0}.jpg", "photos_masks/{0}_mask.gif"),
 ]
 
 
@@ -83,6 +84,26 @@ def test_layouts_that_people_have(tmp_path: Path, image: str, mask: str, split: 
         assert int(sample.label.sum()) == np.round(sample.image.mean())
     assert check_dataset(config(tmp_path)).splits[split.rstrip("/") or "all"].labels == 3
     assert "masks" in open_layout(config(tmp_path)).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{1}/{0}.jpg", "masks/{1}/{0}_mask.png"),
+        ("{1}/images/{0}.jpg", "{1}/masks/{0}_mask.png"),
+        ("{1}/{0}.png", "{1}annot/{0}.png"),
+        ("{1}/{0}.jpg", "{1}_masks/{0}_mask.png"),
+        ("{1}/{0}.jpg", "{1}/{0}_mask.png"),
+    ],
+)
+def test_sorted_layouts(tmp_path: Path, image: str, mask: str) -> None:
+    for split, numbers in (("train", (1, 2, 3)), ("val", (4,))):
+        for number in numbers:
+            add(tmp_path, image.format(number, split), mask.format(number, split))
+    assert (ids(tmp_path, "train"), ids(tmp_path, "val")) == (["1", "2", "3"], ["4"])
+    label = open_dataset(config(tmp_path), "val")[0].label
+    assert label is not None
+    assert label.sum() == 4
 
 
 def test_folders_within_the_two_are_splits(tmp_path: Path) -> None:
@@ -119,7 +140,7 @@ def test_two_folders_that_could_be_meant(tmp_path: Path) -> None:
 
 def test_what_is_said_of_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
     add(tmp_path / "alone", "images/1.png", None)
-    with pytest.raises(UserError, match=r"found no masks/"):
+    with pytest.raises(UserError, match=r"found 1 pictures and no masks; needed images/.*--data\.masks DIR"):
         ids(tmp_path / "alone", "train")
     add(tmp_path / "bare", "1.png", None)
     with pytest.raises(UserError, match=r"found 1 pictures and no masks; needed images/"):

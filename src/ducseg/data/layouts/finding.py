@@ -4,6 +4,7 @@
 |---|---|
 | two folders | images, img, imgs, JPEGImages, ... beside masks, labels, gt, SegmentationClass, ... |
 | sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
+| beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/ |
 | one folder | x.jpg beside x_mask.png, or beside x.png |
 
 Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
@@ -72,7 +73,8 @@ def _two_folders(root: Path, images: str | None, masks: str | None) -> dict[str,
     found = _pair_in(root, images, masks)
     if found is None:
         inside = {folder.name: _pair_in(folder, images, masks) for folder in _folders_in(root)}
-        return {name: pair for name, pair in sorted(inside.items(), key=lambda one: _in_usual_order(one[0])) if pair}
+        pairs = {name: pair for name, pair in inside.items() if pair} or _siblings(root)
+        return dict(sorted(pairs.items(), key=lambda one: _in_usual_order(one[0])))
     names = [{folder.name for folder in _folders_in(side)} for side in found]
     flat = any(_pictures(side) for side in found)
     both = (names[0] & names[1] & set(_SPLITS)) if flat else names[0] | names[1]
@@ -82,9 +84,24 @@ def _two_folders(root: Path, images: str | None, masks: str | None) -> dict[str,
 
 
 def _pair_in(folder: Path, images: str | None, masks: str | None) -> tuple[Path, Path] | None:
-    sides = [_called(folder, given, names, option) for given, names, option in (
-        (images, _IMAGES, "images"), (masks, _MASKS, "masks"))]  # fmt: skip
-    return (sides[0], sides[1]) if sides[0] and sides[1] else None
+    sides = _called(folder, images, _IMAGES, "images"), _called(folder, masks, _MASKS, "masks")
+    if sides[0] is not None and sides[1] is not None:
+        return sides[0], sides[1]
+    return _siblings(folder).get(FLAT) if images is None and masks is None else None
+
+
+def _siblings(root: Path) -> dict[str, tuple[Path, Path]]:
+    """train beside train_masks or trainannot; of one such pair the name is no split unless it is one's."""
+    folders = {folder.name: folder for folder in _folders_in(root)}
+    pairs = {
+        name: (folder, folders[other])
+        for name, folder in folders.items()
+        for other in folders
+        if other.startswith(name) and _MASK_WORD.match(other.removeprefix(name).lstrip("_- "))
+    }
+    if len(pairs) == 1 and not set(pairs) & set(_SPLITS):
+        return {FLAT: next(iter(pairs.values()))}
+    return pairs
 
 
 def _called(folder: Path, given: str | None, names: tuple[str, ...], option: str) -> Path | None:
@@ -123,19 +140,18 @@ def _pictures(folder: Path, suffixes: frozenset[str] = _MASK_SUFFIXES) -> dict[s
 
 
 def _listed(root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str | None) -> FoundFiles:
+    pictures = {split: _pictures(images, PICTURE_SUFFIXES) for split, (images, _) in pairs.items()}
+    labels = {split: _ending(_pictures(masks), mask_suffix or "") for split, (_, masks) in pairs.items()}
+    pictures, labels = _by_common_name(pictures, labels)
     files, example = {}, ""
-    for split, (images, masks) in pairs.items():
-        pictures, labels = _pictures(images, PICTURE_SUFFIXES), _pictures(masks)
-        if mask_suffix is not None:
-            labels = {
-                name.removesuffix(mask_suffix): file for name, file in labels.items() if name.endswith(mask_suffix)
-            }
-        pictures, labels = _by_common_name(pictures, labels)
-        places = tuple(f"{side.relative_to(root)}/*.{{jpg,png,...}}" for side in (images, masks))
-        files[split] = SplitFiles(name=split or "all", images=pictures, labels=labels, places=(places[0], places[1]))
-        example = example or _example(pictures, labels)
-    sides = [sorted({str(pair[side].relative_to(root)) for pair in pairs.values()}) for side in range(2)]
-    line = f"pictures in {', '.join(sides[0])}; masks in {', '.join(sides[1])}{example}"
+    for split, sides in pairs.items():
+        places = tuple(f"{side.relative_to(root)}/*.{{jpg,png,...}}" for side in sides)
+        files[split] = SplitFiles(
+            name=split or "all", images=pictures[split], labels=labels[split], places=(places[0], places[1])
+        )
+        example = example or _example(pictures[split], labels[split])
+    named = [", ".join(sorted({str(pair[side].relative_to(root)) for pair in pairs.values()})) for side in range(2)]
+    line = f"pictures in {named[0]}; masks in {named[1]}{example}"
     return FoundFiles(files, line)
 
 
@@ -151,29 +167,42 @@ def _example(pictures: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
-def _by_common_name(pictures: dict[str, Path], labels: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+_BySplit = dict[str, dict[str, Path]]
+
+
+def _ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
+    """Those whose name ends so, by the name without it."""
+    return {name.removesuffix(suffix): file for name, file in files.items() if name.endswith(suffix)}
+
+
+def _by_common_name(pictures: _BySplit, labels: _BySplit) -> tuple[_BySplit, _BySplit]:
     """Both by what their names share: the names as they are, or without what all on one side begin or end with."""
-    least = min(len(pictures), len(labels))
-    if 2 * len(pictures.keys() & labels.keys()) >= least:
+    least = min(len(_names(pictures)), len(_names(labels)))
+    if 2 * len(_names(pictures) & _names(labels)) >= least:
         return pictures, labels
     for strip_pictures, strip_labels in ((False, True), (True, True), (True, False)):
         first = _stripped(pictures) if strip_pictures else pictures
         second = _stripped(labels) if strip_labels else labels
-        if first and second and 2 * len(first.keys() & second.keys()) > least:
+        if 2 * len(_names(first) & _names(second)) > least:
             return first, second
     return pictures, labels
 
 
-def _stripped(files: dict[str, Path]) -> dict[str, Path]:
+def _names(files: _BySplit) -> set[tuple[str, str]]:
+    return {(split, name) for split, named in files.items() for name in named}
+
+
+def _stripped(files: _BySplit) -> _BySplit:
     """By name without the longest head and tail that nearly all share; the names where two would become one."""
-    names = list(files)
+    names = [name for named in files.values() for name in named]
     tail = _shared(names, lambda name: [name[at:] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
-    without = {name: name.removesuffix(tail) for name in names}
-    head = _shared(
-        without.values(), lambda name: [name[:at] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])]
-    )
-    keys = {name: rest.removeprefix(head) for name, rest in without.items()}
-    return {keys[name]: file for name, file in files.items()} if len(set(keys.values())) == len(keys) else files
+    names = [name.removesuffix(tail) for name in names]
+    head = _shared(names, lambda name: [name[:at] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
+    keyed = {
+        split: {name.removesuffix(tail).removeprefix(head): file for name, file in named.items()}
+        for split, named in files.items()
+    }
+    return keyed if len(_names(keyed)) == len(names) else files
 
 
 def _is_border(before: str, after: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,12 +116,8 @@ class _Folders:
     def dataset(self, split: str) -> PairedFiles:
         """The pictures of any split, every mask of which reads and means something."""
         names = {folder: tuple(files.images) for folder, files in self.found.splits.items()}
-        if not any(names.values()):
-            alone = self.root.is_dir() and pictures_in(self.root)
-            missing = f"{len(alone)} pictures and no masks" if alone else "no pictures"
-            raise no_such_data("images and masks", self.root, missing=missing, layout=self.needed(split))
         if not any(files.labels for files in self.found.splits.values()):
-            next(iter(self.found.splits.values())).pairs("images and masks", self.root)  # raises: no masks
+            self._no_masks(sum(map(len, names.values())), split)
         members = members_of(split, names, self.config, self.root)
         pairs = self._pairs({folder for folder, _ in members})
         several = len({name for _, name in members}) < len(members)
@@ -128,6 +125,17 @@ class _Folders:
         self._check_masks([mask for _, mask in chosen.values()])
         _check_sizes(chosen)
         return _Masked(self.rule, chosen)
+
+    def _no_masks(self, found: int, split: str) -> NoReturn:
+        pictures = found or (len(pictures_in(self.root)) if self.root.is_dir() else 0)
+        if pictures:
+            raise explain(
+                f"images and masks in {self.root}",
+                found=f"{pictures} pictures and no masks",
+                needed=self.needed(split),
+                fix="Put the masks there, or say where they lie: --data.images DIR --data.masks DIR.",
+            )
+        raise no_such_data("images and masks", self.root, missing="no pictures", layout=self.needed(split))
 
     def _pairs(self, folders: set[str]) -> Mapping[str, dict[str, tuple[Path, Path]]]:
         return {folder: self.found.splits[folder].pairs("images and masks", self.root) for folder in folders}
