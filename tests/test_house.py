@@ -6,7 +6,8 @@ to a file in it is no arrow.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -47,10 +48,11 @@ def rooms() -> dict[str, set[str]]:
     return {room: set(named) if imports == {"every room"} else imports for room, imports in named.items()}
 
 
-def arrows(package: Path = PACKAGE) -> set[tuple[str, str]]:
+@cache
+def arrows(package: Path = PACKAGE) -> frozenset[tuple[str, str]]:
     """(file, file it imports), both relative to the package."""
     trees = {file.relative_to(package).as_posix(): ast.parse(file.read_text()) for file in package.rglob("*.py")}
-    return {(file, target) for file, tree in trees.items() for target in _imported(tree, trees)}
+    return frozenset((file, target) for file, tree in trees.items() for target in _imported(tree, trees))
 
 
 def _imported(tree: ast.Module, files: Mapping[str, object]) -> Iterator[str]:
@@ -85,7 +87,7 @@ def allowed(source: str, target: str) -> bool:
     return _room(target) in rooms().get(_room(source), set())
 
 
-def circle_in(graph: set[tuple[str, str]]) -> list[str]:
+def circle_in(graph: Set[tuple[str, str]]) -> list[str]:
     """Files that import each other in a circle, in its order; empty without one."""
     order = TopologicalSorter[str]()
     for source, target in graph:
