@@ -143,8 +143,8 @@ class DenseUpsamplingPyramid(nn.Module):
         return scores
 
     def _check(self, features: Sequence[Tensor], picture: Tensor | None) -> None:
-        if torch.compiler.is_compiling():  # sizes are free there
-            return
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return  # sizes are free there
         sizes = [tuple(feature.shape[-2:]) for feature in features]
         fits = all(fine == (2 * h, 2 * w) for fine, (h, w) in pairwise(sizes))
         if len(features) != len(self.steps) + 1 or not fits:

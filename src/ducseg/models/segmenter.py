@@ -20,7 +20,6 @@ from ducseg.models.encoder import Encoder, NamedEncoder
 from ducseg.models.heads import Head
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.pyramid import PICTURE
-from ducseg.ops.duc import unfold
 
 __all__ = ["Segmenter"]
 
@@ -99,10 +98,7 @@ class Segmenter(nn.Module):
         Images are padded right and below with 0, the mean colour, to multiples of d; nothing is cropped: h and w are
         the padded height and width divided by `grid_stride`.
         """
-        height, width = images.shape[-2:]
-        below, right = -height % self.output_stride, -width % self.output_stride
-        if below or right:
-            images = F.pad(images, (0, right, 0, below))
+        images = self._padded(images)
         if self.takes_intermediates:
             maps = cast(NamedEncoder, self.encoder).intermediates(images)
             self._check_grid(images, maps, cast(NamedEncoder, self.encoder).strides)
@@ -111,9 +107,15 @@ class Segmenter(nn.Module):
         self._check_grid(images, {"features": features}, {"features": self.output_stride})
         return self.head(features)
 
+    def _padded(self, images: Tensor) -> Tensor:
+        """In a graph always and by traced sizes, so that it takes pictures of any size."""
+        d, (height, width) = self.output_stride, images.shape[-2:]
+        below, right = -(-height // d) * d - height, -(-width // d) * d - width
+        return F.pad(images, (0, right, 0, below)) if _in_a_graph() or below or right else images
+
     def _check_grid(self, images: Tensor, maps: Mapping[str, Tensor], strides: Mapping[str, int]) -> None:
         """A backbone of someone's own may say another stride than it has: its scores would be cropped from others."""
-        if torch.compiler.is_compiling():  # sizes are free there
+        if _in_a_graph():  # sizes are free there
             return
         height, width = images.shape[-2:]
         wanted = {name: (height // strides[name], width // strides[name]) for name in maps}
@@ -128,11 +130,11 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) of any size to scores (N, L, H, W)."""
-        return self._at_image_size(unfold(self.folded(images)), images.shape[-2:])
+        return self._at_image_size(self._unfolded(self.folded(images)), images.shape[-2:])
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) of any size to float32 probabilities (N, L, H, W)."""
-        scores = unfold(self.folded(images)).float()
+        scores = self._unfolded(self.folded(images)).float()
         if self.resize_probabilities:
             return self._at_image_size(scores.softmax(1), images.shape[-2:])
         return self._at_image_size(scores, images.shape[-2:]).softmax(1)
@@ -145,21 +147,25 @@ class Segmenter(nn.Module):
         height, width = images.shape[-2:]
         folded = self.folded(images)
         if self.cell == 1:
-            labels = unfold(folded.argmax(1, keepdim=True).to(torch.uint8))
-            return labels[:, 0, :height, :width].contiguous()
-        scores = unfold(folded).float()
+            labels = self._unfolded(folded.argmax(1, keepdim=True).to(torch.uint8))
+            return _cropped(labels, height, width)[:, 0].contiguous()
+        scores = self._unfolded(folded).float()
         if self.resize_probabilities:
             scores = scores.softmax(1)
         return self._at_image_size(scores, images.shape[-2:]).argmax(1).to(torch.uint8)
+
+    def _unfolded(self, folded: Tensor) -> Tensor:
+        """As `unfold`, with the factor as a constant of the graph."""
+        return folded[:, :, 0] if self.factor == 1 else F.pixel_shuffle(folded.flatten(1, 2), self.factor)
 
     def _at_image_size(self, maps: Tensor, size: torch.Size) -> Tensor:
         """(N, L, ., .) with one place a cell, over the padded image, to (N, L, H, W)."""
         height, width = size
         # Cropping first keeps predictions that lie wholly in the padding out of the resize, as the authors' test does.
-        maps = maps[..., : -(-height // self.cell), : -(-width // self.cell)]
+        maps = _cropped(maps, -(-height // self.cell), -(-width // self.cell))
         if self.cell > 1:
             maps = F.interpolate(maps, scale_factor=self.cell, mode="bilinear", align_corners=False)
-        return maps[..., :height, :width]
+        return _cropped(maps, height, width)
 
     def freeze_batch_norm(self) -> None:
         """From now on batch norms use their running statistics and leave them, also after `train()`.
@@ -177,3 +183,13 @@ class Segmenter(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+
+def _in_a_graph() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _cropped(maps: Tensor, height: int, width: int) -> Tensor:
+    if torch.compiler.is_compiling():  # a slice would ask for a proof that it lies inside
+        return F.pad(maps, (0, width - maps.shape[-1], 0, height - maps.shape[-2]))
+    return maps[..., :height, :width]

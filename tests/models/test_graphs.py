@@ -1,0 +1,46 @@
+"""Graphs of a segmenter take pictures of any size: traced, and exported with free height and width."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ducseg.models import Segmenter, build
+from ducseg.models.heads import HEADS
+
+SIZES = [(81, 113), (96, 128), (17, 300), (64, 64)]
+
+
+def small(head: str, cell: int = 1) -> Segmenter:
+    torch.manual_seed(0)
+    segmenter = build("resnet18", head, 3, output_stride=16, cell=cell, aspp=0, width=4).eval()
+    with torch.no_grad():
+        for parameter in segmenter.head.parameters():
+            parameter.mul_(30)  # scores that differ from pixel to pixel
+    return segmenter
+
+
+def check(graph: Any, segmenter: Segmenter) -> None:
+    for height, width in SIZES:
+        images = torch.randn(1, 3, height, width)
+        found = graph(images)
+        assert found.shape == (1, 3, height, width)
+        torch.testing.assert_close(found, segmenter(images), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("head", "cell"), [*((head, 1) for head in HEADS), ("duc", 2)])
+def test_exported_with_free_sizes(head: str, cell: int) -> None:
+    segmenter = small(head, cell)
+    free = {2: torch.export.Dim("height", min=17, max=4096), 3: torch.export.Dim("width", min=17, max=4096)}
+    exported = torch.export.export(segmenter, (torch.randn(1, 3, 96, 128),), dynamic_shapes=(free,))
+    check(exported.module(), segmenter)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("head", "cell"), [*((head, 1) for head in HEADS), ("duc", 2)])
+@pytest.mark.parametrize("size", [(96, 128), (90, 100)])
+def test_traced_at_one_size_takes_another(head: str, cell: int, size: tuple[int, int]) -> None:
+    segmenter = small(head, cell)
+    traced = torch.jit.trace(segmenter, torch.randn(1, 3, *size), check_trace=False)
+    check(traced, segmenter)
