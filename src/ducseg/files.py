@@ -23,6 +23,8 @@ def whole_file(path: Path, *, option: str = "--out") -> Iterator[Path]:
     Raises:
         UserError: the folder is not writable or the disk is full; what was there before stays, as after any exception.
     """
+    if not path.name:
+        raise explain(option, found=f"{str(path)!r}", needed="the name of a file", fix="Add one.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         with _explained(path, option):

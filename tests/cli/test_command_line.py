@@ -72,6 +72,7 @@ def test_a_line_of_the_table_has_its_module(name: str) -> None:
         (["eval", "/nowhere"], ["/nowhere", "no such folder"]),
         (["predict", "{tmp}", "x.png", "--out", "{tmp}/out"], ["no model.json there"]),
         (["hdc", "0", "1"], ["rate"]),
+        (["hdc", "99999999999999999999"], ["rate", "at most 1,000,000"]),
         (["data", "sinth"], ["Did you mean synth?"]),
     ],
 )

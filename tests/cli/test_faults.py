@@ -140,6 +140,7 @@ def test_a_figures_folder_is_made_and_what_cannot_be_is_said(
     (tmp_path / "file").touch()
     assert "Choose another --figure" in refused(capsys, "hdc", "1", "--figure", tmp_path / "file" / "x.png")
     assert "Choose another --figure" in refused(capsys, "hdc", "1", "--figure", tmp_path / "new")
+    assert "--figure: found '.'" in refused(capsys, "hdc", "1", "--figure", "")
     assert "the suffix .docx" in refused(capsys, "hdc", "1", "--figure", tmp_path / "x.docx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new", "no-suffix"], "nothing is left behind"
 
@@ -160,7 +161,9 @@ def test_out_that_is_a_file(
         ["train", "synthetic-duc"],
     ):
         for out in (tmp_path / "file", tmp_path / "file" / "below"):
-            assert "file" in refused(capsys, *command, "--out", out)
+            told = refused(capsys, *command, "--out", out)
+            assert "file" in told
+            assert "--out" in told
     assert "Choose another --json" in refused(capsys, "eval", checkpoint, "--json", tmp_path / "file" / "x.json")
     assert "Choose another --panels" in refused(capsys, "eval", checkpoint, "--panels", tmp_path)
     for dataset in ("cityscapes", "kitti-road", "voc2012"):

@@ -221,6 +221,12 @@ def test_running_out_of_memory_is_said_in_words(error: Exception, monkeypatch: p
         Predictor(network)(picture())
 
 
+@pytest.mark.parametrize("scale", [1e6, 1e8, 1e300])
+def test_a_scale_beyond_all_memory_is_said_in_words(scale: float) -> None:
+    with pytest.raises(UserError, match=r"37 x 51 pixels.*--scales"):
+        Predictor(small(), scales=(scale,))(picture())
+
+
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_images: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("a defect")

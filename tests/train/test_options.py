@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from tiny_run import make_tiny_config
 
+from ducseg.inference.predictor import Predictor
 from ducseg.train.config import Config
 from ducseg.train.loop import train
 
@@ -91,3 +92,19 @@ def test_the_option_changes_the_curve(
 def test_a_run_of_the_same_configuration_has_the_same_curve(plain: tuple[Config, list[float]], tmp_path: Path) -> None:
     config, before = plain
     assert curve(config, tmp_path / "run") == before
+
+
+def test_evaluations_may_be_in_bf16_and_change_no_step(
+    plain: tuple[Config, list[float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    init = Predictor.__init__
+
+    def recorded(self: Predictor, *arguments: Any, **options: Any) -> None:
+        asked.append(options.get("bf16", False))
+        init(self, *arguments, **options)
+
+    monkeypatch.setattr(Predictor, "__init__", recorded)
+    config, before = plain
+    assert curve(changed(config, "run", eval_bf16=True, overlays=0), tmp_path / "run") == before
+    assert asked.count(True) == config.optimizer.epochs, "the other looks at the pictures to follow"

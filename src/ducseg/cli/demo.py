@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ducseg.cli.options import Folder
 from ducseg.errors import explain
+from ducseg.files import write_whole
 
 if TYPE_CHECKING:
     from ducseg.data.paired import SegmentationDataset
@@ -57,8 +58,7 @@ def _open_folder(out: Path) -> None:
                 fix="Choose another --out.",
             )
         shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARK).touch()
+    write_whole(out / _MARK, b"")
 
 
 def _make_scenes(config: "Config", root: Path, seed: int) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ducseg.cli.options import File, Scored
+from ducseg.errors import whole
 
 __all__ = ["Options", "run"]
 
@@ -37,6 +38,8 @@ def run(options: Options) -> int:
     from ducseg.progress import counted
 
     classes = ClassSet.read(options.classes)
+    if options.ignore_value is not None:
+        whole("--ignore-value", options.ignore_value, fix="Leave it out where 255 is ignored.")
     with counted("scored") as progress:
         found = score_folder(
             options.pred, options.gt, classes, masks_as=options.masks_as, values=options.values,

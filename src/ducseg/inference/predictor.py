@@ -200,7 +200,11 @@ def _resized(pictures: NDArray[np.uint8], height: int, width: int) -> NDArray[np
         return pictures
     # bilinear, as in training's scale jitter and the released code
     size, how = (width, height), cv2.INTER_LINEAR
-    return np.stack([np.asarray(cv2.resize(np.ascontiguousarray(one), size, interpolation=how)) for one in pictures])
+    try:
+        resized = [cv2.resize(np.ascontiguousarray(one), size, interpolation=how) for one in pictures]
+    except cv2.error as error:  # how OpenCV says that there is no memory, or that a side is beyond its integers
+        raise MemoryError from error
+    return np.stack([np.asarray(one) for one in resized])
 
 
 def _move(segmenter: Segmenter, device: str | torch.device) -> torch.device:

@@ -234,16 +234,18 @@ def _way_out(num_layers: int, kernel_size: int, side: int) -> str:
     return f"without holes, {num_layers} layers: {shown} (receptive field {1 + step * total})"
 
 
+_LARGEST_RATE = 1_000_000  # wider than any picture
+
+
 def whole_rates(rates: Sequence[int], kernel_size: int = 3) -> tuple[int, ...]:
     """The rates as Python's integers, of whatever kind they are; `UserError` where one is none, or below 1."""
     try:
         found = tuple(operator.index(rate) for rate in rates)
     except TypeError:
         found = ()
-    if len(found) == 0 or min(found) < 1:
-        raise explain(
-            "dilation rates", found=rates, needed="one or more whole rates of at least 1", fix="Example: 1 2 5 9."
-        )
+    if len(found) == 0 or not 1 <= min(found) <= max(found) <= _LARGEST_RATE:
+        needed = f"one or more whole rates of at least 1, at most {_LARGEST_RATE:,}"
+        raise explain("dilation rates", found=rates, needed=needed, fix="Example: 1 2 5 9.")
     if kernel_size < 2:
         raise explain("kernel size", found=kernel_size, needed="at least 2", fix="The paper's kernels are 3x3.")
     return found

@@ -212,7 +212,7 @@ class _Run:
     def _evaluate(self, log: RunLog | None) -> bool:
         """Score the saved step; False if a signal ended it."""
         state = self.state
-        found = validate(state.evaluated, self.data.val_set, self.ranks, self.stopping)
+        found = validate(state.evaluated, self.data.val_set, self.ranks, self.stopping, bf16=self.config.run.eval_bf16)
         if found is None:
             return False
         state.evaluations.add(state.step, deciding_score(found))

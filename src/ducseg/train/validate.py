@@ -40,15 +40,18 @@ class _Stoppable:
 
 
 def validate(
-    network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, stopping: Stopping
+    network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, stopping: Stopping, *, bf16: bool = False
 ) -> dict[str, Any] | None:
     """Score the validation pictures, each once over all ranks, at its own size; None where a signal ended it.
+
+    Args:
+        bf16: compute convolutions in bfloat16.
 
     Raises:
         UserError: a picture or label that does not read.
     """
     indices = evaluation_indices(len(dataset), ranks.rank, ranks.world_size)
-    predictor = _Stoppable(Predictor(network, ranks.device), stopping)
+    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping)
     counts, stopped = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64), 0
     try:
         counts = evaluate(predictor, dataset, indices=indices).matrix
