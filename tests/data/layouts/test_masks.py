@@ -198,6 +198,17 @@ def test_ignored_values(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_two_ways_to_say_the_same_are_not_taken_for_ignored_pixels(tmp_path: Path) -> None:
+    root = make(tmp_path, values(0, 1), TWO)
+    for number in (1, 3):
+        values(0, 255)(TRUTH[number], root / "masks" / f"{number}.png")
+    with pytest.raises(UserError, match=r"found 1 in some \(0\.png\) and 255 in others \(1\.png\), never both"):
+        labels(root)
+    assert is_truth(labels(root, values=("0=background", "1=crack", "255=crack")))
+    ignored = labels(root, ignore_value=255)
+    assert all(np.array_equal(label == 255, truth == 1) for label, truth in zip(ignored[1::2], TRUTH[1::2]))
+
+
 # -- what the user says ------------------------------------------------------------------------------------------------
 
 

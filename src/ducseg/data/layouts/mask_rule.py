@@ -76,7 +76,7 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
     if not others and _contradicted(chosen.rule, looks):
         others = [one for one in readings if one.rule.as_colours]
     if not others:
-        return chosen.rule
+        return chosen.rule if asked.ignore_value == IGNORE else _mixed(looks, chosen.rule)
     if _palettes_differ(looks) and any(one.rule.as_colours for one in others):
         return next(one.rule for one in others if one.rule.as_colours)
     both = "; or ".join(one.words() for one in (chosen, others[0]))
@@ -89,6 +89,23 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
     said = f" (such as --data.values {example})" if not others[0].rule.as_colours else ""
     problem = explain("masks", found=f"two readings: {both}", needed="one", fix=f"Decide with {decide}{said}.")
     return replace(chosen.rule, problem=str(problem))
+
+
+def _mixed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
+    """A problem where some masks hold 0 and 1, others 0 and 255: two ways to say the same, or 255 is ignored."""
+    both = [{1, IGNORE} & look.counts.keys() for look in looks if 0 in look.counts and look.kind != "colours"]
+    of_two = len(rule.classes) == 2 and rule.meaning.get(1) == 1 and rule.meaning.get(IGNORE) == IGNORE
+    if not of_two or {1, IGNORE} in both or {1} not in both or {IGNORE} not in both:
+        return rule
+    first, second = rule.classes.names
+    one, other = (next(look.path.name for look in looks if {0, value} <= look.counts.keys()) for value in (1, IGNORE))
+    problem = explain(
+        "masks",
+        found=f"1 in some ({one}) and 255 in others ({other}), never both: {second} twice, or 255 is ignored",
+        needed="one reading",
+        fix=f"Decide with --data.values 0={first} 1={second} 255={second}, or --data.ignore-value 255.",
+    )
+    return replace(rule, problem=str(problem))
 
 
 def _unseen(classes: ClassSet | None) -> MaskRule:
