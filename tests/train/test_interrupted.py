@@ -93,10 +93,10 @@ def test_ctrl_c_in_a_step_saves_and_says_how_to_go_on(
 ) -> None:
     learn: Callable[..., Any] = TrainingStep._learn
 
-    def interrupted(step: TrainingStep, batch: Any) -> Any:
+    def interrupted(step: TrainingStep, *arguments: Any) -> Any:
         if step.state.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return learn(step, batch)
+        return learn(step, *arguments)
 
     printed = io.StringIO()
     with monkeypatch.context() as patched:

@@ -29,7 +29,7 @@ _MAY_CHANGE = {
     *(("model", name) for name in ("weights", "weights_scope", "allow_missing_weights", "recalibrate_batches")),
     *(("data", name) for name in ("root", "classes", "patches_root", "coco_root", "workers")),
 }
-_RUN_DECIDES = ("seed", "bf16", "sync_batch_norm")
+_RUN_DECIDES = ("seed", "bf16", "sync_batch_norm", "best_by")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class Config:
             *self.augment.conflicts(),
             *self.optimizer.conflicts(world_size),
             *self.loss.conflicts(),
+            *self.run.conflicts(),
         ]
 
     def _too_small(self, world_size: int) -> list[str]:

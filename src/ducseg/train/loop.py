@@ -21,13 +21,14 @@ from ducseg.metrics.confusion import format_table, to_json
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks, join_ranks
+from ducseg.train.pace import Pace
 from ducseg.train.progress import TrainingProgress, printable
 from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder
 from ducseg.train.run_log import RunLog, versions
 from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
 from ducseg.train.stopping import Stopping
-from ducseg.train.validate import deciding_score, follow_pictures, unfound_classes, validate
+from ducseg.train.validate import deciding_score, estimate_seconds, follow_pictures, unfound_classes, validate
 
 __all__ = ["EXIT_PREEMPTED", "Outcome", "train"]
 
@@ -44,7 +45,7 @@ class Outcome:
     checkpoint: Path | None
     """The newest checkpoint."""
     best_score: float | None
-    """The highest score of those that decide, mean IoU; None where no evaluation gave one."""
+    """The highest of the scores that decide (`RunConfig.best_by`); None where no evaluation gave one."""
 
     @property
     def finished(self) -> bool:
@@ -72,7 +73,7 @@ def train(
         UserError: a conflict in the configuration, missing or bad data, weights that do not fit, a run folder in use,
             a loss that is not finite, a full disk, nothing that could be learned or scored.
     """
-    console, out = console or Console(), Path(out)
+    console, out, began = console or Console(), Path(out), time.monotonic()
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(join_ranks(config.run.device))
         config.check(ranks.world_size)
@@ -86,7 +87,7 @@ def train(
         checkpoint = checkpoint_to_resume(out, checkpoints.last(), resume=resume, ranks=ranks)
         earlier = {} if checkpoint is None else check_same_run(config, checkpoint)
         start = start_run(config, ranks, checkpoints, checkpoint)
-        run = _Run(start, checkpoints, console=console, command=command)
+        run = _Run(start, checkpoints, console=console, command=command, began=began)
         if ranks.is_main:
             run.open_folder(earlier)
         ranks.wait()
@@ -95,16 +96,25 @@ def train(
 
 
 class _Run:
-    def __init__(self, start: Start, checkpoints: CheckpointFolder, *, console: Console, command: str) -> None:
+    def __init__(
+        self, start: Start, checkpoints: CheckpointFolder, *, console: Console, command: str, began: float
+    ) -> None:
         self.start, self.checkpoints, self.command = start, checkpoints, command
         self.data, self.state, self.config = start.data, start.state, start.data.config
         self.ranks: Ranks = start.data.ranks
         self.console = console if self.ranks.is_main else Console(quiet=True)
         self.steps_per_epoch = self.data.steps_per_epoch
-        self.num_steps = self.steps_per_epoch * self.config.optimizer.epochs
+        every = self.config.run.eval_every_epochs * self.steps_per_epoch
+        self.pace = Pace(
+            most=self.steps_per_epoch * self.config.optimizer.epochs,
+            minutes=self.config.run.minutes,
+            began=began,
+            spent=self.state.seconds,
+            steps_between_evaluations=self.config.run.eval_every_steps or every,
+        )
         self.stopping = Stopping()
         counted = replace(self.config, loss=start.loss)
-        steps = {"num_steps": self.num_steps, "steps_per_epoch": self.steps_per_epoch}
+        steps = {"num_steps": self.pace.most, "steps_per_epoch": self.steps_per_epoch}
         self.training_step = TrainingStep(counted, self.state, self.ranks, **steps)
 
     def open_folder(self, earlier: dict[str, Any]) -> None:
@@ -116,7 +126,7 @@ class _Run:
         self.checkpoints.settle(self.state.evaluations.best_step)
         for line in data_notes(self.config.data, self.start.data.train_set, self.start.data.val_set):
             self._say(line)
-        self._say(describe(self.start, self.num_steps))
+        self._say(describe(self.start, self.pace.most, self.config.run.minutes))
         if self.config.loss.class_weights == "auto":
             pairs = zip(self.data.train_set.classes.names, self.start.loss.class_weights or ())
             self._say("class weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in pairs))
@@ -124,7 +134,7 @@ class _Run:
         if epochs != self.config.optimizer.epochs:
             self._say(
                 f"{epochs} epochs became {self.config.optimizer.epochs}: from step {self.state.step} on the rate is "
-                f"that of a run planned for {self.num_steps} steps, {self.training_step.rate(self.state.step):.2e} now"
+                f"that of a run planned for {self.pace.most} steps, {self.training_step.rate(self.state.step):.2e} now"
             )
 
     def _say(self, line: str) -> None:
@@ -143,7 +153,7 @@ class _Run:
             )
         bar = TrainingProgress(
             self.console,
-            num_steps=self.num_steps,
+            num_steps=self.pace.most,
             num_epochs=self.config.optimizer.epochs,
             start_step=state.step,
             every_steps=settings.log_every_steps,
@@ -155,6 +165,8 @@ class _Run:
             stack.enter_context(bar)
             finished = self._run_steps(bar, log)
         if finished:
+            self._say_what_was_reached()
+            self._check_learning()
             self._check_scored()
         else:
             self._say(f"stopped: step {state.step} is saved; go on with: ducseg train --resume {self.checkpoints.run}")
@@ -170,8 +182,9 @@ class _Run:
         state, first, began = self.state, self.state.step, time.monotonic()
         if self._evaluation_is_due() and not self._evaluate(log):  # it was saved, and not scored any more
             return False
-        batches = iter(self.data.batches(first, self.num_steps - first)) if first < self.num_steps else iter(())
-        for step in range(first, self.num_steps):
+        self._stop_early()
+        batches = iter(self.data.batches(first, self.pace.most - first)) if first < self.pace.most else iter(())
+        while state.step < self.pace.num_steps:
             step_began = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - step_began
@@ -181,14 +194,44 @@ class _Run:
             values["waiting_share"] = waited / seconds
             if log is not None:
                 log.step(state.step, values, board=state.step % self.config.run.log_every_steps == 0)
-            left = (time.monotonic() - began) / (state.step - first) * (self.num_steps - state.step)
-            bar.update(state.step, step // self.steps_per_epoch + 1, values, seconds_left=left)
+            self._fit(seconds)
+            left = (time.monotonic() - began) / (state.step - first) * (self.pace.num_steps - state.step)
+            epoch = (state.step - 1) // self.steps_per_epoch + 1
+            bar.update(state.step, epoch, values, seconds_left=left, num_steps=self.pace.num_steps)
             if self._asked_to_stop():
                 self._save()
                 return False
             if not self._at_boundaries(log):
                 return False
         return True
+
+    def _fit(self, seconds: float) -> None:
+        """Fit the number of steps to the time, where there is a limit, by rank 0's clock."""
+        self.pace.note_step(seconds)
+        if not self.pace.limited:
+            return
+        if self.pace.wants_estimate:
+            bf16 = self.config.run.eval_bf16
+            estimate = estimate_seconds(self.state.evaluated, self.data.val_set, self.ranks, bf16=bf16)
+            self.pace.evaluation_seconds = estimate
+        mine = self.pace.fitted(self.state.step) if self.ranks.is_main else 0
+        self.pace.num_steps = int(self.ranks.sum(torch.tensor(mine)))
+        self.training_step.num_steps = max(self.pace.num_steps, self.state.step + 1)
+
+    def _stop_early(self) -> None:
+        """End the run here where the last evaluations brought nothing better."""
+        patience, without = self.config.run.patience, self.state.evaluations.without_gain
+        if patience is not None and without >= patience:
+            self.pace.num_steps = self.state.step
+            self._say(f"stopped early: {without} evaluations without a better {self.config.run.best_by}")
+
+    def _say_what_was_reached(self) -> None:
+        if self.pace.limited:
+            state, minutes = self.state, self.pace.elapsed / 60
+            self._say(
+                f"reached step {state.step}, {state.step / self.steps_per_epoch:.1f} of "
+                f"{self.config.optimizer.epochs} epochs, in {minutes:.1f} of {self.config.run.minutes:g} minutes"
+            )
 
     def _at_boundaries(self, log: RunLog | None) -> bool:
         """Save and score where that is due; False if a signal ended the evaluation."""
@@ -200,10 +243,9 @@ class _Run:
         return not self._evaluation_is_due() or self._evaluate(log)
 
     def _evaluation_is_due(self) -> bool:
-        step = self.state.step
-        epoch, steps_over = divmod(step, self.steps_per_epoch)
-        due = step == self.num_steps or (steps_over == 0 and epoch % self.config.run.eval_every_epochs == 0)
-        return due and step not in (0, self.state.evaluations.step)
+        step, settings = self.state.step, self.config.run
+        every = settings.eval_every_steps or settings.eval_every_epochs * self.steps_per_epoch
+        return (step == self.pace.num_steps or step % every == 0) and step not in (0, self.state.evaluations.step)
 
     def _asked_to_stop(self) -> bool:
         """Whether any rank got a signal: all must leave after the same step."""
@@ -211,15 +253,16 @@ class _Run:
 
     def _evaluate(self, log: RunLog | None) -> bool:
         """Score the saved step; False if a signal ended it."""
-        state = self.state
-        found = validate(state.evaluated, self.data.val_set, self.ranks, self.stopping, bf16=self.config.run.eval_bf16)
+        state, settings, began = self.state, self.config.run, time.monotonic()
+        bf16 = settings.eval_bf16
+        found = validate(state.evaluated, self.data.val_set, self.ranks, self.stopping, bf16=bf16)
         if found is None:
             return False
-        state.evaluations.add(state.step, deciding_score(found))
+        state.evaluations.add(state.step, deciding_score(found, settings.best_by))
         if log is not None:
             pictures = follow_pictures(
                 state.evaluated, self.data.val_set, self.ranks.device, self.checkpoints.run, state.step,
-                count=self.config.run.overlays,
+                count=settings.overlays,
             )  # fmt: skip
             log.evaluation(state.step, found, pictures)
             self.checkpoints.score(state.evaluations, to_json(found))
@@ -227,6 +270,8 @@ class _Run:
             for name in unfound_classes(found):
                 self._say(f"warning: {name} has 0 IoU: of its {found['classes'][name]['pixels']} pixels none was found")
         self.ranks.wait()
+        self.pace.evaluation_seconds = time.monotonic() - began
+        self._stop_early()
         return True
 
     def _save(self) -> None:
@@ -236,13 +281,14 @@ class _Run:
             if self.state.average is not None:
                 self.ranks.share_buffers(self.state.average.segmenter)
         if self.ranks.is_main:
+            self.state.seconds = self.pace.elapsed
             extra = {"step": self.state.step, "config": self.config.to_json(), "command": self.command, **versions()}
             self.checkpoints.save(self.state, extra=extra)
         self.ranks.wait()
 
     def _check_learning(self) -> None:
         """Raise UserError where every batch of an epoch was skipped, from the first on."""
-        if self.state.skipped_batches == self.state.step:
+        if self.state.skipped_batches == self.state.step > 0:
             weighted = " of a class with a weight" if self.config.loss.class_weights is not None else ""
             raise explain(
                 f"nothing to learn in {len(self.data.train_set)} training pictures",
@@ -254,9 +300,11 @@ class _Run:
     def _check_scored(self) -> None:
         """Raise UserError where no evaluation had a pixel to score."""
         if self.state.evaluations.best_score is None:
+            best_by = self.config.run.best_by
+            pixel = "labelled pixel" if best_by == "mean_iou" else f"pixel of {best_by}"
             raise explain(
                 f"run {self.checkpoints.run} is trained and saved, but nothing could be scored",
-                found=f"no labelled pixel in any of {len(self.data.val_set)} validation pictures",
+                found=f"no {pixel} in any of {len(self.data.val_set)} validation pictures",
                 needed="masks with classes in --data.val-split",
                 fix="Look at the masks: `ducseg data check` tells what they hold. best is the last checkpoint.",
             )

@@ -57,8 +57,9 @@ class TrainingProgress:
     ) -> None:
         self._bar.__exit__(kind, error, trace)
 
-    def update(self, step: int, epoch: int, values: dict[str, float], *, seconds_left: float) -> None:
-        """Show the state after optimizer step `step` (1-based) of epoch `epoch` (1-based)."""
+    def update(self, step: int, epoch: int, values: dict[str, float], *, seconds_left: float, num_steps: int) -> None:
+        """Show the state after optimizer step `step` (1-based) of `num_steps`, of epoch `epoch` (1-based)."""
+        self._num_steps = num_steps
         shown: dict[str, Any] = {
             "epoch": f"{epoch}/{self._num_epochs}",
             "loss": f"{values['loss']:.4f}",
@@ -66,7 +67,7 @@ class TrainingProgress:
             "speed": f"{values['images_per_second']:.1f}",
             "waiting": f"{values['waiting_share']:.0%}",
         }
-        self._bar.update(self._task, completed=step, **shown)
+        self._bar.update(self._task, completed=step, total=num_steps, **shown)
         if not self._console.is_terminal and (step % self._every_steps == 0 or step == self._num_steps):
             self._console.print(
                 f"epoch {shown['epoch']}  step {step}/{self._num_steps}  loss {shown['loss']}  lr {shown['rate']}  "

@@ -223,7 +223,16 @@ class RunConfig:
     compile: bool = False
     sync_batch_norm: bool = True
     """With several ranks: batch statistics over all of them. Without, rank 0's are evaluated and saved."""
+    minutes: Positive | None = None
+    """All must be done in so many: the schedule is fitted to the time, measured after the first steps, and ends at
+    --optimizer.epochs at the latest."""
     eval_every_epochs: Count = 1
+    eval_every_steps: Count | None = None
+    """Evaluate after so many steps instead of epochs."""
+    best_by: str = "mean_iou"
+    """The score that decides which checkpoint is best: mean_iou, or a class's name for its IoU."""
+    patience: Count | None = None
+    """Stop after so many evaluations in a row without a better score; None: never."""
     save_every_steps: Count | None = None
     """Also save between epochs; None: at each epoch's end only."""
     keep_last: Count = 2
@@ -232,3 +241,9 @@ class RunConfig:
     tensorboard: bool = True
     overlays: Natural = 3
     """Validation pictures whose predictions are kept at each evaluation, in RUN/samples and TensorBoard."""
+
+    def conflicts(self) -> list[str]:
+        """Every conflict among these fields, each naming its option."""
+        if self.eval_every_steps is not None and self.eval_every_epochs != RunConfig.eval_every_epochs:
+            return ["--run.eval-every-steps and --run.eval-every-epochs are two ways to say one thing"]
+        return []

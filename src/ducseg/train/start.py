@@ -21,6 +21,7 @@ from ducseg.train.sections import LossConfig
 from ducseg.train.setup import build_network, recalibrate, training_transform
 from ducseg.train.state import RunState
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
+from ducseg.train.validate import check_best_by
 from ducseg.weights.checkpoint import load_segmenter
 
 __all__ = ["Start", "TrainingData", "describe", "start_run"]
@@ -92,6 +93,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
             fix="Lower --optimizer.batch-size.",
         )
     check_classes_seen(config.data, train_set)
+    check_best_by(config.run.best_by, val_set)
     data = TrainingData(
         config=config,
         ranks=ranks,
@@ -134,7 +136,7 @@ def _check_classes(network: Segmenter, dataset: SegmentationDataset, checkpoint:
         )
 
 
-def describe(start: Start, num_steps: int) -> str:
+def describe(start: Start, num_steps: int, minutes: float | None) -> str:
     """What is about to run, in one line."""
     data, network = start.data, start.state.network
     config, model = data.config, data.config.model
@@ -145,9 +147,10 @@ def describe(start: Start, num_steps: int) -> str:
         sizes = {"output_stride": model.output_stride, "cell": model.cell, "aspp": model.aspp}
         duc = head_parameters(network.encoder.out_channels, len(data.train_set.classes), **sizes)["duc"]
         beside = f" (duc: {duc / 1e6:.1f} M)"
+    limit = "" if minutes is None else f"{minutes:g} minutes, at most "
     return (
         f"{config.name}: {len(data.train_set)} training and {len(data.val_set)} validation pictures, "
         f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
-        f"{in_head / 1e6:.1f} M of them in the head{beside}, {num_steps} steps on "
+        f"{in_head / 1e6:.1f} M of them in the head{beside}, {limit}{num_steps} steps on "
         f"{data.ranks.world_size} x {data.ranks.device.type}; {start.weights_line}"
     )

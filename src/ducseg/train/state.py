@@ -46,11 +46,13 @@ class RunState:
     Attributes:
         step: optimizer steps done.
         skipped_batches: batches from which nothing could be learned, so far.
+        seconds: that the run has taken, as of its last save.
     """
 
     def __init__(self, network: Segmenter, optimizer: OptimizerConfig, *, pictures: tuple[int, int]) -> None:
         self.network, self.pictures = network, pictures
         self.step = self.skipped_batches = 0
+        self.seconds = 0.0
         self.evaluations = Evaluations()
         self.average = None if optimizer.ema_decay is None else MovingAverage(network, optimizer.ema_decay)
         self.optimizer = make_optimizer(network, optimizer)
@@ -65,6 +67,7 @@ class RunState:
         return {
             "step": self.step,
             "skipped_batches": self.skipped_batches,
+            "seconds": self.seconds,
             "pictures": list(self.pictures),
             "evaluations": asdict(self.evaluations),
             "optimizer": self.optimizer.state_dict(),
@@ -80,6 +83,7 @@ class RunState:
             Exception: of many types, where `values` are not of this run.
         """
         self.step, self.skipped_batches = int(values["step"]), int(values["skipped_batches"])
+        self.seconds = float(values.get("seconds", 0.0))
         self.evaluations = Evaluations(**(values["evaluations"] if "evaluations" in values else _of_0_1_0(values)))
         self.optimizer.load_state_dict(values["optimizer"])
         if values["network"] is not None:

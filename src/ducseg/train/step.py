@@ -43,13 +43,14 @@ class TrainingStep:
 
     Args:
         state: its network on its device already.
-        num_steps, steps_per_epoch: of the whole run, for the schedule and for freezing batch norm.
+        num_steps, steps_per_epoch: of the whole run, for the schedule (an attribute, which may be fitted to the time)
+            and for freezing batch norm.
     """
 
     def __init__(self, config: Config, state: RunState, ranks: Ranks, *, num_steps: int, steps_per_epoch: int) -> None:
         self.state, self.segmenter = state, state.network
         self._config, self._ranks = config, ranks
-        self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
+        self.num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
         self._loss = FoldedLoss(
             config.loss, self.segmenter.classes.names, ranks.device, reduce=ranks.sum, world_size=ranks.world_size
         )
@@ -126,7 +127,7 @@ class TrainingStep:
 
     def rate(self, step: int) -> float:
         """The learning rate of step `step` (0-based)."""
-        return learning_rate(step, self._config.optimizer, num_steps=self._num_steps)
+        return learning_rate(step, self._config.optimizer, num_steps=self.num_steps)
 
     def _set_rate(self) -> float:
         rate = self.rate(self.state.step)

@@ -1,6 +1,7 @@
 """The evaluations of a run: scores over all ranks, the one that decides, what they warn of, and their pictures."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.loading import evaluation_indices
 from ducseg.data.paired import SegmentationDataset
+from ducseg.errors import explain
 from ducseg.figures.evaluation_folder import write_sample
 from ducseg.figures.label_maps import overlay
 from ducseg.inference.evaluate import evaluate
@@ -19,7 +21,14 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.train.distributed import Ranks
 from ducseg.train.stopping import Stopping
 
-__all__ = ["deciding_score", "follow_pictures", "unfound_classes", "validate"]
+__all__ = [
+    "check_best_by",
+    "deciding_score",
+    "estimate_seconds",
+    "follow_pictures",
+    "unfound_classes",
+    "validate",
+]
 
 
 class _Stopped(Exception):
@@ -61,9 +70,25 @@ def validate(
     return None if summed[-1] else scores(summed[:-1].reshape(counts.shape), dataset.classes)
 
 
-def deciding_score(found: dict[str, Any]) -> float | None:
+def estimate_seconds(network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, *, bf16: bool) -> float:
+    """About how long an evaluation takes, by its first picture, generously; 0 on all ranks but the first."""
+    if not ranks.is_main:
+        return 0.0
+    began = time.monotonic()
+    Predictor(network, ranks.device, bf16=bf16)(dataset[0].image)
+    return 1.2 * (time.monotonic() - began) * -(-len(dataset) // ranks.world_size)
+
+
+def check_best_by(best_by: str, dataset: SegmentationDataset) -> None:
+    """Raise UserError where `best_by` is no score: neither mean_iou nor a class."""
+    if best_by != "mean_iou" and best_by not in dataset.classes.names:
+        needed = f"mean_iou or one of {', '.join(dataset.classes.names)}"
+        raise explain("--run.best-by", found=best_by, needed=needed, fix="Correct it.")
+
+
+def deciding_score(found: dict[str, Any], best_by: str) -> float | None:
     """The score that decides which checkpoint is best, None where it is not defined."""
-    score = float(found["mean_iou"])
+    score = float(found["mean_iou"] if best_by == "mean_iou" else found["classes"][best_by]["iou"])
     return None if math.isnan(score) else score
 
 

@@ -1,0 +1,68 @@
+"""How many steps a run has: those of its epochs, or as many of them as fit into the time that it is given."""
+
+import time
+
+__all__ = ["Pace"]
+
+_FIRST = 3
+"""Steps of a session that are not measured: workers start, memory is found."""
+
+
+class Pace:
+    """Counts steps and seconds; with a limit, the number of steps is fitted to the time, anew after every step.
+
+    Args:
+        most: steps of all epochs.
+        minutes: for everything, evaluations too; None: no limit.
+        began: `time.monotonic()` at this session's start.
+        spent: seconds of the sessions before.
+        steps_between_evaluations: how often one is due.
+
+    Attributes:
+        num_steps: the run's, as far as is known.
+        evaluation_seconds: of one evaluation, measured or estimated; None: not known yet.
+    """
+
+    def __init__(
+        self, *, most: int, minutes: float | None, began: float, spent: float, steps_between_evaluations: int
+    ) -> None:
+        self.most, self.num_steps = most, most
+        self.evaluation_seconds: float | None = None
+        self._limit = None if minutes is None else 60 * minutes
+        self._began, self._spent = began, spent
+        self._between = steps_between_evaluations
+        self._steps, self._seconds = 0, 0.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._limit is not None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this session and those before."""
+        return self._spent + time.monotonic() - self._began
+
+    @property
+    def wants_estimate(self) -> bool:
+        """Whether the length of an evaluation must be estimated now, for the number of steps to be fitted."""
+        return self.limited and self.evaluation_seconds is None and self._steps == _FIRST
+
+    def note_step(self, seconds: float) -> None:
+        """Note that a step took so long."""
+        self._steps += 1
+        if self._steps > _FIRST:
+            self._seconds += seconds
+
+    def fitted(self, step: int) -> int:
+        """The number of steps, after `step` of them, that fits the time with a last evaluation: at least `step`."""
+        if self._limit is None:
+            return self.num_steps
+        evaluation = self.evaluation_seconds or 0.0
+        left = self._limit - self.elapsed - evaluation
+        if left <= 0 or (step % self._between == 0 and left <= evaluation):  # the one due now is the last
+            return step
+        if self._steps <= _FIRST:
+            return self.num_steps
+        mean = self._seconds / (self._steps - _FIRST)
+        return min(self.most, step + int(left / (mean + evaluation / self._between)))

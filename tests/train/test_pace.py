@@ -1,0 +1,128 @@
+"""Runs that end by the clock, by patience, evaluate by steps and choose by a class."""
+
+import dataclasses
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ducseg.errors import UserError
+from ducseg.train import pace
+from ducseg.train.config import Config, RunConfig
+from ducseg.train.loop import train
+from ducseg.train.pace import Pace
+
+QUIET = Console(quiet=True)
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(pace.time, "monotonic", lambda: self.now)
+
+
+def test_without_a_limit_the_epochs_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = Pace(most=40, minutes=None, began=100.0, spent=0.0, steps_between_evaluations=10)
+    for step in range(1, 10):
+        clock.now += 1000
+        run.note_step(1000)
+        assert run.fitted(step) == 40
+
+
+@pytest.mark.parametrize("spent", [0.0, 30.0])
+def test_steps_are_fitted_to_what_is_left_beside_the_evaluations(monkeypatch: pytest.MonkeyPatch, spent: float) -> None:
+    clock = Clock(monkeypatch)
+    run = Pace(most=1000, minutes=2, began=100.0, spent=spent, steps_between_evaluations=1000)
+    estimates = []
+    for step in range(1, 6):
+        clock.now += 10 if step == 1 else 1  # the first is slow, and not counted
+        run.note_step(10 if step == 1 else 1)
+        if run.wants_estimate:
+            estimates.append(step)
+            run.evaluation_seconds = 50.0
+        fitted = run.fitted(step)
+    assert estimates == [3]
+    # 120 s - spent - 14 - 50 for the last evaluation, at 1 s and a thousandth of 50 s a step
+    assert fitted == 5 + int((56 - spent) / 1.05)
+
+
+def test_an_evaluation_that_is_due_is_the_last_where_no_second_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = Pace(most=1000, minutes=1, began=100.0, spent=0.0, steps_between_evaluations=10)
+    for _ in range(10):
+        run.note_step(1)
+    run.evaluation_seconds = 10.0
+    clock.now += 41
+    assert run.fitted(10) == 10
+    assert run.fitted(11) == 11 + int(9 / 2)
+    clock.now += 10
+    assert run.fitted(11) == 11
+
+
+@pytest.fixture
+def config(tiny_config: Config) -> Config:
+    return changed(tiny_config, "model", width=8)
+
+
+def changed(config: Config, section: str, **values: Any) -> Config:
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def lines(run: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
+
+
+def test_a_run_with_minutes_ends_in_time_scored_and_with_its_schedule_done(config: Config, tmp_path: Path) -> None:
+    limited = changed(changed(config, "optimizer", epochs=10000), "run", minutes=0.1, eval_every_epochs=1000)
+    printed = io.StringIO()
+    began = time.monotonic()
+    outcome = train(limited, tmp_path / "run", console=Console(file=printed, width=300))
+    assert time.monotonic() - began < 8
+    steps = lines(tmp_path / "run", "step")
+    assert outcome.finished and 10 < len(steps) < 20000
+    assert steps[-1]["learning_rate"] < 0.2 * steps[0]["learning_rate"]
+    assert [line["step"] for line in lines(tmp_path / "run", "evaluation")] == [len(steps)]
+    assert f"reached step {len(steps)}, {len(steps) / 2:.1f} of 10000 epochs" in printed.getvalue()
+    again = train(limited, tmp_path / "run", resume=True, console=QUIET)  # its time is spent: at most a step more
+    assert again.finished and len(lines(tmp_path / "run", "step")) <= len(steps) + 1
+
+
+def test_epochs_end_a_run_before_its_minutes(config: Config, tmp_path: Path) -> None:
+    assert train(changed(config, "run", minutes=60.0), tmp_path / "run", console=QUIET).finished
+    assert len(lines(tmp_path / "run", "step")) == 4
+
+
+def test_patience_ends_a_run_and_a_resumed_one(config: Config, tmp_path: Path) -> None:
+    still = changed(
+        changed(config, "model", freeze_batch_norm_from_epoch=0), "optimizer", learning_rate=1e-12, epochs=9
+    )
+    still = changed(still, "run", patience=2)
+    for resume in (False, True):
+        printed = io.StringIO()
+        assert train(still, tmp_path / "run", resume=resume, console=Console(file=printed, width=200)).finished
+        assert [line["step"] for line in lines(tmp_path / "run", "evaluation")] == [2, 4, 6]
+        assert "stopped early: 2 evaluations without a better mean_iou" in printed.getvalue()
+    assert (tmp_path / "run" / "best").resolve().name == "step-00000002"
+
+
+def test_evaluations_by_steps_and_the_best_by_a_class(config: Config, tmp_path: Path) -> None:
+    by_class = changed(config, "run", eval_every_steps=1, best_by="road", keep_last=1)
+    outcome = train(changed(by_class, "optimizer", learning_rate=0.05), tmp_path / "run", console=QUIET)
+    evaluations = lines(tmp_path / "run", "evaluation")
+    assert [line["step"] for line in evaluations] == [1, 2, 3, 4]
+    ious = [line["classes"]["road"]["iou"] for line in evaluations]
+    assert outcome.best_score == max(ious)
+    assert (tmp_path / "run" / "best").resolve().name == f"step-{ious.index(max(ious)) + 1:08d}"
+
+
+def test_a_score_that_is_none_and_two_cadences_are_said(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--run.best-by: found wire; needed mean_iou or one of sky"):
+        train(changed(config, "run", best_by="wire"), tmp_path / "run", console=QUIET)
+    assert RunConfig(eval_every_steps=3).conflicts() == []
+    assert "--run.eval-every-steps" in RunConfig(eval_every_steps=3, eval_every_epochs=2).conflicts()[0]
