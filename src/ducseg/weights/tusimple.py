@@ -1,4 +1,4 @@
-"""The authors' weights as they released them: MXNet's .params files, read with numpy alone."""
+"""The authors' weights as they released them, into a segmenter or a checkpoint; read with numpy alone."""
 
 import contextlib
 from pathlib import Path
@@ -7,46 +7,13 @@ from typing import Literal
 from ducseg.errors import explain
 from ducseg.models import Segmenter
 from ducseg.weights.checkpoint import save_segmenter
-from ducseg.weights.released import onnx_zoo
-from ducseg.weights.released.mxnet_params import index
-from ducseg.weights.released.symbol import assemble
+from ducseg.weights.released import onnx
+from ducseg.weights.released.mxnet import load
 
 __all__ = ["import_file", "load"]
 
 
-def load(params_path: Path | str, *, num_classes: int | None = None) -> Segmenter:
-    """Read a .params file of the authors' network (TuSimple-DUC), as it is or trained further with their code.
-
-    Classes, cell, depth, widths and ASPP paths come from the file; 19 classes get Cityscapes' names and colours, those
-    of another known data set theirs where the head is named after it (the released code's `exp`).
-
-    Args:
-        params_path: NDArray list of MXNet, of any version (V0 to V3).
-        num_classes: L, for a head whose channels fit more than one L and cell (L, cell 2 are 4L, cell 4); the error
-            says when. None: as the file says.
-
-    Returns:
-        The segmenter in evaluation mode, with the authors' preprocessing: RGB minus the mean.
-
-    Raises:
-        UserError: not such a file, a broken one, or one of another network; sparse arrays or other numbers than
-            float32 are named.
-    """
-    path = Path(params_path)
-    stored = index(path)
-    arrays = {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in stored.items()}
-    if len(arrays) < len(stored):
-        twice = sorted(name for name in arrays if f"arg:{name}" in stored and f"aux:{name}" in stored)
-        raise explain(
-            f"weights {path}",
-            found=f"{', '.join(twice[:10])} both as arg: and as aux:",
-            needed="each array once",
-            fix="Download the file again.",
-        )
-    return assemble(path, arrays, num_classes)
-
-
-_LOADERS = {"tusimple": load, "onnx-zoo": onnx_zoo.load}
+_LOADERS = {"tusimple": load, "onnx-zoo": onnx.load}
 
 
 def import_file(

@@ -15,12 +15,13 @@ from mxnet_files import header, list_of, ndarray, onnx_file, params_file, small_
 
 import ducseg
 from ducseg.classes import CITYSCAPES, VOC2012
+from ducseg.cli import main
 from ducseg.errors import UserError
 from ducseg.inference.predictor import Predictor
 from ducseg.models.segmenter import Segmenter
 from ducseg.ops.duc import unfold
 from ducseg.weights import tusimple
-from ducseg.weights.released import onnx_zoo
+from ducseg.weights.released import onnx as onnx_zoo
 from ducseg.weights.tusimple import import_file
 
 FILES = ("narrow-0001.params", "narrow-v1.params", "narrow-v0.params", "narrow-mxnet.onnx")
@@ -301,3 +302,14 @@ def test_any_damage_is_an_error_or_a_network(tmp_path_factory: pytest.TempPathFa
     except UserError:
         return
     assert all(torch.isfinite(value).all() for value in found.state_dict().values())
+
+
+def test_the_command_takes_the_number_of_classes_that_the_error_asks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "file.params", small_network(channels=20 * 16, paths=1))
+    arguments = ["import-weights", "tusimple", str(path), "--out", str(tmp_path / "out")]
+    assert main(arguments) != 0
+    assert "--num-classes N" in capsys.readouterr().err
+    assert main([*arguments, "--num-classes", "20"]) == 0
+    assert len(ducseg.load(tmp_path / "out").model.classes) == 20

@@ -17,9 +17,11 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from ducseg.weights.released.stored_arrays import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray
+from ducseg.errors import explain
+from ducseg.models import Segmenter
+from ducseg.weights.released.network import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray, assemble
 
-__all__ = ["index"]
+__all__ = ["index", "load"]
 
 _LIST = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -31,6 +33,38 @@ _TYPES = {
 
 _STORAGE = {0: ("dense", 0), 1: ("row_sparse", 1), 2: ("csr", 2)}
 """Name, and number of index arrays, of each storage type."""
+
+
+def load(params_path: Path | str, *, num_classes: int | None = None) -> Segmenter:
+    """Read a .params file of the authors' network (TuSimple-DUC), as it is or trained further with their code.
+
+    Classes, cell, depth, widths and ASPP paths come from the file; 19 classes get Cityscapes' names and colours, those
+    of another known data set theirs where the head is named after it (the released code's `exp`).
+
+    Args:
+        params_path: NDArray list of MXNet, of any version (V0 to V3).
+        num_classes: L, for a head whose channels fit more than one L and cell (L, cell 2 are 4L, cell 4); the error
+            says when. None: as the file says.
+
+    Returns:
+        The segmenter in evaluation mode, with the authors' preprocessing: RGB minus the mean.
+
+    Raises:
+        UserError: not such a file, a broken one, or one of another network; sparse arrays or other numbers than
+            float32 are named.
+    """
+    path = Path(params_path)
+    stored = index(path)
+    arrays = {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in stored.items()}
+    if len(arrays) < len(stored):
+        twice = sorted(name for name in arrays if f"arg:{name}" in stored and f"aux:{name}" in stored)
+        raise explain(
+            f"weights {path}",
+            found=f"{', '.join(twice[:10])} both as arg: and as aux:",
+            needed="each array once",
+            fix="Download the file again.",
+        )
+    return assemble(path, arrays, num_classes)
 
 
 def index(path: Path) -> dict[str, StoredArray]:

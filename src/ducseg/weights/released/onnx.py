@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ducseg.weights.released.stored_arrays import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray
+from ducseg.models import Segmenter
+from ducseg.weights.released.network import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray, assemble
 
-__all__ = ["index"]
+__all__ = ["index", "load"]
 
 _MAX_FIELDS = 25_000
 """Three times what the deepest of the authors' networks has; bounds the time that a hostile file can take."""
@@ -34,6 +35,28 @@ class _Field(NamedTuple):
     wire: int
     value: int
     """A varint's value; a length-delimited field's length, its bytes are next."""
+
+
+def load(onnx_path: Path | str, *, num_classes: int | None = None) -> Segmenter:
+    """Read the initializers of an ONNX file of the authors' network that MXNet exported.
+
+    What the network is comes from their names and shapes, as in `ducseg.weights.tusimple.load`; the graph itself and
+    its constants are not read.
+
+    Args:
+        onnx_path: such as ResNet101-DUC-7.onnx of the ONNX model zoo.
+        num_classes: as in `ducseg.weights.tusimple.load`.
+
+    Returns:
+        The segmenter in evaluation mode, with the authors' preprocessing: RGB minus the mean.
+
+    Raises:
+        UserError: not such a file, a broken one, one of another network, or with numbers in other files.
+    """
+    path = Path(onnx_path)
+    # the others are constants of the export: the shape of a Reshape, a temperature
+    arrays = {name: array for name, array in index(path).items() if name.startswith(("conv", "fc1_"))}
+    return assemble(path, arrays, num_classes)
 
 
 def index(path: Path) -> dict[str, StoredArray]:

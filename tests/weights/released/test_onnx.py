@@ -14,9 +14,9 @@ from mxnet_files import field, onnx_file, onnx_model, params_file, small_network
 
 from ducseg.errors import UserError
 from ducseg.weights import tusimple
-from ducseg.weights.released import onnx_zoo
-from ducseg.weights.released.onnx_initializers import index
-from ducseg.weights.released.stored_arrays import MAX_ARRAYS, BoundedFile, StoredArray
+from ducseg.weights.released import onnx as onnx_zoo
+from ducseg.weights.released.network import MAX_ARRAYS, BoundedFile, StoredArray
+from ducseg.weights.released.onnx import index
 
 A = np.arange(6, dtype="<f4").reshape(2, 3)
 
