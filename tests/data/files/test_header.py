@@ -11,6 +11,7 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.data import paired
+from ducseg.data.files.channels import read_channels
 from ducseg.data.files.header import read_header
 from ducseg.data.files.reading import picture_size, read_image, read_label
 from ducseg.data.paired import PairedFiles
@@ -262,3 +263,56 @@ def test_files_that_are_no_pictures_are_called_what_they_are(tmp_path: Path, sta
     for read in (read_image, read_label, picture_size):
         with pytest.raises(UserError, match=rf"a\.png: found {what}"):
             read(tmp_path / "a.png")
+
+
+# -- channels as they are ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12, 16])
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), (">", True)])
+def test_channels_are_read_as_they_are(tmp_path: Path, dtype: type, channels: int, order: str, big: bool) -> None:
+    pytest.importorskip("rasterio")
+    pixels = (np.random.default_rng(0).random((9, 13, channels)) * 250).astype(dtype)
+    (tmp_path / "a.tif").write_bytes(_tiff([pixels], order=order, big=big))
+    read = read_channels(tmp_path / "a.tif")
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read, pixels)
+
+
+def test_channels_of_other_kinds_and_without_alpha(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    rgb16 = np.random.default_rng(0).integers(0, 65536, (9, 13, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), rgb16[..., ::-1])
+    np.testing.assert_array_equal(read_channels(tmp_path / "a.png"), rgb16)
+    cv2.imwrite(str(tmp_path / "grey.png"), rgb16[..., 0])
+    np.testing.assert_array_equal(read_channels(tmp_path / "grey.png"), rgb16[..., :1])
+    for suffix in ("png", "jpg", "bmp", "webp"):
+        Image.fromarray(_smooth()).save(tmp_path / f"b.{suffix}")
+        np.testing.assert_array_equal(read_channels(tmp_path / f"b.{suffix}"), read_image(tmp_path / f"b.{suffix}"))
+    Image.fromarray(_smooth()[..., 0]).save(tmp_path / "b.jpg")
+    assert read_channels(tmp_path / "b.jpg").shape == (24, 40, 1)
+    four = np.dstack([_smooth(), _smooth()[..., :1]])
+    (tmp_path / "alpha.tif").write_bytes(_tiff([four], extra=2))
+    np.testing.assert_array_equal(read_channels(tmp_path / "alpha.tif"), _smooth())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(_smooth()).save(tmp_path / "turned.tif", exif=exif)
+    np.testing.assert_array_equal(read_channels(tmp_path / "turned.tif"), np.rot90(_smooth(), -1))
+
+
+def test_channels_that_are_not_taken(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    path.write_bytes(_tiff([np.ones((6, 8, 17), np.uint8)]))
+    with pytest.raises(UserError, match="found 17 channels of uint8; needed 1 to 16 of uint8, uint16, float32"):
+        read_channels(path)
+    path.write_bytes(_tiff([np.ones((6, 8, 2), np.int16)]))
+    with pytest.raises(UserError, match="found 2 channels of int16"):
+        read_channels(path)
+    whole = _tiff([np.ones((60, 80, 5), np.float32)])
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"a\.tif"):
+        read_channels(path)
+    with pytest.raises(UserError, match="No such file"):
+        read_channels(tmp_path / "none.tif")
