@@ -189,9 +189,9 @@ class Timed(PairedFiles):
         self.__dict__.update(inner.__dict__)
         self.image_seconds = self.label_seconds = 0.0
 
-    def checked_label(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def label(self, index: int) -> NDArray[np.uint8]:
         begin = time.thread_time()
-        label = super().checked_label(index, size)
+        label = super().label(index)
         self.label_seconds += time.thread_time() - begin
         return label
 

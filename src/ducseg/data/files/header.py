@@ -67,7 +67,7 @@ def read_header(data: bytes, path: Path) -> Header:
     if header is not None:
         dtype = "uint16" if header.depth == 16 else "uint8"
         channels = 1 if header.colour in (0, 4) else 3  # a palette shows colours
-        orientation = _orientation(data) if b"eXIf" in data or b"Raw profile type" in data else 1
+        orientation = _orientation(data) if png.may_have_exif(data) else 1
         return Header(size=header.size, channels=channels, dtype=dtype, orientation=orientation)
     if data.startswith(JPEG_START):
         try:

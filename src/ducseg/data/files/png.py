@@ -71,6 +71,17 @@ def png_header(data: bytes) -> PngHeader | None:
     return PngHeader((height, width), depth, colour)
 
 
+def may_have_exif(data: bytes) -> bool:
+    """Whether a PNG has a chunk of EXIF, or of text that may hold some."""
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        if data[at + 4 : at + 8] == b"eXIf" or data[at + 8 : at + 8 + len(_EXIF_AS_TEXT)] == _EXIF_AS_TEXT:
+            return True
+        at += 12 + length
+    return False
+
+
 class PngKind(NamedTuple):
     """Size (H, W) of a PNG, and its pixels as "8-bit grey"."""
 

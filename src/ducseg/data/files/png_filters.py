@@ -42,7 +42,8 @@ def _restore_paeth_grey(line: Any, above: Any, pixels: Any) -> None:
 def _restore_paeth_rgb(line: Any, above: Any, pixels: Any) -> None:
     """Three channels at once: each waits for its left neighbour alone, so they take no longer than one."""
     a0 = a1 = a2 = c0 = c1 = c2 = int32(0)
-    for x in range(0, len(pixels), 3):
+    for column in range(len(pixels) // 3):
+        x = 3 * column
         b0, b1, b2 = int32(above[x]), int32(above[x + 1]), int32(above[x + 2])
         a0 = (_nearest(a0, b0, c0) + int32(line[1 + x])) & int32(255)
         a1 = (_nearest(a1, b1, c1) + int32(line[2 + x])) & int32(255)
