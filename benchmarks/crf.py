@@ -124,9 +124,8 @@ def compare(height: int, classes: int, iterations: int, repeats: int) -> dict[st
 
 def stages(height: int, classes: int, repeats: int) -> dict[str, float]:
     """Milliseconds of each part of ours on all cores: medians."""
-    from ducseg.crf.filtering import Filter
     from ducseg.crf.lattice import build_lattice
-    from ducseg.crf.mean_field import iterate
+    from ducseg.crf.mean_field import Filter, iterate
     from ducseg.crf.rows import RowShape, load_rows, store_rows
     from ducseg.crf.workers import Workers
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ducseg.crf import torch_lattice
 from ducseg.crf.distinct import distinct
-from ducseg.crf.filtering import Filter
 from ducseg.crf.lattice import Lattice, build_lattice
+from ducseg.crf.mean_field import Filter
 from ducseg.crf.rows import RowShape
 from ducseg.crf.simplex import STRIP, place
 from ducseg.crf.workers import Workers

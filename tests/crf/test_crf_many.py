@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ducseg.crf import CrfParams, dense_crf
-from ducseg.crf.many import marginals_under_each
+from ducseg.crf.dense_crf import marginals_under_each
 from ducseg.errors import UserError
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ducseg.classes import ClassSet
-from ducseg.crf.many import marginals_under_each
+from ducseg.crf.dense_crf import marginals_under_each
 from ducseg.crf.params import CrfParams, check_iterations
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
