@@ -119,6 +119,7 @@ def test_of_a_large_picture_the_middle_is_followed(tmp_path: Path) -> None:
 def test_the_worst_and_the_middle_pictures_are_picked() -> None:
     ious = {10: 0.9, 11: 0.1, 12: 0.5, 13: 0.3, 14: float("nan"), 15: 0.7, 16: 0.8}
     assert pick_pictures(ious, each=2) == [(11, "worst"), (13, "worst"), (12, "median"), (15, "median")]
+    assert pick_pictures({1: 0.5, 2: 0.1, 3: 0.7}) == [(2, "worst"), (1, "median")]
     assert pick_pictures({1: 0.5}) == [(1, "worst")]
     assert pick_pictures({}) == []
 

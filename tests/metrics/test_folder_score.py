@@ -10,8 +10,9 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError
-from ducseg.metrics.confusion import ConfusionMatrix, scores
+from ducseg.metrics.confusion import ConfusionMatrix, scores, to_json
 from ducseg.metrics.folder import score_folder
+from ducseg.metrics.thin import ThinCounts
 
 CLASSES = ClassSet(("ground", "crack", "leaf"), ((90, 90, 90), (220, 40, 40), (30, 160, 60)))
 NAMES = ("a", "deeper/b", "deeper/c")
@@ -59,6 +60,16 @@ def test_pooled_counts_of_all_masks(tmp_path: Path, form: str, ending: str) -> N
     line = "masks: values 0, 1, 2 -> ground, crack, leaf; 255 ignored"
     assert found == {**expected(), "pictures": 3, "pictures_without_prediction": 0, "masks": line}
     assert 0 < found["mean_iou"] < 1
+
+
+def test_thin_objects_are_pooled_over_all_masks(tmp_path: Path) -> None:
+    gt, pred = write(tmp_path / "gt", masks(0, void=True)), write(tmp_path / "pred", masks(1))
+    total = ThinCounts(3, tolerances=(1,))
+    for name in NAMES:
+        total.add(masks(0, void=True)[name], masks(1)[name])
+    found = score_folder(pred, gt, CLASSES, thin=lambda num_classes: ThinCounts(num_classes, tolerances=(1,)))
+    assert to_json(found["thin"]) == to_json(total.scores(CLASSES))
+    assert {key: value for key, value in found.items() if key in expected()} == expected()
 
 
 def test_colour_masks_as_truth(tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ducseg.cli.options import File, Scored
+from ducseg.cli.options import File, Scored, Thin
 from ducseg.errors import whole
 
 __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Scored):
+class Options(Scored, Thin):
     """Score masks against masks, read as the folder layout reads them: mean and per-class IoU, pixel accuracy.
 
     --pred holds NAME.png, or what `ducseg predict` wrote, for each mask of --gt.
@@ -35,6 +35,7 @@ def run(options: Options) -> int:
     from ducseg.classes import ClassSet
     from ducseg.metrics.confusion import format_table, write_json
     from ducseg.metrics.folder import score_folder
+    from ducseg.metrics.thin import format_thin_tables
     from ducseg.progress import counted
 
     classes = ClassSet.read(options.classes)
@@ -43,10 +44,11 @@ def run(options: Options) -> int:
     with counted("scored") as progress:
         found = score_folder(
             options.pred, options.gt, classes, masks_as=options.masks_as, values=options.values,
-            ignore_value=options.ignore_value, subset=options.subset, num_workers=options.workers, progress=progress,
+            ignore_value=options.ignore_value, thin=options.thin_counts, subset=options.subset,
+            num_workers=options.workers, progress=progress,
         )  # fmt: skip
     print(found["masks"])
-    Console().print(format_table(found))
+    Console().print(format_table(found), *(format_thin_tables(found["thin"]) if "thin" in found else []))
     if options.json is not None:
         write_json(options.json, found)
     return 0

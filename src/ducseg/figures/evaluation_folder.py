@@ -82,6 +82,7 @@ def pick_pictures(picture_iou: dict[int, float], *, each: int = 3) -> list[tuple
     ranked = sorted(
         (index for index, iou in picture_iou.items() if not np.isnan(iou)), key=lambda i: (picture_iou[i], i)
     )
+    each = min(each, max(1, len(ranked) // 2))
     worst = ranked[:each]
     middle = max(len(worst), (len(ranked) - each) // 2)
     return [(index, "worst") for index in worst] + [(index, "median") for index in ranked[middle : middle + each]]

@@ -45,6 +45,7 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 table.text td { text-align: left; vertical-align: top; }
 tr.strong td { font-weight: 600; background: var(--soft); }
 .good { color: var(--good); } .bad { color: var(--bad); }
+table.shaded th:not(:first-child) { text-align: center; }
 td.s { min-width: 3.2rem; text-align: center; border: 1px solid var(--line); }
 table.matrix th:not(:first-child) { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 figure { margin: .75rem 0; } img { max-width: 100%; height: auto; background: #fff; display: block; }
@@ -121,7 +122,7 @@ def shaded_table(
     body = "".join(
         f"<tr><td>{escape(name)}</td>{''.join(_shaded(*cell) for cell in cells)}</tr>" for name, cells in rows
     )
-    return _framed("matrix" if is_matrix else "", header, body)
+    return _framed("shaded matrix" if is_matrix else "shaded", header, body)
 
 
 def _framed(kind: str, header: Sequence[str], body: str) -> str:

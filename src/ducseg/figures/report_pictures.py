@@ -84,7 +84,10 @@ def _meaning(found: Evaluated) -> list[tuple[str, tuple[int, int, int]]]:
         name = found.classes.names[objects]
         return [(f"{name}, found", HIT), (f"{name}, missed", MISS), (f"false alarm: no {name}", ALARM)]
     seen = {index for shown in found.shown for index in present_classes(shown.truth, found.classes)}
-    return [("wrong", MISS), *((found.classes.names[index], found.classes.palette[index]) for index in sorted(seen))]
+    return [
+        ("wrong, on the grey picture", MISS),
+        *((found.classes.names[index], found.classes.palette[index]) for index in sorted(seen)),
+    ]
 
 
 def _object_class(found: Evaluated) -> int | None:

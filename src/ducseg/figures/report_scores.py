@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ducseg.figures.page import Section, gallery, paragraph, picture, shaded_table, table
+from ducseg.figures.page import Section, details, gallery, paragraph, picture, shaded_table, table
 from ducseg.figures.run_results import RunResults, as_percent
 from ducseg.figures.width_bars import draw_width_bars
 
@@ -106,9 +106,21 @@ def width_section(named: dict[str, RunResults]) -> Section:
         "predicted is right where the predicted object is so wide (precision, dots). The width of a pixel is the "
         "diameter of the largest disk inside its object that covers it."
     )
-    left_out = len(first) - len(classes)
-    more = [paragraph(f"The {len(classes)} classes with the most thin pixels; {left_out} more are in the JSON.")]
-    return Section("By width", (paragraph(text), gallery(bars), *(more if left_out > 0 and len(first) > 2 else [])))
+    left_out = sum(1 for score in first.values() if _pixels(score)) - len(classes)
+    more = [paragraph(f"The {len(classes)} classes with the largest share of thin pixels; {left_out} more are below.")]
+    tables = [details("The same in numbers", *(_width_table(run, one) for run, one in thin.items()))]
+    return Section("By width", (paragraph(text), gallery(bars), *(more if left_out > 0 else []), *tables))
+
+
+def _width_table(run: str, classes: dict[str, Any]) -> str:
+    """Recall / precision of one run, all classes by width."""
+    header = [f"{run}: recall / precision, %", *next(iter(classes.values()))["by_width"]]
+    rows = []
+    for name, score in classes.items():
+        entries = score["by_width"].values()
+        texts = [f"{as_percent(entry['recall'])} / {as_percent(entry['precision'])}" for entry in entries]
+        rows.append((name, list(zip(texts, (_shade(entry["recall"]) for entry in entries)))))
+    return shaded_table(header, rows)
 
 
 def _pixels(score: dict[str, Any]) -> int:

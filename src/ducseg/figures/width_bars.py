@@ -35,6 +35,7 @@ def draw_width_bars(title: str, runs: Mapping[str, Mapping[str, Any]]) -> NDArra
     axes.set_title(title, fontsize=10)
     axes.set_xticks(places, names)
     axes.set_xlabel("width of the object, px", fontsize=9)
+    axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_ylim(0, 105)
     axes.set_ylabel("%", fontsize=9)
     axes.grid(axis="y", alpha=0.3)

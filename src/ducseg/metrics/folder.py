@@ -5,9 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
@@ -16,6 +13,7 @@ from ducseg.data.paired import no_such_data
 from ducseg.errors import UserError
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below
+from ducseg.metrics.thin import ThinCounts
 
 __all__ = ["score_folder"]
 
@@ -31,6 +29,7 @@ def score_folder(
     masks_as: Literal["index", "colour"] | None = None,
     values: tuple[str, ...] = (),
     ignore_value: int | None = None,
+    thin: Callable[[int], ThinCounts | None] = lambda num_classes: None,
     subset: bool = False,
     num_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -44,13 +43,15 @@ def score_folder(
         classes: what they hold.
         masks_as, values, ignore_value: how masks are read, as the fields of `DataConfig`; grey NAME_labels.png
             hold indices.
+        thin: number of classes -> empty counts of the scores of thin objects, or None: not counted.
         subset: score the pictures that have a prediction, whatever is missing or surplus.
         num_workers: threads; None: one for each core.
         progress: called with (done, total).
 
     Returns:
         What `ducseg.metrics.confusion.scores` returns, and "pictures": how many were scored,
-        "pictures_without_prediction", "masks": how the true ones were read.
+        "pictures_without_prediction", "masks": how the true ones were read, and what `ThinCounts.scores` returns as
+        "thin".
 
     Raises:
         UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
@@ -74,12 +75,15 @@ def score_folder(
     predicted = MaskRule(classes=true.classes, meaning={value: value for value in (*range(len(true.classes)), IGNORE)})
     if not labels or any(look.kind != "values" for look in values_in(list(pairs.values()))[0]):
         predicted = rule_of(list(pairs.values()), true.classes)
-    count = partial(_count, predicted.reader, true.reader, len(true.classes))
-    total = ConfusionMatrix(len(true.classes))
-    for matrix in count_each(count, files, num_workers, progress).values():
-        total.matrix += matrix
+    total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
+    count = partial(_count, predicted.reader, true.reader, len(true.classes), thin)
+    for matrix, of_picture in count_each(count, files, num_workers, progress).values():
+        total.merge(matrix)
+        if of_thin is not None and of_picture is not None:
+            of_thin.merge(of_picture)
+    more = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
     counted = {"pictures": len(files), "pictures_without_prediction": len(truth) - len(files), "masks": true.line}
-    return {**scores(total.matrix, true.classes), **counted}
+    return {**scores(total.matrix, true.classes), **counted, **more}
 
 
 def _name(file: Path, folder: Path) -> str:
@@ -94,8 +98,16 @@ def _rule(masks: Sequence[Path], classes: ClassSet, **asked: Any) -> MaskRule:
 
 
 def _count(
-    predicted: MaskReader, true: MaskReader, num_classes: int, name: str, files: tuple[Path, Path]
-) -> NDArray[np.int64]:
-    counts = ConfusionMatrix(num_classes)
-    counts.update(true(files[1]), predicted(files[0]), name=name)
-    return counts.matrix
+    predicted: MaskReader,
+    true: MaskReader,
+    num_classes: int,
+    thin: Callable[[int], ThinCounts | None],
+    name: str,
+    files: tuple[Path, Path],
+) -> tuple[ConfusionMatrix, ThinCounts | None]:
+    counts, of_thin = ConfusionMatrix(num_classes), thin(num_classes)
+    truth, prediction = true(files[1]), predicted(files[0])
+    counts.update(truth, prediction, name=name)
+    if of_thin is not None:
+        of_thin.add(truth, prediction, name=name)
+    return counts, of_thin

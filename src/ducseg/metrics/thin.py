@@ -139,8 +139,8 @@ class ThinCounts:
         self.pixels.merge(other.pixels)
         self.boundary.merge(other.boundary)
         for name in _COUNTS:
-            counts = getattr(self, name)
-            counts += getattr(other, name)
+            if (more := getattr(other, name)).any():
+                getattr(self, name)[:] += more
 
     def scores(self, classes: ClassSet) -> dict[str, Any]:
         """All scores as fractions.
