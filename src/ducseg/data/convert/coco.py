@@ -207,7 +207,7 @@ def _package(module: str, package: str = "") -> ModuleType:
         name = package or module
         raise explain(
             "COCO's annotations", found=f"{name} is not installed", needed="it to read them",
-            fix="pip install ducseg[convert].",
+            fix=f"pip install {name}",
         ) from None  # fmt: skip
 
 
