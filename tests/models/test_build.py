@@ -181,3 +181,9 @@ def test_a_description_with_other_names_is_refused(value: object, part: str) -> 
 
 def test_what_a_description_leaves_out_has_its_default() -> None:
     assert Architecture.from_json({"encoder": "resnet18"}) == Architecture(encoder="resnet18")
+
+
+def test_means_and_deviations_may_be_numpys() -> None:
+    values = tuple(np.array([1, 2, 3], np.float32))
+    made = Preprocessing(mean=values, std=values)
+    assert json.loads(json.dumps(made.to_json())) == {"mean": [1, 2, 3], "std": [1, 2, 3]}

@@ -49,7 +49,7 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The form of `model.json`."""
-        return {"mean": list(self.mean), "std": list(self.std)}
+        return {"mean": list(map(float, self.mean)), "std": list(map(float, self.std))}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
