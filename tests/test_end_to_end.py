@@ -109,6 +109,8 @@ def test_eval_adds_the_scores_of_thin_objects_to_the_others(run: Path, tmp_path:
     iou = plain["classes"]["ground"]["iou"]
     assert ground["dice"] == pytest.approx(2 * iou / (1 + iou))
     assert sum(entry["pixels"] for entry in crack["by_width"].values()) == plain["classes"]["crack"]["pixels"]
+    assert main(["eval", str(run), "--figure", str(tmp_path / "widths.png")]) == 0
+    assert cv2.imread(str(tmp_path / "widths.png")).shape[1] > 1500
     for wrong in (["--tolerances", "-1"], ["--boundary-width", "0"]):
         assert main(["eval", str(run), *wrong]) == 2
 

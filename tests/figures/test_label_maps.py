@@ -10,7 +10,7 @@ from PIL import Image
 
 from ducseg.classes import CAMVID, CITYSCAPES, IGNORE, ClassSet
 from ducseg.errors import UserError
-from ducseg.figures.label_maps import colourise, font, legend, overlay, present_classes, write_png
+from ducseg.figures.label_maps import as_rgb, colourise, font, legend, overlay, present_classes, write_png
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice(np.array([0, 3, 8, IGNORE], np.uint8), (40, 700))
@@ -111,3 +111,14 @@ def test_an_existing_file_is_replaced_only_by_a_whole_one(tmp_path: Path, monkey
         write_png(path, np.zeros_like(LABELS))
     assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), LABELS)
     assert [file.name for file in tmp_path.iterdir()] == ["labels.png"]
+
+
+def test_pictures_of_other_channels_and_types_are_stretched_to_be_seen() -> None:
+    assert as_rgb(IMAGE) is IMAGE
+    ramp = np.linspace(1000, 5000, 4000).astype(np.uint16).reshape(40, 100, 1)
+    grey = as_rgb(ramp)
+    assert grey.shape == (40, 100, 3) and grey.dtype == np.uint8
+    assert (grey[..., 0] == grey[..., 2]).all() and (grey.min(), grey.max()) == (0, 255)
+    assert (np.diff(grey[..., 0].ravel().astype(int)) >= 0).all()
+    assert as_rgb(np.zeros((3, 4, 9), np.float32)).tolist() == np.zeros((3, 4, 3)).tolist()
+    assert overlay(ramp, np.full((40, 100), IGNORE, np.uint8), CAMVID)[:40, :100].tolist() == grey.tolist()

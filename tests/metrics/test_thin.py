@@ -178,6 +178,34 @@ def test_what_is_predicted_where_nothing_counts_does_not_matter() -> None:
     assert found[0] == found[1]
 
 
+def test_cldice_of_one_picture_is_the_papers() -> None:
+    if importlib.util.find_spec("skimage") is None:
+        pytest.skip("scikit-image is not installed (make test tries to)")
+    skeletonize = importlib.import_module("skimage.morphology").skeletonize
+    rng = np.random.default_rng(5)
+    truth = np.kron(rng.random((9, 11)) < 0.4, np.ones((5, 4))) > 0
+    prediction = np.roll(truth, 1, 1) & (rng.random(truth.shape) < 0.95)
+    precision = (skeletonize(prediction) & truth).sum() / skeletonize(prediction).sum()  # T_prec, T_sens of the paper
+    sensitivity = (skeletonize(truth) & prediction).sum() / skeletonize(truth).sum()
+    counts = ThinCounts(2)
+    counts.add(truth.astype(np.uint8), prediction.astype(np.uint8))
+    found = counts.scores(TWO)["classes"]["crack"]["cldice"]
+    assert found == pytest.approx(2 * precision * sensitivity / (precision + sensitivity), abs=1e-12)
+
+
+def test_the_boundary_has_the_chosen_width() -> None:
+    truth = np.zeros((60, 60), np.uint8)
+    truth[20:40, 20:40] = 1
+    prediction = np.zeros_like(truth)
+    prediction[21:40, 20:40] = 1
+    for width, both in ((1, 19 * 20 - 17 * 18 - 18), (3, 19 * 20 - 13 * 14 - 14)):  # their bands, without a lost row
+        counts = ThinCounts(2, boundary_width=width)
+        counts.add(truth, prediction)
+        own = [20 * 20 - (20 - 2 * width) ** 2, 19 * 20 - (19 - 2 * width) * (20 - 2 * width)]
+        found = counts.scores(TWO)["classes"]["crack"]["boundary_iou"]
+        assert found == pytest.approx(both / (sum(own) - both))
+
+
 def test_tables_name_every_present_class() -> None:
     counts = ThinCounts(2)
     assert format_thin_tables(counts.scores(TWO)) == []

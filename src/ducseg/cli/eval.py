@@ -36,7 +36,6 @@ def run(options: Options) -> int:
     from ducseg.inference.store import store_evaluation
     from ducseg.metrics.confusion import format_table, write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
-    from ducseg.metrics.thin import format_thin_tables
 
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
@@ -47,8 +46,7 @@ def run(options: Options) -> int:
         labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
     )
     Console().print(format_table(found))
-    if thin is not None:
-        Console().print(*format_thin_tables(found["thin"]))
+    options.show(found)
     if road is not None:
         found |= (on_road := road_scores(road.counts))
         Console().print(format_road_table(on_road))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -102,16 +102,33 @@ class Thin:
     """Within how many pixels something counts as found; implies --thin, with which it is 0 1 2 5."""
     boundary_width: int | None = None
     """Width in pixels of the band of its Boundary IoU; implies --thin, with which it is 2."""
+    figure: File | None = None
+    """Also draw recall and precision by width there (PNG); implies --thin."""
 
     def thin_counts(self, num_classes: int, *, wanted: bool = False) -> "ThinCounts | None":
         """Empty counts where they are asked for, or `wanted` anyway; raises UserError for other numbers."""
-        if not (wanted or self.thin or self.tolerances or self.boundary_width is not None):
+        implied = self.tolerances or self.boundary_width is not None or self.figure is not None
+        if not (wanted or self.thin or implied):
             return None
         from ducseg.metrics.thin import ThinCounts
 
         tolerances = self.tolerances or (0, 1, 2, 5)
         width = 2 if self.boundary_width is None else self.boundary_width
         return ThinCounts(num_classes, tolerances=tolerances, boundary_width=width)
+
+    def show(self, found: "dict[str, Any]") -> None:
+        """Print the tables of "thin" in the scores, where it is there, and draw the figure that is asked for."""
+        if "thin" not in found:
+            return
+        from rich.console import Console
+
+        from ducseg.metrics.thin import format_thin_tables
+
+        Console().print(*format_thin_tables(found["thin"]))
+        if self.figure is not None:
+            from ducseg.figures.width_bars import draw_width_figure
+
+            draw_width_figure(found["thin"], self.figure)
 
 
 @dataclass(frozen=True, kw_only=True)

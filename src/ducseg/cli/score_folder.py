@@ -35,7 +35,6 @@ def run(options: Options) -> int:
     from ducseg.classes import ClassSet
     from ducseg.metrics.confusion import format_table, write_json
     from ducseg.metrics.folder import score_folder
-    from ducseg.metrics.thin import format_thin_tables
     from ducseg.progress import counted
 
     classes = ClassSet.read(options.classes)
@@ -48,7 +47,8 @@ def run(options: Options) -> int:
             num_workers=options.workers, progress=progress,
         )  # fmt: skip
     print(found["masks"])
-    Console().print(format_table(found), *(format_thin_tables(found["thin"]) if "thin" in found else []))
+    Console().print(format_table(found))
+    options.show(found)
     if options.json is not None:
         write_json(options.json, found)
     return 0

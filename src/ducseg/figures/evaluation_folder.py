@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
-from ducseg.figures.label_maps import write_png
+from ducseg.figures.label_maps import as_rgb, write_png
 from ducseg.files import write_whole
 from ducseg.metrics.confusion import write_json
 
@@ -38,12 +38,12 @@ Pictures = Literal["worst", "median"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A picture to look at: RGB (H, W, 3), its truth and its prediction (H, W), and why it was chosen."""
+    """A picture to look at (H, W, C), its truth and its prediction (H, W), and why it was chosen."""
 
     id: str
     kind: Pictures
     mean_iou: float
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     truth: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
 
@@ -151,7 +151,7 @@ def write_sample(
     step: int,
     *,
     name: str,
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     truth: NDArray[np.uint8],
     prediction: NDArray[np.uint8],
 ) -> None:
@@ -190,13 +190,13 @@ def _names(folder: Path) -> dict[str, str]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _middle(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _middle(picture: NDArray[Any]) -> NDArray[Any]:
     top, left = (max(0, (side - _SAMPLE_SIDE) // 2) for side in picture.shape[:2])
     return np.ascontiguousarray(picture[top : top + _SAMPLE_SIDE, left : left + _SAMPLE_SIDE])
 
 
-def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+def _write_jpeg(path: Path, picture: NDArray[Any]) -> None:
+    bgr = cv2.cvtColor(as_rgb(picture), cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert done, picture.shape
     write_whole(path, data.tobytes())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 __all__ = [
+    "as_rgb",
     "colourise",
     "font",
     "legend",
@@ -58,6 +59,20 @@ def write_array(path: Path, values: NDArray[np.generic]) -> None:
     write_whole(path, buffer.getvalue())
 
 
+def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """A picture of any channels (H, W, C) and type, for looking at: RGB uint8 (H, W, 3).
+
+    RGB uint8 is taken as it is. Of others the first three channels, or the first as grey, each stretched from its first
+    to its 99th percentile.
+    """
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return image
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., [0, 0, 0]]
+    low, high = np.percentile(shown.astype(np.float64), (1, 99), axis=(0, 1))
+    stretched = (shown - low) / np.where(high > low, high - low, 1)
+    return np.asarray(np.rint(255 * np.clip(stretched, 0, 1)), np.uint8)
+
+
 def colourise(labels: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.uint8]:
     """Labels (H, W) in the colours of their classes, RGB (H, W, 3); 255 is black.
 
@@ -87,12 +102,13 @@ def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassS
     """The picture tinted with its classes' colours, above a legend of the classes present.
 
     Args:
-        image: RGB uint8 (H, W, 3).
+        image: RGB uint8 (H, W, 3), or another that `as_rgb` takes.
         labels: (H, W); 255 is left untinted.
 
     Returns:
         RGB uint8 (H + legend, max(W, narrowest legend), 3); the picture is at the top left, unscaled.
     """
+    image = as_rgb(image)
     assert image.shape == (*labels.shape, 3), (image.shape, labels.shape)
     tinted = cv2.addWeighted(image, 1 - _OPACITY, colourise(labels, classes), _OPACITY, 0)
     tinted = np.where((labels == IGNORE)[..., None], image, tinted)

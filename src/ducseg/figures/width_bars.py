@@ -1,14 +1,17 @@
 """Recall by the width of objects as bars, one small figure a class, readable on a telephone."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.errors import explain
+from ducseg.figures.label_maps import write_png
 from ducseg.figures.plots import RUN_COLOURS, as_pixels
 
-__all__ = ["draw_width_bars"]
+__all__ = ["draw_width_bars", "draw_width_figure"]
 
 
 def draw_width_bars(title: str, runs: Mapping[str, Mapping[str, Any]]) -> NDArray[np.uint8]:
@@ -43,6 +46,26 @@ def draw_width_bars(title: str, runs: Mapping[str, Mapping[str, Any]]) -> NDArra
     axes.tick_params(labelsize=8)
     figure.legend(fontsize=7.5, loc="outside lower center", ncols=3, frameon=False)
     return as_pixels(figure)
+
+
+def draw_width_figure(thin: Mapping[str, Any], path: Path) -> Path:
+    """Write a PNG with the bars of every class that occurs, three in a row.
+
+    Args:
+        thin: the result of `ducseg.metrics.thin.ThinCounts.scores`.
+        path: replaced.
+
+    Raises:
+        UserError: no class occurs, an output that cannot be written.
+    """
+    widths = {name: score["by_width"] for name, score in thin["classes"].items()}
+    there = {name: one for name, one in widths.items() if any(e["pixels"] or e["predicted"] for e in one.values())}
+    if not there:
+        raise explain(f"figure {path}", found="no class in any picture", needed="one", fix="Score pictures with masks.")
+    bars = [draw_width_bars(name, {"": by_width}) for name, by_width in there.items()]
+    bars += [np.full_like(bars[0], 255)] * (-len(bars) % 3 if len(bars) > 3 else 0)
+    write_png(path, np.concatenate([np.concatenate(bars[at : at + 3], axis=1) for at in range(0, len(bars), 3)]))
+    return path
 
 
 def _percent(value: float | None) -> float:
