@@ -26,7 +26,7 @@ HOUSE = """\
 | weights | networks in and out of files: checkpoints, the Hub, ImageNet's, the authors' | ops, models |
 | inference | from a network and pictures to labels, files, scores | ops, data, metrics, crf, figures, models, weights |
 | train | configuration, run folder, step, loss, loop | ops, data, metrics, figures, models, weights, inference |
-| experiments | one function per published row, giving a configuration | data, models, train |
+| experiments | one function per published row, giving a configuration | data, train |
 | cli | one file per command: its options and its short body | every room |
 """
 """The picture of the house, from the ground up: a room may import the rooms it names, all of them above it here."""
