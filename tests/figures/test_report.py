@@ -161,7 +161,10 @@ def test_a_young_run_and_one_without_evaluation_are_shown(tmp_path: Path) -> Non
     young = tmp_path / "young"
     young.mkdir()
     (young / "config.json").write_text('{"name": "custom", "data": {}}')
-    assert "Nothing is scored yet" in write_report([young], tmp_path / "r.html").read_text()
+    for log in (None, "", '{"kind": "st'):
+        if log is not None:
+            (young / "log.jsonl").write_text(log)
+        assert "Nothing is scored yet" in write_report([young], tmp_path / "r.html").read_text()
     page = write_report([make_run(tmp_path / "plain", stored=False)], tmp_path / "r.html").read_text()
     assert headings(page) == ["At a glance", "Classes", "Curves", "Settings", "Next"]
 
@@ -174,4 +177,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (run / "evaluation" / "val" / "scores.json").write_text("{")
     with pytest.raises(UserError, match="run"):
         write_report([run], tmp_path / "r.html")
+    make_run(tmp_path / "holes")
+    (tmp_path / "holes" / "evaluation" / "val" / "0.jpg").unlink()
+    with pytest.raises(UserError, match=r"0\.jpg"):
+        write_report([tmp_path / "holes"], tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()

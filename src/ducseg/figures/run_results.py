@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ducseg.errors import explain
+from ducseg.errors import UserError, explain
 from ducseg.figures.curves import Curves
 from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples, split_name
 
@@ -21,7 +21,7 @@ class RunResults:
         model: model.json of its best checkpoint; {} before the first one.
         curves: None before the first step.
         evaluations: by split, as `ducseg eval --store` left them.
-        plan: lines of plan.txt, where `ducseg train DIR` planned the run.
+        plan: lines of plan.txt, "setting: value and why", where `ducseg train DIR` planned the run.
     """
 
     folder: Path
@@ -45,17 +45,15 @@ class RunResults:
                 folder=folder,
                 config=config,
                 model=_read_model(folder),
-                curves=Curves.read(log) if (log := folder / "log.jsonl").is_file() else None,
+                curves=_read_curves(folder / "log.jsonl"),
                 evaluations=read_evaluations(folder),
                 samples=read_samples(folder),
-                plan=tuple(plan.read_text(encoding="utf-8").splitlines())
-                if (plan := folder / "plan.txt").is_file()
-                else (),
+                plan=_read_plan(folder / "plan.txt"),
             )
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise explain(
                 f"run {folder}",
-                found="no config.json" if isinstance(error, FileNotFoundError) else repr(error),
+                found=_reason(error) if (folder / "config.json").is_file() else "no config.json",
                 needed="a folder that `ducseg train` wrote",
                 fix="Give the run folder itself, the one that holds config.json and log.jsonl.",
             ) from error
@@ -97,6 +95,21 @@ def distinct_names(folders: list[Path]) -> list[str]:
 def as_percent(fraction: float | None) -> str:
     """A stored score for a table, "-" where it is not defined."""
     return "-" if fraction is None or fraction != fraction else f"{100 * fraction:.1f}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError) else repr(error)
+
+
+def _read_plan(path: Path) -> tuple[str, ...]:
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+
+
+def _read_curves(log: Path) -> Curves | None:
+    try:
+        return Curves.read(log)
+    except UserError:  # no step yet
+        return None
 
 
 def _read_model(folder: Path) -> dict[str, Any]:
