@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ducseg.weights.released import mxnet
+from ducseg.weights import tusimple
 from ducseg.weights.released.network import BoundedFile
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
@@ -85,7 +85,7 @@ def varint(value: int) -> bytes:
 def arrays_of(path: Path) -> "dict[str, np.ndarray[Any, Any]]":
     """Everything in a .params file, by name without "arg:" and "aux:"."""
     with BoundedFile(path, "file") as file:
-        return {name[4:]: file.float32(array) for name, array in mxnet.index(path).items()}
+        return {name[4:]: file.float32(array) for name, array in tusimple.index(path).items()}
 
 
 def small_network(*, channels: int = 48, paths: int = 2, name: str = "fc1_toys") -> "dict[str, np.ndarray[Any, Any]]":

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mxnet_files import arrays_of, header, list_of, ndarray, params_file, sparse
 
 from ducseg.errors import UserError
-from ducseg.weights.released.mxnet import index
 from ducseg.weights.released.network import MAX_ARRAYS, StoredArray
+from ducseg.weights.tusimple import index
 
 A, B = np.arange(6, dtype="<f4").reshape(2, 3), np.arange(4, dtype="<f4") / 3
 

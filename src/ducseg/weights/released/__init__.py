@@ -1,1 +1,1 @@
-"""The authors' released weights: readers and the network they are of."""
+"""The network of the authors' released weights, and its export to ONNX; the original is `weights.tusimple`'s."""

@@ -5,9 +5,9 @@ stem, stride 2 in the first 1x1 of res3, unpadded pooling, batch norms with eps 
 is False throughout), the dilation schedule "released", DUC on summed ASPP paths. Its names give the depth and the
 paths, its shapes the widths and the head's channels L * (8 / cell)**2.
 
-Files are of people whom nobody need trust: a reader of a format (`mxnet`, `onnx`) walks a file's headers and skips its
-numbers: it holds names and shapes, never more of the file. Whether they are those of the network is decided on these;
-only then are numbers read.
+Files are of people whom nobody need trust: a reader of a format (`weights.tusimple`, `onnx`) walks a file's headers and
+skips its numbers: it holds names and shapes, never more of the file. Whether they are those of the network is decided
+on these; only then are numbers read.
 """
 
 import math
