@@ -1,9 +1,10 @@
 """The one exception a user meets, the one way its message is built, and what counts as a number."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
-__all__ = ["UserError", "explain", "real", "whole"]
+__all__ = ["UserError", "explain", "listed", "real", "whole"]
 
 
 class UserError(ValueError):
@@ -13,6 +14,12 @@ class UserError(ValueError):
 def explain(what: str, *, found: object, needed: object, fix: str) -> UserError:
     """Build a `UserError` that says what was wrong, what was found, what is needed and how to go on."""
     return UserError(f"{what}: found {found}; needed {needed}. {fix}")
+
+
+def listed(items: Sequence[object], most: int = 5, separator: str = ", ") -> str:
+    """The first `most` for a message, and how many more there are: "a, b and 3 more"."""
+    more = f"{separator.rstrip(', ')} and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(map(str, items[:most])) + more
 
 
 def whole(what: str, value: object, *, least: int = 0, fix: str) -> int:

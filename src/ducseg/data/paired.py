@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_label, read_turned
 from ducseg.data.sample import Sample
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 
 __all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table"]
 
@@ -135,9 +135,7 @@ def match_pairs(images: Mapping[str, Path], labels: Mapping[str, Path], where: o
         ("without an image", labels.keys() - images.keys()),
     ):
         if without:
-            names = sorted(without)
-            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-            problems.append(f"{len(names)} {kind} ({', '.join(names[:_MOST_NAMED])}{more})")
+            problems.append(f"{len(without)} {kind} ({listed(sorted(without))})")
     if problems:
         raise explain(
             f"data in {where}",

@@ -13,7 +13,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.birds_eye import BirdsEye
 from ducseg.data.layouts.kitti_road import KittiRoad, result_name
 from ducseg.data.sample import Sample
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.metrics.kitti_road import RoadCounts
@@ -118,10 +118,9 @@ def check_calibration(dataset: KittiRoad) -> None:
     """Raise `UserError` where a frame has no calibration file."""
     missing = [path for path in dataset.calibration_paths if not path.is_file()]
     if missing:
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise explain(
             f"calibration in {missing[0].parent}",
-            found=f"{len(missing)} files missing ({', '.join(path.name for path in missing[:_MOST_NAMED])}{more})",
+            found=f"{len(missing)} files missing ({listed([path.name for path in missing])})",
             needed="one for each frame, for the bird's-eye view",
             fix="Unpack the calib folder of data_road.zip too.",
         )

@@ -16,7 +16,7 @@ from ducseg.data.files.png import PngKind, png_kind
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.progress import counted
@@ -102,11 +102,10 @@ def _check_out(out: Path, files: Sequence[Path], kind: PngKind | None) -> None:
     pictures = (file for file in there if file.suffix.lower() in PICTURE_SUFFIXES)
     strange = [file for file in pictures if file not in wanted or (kind is not None and png_kind(file) != kind)]
     if strange:
-        named = ", ".join(str(file.relative_to(out)) for file in strange[:_MOST_NAMED])
-        more = f" and {len(strange) - _MOST_NAMED} more" if len(strange) > _MOST_NAMED else ""
+        named = listed([file.relative_to(out) for file in strange])
         raise explain(
             f"folder {out}",
-            found=f"{len(strange)} pictures that are no results of these ({named}{more})",
+            found=f"{len(strange)} pictures that are no results of these ({named})",
             needed="a new folder, or one with an earlier run's results",
             fix="Choose another --out.",
         )

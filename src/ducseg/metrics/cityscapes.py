@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ducseg.classes import CITYSCAPES, IGNORE
 from ducseg.data.layouts.cityscapes import LABELS, NUM_LABEL_IDS
 from ducseg.data.paired import no_such_data
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.metrics.cityscapes_ids import EVALUATED, Ids, check_ids, find_ids
 from ducseg.metrics.confusion import percent, scores
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below
@@ -121,10 +121,9 @@ def _with_instances(predictions: Mapping[str, Path], truth: Mapping[str, Path]) 
         files[frame] = FrameFiles(prediction, labels, instances)
     missing = [str(frame.instance_ids) for frame in files.values() if not frame.instance_ids.is_file()]
     if missing:
-        more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
         raise explain(
             "Cityscapes' ground truth",
-            found=f"{len(missing)} frames without an instance map: {', '.join(missing[:20])}{more}",
+            found=f"{len(missing)} frames without an instance map: {listed(missing, 20)}",
             needed="an instanceIds file beside each labelIds file (iIoU is weighted by the size of instances)",
             fix="Unpack gtFine_trainvaltest.zip whole.",
         )

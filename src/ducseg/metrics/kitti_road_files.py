@@ -5,7 +5,7 @@ is checked before the first pixel is read, and told at once.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from ducseg.data.files.reading import read_label
 from ducseg.data.layouts.kitti_road import decode_ground_truth, read_ground_truth
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.metrics.kitti_road import RoadCounts, road_scores
 from ducseg.metrics.prediction_files import pair_by_name
 
@@ -125,7 +125,7 @@ def _pairs(pred: Path, gt: Path, calib: Path, view: View, *, subset: bool) -> li
     if without:
         raise explain(
             f"calibration in {calib}",
-            found=f"{len(without)} files missing ({_named(file.name for file in without)})",
+            found=f"{len(without)} files missing ({listed([file.name for file in without], _MOST_NAMED)})",
             needed="one for each frame that is transformed into the bird's-eye view",
             fix="Give the folder training/calib with --calib.",
         )
@@ -149,7 +149,7 @@ def _check_kinds(pairs: list[_Pair], view: View) -> None:
         picture = "as large as its ground truth" if view == "perspective" else "800x400 or as large as its picture"
         raise explain(
             f"results in {pairs[0].result.parent} for the view {view}",
-            found=f"{len(problems)} that do not fit ({_named(problems, '; ')})",
+            found=f"{len(problems)} that do not fit ({listed(problems, _MOST_NAMED, '; ')})",
             needed=f"8-bit grey PNGs of confidences, each {picture} (H x W)",
             fix="Write confidences as uint8 (255 is certain road); --view says which view is scored.",
         )
@@ -167,9 +167,3 @@ def _misfit(pair: _Pair, view: View) -> str | None:
 
 def _is_transformed(pair: _Pair) -> bool:
     return not png_kind(pair.truth).size == png_kind(pair.result).size == BEV_SIZE
-
-
-def _named(names: Iterable[str], separator: str = ", ") -> str:
-    given = list(names)
-    more = f" and {len(given) - _MOST_NAMED} more" if len(given) > _MOST_NAMED else ""
-    return separator.join(given[:_MOST_NAMED]) + more

@@ -5,7 +5,7 @@ What the official evaluations only stop at, one file after the other, is collect
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.png import png_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 
 __all__ = ["count_each", "pair_by_name", "pictures_below", "read_prediction"]
 
@@ -69,19 +69,16 @@ def pair_by_name(
     missing = [name for name in names if name not in files]
     surplus = sorted(str(file) for key in files if key not in known for file in files[key])
     several = [" and ".join(map(str, files[name])) for name in names if len(files[name]) > 1]
-    problems = [f"several predictions of one frame: {_listed(several)}"] if several else []
+    problems = [f"several predictions of one frame: {listed(several, _MOST_NAMED)}"] if several else []
     if missing and (not subset or len(missing) == len(names)):
-        problems.append(f"{len(missing)} of {len(names)} without a prediction: {_listed(missing)}")
+        problems.append(f"{len(missing)} of {len(names)} without a prediction: {listed(missing, _MOST_NAMED)}")
     if surplus and not subset:
-        problems.append(f"{len(surplus)} surplus files, which belong to no ground truth: {_listed(surplus)}")
+        problems.append(
+            f"{len(surplus)} surplus files, which belong to no ground truth: {listed(surplus, _MOST_NAMED)}"
+        )
     if problems:
         raise explain("predictions", found="; ".join(problems), needed="one PNG for each ground truth", fix=fix)
     return {name: files[name][0] for name in names if files[name]}
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def read_prediction(path: Path, size: tuple[int, int], needed: str, fix: str) -> NDArray[np.uint8]:
@@ -149,9 +146,8 @@ def count_each(
             if progress is not None:
                 progress(done, len(items))
     if problems:
-        more = f" | and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         several = f"{len(problems)} of {len(items)} pictures cannot be scored: " if len(problems) > 1 else ""
-        raise UserError(several + " | ".join(problems[:_MOST_PROBLEMS]) + more)
+        raise UserError(several + listed(problems, _MOST_PROBLEMS, " | "))
     return found
 
 

@@ -17,7 +17,7 @@ from ducseg.classes import VOC2012
 from ducseg.data.files.reading import check_label, read_label
 from ducseg.data.layouts.voc2012 import read_image_set
 from ducseg.data.paired import no_such_data
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.metrics.confusion import ConfusionMatrix, check_values, scores
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below, read_prediction
 
@@ -85,10 +85,9 @@ def _ids(gt: Path, image_set: Path | str, masks: dict[str, Path]) -> list[str]:
     ids = read_image_set(_image_set_file(gt, image_set))
     without = [name for name in ids if name not in masks]
     if without:
-        more = f" and {len(without) - 20} more" if len(without) > 20 else ""
         raise explain(
             f"image set {image_set}",
-            found=f"{len(without)} of {len(ids)} ids without a mask in {gt}: {', '.join(without[:20])}{more}",
+            found=f"{len(without)} of {len(ids)} ids without a mask in {gt}: {listed(without, 20)}",
             needed="a mask for each id",
             fix="Take the list and the masks of the same release (test has no masks: its server scores).",
         )

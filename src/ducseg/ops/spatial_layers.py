@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 
 __all__ = ["SpatialLayer", "pair", "spatial_layers"]
 
@@ -97,7 +97,7 @@ def spatial_layers(network: nn.Module, run: Callable[[Tensor], object] | None = 
     if problems:
         raise explain(
             "stride to dilation",
-            found="; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else ""),
+            found=listed(problems, 4, "; "),
             needed="a network of convolutions and poolings whose grids are exact fractions of the picture",
             fix="Choose a plain convolutional network (ResNet, RegNet, EfficientNet, MobileNet, ConvNeXt, ...).",
         )

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 from ducseg.models import Segmenter, build_architecture
 from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
@@ -64,10 +64,9 @@ def describe(
     assert not segmenter.batch_norm_fused, "fuse_batch_norm's copy is not saved"
     changed = differences(segmenter)
     if changed:
-        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise explain(
             "saving a checkpoint",
-            found="; ".join(changed[:3]) + more,
+            found=listed(changed, 3, "; "),
             needed="the network that its architecture describes, or another one would be loaded",
             fix="Build it with these settings (build's arguments), or keep its tensors: segmenter.state_dict().",
         )

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 from ducseg.models.encoder import Part
 
 __all__ = ["LoadReport", "load_strictly", "read_tensors"]
@@ -44,7 +44,7 @@ class LoadReport:
     source: str = ""
 
     def __str__(self) -> str:
-        fresh = f", {len(self.missing)} tensors start fresh: {_some(list(self.missing), 6)}" if self.missing else ""
+        fresh = f", {len(self.missing)} tensors start fresh: {listed(list(self.missing), 6)}" if self.missing else ""
         return f"encoder from {self.source}{fresh}"
 
 
@@ -180,14 +180,14 @@ def load_strictly(
     if wrong:
         raise explain(
             f"weights {source}",
-            found=_some(wrong),
+            found=listed(wrong, 20),
             needed=f"the tensors of {name} with this architecture",
             fix="Choose the encoder and the stem that the file was made for.",
         )
     if missing and not allow_missing:
         raise explain(
             f"weights {source}",
-            found=f"no {_some(list(missing))}",
+            found=f"no {listed(list(missing), 20)}",
             needed=f"all of {name}",
             fix="Set allow_missing (--model.allow-missing-weights) to start these tensors fresh.",
         )
@@ -221,8 +221,3 @@ def _unfit(own: Tensor, tensor: Tensor) -> str:
     if own.is_floating_point() != tensor.is_floating_point() or tensor.is_complex() or tensor.device.type != "cpu":
         return f"as {tensor.dtype} on {tensor.device} where {own.dtype} is needed"
     return "" if tensor.isfinite().all() else "with infinite or undefined numbers"
-
-
-def _some(items: list[str], limit: int = 20) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more

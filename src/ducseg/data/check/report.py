@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ducseg.data.check.doctor import Report, check_dataset
 from ducseg.data.config import DataConfig
+from ducseg.errors import listed
 from ducseg.files import write_whole
 from ducseg.progress import counted
 
@@ -64,7 +65,7 @@ def as_table(report: Report) -> Table:
 
 
 def _sizes(sizes: list[str]) -> str:
-    return ", ".join(sizes[:2]) + (f" and {len(sizes) - 2} more" if len(sizes) > 2 else "")
+    return listed(sizes, 2)
 
 
 def _number(report: Report, kind: str, split: str) -> int:

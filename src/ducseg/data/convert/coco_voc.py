@@ -19,7 +19,7 @@ from ducseg.data.files.indexed_png import write_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import PairedFiles, no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.files import whole_folder
 
 __all__ = ["COCO_TO_VOC", "MIN_LABELLED", "CocoVoc", "paint", "write_coco_masks"]
@@ -59,10 +59,9 @@ class CocoVoc(PairedFiles):
         images = _pictures_below(root / "images")
         without = [name for name in masks if name not in images]
         if without:
-            more = f" and {len(without) - 5} more" if len(without) > 5 else ""
             raise explain(
                 f"COCO in {root}",
-                found=f"{len(without)} masks without a picture in images/: {', '.join(without[:5])}{more}",
+                found=f"{len(without)} masks without a picture in images/: {listed(without)}",
                 needed="the picture of each mask",
                 fix="Put (or link) the pictures of the same year and split there.",
             )

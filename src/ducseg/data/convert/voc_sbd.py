@@ -20,7 +20,7 @@ from ducseg.data.files.reading import check_label
 from ducseg.data.layouts.voc2012 import AUGMENTED_MASKS, MASKS, find_voc2012, image_set_file, read_image_set
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.files import whole_folder, write_whole
 
 __all__ = ["AugmentedSets", "augmented_sets", "read_sbd_mask", "write_augmented_sets"]
@@ -150,10 +150,9 @@ def _check_masks_there(sbd: Path, ids: list[str]) -> None:
     there = {file.stem for file in (sbd / "cls").glob("*.mat")}
     missing = [name for name in ids if name not in there]
     if missing:
-        more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
         raise explain(
             f"SBD in {sbd}",
-            found=f"{len(missing)} ids without a mask, in VOC's {MASKS} or in cls: {', '.join(missing[:20])}{more}",
+            found=f"{len(missing)} ids without a mask, in VOC's {MASKS} or in cls: {listed(missing, 20)}",
             needed=_LAYOUT,
             fix="Unpack benchmark.tgz whole.",
         )

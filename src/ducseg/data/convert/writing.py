@@ -20,7 +20,7 @@ from ducseg.data.convert.coco import Mask, decode, draw_polygons
 from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 from ducseg.files import whole_folder, write_whole
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 
 BACKGROUND = "background"
 _BACKGROUNDS = frozenset({BACKGROUND, "_background_", "__background__"})
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -157,10 +156,9 @@ def _classes(names: Sequence[str], colours: Mapping[str, Colour]) -> ClassSet:
 def _check_files(pictures: Sequence[Annotated]) -> None:
     missing = [picture.name for picture in pictures if not picture.file.is_file()]
     if missing:
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise explain(
             "annotated pictures",
-            found=f"{len(missing)} missing: {', '.join(missing[:_MOST_NAMED])}{more} (looked for {pictures[0].file})",
+            found=f"{len(missing)} missing: {listed(missing)} (looked for {pictures[0].file})",
             needed="the picture of each annotation",
             fix="Give their folder with --images.",
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ducseg.data.config import DataConfig
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 
 __all__ = ["Member", "group_function", "held_out", "members_of", "split_note"]
 
@@ -184,10 +184,9 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
     found = {line: _named(line, of_name) for line in wanted}
     lost = [line for line, members in found.items() if len(members) != 1]
     if lost or not wanted:
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         raise explain(
             f"split list {paths[0]}",
-            found=f"{', '.join(lost[:5])}{more}, which are no one picture" if lost else "no name",
+            found=f"{listed(lost)}, which are no one picture" if lost else "no name",
             needed="names of pictures, one a line",
             fix="Correct the list, or add the pictures.",
         )

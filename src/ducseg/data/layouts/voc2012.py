@@ -12,7 +12,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, SegmentationDataset, no_such_data
 from ducseg.data.unlabelled import Unlabelled
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 
 __all__ = [
     "AUGMENTED_MASKS",
@@ -28,7 +28,6 @@ __all__ = [
 MASKS, AUGMENTED_MASKS = "SegmentationClass", "SegmentationClassAug"
 
 _LAYOUT = f"JPEGImages/ID.jpg, {MASKS}/ID.png and ImageSets/Segmentation/SET.txt"
-_MOST_NAMED = 20
 
 
 class Voc2012(PairedFiles):
@@ -173,8 +172,7 @@ def _check_complete(root: Path, split: str, ids: list[str], files: dict[str, dic
     for what, there in files.items():
         missing = [name for name in ids if name not in there]
         if missing:
-            more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-            problems.append(f"{len(missing)} ids without a {what} ({', '.join(missing[:_MOST_NAMED])}{more})")
+            problems.append(f"{len(missing)} ids without a {what} ({listed(missing, 20)})")
     if problems:
         raise explain(
             f"VOC2012 in {root}, image set {split}",

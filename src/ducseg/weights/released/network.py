@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from ducseg.classes import CAMVID, CITYSCAPES, IGNORE, KITTI_ROAD, VOC2012, ClassSet
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.models.build import generic_classes
 from ducseg.models.resnet import RESNETS
@@ -151,7 +151,6 @@ _DATA_SETS = {"cityscapes": CITYSCAPES, "voc": VOC2012, "pascal": VOC2012, "kitt
 
 _STRIDE = 8
 _STEM = "conv1_1_3x3_s2_weight"
-_LISTED = 10
 
 
 class _Layout(NamedTuple):
@@ -316,10 +315,9 @@ def _conv_bn(name: str, conv: str, norm: str, shape: tuple[int, ...]) -> Iterato
 
 
 def _unfit(path: Path, network: str, problems: list[str]) -> UserError:
-    more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
     return explain(
         f"weights {path}",
-        found=", ".join(problems[:_LISTED]) + more,
+        found=listed(problems, 10),
         needed=f"exactly the arrays of {network} as the authors released it (3x3 stem, bottlenecks, DUC on ASPP paths)",
         fix="Weights of other networks load by --model.weights: torchvision's, timm's.",
     )
