@@ -75,7 +75,7 @@ class ClassSet:
     def read(cls, path: Path) -> "ClassSet":
         """Read a `classes.json`, or the classes of a `model.json`; `UserError` where it is missing or no such list."""
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = json.loads(path.read_text(encoding="utf-8-sig"))
             entries = entries["classes"] if isinstance(entries, dict) and "classes" in entries else entries
         except (OSError, ValueError) as error:
             raise explain(

@@ -255,3 +255,13 @@ def test_kitti_road_without_calibration_says_so_before_it_scores(
     monkeypatch.setattr("ducseg.inference.predictor.Predictor.probabilities_of", lambda *_: pytest.fail("too late"))
     monkeypatch.setattr("ducseg.inference.predictor.Predictor.labels_of", lambda *_: pytest.fail("too late"))
     assert "calib" in refused(capsys, "eval", run)
+
+
+def test_data_check_takes_options_as_its_messages_spell_them(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for prefix in ("--", "--data."):
+        given = [f"{prefix}values", "0=a", "1=b", "2=ignore", f"{prefix}images=images", "--workers", "1"]
+        (pictures / "classes.json").unlink(missing_ok=True)
+        assert main(["data", "check", "folder", str(pictures), *given]) == 0
+        assert "masks: values 0, 1 -> a, b; 2 ignored" in capsys.readouterr().out

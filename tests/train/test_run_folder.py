@@ -281,6 +281,22 @@ def test_an_out_that_is_a_file_is_said(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.parametrize("there", [(), ("run",), ("kept.txt",)])
+def test_a_start_that_fails_leaves_what_was_there(tmp_path: Path, there: tuple[str, ...]) -> None:
+    run = tmp_path / "runs" / "run"
+    for path in (run.parent / name for name in there):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine") if path.suffix else path.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="bad data"), run_folder.hold_run_folder(run):
+        run_folder.checkpoint_to_resume(run, None, resume=False, ranks=ranks(0))
+        raise UserError("bad data")
+    assert sorted(tmp_path.rglob("*")) == before
+    with run_folder.hold_run_folder(run):
+        (run / "config.json").write_text("{}")
+    assert (run / "config.json").is_file()
+
+
 def ranks(restarts: int) -> Ranks:
     return Ranks(rank=0, world_size=1, device=torch.device("cpu"), restarts=restarts)
 

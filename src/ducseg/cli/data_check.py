@@ -1,7 +1,9 @@
 """`ducseg data check`: the doctor."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import getdoc
 from typing import Annotated
 
 import tyro
@@ -9,7 +11,7 @@ import tyro
 from ducseg.cli.options import File
 from ducseg.data.config import DataConfig, PatchScheme
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "parse", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,12 @@ class Options(DataConfig):
     allow_absent: tyro.conf.Suppress[bool] = False
     synthetic_scenes: tyro.conf.Suppress[tuple[int, int]] = DataConfig.synthetic_scenes
     synthetic_size: tyro.conf.Suppress[tuple[int, int]] = DataConfig.synthetic_size
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Options as `train` and the messages spell them, --data.values, are taken too."""
+    given = ["--" + one.removeprefix("--data.") if one.startswith("--data.") else one for one in arguments]
+    return tyro.cli(Options, prog="ducseg data check", description=getdoc(Options), args=given)
 
 
 def run(options: Options) -> int:

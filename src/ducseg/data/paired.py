@@ -1,7 +1,7 @@
 """What a data set is, and the part that all share: image and label files in pairs, read and checked one at a time."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,10 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES, check_label, check_same_
 from ducseg.data.sample import Sample
 from ducseg.errors import UserError, explain, listed
 
-__all__ = ["PairedFiles", "SegmentationDataset", "match_pairs", "no_such_data", "pictures_in", "table"]
+__all__ = [
+    "PairedFiles", "SegmentationDataset", "by_stem", "list_pictures", "match_pairs", "no_such_data", "pictures_in",
+    "table",
+]  # fmt: skip
 
 _MOST_NAMED = 5
 
@@ -113,18 +116,30 @@ def table(train_id_of_value: Mapping[int, int]) -> NDArray[np.uint8]:
 
 def pictures_in(folder: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> dict[str, Path]:
     """Stem -> file of the pictures directly in `folder`, by name; raises `UserError` where two files share a stem."""
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
-    found: dict[str, Path] = {}
-    for file in files:
-        if file.stem in found:
-            raise explain(
-                f"folder {folder}",
-                found=f"{found[file.stem].name} and {file.name}",
-                needed="one picture a name",
-                fix="Remove or rename one of them.",
-            )
-        found[file.stem] = file
+    found, twins = list_pictures(folder, suffixes)
+    if twins:
+        raise twins[0]
     return found
+
+
+def list_pictures(
+    folder: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES
+) -> tuple[dict[str, Path], tuple[UserError, ...]]:
+    """As `pictures_in`, the first of each stem, and what is to be said of each further one."""
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
+    return by_stem(files)
+
+
+def by_stem(files: Iterable[Path]) -> tuple[dict[str, Path], tuple[UserError, ...]]:
+    """The first file of each stem, and what is to be said of each further one."""
+    found: dict[str, Path] = {}
+    twins = []
+    for file in files:
+        if found.setdefault(file.stem, file) is not file:
+            both = f"{found[file.stem].name} and {file.name}"
+            fix = "Remove or rename one of them."
+            twins.append(explain(f"folder {file.parent}", found=both, needed="one picture a name", fix=fix))
+    return found, tuple(twins)
 
 
 def match_pairs(images: Mapping[str, Path], labels: Mapping[str, Path], where: object) -> dict[str, tuple[Path, Path]]:

@@ -31,10 +31,13 @@ _held: set[Path] = set()
 def hold_run_folder(run: Path) -> Iterator[None]:
     """Make the folder and keep every other run out of it until the end, also where this process is killed.
 
+    A folder into which nothing was written is as it was before: gone, where it was made here.
+
     Raises:
         UserError: another run has it, or it cannot be made or written (it is a file, a read-only disk).
     """
     path = run.resolve() / ".lock"
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     if path in _held:  # before it is opened: closing it would give up this process's lock
         raise _in_use(run, path)
     try:
@@ -47,9 +50,10 @@ def hold_run_folder(run: Path) -> Iterator[None]:
             needed="a folder that can be written",
             fix="Choose another --out.",
         ) from error
-    with file:
+    with contextlib.ExitStack() as stack, file:
         if not _lock(file):
             raise _in_use(run, path)
+        stack.callback(_remove_unwritten, run, made)
         _held.add(path)
         try:
             file.truncate(0)
@@ -59,6 +63,16 @@ def hold_run_folder(run: Path) -> Iterator[None]:
         finally:
             _held.discard(path)
             file.truncate(0)
+
+
+def _remove_unwritten(run: Path, made: list[Path]) -> None:
+    """Remove the marks from a folder that holds nothing else, and the folders that were made for it."""
+    with contextlib.suppress(OSError):
+        if {entry.name for entry in run.iterdir()} <= {".lock", ".launch"}:
+            for name in (".launch", ".lock"):
+                (run / name).unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
 
 
 def _lock(file: IO[str]) -> bool:

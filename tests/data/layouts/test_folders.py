@@ -294,3 +294,64 @@ def test_classes_that_a_checkpoint_carries_stand_in_for_a_list_that_moved(tmp_pa
     assert open_dataset(config(tmp_path), "all", carried).classes == carried
     with pytest.raises(UserError, match=r"class list .*gone\.json"):
         open_dataset(moved, "all")
+
+
+# -- what would pass unseen --------------------------------------------------------------------------------------------
+
+
+def test_a_pattern_that_matches_nothing_and_groups_in_both_splits_are_said(tmp_path: Path) -> None:
+    flat(tmp_path)
+    with pytest.raises(
+        UserError, match=r"--data\.group-by \^x\(\.\): found no match in any of 20 names \(such as p01\)"
+    ):
+        ids(tmp_path, "train", group_by="^x(.)")
+    (tmp_path / "some.txt").write_text("\ufeffp01\r\np12\r\n", encoding="utf-8")  # as Windows' editor writes it
+    settings = config(tmp_path, val_split="some.txt", group_by="^p(.)")
+    training, validation = (open_dataset(settings, split) for split in ("train", "some.txt"))
+    assert validation.ids == ("p01", "p12")
+    note = "groups of --data.group-by with training and validation pictures: 0, 1"
+    assert note in data_notes(settings, training, validation)
+    apart = open_dataset(config(tmp_path, val_split="some.txt"), "some.txt")
+    assert not any("groups" in line for line in data_notes(config(tmp_path), apart, apart))
+
+
+@pytest.mark.parametrize(
+    ("more", "twins"),
+    [
+        (("images/p02.jpg",), ["p02.jpg and p02.png"]),
+        (("images/p02.jpg", "images/p03.bmp"), ["p02.jpg and p02.png", "p03.bmp and p03.png"]),
+        (("masks/p02.tif",), ["p02.png and p02.tif"]),
+    ],
+)
+def test_two_files_of_one_name_are_rows_of_the_doctors_table(
+    tmp_path: Path, more: tuple[str, ...], twins: list[str]
+) -> None:
+    flat(tmp_path, 3)
+    for name in more:
+        add(tmp_path, name, None)
+    report = check_dataset(config(tmp_path))
+    assert report.splits["all"].classes["foreground"]["pixels"] == 1 + 2 + 3
+    assert [(one.kind, one.message.partition("found ")[2].partition(";")[0]) for one in report.errors] == [
+        ("same name", twin) for twin in twins
+    ]
+    with pytest.raises(UserError, match=f"found {twins[0]}; needed one picture a name"):
+        ids(tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        (("p3.jpg",), ["missing partner"]),
+        (("p3.jpg", "p4.png"), ["missing partner", "missing partner"]),
+        (("p2.bmp",), ["same name"]),
+    ],
+)
+def test_side_by_side_no_file_is_passed_over(tmp_path: Path, names: tuple[str, ...], kinds: list[str]) -> None:
+    for number in (1, 2):
+        add(tmp_path, f"p{number}.jpg", f"p{number}.png")
+    assert ids(tmp_path, "all") == ["p1", "p2"]
+    for name in names:
+        add(tmp_path, name, None)
+    assert [one.kind for one in check_dataset(config(tmp_path)).errors if one.kind != "masks"][: len(kinds)] == kinds
+    with pytest.raises(UserError, match=r"without a|one picture a name"):
+        ids(tmp_path, "all")

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
+from ducseg.data.layouts.mask_files import read_mask
 from ducseg.data.layouts.opening import open_dataset, open_layout
 from ducseg.errors import UserError
 
@@ -310,3 +312,24 @@ def test_options_that_would_be_ignored_are_refused_together() -> None:
         assert any(f"--data.{option} " in conflict and "not for cityscapes" in conflict for conflict in conflicts)
     both = DataConfig(dataset="folder", root="x", values=("0=a",), masks_as="index", ignore_colours=((0, 0, 0),))
     assert len(both.conflicts()) == 2
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 255), (0, 300), (0, 65535)])
+def test_sixteen_bits_in_several_channels_keep_their_low_byte(
+    tmp_path: Path, suffix: str, channels: int, first: int, second: int
+) -> None:
+    def write(truth: np.ndarray, path: Path) -> None:
+        grey = np.where(truth, second, first).astype(np.uint16)
+        alpha = [np.full_like(grey, 65535)] * (channels - 3)
+        assert cv2.imwrite(str(path), np.stack([grey] * 3 + alpha, axis=-1))
+
+    assert is_truth(labels(make(tmp_path, write, TWO, suffix)))
+
+
+def test_sixteen_bit_colours_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    assert cv2.imwrite(str(path), np.arange(6 * 8 * 3, dtype=np.uint16).reshape(6, 8, 3))
+    with pytest.raises(UserError, match="colours of 16 bits a channel; needed 8 bits"):
+        read_mask(path)

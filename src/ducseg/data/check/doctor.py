@@ -189,6 +189,8 @@ def _findings(layout: Layout, files: list[SplitFiles], examined: list[Examined])
                 f"split {split.name}", found="no images", needed="some", fix="Unpack them there, or remove the folder."
             )
             yield Finding(kind="empty split", splits=(split.name,), files=(), message=str(message))
+        for twin in split.twins:
+            yield Finding(kind="same name", splits=(split.name,), files=(), message=str(twin))
     for one in examined:
         for problem in one.problems:
             names = (str(problem.file),)

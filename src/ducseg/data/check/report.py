@@ -16,8 +16,8 @@ from ducseg.progress import counted
 __all__ = ["as_table", "check_and_print"]
 
 CHECKS = (
-    "masks", "empty split", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values", "train ids",
-    "leak between splits", "duplicate", "unusual mode", "class never seen",
+    "masks", "empty split", "same name", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values",
+    "train ids", "leak between splits", "duplicate", "unusual mode", "class never seen",
 )  # fmt: skip
 _MOST_SHOWN = 5
 

@@ -58,7 +58,7 @@ def convert(
     names: list[str] = []
     pictures, without = [], 0
     try:
-        for task in json.loads(source.read_text(encoding="utf-8")):
+        for task in json.loads(source.read_text(encoding="utf-8-sig")):
             regions = next((one["result"] for one in task["annotations"] if not one.get("was_cancelled")), None)
             if regions is None:
                 without += 1

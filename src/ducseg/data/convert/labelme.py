@@ -92,7 +92,7 @@ def convert(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
         for shape in content["shapes"]:
             [(float(x), float(y)) for x, y in shape["points"]]
             str(shape["label"])
@@ -109,7 +109,7 @@ def _listed(source: Path, names: set[str]) -> list[str]:
     file = source / "labels.txt"
     if not file.is_file():
         return sorted(names)
-    listed = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    listed = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     strange = sorted(names - set(listed))
     if strange:
         raise explain(f"class list {file}", found=f"no {strange[0]!r}", needed="every label in use", fix="Add it.")

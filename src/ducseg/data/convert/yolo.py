@@ -65,7 +65,7 @@ def _read(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
         names = content["names"]
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         content["names"] = {int(number): str(name) for number, name in pairs}
@@ -89,7 +89,7 @@ def _pictures(entries: Any, roots: Sequence[Path], file: Path) -> Iterator[Path]
         if place.is_dir():
             yield from sorted(one for one in place.rglob("*") if one.suffix.lower() in PICTURE_SUFFIXES)
         else:
-            lines = place.read_text(encoding="utf-8").split("\n")
+            lines = place.read_text(encoding="utf-8-sig").split("\n")
             yield from (place.parent / line.strip() for line in lines if line.strip())
 
 
@@ -99,7 +99,7 @@ def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"  # the last one
     labels = Path(*parts).with_suffix(".txt")
     shapes = []
-    lines = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
+    lines = labels.read_text(encoding="utf-8-sig").splitlines() if labels.is_file() else []
     for number, line in enumerate(lines, 1):
         words = line.split()
         try:

@@ -45,6 +45,7 @@ __all__ = [
     "read_instance_ids",
     "read_label",
     "read_picture",
+    "read_sixteen_bits",
     "read_turned",
 ]
 
@@ -52,6 +53,7 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 """Names (lower case) of the files that are taken for pictures when a folder is listed."""
 
 _PNG_END = b"IEND\xaeB`\x82"
+_GREY_WITH_ALPHA = 4
 _MOST_NAMED = 5
 _LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
 
@@ -187,6 +189,23 @@ def read_picture(path: Path) -> Image.Image:
         UserError: missing, empty, truncated or undecodable file.
     """
     return _pillow(_whole_file(path), path)
+
+
+def read_sixteen_bits(path: Path) -> NDArray[np.uint16] | None:
+    """(H, W, channels) of a file of several 16-bit channels, which Pillow would cut to 8; None for any other.
+
+    Raises:
+        UserError: missing, empty, truncated or undecodable file.
+    """
+    data = _file(path)
+    header = read_header(data, path)
+    check_header(header, path)
+    plain = png.png_header(data)
+    several = header.channels > 1 or header.alpha or (plain is not None and plain.colour == _GREY_WITH_ALPHA)
+    if header.dtype != "uint16" or not several:
+        return None
+    decoded = _opencv(data, cv2.IMREAD_UNCHANGED, path)
+    return decoded if decoded.ndim == 3 and decoded.dtype == np.uint16 else None
 
 
 def read_instance_ids(path: Path) -> NDArray[np.uint16]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.layout import SplitFiles
-from ducseg.data.paired import pictures_in
-from ducseg.errors import explain
+from ducseg.data.paired import by_stem, list_pictures
+from ducseg.errors import UserError, explain
 
 __all__ = ["FoundFiles", "find_files"]
 
@@ -76,7 +76,7 @@ def _two_folders(root: Path, images: str | None, masks: str | None) -> dict[str,
         pairs = {name: pair for name, pair in inside.items() if pair} or _siblings(root)
         return dict(sorted(pairs.items(), key=lambda one: _in_usual_order(one[0])))
     names = [{folder.name for folder in _folders_in(side)} for side in found]
-    flat = any(_pictures(side) for side in found)
+    flat = any(_files(side) for side in found)
     both = (names[0] & names[1] & set(_SPLITS)) if flat else names[0] | names[1]
     if not both:
         return {FLAT: found}
@@ -135,19 +135,26 @@ def _in_usual_order(split: str) -> tuple[int, str]:
     return place, split
 
 
-def _pictures(folder: Path, suffixes: frozenset[str] = _MASK_SUFFIXES) -> dict[str, Path]:
-    return pictures_in(folder, suffixes) if folder.is_dir() else {}
+def _pictures(folder: Path, suffixes: frozenset[str] = _MASK_SUFFIXES) -> tuple[dict[str, Path], tuple[UserError, ...]]:
+    return list_pictures(folder, suffixes) if folder.is_dir() else ({}, ())
 
 
 def _listed(root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str | None) -> FoundFiles:
-    pictures = {split: _pictures(images, PICTURE_SUFFIXES) for split, (images, _) in pairs.items()}
-    labels = {split: _ending(_pictures(masks), mask_suffix or "") for split, (_, masks) in pairs.items()}
-    pictures, labels = _by_common_name(pictures, labels)
+    listed = {split: (_pictures(image, PICTURE_SUFFIXES), _pictures(mask)) for split, (image, mask) in pairs.items()}
+    twins = {split: (*first, *second) for split, ((_, first), (_, second)) in listed.items()}
+    pictures, labels = _by_common_name(
+        {split: found for split, ((found, _), _) in listed.items()},
+        {split: _ending(found, mask_suffix or "") for split, (_, (found, _)) in listed.items()},
+    )
     files, example = {}, ""
     for split, sides in pairs.items():
         places = tuple(f"{side.relative_to(root)}/*.{{jpg,png,...}}" for side in sides)
         files[split] = SplitFiles(
-            name=split or "all", images=pictures[split], labels=labels[split], places=(places[0], places[1])
+            name=split or "all",
+            images=pictures[split],
+            labels=labels[split],
+            places=(places[0], places[1]),
+            twins=twins[split],
         )
         example = example or _example(pictures[split], labels[split])
     named = [", ".join(sorted({str(pair[side].relative_to(root)) for pair in pairs.values()})) for side in range(2)]
@@ -167,7 +174,8 @@ def _example(pictures: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
-_BySplit = dict[str, dict[str, Path]]
+_Named = dict[str, Path]
+_BySplit = dict[str, _Named]
 
 
 def _ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
@@ -224,10 +232,12 @@ def _one_folder(root: Path, images: str | None, mask_suffix: str | None) -> Foun
     folders = {FLAT: base} if _files(base) else {one.name: _pictures_in_or_below(one) for one in _folders_in(base)}
     files, example = {}, ""
     for split in sorted(folders, key=_in_usual_order):
-        pictures, labels = _side_by_side(_files(folders[split]), mask_suffix)
+        pictures, labels, twins = _side_by_side(_files(folders[split]), mask_suffix)
         if labels:
             place = f"{folders[split].relative_to(root)}/*"
-            files[split] = SplitFiles(name=split or "all", images=pictures, labels=labels, places=(place, place))
+            files[split] = SplitFiles(
+                name=split or "all", images=pictures, labels=labels, places=(place, place), twins=twins
+            )
             example = example or _example(pictures, labels) or " (x.jpg with x.png)"
     return FoundFiles(files, f"pictures and masks side by side{example}") if files else None
 
@@ -244,21 +254,18 @@ def _files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in _MASK_SUFFIXES and not f.name.startswith("."))
 
 
-def _side_by_side(files: list[Path], mask_suffix: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
-    by_stem: dict[str, list[Path]] = {}
-    for file in files:
-        by_stem.setdefault(file.stem, []).append(file)
+def _side_by_side(files: list[Path], mask_suffix: str | None) -> tuple[_Named, _Named, tuple[UserError, ...]]:
+    first, twins = by_stem(files)
     if mask_suffix is None:
-        tails = Counter(name[at:] for name in by_stem for at in range(1, len(name)) if name[:at] in by_stem)
+        tails = Counter(name[at:] for name in first for at in range(1, len(name)) if name[:at] in first)
         mask_tails = [tail for tail, _ in tails.most_common() if _MASK_WORD.search(tail)]
         mask_suffix = mask_tails[0] if mask_tails else None
     if mask_suffix is not None:
-        first = {name: group[0] for name, group in by_stem.items()}
         labels = {name.removesuffix(mask_suffix): file for name, file in first.items() if name.endswith(mask_suffix)}
-        return {name: file for name, file in first.items() if not name.endswith(mask_suffix)}, labels
-    pairs = {name: sorted(group, key=_is_lossless) for name, group in by_stem.items() if len(group) == 2}
-    pairs = {name: group for name, group in pairs.items() if not _is_lossless(group[0]) and _is_lossless(group[1])}
-    return {name: group[0] for name, group in pairs.items()}, {name: group[1] for name, group in pairs.items()}
+        return {name: file for name, file in first.items() if not name.endswith(mask_suffix)}, labels, twins
+    pictures, twins = by_stem([file for file in files if not _is_lossless(file)])
+    labels, others = by_stem([file for file in files if _is_lossless(file)])
+    return (pictures, labels, twins + others) if pictures.keys() & labels.keys() else ({}, {}, ())
 
 
 def _is_lossless(file: Path) -> bool:

@@ -22,7 +22,7 @@ from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.splitting import group_function, members_of
-from ducseg.data.paired import PairedFiles, no_such_data, pictures_in
+from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
@@ -127,7 +127,7 @@ class _Folders:
         return _Masked(self.rule, chosen)
 
     def _no_masks(self, found: int, split: str) -> NoReturn:
-        pictures = found or (len(pictures_in(self.root)) if self.root.is_dir() else 0)
+        pictures = found or (len(list_pictures(self.root)[0]) if self.root.is_dir() else 0)
         if pictures:
             raise explain(
                 f"images and masks in {self.root}",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet, Colour
 from ducseg.data.files.reading import read_label
 from ducseg.data.paired import SegmentationDataset, match_pairs, no_such_data
+from ducseg.errors import UserError
 
 __all__ = ["LabelRules", "Layout", "SplitFiles"]
 
@@ -26,20 +27,24 @@ class SplitFiles:
     Attributes:
         labels: None where the split has none (a test set).
         places: where images and labels are looked for, relative to the root, as messages say it.
+        twins: what is to be said of files left out because another one has their name.
     """
 
     name: str
     images: Mapping[str, Path]
     labels: Mapping[str, Path] | None
     places: tuple[str, str] = ("images", "labels")
+    twins: tuple[UserError, ...] = ()
 
     def pairs(self, name: str, root: Path) -> dict[str, tuple[Path, Path]]:
         """Id -> (image, label) of the labelled split of the data set `name` in `root`.
 
         Raises:
-            UserError: no images or no labels; images or labels without a partner (all in one message).
+            UserError: no images or no labels, two of one name; images or labels without a partner (all in one message).
         """
         assert self.labels is not None
+        if self.twins:
+            raise self.twins[0]
         for found, place in zip((self.images, self.labels), self.places):
             if not found:
                 raise no_such_data(name, root, missing=f"no {place}", layout=" and ".join(self.places))

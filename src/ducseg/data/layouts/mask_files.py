@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import Colour
-from ducseg.data.files.reading import read_label, read_picture
+from ducseg.data.files.reading import read_label, read_picture, read_sixteen_bits
 from ducseg.errors import UserError, explain
 
 __all__ = ["MaskFile", "MaskLook", "code_of", "colour_of", "look_at", "read_mask", "values_in"]
@@ -98,6 +98,8 @@ def read_mask(path: Path) -> MaskFile:
     with_header = _header(path)
     if with_header[24:26] == _PLAIN_GREY_PNG and with_header.startswith(b"\x89PNG"):
         return MaskFile("values", read_label(path))
+    if (sixteen := read_sixteen_bits(path)) is not None:
+        return _sixteen(sixteen, path)
     picture = read_picture(path)
     lossy = picture.format == "JPEG"
     if picture.mode == "P" and picture.format != "GIF":
@@ -135,6 +137,19 @@ def _values(picture: Image.Image, header: bytes, path: Path) -> NDArray[np.integ
             fix="Is it a map of probabilities or of depth? Export the class of each pixel.",
         )
     return whole
+
+
+def _sixteen(channels: NDArray[np.uint16], path: Path) -> MaskFile:
+    """Values of three equal channels; 16-bit colours are none that a class has."""
+    values = channels[..., 0]
+    if not all(np.array_equal(values, channels[..., other]) for other in range(min(3, channels.shape[2]))):
+        raise explain(
+            f"mask {path}",
+            found="colours of 16 bits a channel",
+            needed="8 bits, or one value a pixel",
+            fix="Export it with 8 bits a channel.",
+        )
+    return MaskFile("values", values.astype(np.int32), was="RGB")
 
 
 def _coloured(picture: Image.Image, lossy: bool) -> MaskFile:

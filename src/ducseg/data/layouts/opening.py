@@ -12,7 +12,7 @@ from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
-from ducseg.data.layouts.splitting import split_note
+from ducseg.data.layouts.splitting import group_note, split_note
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import Patches
@@ -107,7 +107,8 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
         layout = open_layout(config, train_set.classes)
         notes += [*layout.notes, *layout.rules.notes]
     shared = split_note(_pictures_of(train_set), _pictures_of(val_set))
-    return notes if shared is None else [*notes, shared]
+    grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
+    return [*notes, *filter(None, (shared, grouped))]
 
 
 def _pictures_of(dataset: SegmentationDataset) -> list[Path]:

@@ -7,13 +7,13 @@ a text file with one name a line, or a share: where there is no folder for "val"
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ducseg.data.config import DataConfig
 from ducseg.errors import UserError, explain, listed
 
-__all__ = ["Member", "group_function", "held_out", "members_of", "split_note"]
+__all__ = ["Member", "group_function", "group_note", "held_out", "members_of", "split_note"]
 
 Member = tuple[str, str]
 """(folder of the split, name); the folder of unsorted pictures is ""."""
@@ -68,6 +68,13 @@ def _parts(
         return {"train": rest, "val": [member for member in rest if member not in taken]}
     group = group_function(config.group_by)
     names = {name: (folder, name) for folder, name in rest}
+    if config.group_by is not None and not any(re.search(config.group_by, name) for name in names):
+        raise explain(
+            f"--data.group-by {config.group_by}",
+            found=f"no match in any of {len(names)} names (such as {next(iter(names), None)})",
+            needed="an expression that matches names of pictures, without their endings",
+            fix="Correct it: no pictures would stay together.",
+        )
     unsorted = "" in folders
     parts: dict[str, list[Member]] = {}
     by_share = _folder_of("val", folders) is None and listed[config.val_split] is None
@@ -142,6 +149,15 @@ def group_function(pattern: str | None) -> Callable[[str], str]:
     return group
 
 
+def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) -> str | None:
+    """What is to be said where ids of one group are in both splits, as folders and lists can have it."""
+    group = group_function(pattern)
+    both = sorted({group(Path(name).name) for name in train} & {group(Path(name).name) for name in validation})
+    more = f" and {len(both) - 3} more" if len(both) > 3 else ""
+    named = f"{', '.join(both[:3])}{more}"
+    return f"groups of --data.group-by with training and validation pictures: {named}" if both else None
+
+
 def split_note(train: Sequence[Path], validation: Sequence[Path]) -> str | None:
     """What is to be said where the pictures of one split are also in the other."""
     both = len(set(train) & set(validation))
@@ -173,7 +189,7 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
             )
         return None
     try:
-        lines = [line.strip() for line in paths[0].read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in paths[0].read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise explain(f"split list {paths[0]}", found=str(error), needed="one name a line", fix="Correct it.") from None
     wanted = list(dict.fromkeys(line.split()[0] for line in lines if line and not line.startswith("#")))

@@ -125,7 +125,7 @@ def read_image_set(path: Path) -> list[str]:
         UserError: a file that does not read, no id, an id twice, a line that is no id.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "no text"
         raise explain(f"image set {path}", found=reason, needed="one id a line", fix="Check the path.") from None
