@@ -29,14 +29,15 @@ class Options(Workers):
 def run(options: Options) -> int:
     """Say what was written."""
     from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+    from ducseg.data.convert.writing import write_folder
     from ducseg.progress import counted
 
     tools = {"coco": coco_folder, "labelme": labelme, "cvat": cvat, "yolo": yolo, "label-studio": label_studio}
     with counted("pictures") as progress:
-        report = tools[options.tool].convert(
-            options.source, options.out, images=options.images, ignore=options.ignore,
-            num_workers=options.workers, progress=progress,
-        )  # fmt: skip
+        export = tools[options.tool].read(options.source, options.images)
+        report = write_folder(
+            options.out, export, ignore=options.ignore, num_workers=options.workers, progress=progress
+        )
     for line in report.lines():
         print(line)
     print(f"Look at them and train: ducseg data check folder {options.out}; ducseg train {options.out}")

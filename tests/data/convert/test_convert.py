@@ -17,6 +17,7 @@ from PIL import Image
 from ducseg.classes import ClassSet
 from ducseg.cli import main
 from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+from ducseg.data.convert.writing import write_folder
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.errors import UserError
 
@@ -73,7 +74,7 @@ def _write(path: Path, content: object) -> Path:
 
 def test_coco_keeps_classes_colours_and_pictures_without_objects(tmp_path: Path) -> None:
     source, seen = _write(tmp_path / "in" / "x.json", _coco(tmp_path / "in" / "images")), []
-    report = coco_folder.convert(source, tmp_path / "out", progress=lambda *at: seen.append(at))
+    report = write_folder(tmp_path / "out", coco_folder.read(source), progress=lambda *at: seen.append(at))
     expected = np.zeros(SIZE, np.uint8)
     expected[:, :2] = 255
     expected[2:30, 2:20] = 1
@@ -103,7 +104,7 @@ def test_coco_equals_pycocotools(tmp_path_factory: pytest.TempPathFactory, seed:
     content["annotations"] = [
         {"id": n, "image_id": 0, "category_id": 7, "segmentation": [polygon]} for n, polygon in enumerate(polygons)
     ]
-    coco_folder.convert(_write(folder / "x.json", content), folder / "out")
+    write_folder(folder / "out", coco_folder.read(_write(folder / "x.json", content)))
     expected = peer.decode(peer.merge(peer.frPyObjects(polygons, *SIZE)))
     np.testing.assert_array_equal(_mask(folder / "out", "a"), expected)
 
@@ -111,36 +112,38 @@ def test_coco_equals_pycocotools(tmp_path_factory: pytest.TempPathFactory, seed:
 def test_coco_splits_of_several_files(tmp_path: Path) -> None:
     for folder in ("train", "valid"):
         _write(tmp_path / "in" / folder / "_annotations.coco.json", _coco(tmp_path / "in" / folder, ["a.jpg"]))
-    report = coco_folder.convert(tmp_path / "in", tmp_path / "out")
+    report = write_folder(tmp_path / "out", coco_folder.read(tmp_path / "in"))
     assert report.pictures == {"train": 1, "val": 1}
     assert "masks/val/a.png" in _tree(tmp_path / "out")
     content = _coco(tmp_path / "in2" / "images" / "val2017", ["a.jpg"])
     _write(tmp_path / "in2" / "annotations" / "instances_val2017.json", content)
     _write(tmp_path / "in2" / "annotations" / "captions_val2017.json", {"annotations": []})
-    assert coco_folder.convert(tmp_path / "in2", tmp_path / "out2").pictures == {"": 1}
+    assert write_folder(tmp_path / "out2", coco_folder.read(tmp_path / "in2")).pictures == {"": 1}
     content["categories"].reverse()
     _write(tmp_path / "in2" / "annotations" / "instances_train2017.json", content)
     with pytest.raises(UserError, match="other categories"):
-        coco_folder.convert(tmp_path / "in2", tmp_path / "out3")
+        write_folder(tmp_path / "out3", coco_folder.read(tmp_path / "in2"))
 
 
 def test_pictures_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
     names = ["p/a.jpg", "q/a.jpg", "q/b.jpg"]
-    coco_folder.convert(_write(tmp_path / "x.json", _coco(tmp_path, names)), tmp_path / "out")
+    write_folder(tmp_path / "out", coco_folder.read(_write(tmp_path / "x.json", _coco(tmp_path, names))))
     assert _tree(tmp_path / "out" / "masks") == ["b.png", "p__a.png", "q__a.png"]
     assert (_mask(tmp_path / "out", "p__a") > 0).any()
     assert not (_mask(tmp_path / "out", "q__a") > 0).any()
     with pytest.raises(UserError, match=r"two of one name, a\.jpg and a\.png"):
-        coco_folder.convert(_write(tmp_path / "y.json", _coco(tmp_path, ["a.jpg", "a.png"])), tmp_path / "out2")
+        write_folder(
+            tmp_path / "out2", coco_folder.read(_write(tmp_path / "y.json", _coco(tmp_path, ["a.jpg", "a.png"])))
+        )
 
 
 def test_ignored_classes_become_255(tmp_path: Path) -> None:
     source = _write(tmp_path / "x.json", _coco(tmp_path))
-    report = coco_folder.convert(source, tmp_path / "out", ignore=["post"])
+    report = write_folder(tmp_path / "out", coco_folder.read(source), ignore=["post"])
     assert report.classes.names == ("background", "wire")
     assert (_mask(tmp_path / "out", "a")[:10, :10] == 255).all()
     with pytest.raises(UserError, match="--ignore: found pole; needed one of wire, post"):
-        coco_folder.convert(source, tmp_path / "out2", ignore=["pole"])
+        write_folder(tmp_path / "out2", coco_folder.read(source), ignore=["pole"])
 
 
 def test_a_failed_conversion_leaves_nothing_and_mixes_nothing(tmp_path: Path) -> None:
@@ -150,18 +153,18 @@ def test_a_failed_conversion_leaves_nothing_and_mixes_nothing(tmp_path: Path) ->
     bad = _write(tmp_path / "bad.json", content)
     before = _tree(tmp_path)
     with pytest.raises(UserError, match=r"b\.png: found 40 x 60 pixels .* needed 41 x 60, as it was annotated"):
-        coco_folder.convert(bad, tmp_path / "out")
+        write_folder(tmp_path / "out", coco_folder.read(bad))
     content["images"][1] |= {"height": 40, "file_name": "lost.png"}
     with pytest.raises(UserError, match=r"1 missing: lost\.png .*Give their folder with --images"):
-        coco_folder.convert(_write(tmp_path / "bad.json", content), tmp_path / "out")
+        write_folder(tmp_path / "out", coco_folder.read(_write(tmp_path / "bad.json", content)))
     assert _tree(tmp_path) == before
     (tmp_path / ".out.unfinished").mkdir()
     (tmp_path / ".out.unfinished" / "old.png").touch()
     (tmp_path / "out").mkdir()
-    coco_folder.convert(source, tmp_path / "out")
+    write_folder(tmp_path / "out", coco_folder.read(source))
     assert not [name for name in _tree(tmp_path) if "old" in name]
     with pytest.raises(UserError, match="out: found one already"):
-        coco_folder.convert(source, tmp_path / "out")
+        write_folder(tmp_path / "out", coco_folder.read(source))
 
 
 # -- LabelMe -----------------------------------------------------------------------------------------------------------
@@ -187,7 +190,7 @@ def test_labelme_draws_in_order_with_outlines(tmp_path: Path) -> None:
     _labelme(tmp_path / "in", "one", shapes)
     _labelme(tmp_path / "in", "none", [])
     _picture(tmp_path / "in" / "new.jpg")
-    report = labelme.convert(tmp_path / "in", tmp_path / "out")
+    report = write_folder(tmp_path / "out", labelme.read(tmp_path / "in"))
     mask = _mask(tmp_path / "out", "one")
     assert report.classes.names == ("background", "crack", "hole")
     assert (mask[3:10, 2:13] > 0).all()
@@ -208,14 +211,14 @@ def test_labelme_draws_in_order_with_outlines(tmp_path: Path) -> None:
 def test_labelme_class_list_and_bad_files(tmp_path: Path) -> None:
     _labelme(tmp_path / "in" / "sub", "one", [{"label": "b", "points": [[1, 1], [9, 1], [9, 9]]}])
     (tmp_path / "in" / "labels.txt").write_text("__ignore__\n_background_\nc\nb\n")
-    report = labelme.convert(tmp_path / "in", tmp_path / "out")
+    report = write_folder(tmp_path / "out", labelme.read(tmp_path / "in"))
     assert report.classes.names == ("_background_", "c", "b")
     assert _mask(tmp_path / "out", "one").max() == 2
     _write(tmp_path / "in" / "bad.json", {"shapes": [{"points": [[1, 2]]}]})
     with pytest.raises(UserError, match=r"bad\.json: found no LabelMe annotation"):
-        labelme.convert(tmp_path / "in", tmp_path / "out2")
+        write_folder(tmp_path / "out2", labelme.read(tmp_path / "in"))
     with pytest.raises(UserError, match=r"LabelMe export .*none: found no such file or folder"):
-        labelme.convert(tmp_path / "none", tmp_path / "out2")
+        write_folder(tmp_path / "out2", labelme.read(tmp_path / "none"))
 
 
 # -- CVAT --------------------------------------------------------------------------------------------------------------
@@ -237,7 +240,7 @@ def test_cvat_draws_by_z_order_and_keeps_colours_and_subsets(tmp_path: Path) -> 
     _picture(source / "images" / "Validation" / "s" / "a.png")
     _picture(source / "images" / "b.png")
     (source / "annotations.xml").write_text(CVAT)
-    report = cvat.convert(source, tmp_path / "out")
+    report = write_folder(tmp_path / "out", cvat.read(source))
     assert report.classes == ClassSet(("background", "pole", "sign"), ((0, 0, 0), (255, 0, 128), (1, 2, 3)))
     mask = _mask(tmp_path / "out", "val/a")
     assert (mask[2:12, 2:12] == 2).all()
@@ -261,15 +264,15 @@ def test_cvat_files_that_are_none(tmp_path: Path) -> None:
     ):
         (tmp_path / "annotations.xml").write_text(text)
         with pytest.raises(UserError, match=found):
-            cvat.convert(tmp_path, tmp_path / "out")
+            write_folder(tmp_path / "out", cvat.read(tmp_path))
     (tmp_path / "x.zip").touch()
     with pytest.raises(UserError, match=r"found an archive; .*Unpack it"):
-        cvat.convert(tmp_path / "x.zip", tmp_path / "out")
+        write_folder(tmp_path / "out", cvat.read(tmp_path / "x.zip"))
     _picture(tmp_path / "a.png")
     (tmp_path / "annotations.xml").write_text(CVAT.replace("s/a.png", "a.png").replace("1, 2, 2, 1", "1, 2, 2, 9"))
     _picture(tmp_path / "b.png")
     with pytest.raises(UserError, match=r"picture a\.png: mask: found 14 pixels in a box of 2 x 3"):
-        cvat.convert(tmp_path, tmp_path / "out")
+        write_folder(tmp_path / "out", cvat.read(tmp_path))
 
 
 # -- YOLO --------------------------------------------------------------------------------------------------------------
@@ -284,7 +287,7 @@ def test_yolo_fills_as_ultralytics_the_smaller_on_top(tmp_path: Path) -> None:
     (source / "train" / "labels").mkdir()
     lines = "\n".join(f"{1 - n} {' '.join(map(str, outline))}" for n, outline in enumerate(outlines))
     (source / "train" / "labels" / "a.txt").write_text(lines + "\n\n")
-    report = yolo.convert(source, tmp_path / "out")
+    report = write_folder(tmp_path / "out", yolo.read(source))
     expected = np.zeros(SIZE, np.uint8)
     for value, outline in ((1, outlines[1]), (2, outlines[0])):
         points = np.asarray(np.array(outline).reshape(-1, 2) * (60, 40), np.int32)  # ultralytics, polygon2mask
@@ -310,10 +313,10 @@ def test_yolo_lines_that_are_no_outlines(tmp_path: Path, line: str, message: str
     (tmp_path / "labels" / "a.txt").write_text(line)
     (tmp_path / "data.yaml").write_text("train: images\nnames: {0: wire}\n")
     with pytest.raises(UserError, match=message):
-        yolo.convert(tmp_path / "data.yaml", tmp_path / "out")
+        write_folder(tmp_path / "out", yolo.read(tmp_path / "data.yaml"))
     (tmp_path / "data.yaml").write_text("train: pictures\nnames: {0: wire}\n")
     with pytest.raises(UserError, match="no pictures; needed that folder"):
-        yolo.convert(tmp_path / "data.yaml", tmp_path / "out")
+        write_folder(tmp_path / "out", yolo.read(tmp_path / "data.yaml"))
 
 
 # -- Label Studio ------------------------------------------------------------------------------------------------------
@@ -373,7 +376,7 @@ def test_label_studio_draws_in_order(tmp_path: Path) -> None:
     ]  # fmt: skip
     _picture(tmp_path / "images" / "a b.png")
     _picture(tmp_path / "images" / "sub" / "c.png")
-    report = label_studio.convert(_write(tmp_path / "x.json", tasks), tmp_path / "out")
+    report = write_folder(tmp_path / "out", label_studio.read(_write(tmp_path / "x.json", tasks)))
     assert report.classes.names == ("background", "crack", "wall")
     mask = _mask(tmp_path / "out", "0123abcd-a b")
     assert (mask[10:20, 6:36] > 0).all()
@@ -404,7 +407,7 @@ def test_label_studio_draws_in_order(tmp_path: Path) -> None:
 def test_label_studio_files_that_are_none(tmp_path: Path, tasks: object, message: str) -> None:
     _picture(tmp_path / "a.png")
     with pytest.raises(UserError, match=message):
-        label_studio.convert(_write(tmp_path / "x.json", tasks), tmp_path / "out")
+        write_folder(tmp_path / "out", label_studio.read(_write(tmp_path / "x.json", tasks)))
     assert not (tmp_path / "out").exists()
 
 

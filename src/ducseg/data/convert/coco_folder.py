@@ -7,37 +7,28 @@ they have one, their colour.
 """
 
 import re
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ducseg.classes import Colour
 from ducseg.data.convert.coco import CocoObject, CocoPicture, Mask, decode, read_instances
-from ducseg.data.convert.writing import Annotated, Report, Shape, find_picture, no_such_source, write_folder
+from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
 from ducseg.errors import explain
 
-__all__ = ["convert"]
+__all__ = ["read"]
 
 _SPLIT = re.compile(r"(?:instances_)?(train|val|valid|validation|test)\d*")
 
 
-def convert(
-    source: Path,
-    out: Path,
-    *,
-    images: Path | None = None,
-    ignore: Sequence[str] = (),
-    num_workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write `out` from an instances JSON, or from a folder with some.
+def read(source: Path, images: Path | None = None) -> Export:
+    """Read an instances JSON, or from a folder with some.
 
     Args:
         images: the pictures' folder; None: beside the JSON, or images/ there or above.
 
     Raises:
-        UserError: as `read_instances` and `write_folder`; no JSON, files whose categories differ.
+        UserError: as `read_instances`; no JSON, files whose categories differ.
     """
     files = _files(source)
     if not files:
@@ -63,10 +54,7 @@ def convert(
         if isinstance(category.get("color"), list) and len(category["color"]) == 3:
             red, green, blue = category["color"]
             colours[category["name"]] = (int(red), int(green), int(blue))
-    return write_folder(
-        out, pictures, [str(category["name"]) for category in categories], colours, ignore=ignore,
-        num_workers=num_workers, progress=progress,
-    )  # fmt: skip
+    return Export(pictures=pictures, names=[str(category["name"]) for category in categories], colours=colours)
 
 
 def _key(category: dict[str, Any]) -> tuple[Any, Any]:

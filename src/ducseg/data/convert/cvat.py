@@ -7,7 +7,7 @@ colour, subsets become splits. Polylines, points, cuboids and skeletons have no 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,39 +16,23 @@ import numpy as np
 
 from ducseg.classes import Colour
 from ducseg.data.convert.coco import Mask
-from ducseg.data.convert.writing import (
-    Annotated,
-    Report,
-    Shape,
-    fill_polygons,
-    find_picture,
-    no_such_source,
-    write_folder,
-)
+from ducseg.data.convert.writing import Annotated, Export, Shape, fill_polygons, find_picture, no_such_source
 from ducseg.errors import explain
 
-__all__ = ["convert"]
+__all__ = ["read"]
 
 _WITHOUT_AREA = frozenset({"polyline", "points", "cuboid", "skeleton"})
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "valid": "val", "test": "test", "default": ""}
 
 
-def convert(
-    source: Path,
-    out: Path,
-    *,
-    images: Path | None = None,
-    ignore: Sequence[str] = (),
-    num_workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write `out` from annotations.xml or the folder that holds it.
+def read(source: Path, images: Path | None = None) -> Export:
+    """Read annotations.xml or the folder that holds it.
 
     Args:
         images: the pictures' folder; None: images/ beside the file, or its folder.
 
     Raises:
-        UserError: as `write_folder`; no such file, one that does not read, a video's ("CVAT for video").
+        UserError: no such file, one that does not read, a video's ("CVAT for video").
     """
     file = source / "annotations.xml" if source.is_dir() else source
     if not file.is_file() or file.suffix.lower() != ".xml":
@@ -66,9 +50,7 @@ def convert(
     if root.find("track") is not None:
         raise explain(f"file {file}", found="a video's tracks", needed='"CVAT for images 1.1"', fix="Export as images.")
     notes = [f"{count} {kind} shapes have no area and are left out" for kind, count in sorted(skipped.items())]
-    return write_folder(
-        out, pictures, names, colours, ignore=ignore, num_workers=num_workers, progress=progress, notes=notes
-    )
+    return Export(pictures=pictures, names=names, colours=colours, notes=notes)
 
 
 def _labels(root: ElementTree.Element) -> tuple[list[str], dict[str, Colour]]:

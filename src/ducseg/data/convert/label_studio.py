@@ -7,7 +7,7 @@ cancelled counts; tasks without one are not annotated and left out. The export h
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,44 +18,28 @@ from numpy.typing import NDArray
 
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.cvat import fill_ellipse, rotated_box
-from ducseg.data.convert.writing import (
-    Annotated,
-    Report,
-    Shape,
-    fill_polygons,
-    find_picture,
-    no_such_source,
-    write_folder,
-)
+from ducseg.data.convert.writing import Annotated, Export, Shape, fill_polygons, find_picture, no_such_source
 from ducseg.errors import UserError, explain
 
-__all__ = ["convert", "decode_brush"]
+__all__ = ["decode_brush", "read"]
 
 _KINDS = ("polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels")
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 
 
-def convert(
-    source: Path,
-    out: Path,
-    *,
-    images: Path | None = None,
-    ignore: Sequence[str] = (),
-    num_workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write `out` from the file that "Export, JSON" gives.
+def read(source: Path, images: Path | None = None) -> Export:
+    """Read the file that "Export, JSON" gives.
 
     Args:
         images: the pictures' folder; None: beside the file, or images/ there.
 
     Raises:
-        UserError: as `write_folder`; no such file, one that does not read, regions of no known kind.
+        UserError: no such file, one that does not read, regions of no known kind.
     """
     if not source.is_file():
         raise no_such_source("Label Studio", source, "the file of Export, JSON")
     folders = [source.parent, source.parent / "images"] if images is None else [images]
-    names: list[str] = []
+    names: set[str] = set()
     pictures, without = [], 0
     try:
         for task in json.loads(source.read_text(encoding="utf-8-sig")):
@@ -64,7 +48,7 @@ def convert(
                 without += 1
                 continue
             shapes = tuple(_shapes(regions))
-            names.extend(shape.name for shape in shapes if shape.name is not None and shape.name not in names)
+            names.update(shape.name for shape in shapes if shape.name is not None)
             pictures.append(_annotated(task["data"], regions, shapes, folders))
     except UserError:
         raise
@@ -74,10 +58,7 @@ def convert(
             needed="the file of Export, JSON (not JSON-MIN)", fix="Export it again.",
         ) from None  # fmt: skip
     notes = [f"{without} tasks without an annotation are left out"] if without else []
-    return write_folder(
-        out, pictures, sorted(dict.fromkeys(names)), {}, ignore=ignore, num_workers=num_workers, progress=progress,
-        notes=notes,
-    )  # fmt: skip
+    return Export(pictures=pictures, names=sorted(names), notes=notes)
 
 
 def _annotated(

@@ -11,7 +11,7 @@ import binascii
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ducseg.data.convert.coco import Mask
-from ducseg.data.convert.writing import Annotated, Report, Shape, find_picture, no_such_source, write_folder
+from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain
 
-__all__ = ["convert", "draw"]
+__all__ = ["draw", "read"]
 
 _IGNORE = "__ignore__"
 _LINE_WIDTH, _POINT_RADIUS = 10, 5
@@ -32,22 +32,14 @@ _POINTS = {"circle": 2, "rectangle": 2, "line": 2, "linestrip": 2, "point": 1, "
 """The least number of points of each kind of shape."""
 
 
-def convert(
-    source: Path,
-    out: Path,
-    *,
-    images: Path | None = None,
-    ignore: Sequence[str] = (),
-    num_workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write `out` from a folder of LabelMe's files, those in its sub-folders too.
+def read(source: Path, images: Path | None = None) -> Export:
+    """Read a folder of LabelMe's files, those in its sub-folders too.
 
     Args:
         images: the pictures' folder; None: where each file says, beside it.
 
     Raises:
-        UserError: as `write_folder`; no such file, one that does not read.
+        UserError: no such file, one that does not read.
     """
     files = sorted(source.rglob("*.json")) if source.is_dir() else []
     if not files:
@@ -85,9 +77,7 @@ def convert(
     notes = [f"{without} pictures without a JSON file are not annotated and left out"] if without else []
     notes += [f"{degenerate} shapes of too few points are left out"] if degenerate else []
     ordered = [name for name in _listed(source, names) if name != _IGNORE]
-    return write_folder(
-        out, pictures, ordered, {}, ignore=ignore, num_workers=num_workers, progress=progress, notes=notes
-    )
+    return Export(pictures=pictures, names=ordered, notes=notes)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +24,8 @@ from ducseg.errors import UserError, explain, listed
 from ducseg.files import whole_folder, write_whole
 
 __all__ = [
-    "BACKGROUND", "Annotated", "Report", "Shape", "fill_polygons", "find_picture", "no_such_source", "write_folder",
+    "BACKGROUND", "Annotated", "Export", "Report", "Shape", "fill_polygons", "find_picture", "no_such_source",
+    "write_folder",
 ]  # fmt: skip
 
 BACKGROUND = "background"
@@ -55,6 +56,22 @@ class Annotated:
     shapes: tuple[Shape, ...]
     size: tuple[int, int] | None = None
     split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What a tool's export says; each tool's module has `read(source, images) -> Export`.
+
+    Attributes:
+        names: the classes, in the order of their indices from 1 on; a background among them is class 0.
+        colours: of some of them; the others get VOC's.
+        notes: what was left out, one line each.
+    """
+
+    pictures: Sequence[Annotated]
+    names: Sequence[str]
+    colours: Mapping[str, Colour] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,32 +107,28 @@ class Report:
 
 def write_folder(
     out: Path,
-    pictures: Sequence[Annotated],
-    names: Sequence[str],
-    colours: Mapping[str, Colour],
+    export: Export,
     *,
     ignore: Sequence[str] = (),
     num_workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    notes: Sequence[str] = (),
 ) -> Report:
     """Write `out`, whole or not at all: images are copied, masks drawn.
 
     Args:
-        names: the classes, in the order of their indices from 1 on; a background among them is class 0.
-        colours: of some of them; the others get VOC's.
         ignore: names whose pixels become 255.
 
     Raises:
         UserError: no picture, pictures that are missing or do not read (all in one message), of another size than
             the tool's, classes in `ignore` that there are none of; `out` is there already.
     """
+    pictures, names = export.pictures, export.names
     if not pictures:
         raise explain("annotations", found="no annotated picture", needed="one", fix="Export them from the tool.")
     strange = sorted(set(ignore) - set(names))
     if strange:
         raise explain("--ignore", found=strange[0], needed=f"one of {', '.join(names)}", fix="Correct the name.")
-    classes = _classes([name for name in names if name not in ignore], colours)
+    classes = _classes([name for name in names if name not in ignore], export.colours)
     _check_files(pictures)
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
@@ -134,7 +147,7 @@ def write_folder(
         empty=empty,
         objects=objects,
         overlaps=overlaps,
-        notes=tuple(notes),
+        notes=tuple(export.notes),
     )
 
 

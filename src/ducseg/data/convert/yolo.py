@@ -5,7 +5,7 @@ does (cv2.fillPoly of whole pixels, cut off); of two objects the smaller lies on
 or none is background, as it is for YOLO. Boxes alone (five numbers a line) are a detection data set: refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,21 @@ import cv2
 import numpy as np
 
 from ducseg.data.convert.coco import Mask
-from ducseg.data.convert.writing import Annotated, Report, Shape, no_such_source, write_folder
+from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain
 
-__all__ = ["convert"]
+__all__ = ["read"]
 
 
-def convert(
-    source: Path,
-    out: Path,
-    *,
-    images: Path | None = None,
-    ignore: Sequence[str] = (),
-    num_workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write `out` from data.yaml or the folder that holds it.
+def read(source: Path, images: Path | None = None) -> Export:
+    """Read data.yaml or the folder that holds it.
 
     Args:
         images: the folder that data.yaml's paths are in; None: as it says.
 
     Raises:
-        UserError: as `write_folder`; no data.yaml, label files that do not read, boxes in place of outlines.
+        UserError: no data.yaml, label files that do not read, boxes in place of outlines.
     """
     files = [source] if source.is_file() else sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
     if len(files) != 1 or files[0].suffix.lower() not in (".yaml", ".yml"):
@@ -50,15 +42,7 @@ def convert(
         for split in ("train", "val", "test")
         for file in _pictures(content.get(split) or [], roots, files[0])
     ]
-    return write_folder(
-        out,
-        pictures,
-        list(dict.fromkeys(names.values())),
-        {},
-        ignore=ignore,
-        num_workers=num_workers,
-        progress=progress,
-    )
+    return Export(pictures=pictures, names=list(dict.fromkeys(names.values())))
 
 
 def _read(file: Path) -> dict[str, Any]:
