@@ -10,7 +10,7 @@ from typing import Any
 
 from ducseg.errors import explain
 
-__all__ = ["compiled", "whole_file", "whole_folder", "write_whole"]
+__all__ = ["compiled", "sync", "whole_file", "whole_folder", "write_whole"]
 
 
 @contextmanager
@@ -78,6 +78,20 @@ def _explained(path: Path, option: str = "--out") -> Iterator[None]:
             needed="a folder that can be written, on a disk with room",
             fix=f"Choose another {option}.",
         ) from error
+
+
+def sync(path: Path) -> None:
+    """Let a file, or the names in a folder, reach the disk; of a folder only where the file system can be asked to.
+
+    Raises:
+        OSError: the disk does not take the file.
+    """
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:

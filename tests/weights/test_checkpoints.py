@@ -99,7 +99,7 @@ def test_an_interrupted_write_leaves_nothing(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "_fsync", full_disk)
+    monkeypatch.setattr(store, "sync", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
         save_segmenter(tmp_path / "checkpoint", segmenter)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.png import png_header
+from ducseg.data.files.png import read_png_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
 from ducseg.errors import UserError, explain, listed
@@ -104,11 +104,7 @@ def read_prediction(path: Path, size: tuple[int, int], needed: str, fix: str) ->
 
 def _wrong_kind(path: Path) -> str | None:
     """What is wrong with the kind of a PNG, from its header alone; None: nothing, or no PNG header to look at."""
-    try:
-        with path.open("rb") as file:
-            header = png_header(file.read(26))
-    except OSError:
-        return None  # reading it says why
+    header = read_png_header(path)
     if header is None:
         return None
     if header.colour in _COLOUR_TYPES:

@@ -8,11 +8,9 @@ it is scored: `score` adds what the evaluation found to its `model.json`. Where 
 and `best` are text files that hold the path.
 """
 
-import contextlib
 import errno
 import io
 import json
-import os
 import re
 import shutil
 from dataclasses import asdict
@@ -22,6 +20,7 @@ from typing import Any
 import torch
 
 from ducseg.errors import UserError, explain
+from ducseg.files import sync, whole_file
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.state import Evaluations, RunState
 from ducseg.weights.checkpoint import read_model_json, write_model_files
@@ -75,7 +74,7 @@ class CheckpointFolder:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 raise self._disk_full(state.step) from error
-            _sync_folder(self.folder)
+            sync(self.folder)
         self.settle(state.evaluations.best_step)
         return final
 
@@ -89,12 +88,9 @@ class CheckpointFolder:
         description = json.loads(path.read_text(encoding="utf-8"))
         description["metrics"] = metrics
         description["extra"]["evaluations"] = asdict(evaluations)
-        temporary = path.with_name(".model.json-new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(description, indent=1, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(description, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            sync(temporary)
         self.settle(evaluations.best_step)
 
     def settle(self, best_step: int | None) -> None:
@@ -165,10 +161,8 @@ class CheckpointFolder:
         buffer = io.BytesIO()  # torch.save into a file hides the system's error code on a full disk
         torch.save(state, buffer)
         (folder / "train_state.pt").write_bytes(buffer.getbuffer())
-        for file in folder.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        _sync_folder(folder)
+        sync(folder / "train_state.pt")
+        sync(folder)
 
     def _point(self, name: str, target: Path) -> None:
         """Make RUN/name lead to a checkpoint: a link, or a file with its path where links are refused."""
@@ -199,13 +193,3 @@ class CheckpointFolder:
             needed="room for one more checkpoint",
             fix=f"Free some space and run the same command with --resume; {kept}.",
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk, where the file system can be asked to."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

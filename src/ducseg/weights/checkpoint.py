@@ -9,7 +9,6 @@ files are compared before a network is built or memory is taken for it.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ducseg.errors import UserError, explain, listed
+from ducseg.files import sync
 from ducseg.models import Segmenter, build_architecture
 from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
@@ -84,7 +84,7 @@ def describe(
 def write_model_files(
     folder: Path, segmenter: Segmenter, *, metrics: dict[str, Any] | None = None, extra: dict[str, Any] | None = None
 ) -> None:
-    """Write and fsync both files into an existing folder; for a caller that renames the folder itself.
+    """Write and sync both files into an existing folder; for a caller that renames the folder itself.
 
     Args and errors: as `describe`.
     """
@@ -97,7 +97,7 @@ def _write(folder: Path, segmenter: Segmenter, description: dict[str, Any], besi
     # save_file would hide the system's error code on a full disk
     for name, data in {_TENSORS: save(tensors), _DESCRIPTION: text.encode(), **beside}.items():
         (folder / name).write_bytes(data)
-        _fsync(folder / name)
+        sync(folder / name)
 
 
 def save_segmenter(
@@ -127,7 +127,7 @@ def save_description(
         _write(temporary, segmenter, description, beside or {})
         temporary.chmod(0o755)  # mkdtemp makes folders for the owner alone
         temporary.replace(folder)
-        _fsync(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise explain(
             f"checkpoint {folder}",
@@ -219,14 +219,6 @@ def _reading(folder: Path) -> Iterator[None]:
             needed="the whole file",
             fix="It is missing or cut short: copy the folder again.",
         ) from error
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None) -> Path:

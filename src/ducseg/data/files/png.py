@@ -31,6 +31,8 @@ __all__ = [
     "parse",
     "png_header",
     "png_kind",
+    "read_png_header",
+    "unstretched",
 ]
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -71,6 +73,25 @@ def png_header(data: bytes) -> PngHeader | None:
     return PngHeader((height, width), depth, colour)
 
 
+def read_png_header(path: Path) -> PngHeader | None:
+    """The header of a file; None where it is no PNG.
+
+    Raises:
+        UserError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return png_header(file.read(26))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise explain(f"file {path}", found=reason, needed="a readable picture", fix="Check the path.") from None
+
+
+def unstretched(grey: NDArray[np.uint8], header: PngHeader | None) -> NDArray[np.uint8]:
+    """The values of a grey PNG of 2 or 4 bits as its file has them: Pillow stretches them to 0..255."""
+    return grey if header is None or header.depth >= 8 else grey // np.uint8(255 // (2**header.depth - 1))
+
+
 def may_have_exif(data: bytes) -> bool:
     """Whether a PNG has a chunk of EXIF, or of text that may hold some."""
     at = len(PNG_START)
@@ -95,12 +116,7 @@ def png_kind(path: Path) -> PngKind:
     Raises:
         UserError: no such file.
     """
-    try:
-        with path.open("rb") as file:
-            header = png_header(file.read(26))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise explain(f"file {path}", found=reason, needed="a readable PNG", fix="Check the path.") from None
+    header = read_png_header(path)
     return PngKind((0, 0), "no PNG") if header is None else PngKind(header.size, header.pixels)
 
 

@@ -331,9 +331,8 @@ def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
             needed="0..255",
             fix="Is it an instance or depth map? Take the class label file.",
         )
-    header = png.png_header(data)
-    if picture.mode == "L" and header is not None and header.depth < 8:
-        values = values // (255 // (2**header.depth - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
+    if picture.mode == "L":
+        values = png.unstretched(values, png.png_header(data))
     return values.astype(np.uint8)
 
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import Colour
+from ducseg.data.files.png import PngHeader, read_png_header, unstretched
 from ducseg.data.files.reading import read_label, read_picture, read_sixteen_bits
 from ducseg.errors import UserError, explain
 
 __all__ = ["MaskFile", "MaskLook", "code_of", "colour_of", "look_at", "read_mask", "values_in"]
 
-_PLAIN_GREY_PNG = b"\x08\x00"  # bit depth and colour type in the header (PNG specification 11.2.2)
 _MOST_LOOKED_AT = 4000
 _GREY = 0x010101
 
@@ -95,8 +95,8 @@ def read_mask(path: Path) -> MaskFile:
     Raises:
         UserError: missing, empty, truncated or undecodable file; numbers that are no whole ones.
     """
-    with_header = _header(path)
-    if with_header[24:26] == _PLAIN_GREY_PNG and with_header.startswith(b"\x89PNG"):
+    header = read_png_header(path)
+    if header is not None and header.pixels == "8-bit grey":
         return MaskFile("values", read_label(path))
     if (sixteen := read_sixteen_bits(path)) is not None:
         return _sixteen(sixteen, path)
@@ -107,27 +107,16 @@ def read_mask(path: Path) -> MaskFile:
         colours = zip(palette[:768:3], palette[1:768:3], palette[2:768:3])
         return MaskFile("palette", np.asarray(picture), dict(enumerate(map(code_of, colours))))
     if picture.mode in {"1", "L"} or picture.mode.startswith(("I", "F")):
-        return MaskFile("values", _values(picture, with_header, path), was="JPEG" if lossy else None)
+        return MaskFile("values", _values(picture, header, path), was="JPEG" if lossy else None)
     return _coloured(picture, lossy)
 
 
-def _header(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(26)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise explain(f"mask {path}", found=reason, needed="a readable picture", fix="Check the path.") from None
-
-
-def _values(picture: Image.Image, header: bytes, path: Path) -> NDArray[np.integer]:
+def _values(picture: Image.Image, header: PngHeader | None, path: Path) -> NDArray[np.integer]:
     values = np.asarray(picture)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
-    if header.startswith(b"\x89PNG") and picture.mode == "L" and header[24] < 8:
-        return values // np.uint8(255 // (2 ** header[24] - 1))  # Pillow stretches 2- and 4-bit grey to 0..255
     if values.dtype == np.uint8:
-        return values
+        return unstretched(values, header)
     whole = values.astype(np.int32)
     if (whole != values).any() or whole.min(initial=0) < 0 or whole.max(initial=0) > 65535:
         raise explain(
