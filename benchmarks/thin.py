@@ -36,7 +36,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-RATES = (3e-4, 1e-3)
+RATES = (1e-3, 3e-3)
 CROP, BATCH = 256, 4
 COLUMNS = (
     "network", "thin IoU", "clDice", "F1", "F1 2 px", "boundary IoU", "recall by width", "rate", "steps", "ms", "MiB",

@@ -62,7 +62,7 @@ def test_a_line_of_the_table_has_its_module(name: str) -> None:
     ("arguments", "words"),
     [
         (["trian"], ["trian", "Did you mean train?"]),
-        (["train"], ["no experiment"]),
+        (["train"], ["needed a folder or a name"]),
         (["train", "camvid-resnet18-du"], ["Did you mean camvid-resnet18-duc?"]),
         (["train", "camvid-resnet18-duc"], ["--data.root is needed"]),
         (

@@ -1,17 +1,23 @@
-"""`ducseg train`: an experiment with every field of its configuration as an option, or a run to go on with."""
+"""`ducseg train`: one's own folder with a plan made for it, an experiment, or a run to go on with.
+
+Every field of the configuration is an option; a plan's or an experiment's values are the defaults.
+"""
 
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import getdoc
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ducseg.cli.options import Folder, unknown
 from ducseg.errors import explain
 from ducseg.train.config import Config
+
+if TYPE_CHECKING:
+    from ducseg.train.plan import Plan
 
 __all__ = ["Options", "parse", "run"]
 
@@ -29,6 +35,30 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _PlannedOptions(Options):
+    """What a folder's options come to with its plan."""
+
+    plan: "Plan"
+    plan_only: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FolderOptions:
+    """Train on a folder of your own pictures and masks: looks at them, plans, says why, trains, scores, reports.
+
+    Every field of the configuration is an option; what is not given is planned.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Folder
+    """Run folder: config.json, plan.txt, log.jsonl, checkpoints/, report.html, and links last and best."""
+    minutes: Annotated[float, tyro.conf.arg(metavar="M")] = 15.0
+    """How long training may take, evaluation included."""
+    plan_only: bool = False
+    """Print the plan and stop; nothing is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _ResumeOptions:
     """Go on with a run from its newest checkpoint. All comes from RUN/config.json; options are for what has moved.
 
@@ -39,28 +69,54 @@ class _ResumeOptions:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The experiment is the first argument; its configuration holds the defaults of the options after it."""
+    """The folder or the experiment is the first argument; its configuration holds the defaults of what follows."""
     from ducseg.experiments import EXPERIMENTS
 
     if arguments and arguments[0].startswith("-") and "--resume" in arguments:
         return _parse_resume(arguments)
     if not arguments or arguments[0].startswith("-"):
-        print("usage: ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR]")
+        print("usage: ducseg train DIR [--minutes M] [--plan-only] [--section.field VALUE ...] [--out DIR]")
+        print("       ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR]")
         print("       ducseg train --resume RUN\n")
         print(f"{Options.__doc__}\n\nexperiments (ducseg experiments describes them):")
         print("".join(f"  {name}\n" for name in EXPERIMENTS), end="")
         if arguments and arguments[0] in ("-h", "--help"):
             raise SystemExit(0)
-        raise explain("ducseg train", found="no experiment", needed="one of the names above", fix="Name it first.")
+        raise explain(
+            "ducseg train", found="no folder, no name", needed="a folder or a name above", fix="Name it first."
+        )
     name, *rest = arguments
     if name not in EXPERIMENTS:
-        raise unknown("experiment", name, EXPERIMENTS)
+        if Path(name).expanduser().is_dir():
+            return _parse_folder(name, arguments)
+        raise unknown("experiment or folder", name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
     described = getdoc(EXPERIMENTS[name])
     other = "--data-root"  # as eval and crf-tune have it
     rest = [given.replace(other, "--data.root", 1) if given.partition("=")[0] == other else given for given in rest]
     parsed = tyro.cli(Options, prog=f"ducseg train {name}", description=described, default=default, args=rest)
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
+
+
+def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
+    """Parsed twice: the plan needs to know the data's options, and is the default of all others."""
+    from ducseg.data.config import DataConfig
+
+    folder = Path(name).expanduser()
+    title = folder.resolve().name
+    config = Config(name=title, data=DataConfig(dataset="folder", root=str(folder)))
+    default = _FolderOptions(config=config, out=Path("runs") / title)
+    prog, described = f"ducseg train {name}", getdoc(_FolderOptions)
+    given = tyro.cli(_FolderOptions, prog=prog, description=described, default=default, args=arguments[1:])
+
+    from ducseg.devices import pick_device
+    from ducseg.train.plan import make_plan, this_machine
+
+    machine = this_machine(pick_device(given.config.run.device, 0))
+    plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
+    parsed = tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=plan.config), args=arguments[1:])
+    command = " ".join(["ducseg train", *arguments])
+    return _PlannedOptions(config=parsed.config, out=parsed.out, command=command, plan=plan, plan_only=parsed.plan_only)
 
 
 def _parse_resume(arguments: Sequence[str]) -> Options:
@@ -79,9 +135,40 @@ def _parse_resume(arguments: Sequence[str]) -> Options:
 
 def run(options: Options) -> int:
     """Train; exit status 75 where SIGTERM and 130 where Ctrl-C ended it, with everything saved."""
+    planned = options if isinstance(options, _PlannedOptions) else None
+    if planned is not None:
+        print(f"plan for {options.config.data.root}:", *(f"  {line}" for line in planned.plan.lines()), sep="\n")
+        if planned.plan_only:
+            return 0
+
     from ducseg.train.loop import EXIT_PREEMPTED, train
 
     outcome = train(options.config, options.out, resume=options.resume, command=options.command)
-    if outcome.finished:
-        return 0
-    return 130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED
+    if not outcome.finished:
+        return 130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED
+    if planned is not None:
+        _report(planned.out, planned.config, planned.plan)
+    return 0
+
+
+def _report(run_folder: Path, config: Config, plan: "Plan") -> None:
+    """Score the best checkpoint on the validation split, and write the page about the run."""
+    from rich.console import Console
+
+    from ducseg.data.layouts.opening import open_dataset
+    from ducseg.devices import pick_device
+    from ducseg.figures.report import write_report
+    from ducseg.files import write_whole
+    from ducseg.inference.predictor import Predictor
+    from ducseg.inference.store import evaluate_and_store
+    from ducseg.metrics.confusion import format_table
+    from ducseg.weights.checkpoint import load_segmenter
+
+    write_whole(run_folder / "plan.txt", "".join(f"{line}\n" for line in plan.lines()).encode())
+    device = pick_device(config.run.device, 0)
+    best = Predictor(load_segmenter(run_folder), device, fused=True, bf16=config.run.eval_bf16)
+    split = config.data.val_split
+    found = evaluate_and_store(run_folder, split, best, open_dataset(config.data, split, best.model.classes))
+    print(f"the best checkpoint on {split}:")
+    Console().print(format_table(found))
+    print(f"report: {write_report([run_folder], run_folder / 'report.html')}")

@@ -72,6 +72,7 @@ def cityscapes_duc_no_augmentation() -> Config:
     ducseg train cityscapes-duc-no-augmentation --data.root DIR
     """
     base = cityscapes_duc()
+    assert base.optimizer.epochs is not None, "the paper's runs have a length"
     optimizer = replace(base.optimizer, epochs=12 * base.optimizer.epochs)
     run = replace(base.run, eval_every_epochs=12)
     data = replace(base.data, patches=None)

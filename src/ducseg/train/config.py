@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 _MAY_CHANGE = {
-    *(("model", name) for name in ("weights", "weights_scope", "allow_missing_weights", "recalibrate_batches")),
+    *(("model", name) for name in ("weights", "weights_scope", "weights_optional")),
+    *(("model", name) for name in ("allow_missing_weights", "recalibrate_batches")),
     *(("data", name) for name in ("root", "classes", "patches_root", "coco_root", "workers")),
 }
 _RUN_DECIDES = ("seed", "bf16", "sync_batch_norm", "best_by")
@@ -61,7 +62,13 @@ class Config:
             *self.optimizer.conflicts(world_size),
             *self.loss.conflicts(),
             *self.run.conflicts(),
+            *self._endless(),
         ]
+
+    def _endless(self) -> list[str]:
+        if self.optimizer.epochs is not None or self.run.minutes is not None:
+            return []
+        return ["--optimizer.epochs None needs --run.minutes: something must end the run"]
 
     def _too_small(self, world_size: int) -> list[str]:
         """Batch norm needs two places a channel to learn from."""
@@ -106,7 +113,7 @@ class Config:
             for name, value in earlier.get(section, {}).items():
                 decides = name in _RUN_DECIDES if section == "run" else (section, name) not in _MAY_CHANGE
                 if (section, name) == ("optimizer", "epochs"):
-                    decides = now[section][name] < value
+                    decides = now[section][name] is not None and (value is None or now[section][name] < value)
                 if decides and name in now[section] and now[section][name] != value:
                     found.append(f"--{section}.{name.replace('_', '-')} {value} (now {now[section][name]})")
         return found

@@ -95,6 +95,10 @@ def train(
         return run()
 
 
+_NO_END = 10**9
+"""Epochs of a run that minutes alone end."""
+
+
 class _Run:
     def __init__(
         self, start: Start, checkpoints: CheckpointFolder, *, console: Console, command: str, began: float
@@ -106,7 +110,7 @@ class _Run:
         self.steps_per_epoch = self.data.steps_per_epoch
         every = self.config.run.eval_every_epochs * self.steps_per_epoch
         self.pace = Pace(
-            most=self.steps_per_epoch * self.config.optimizer.epochs,
+            most=self.steps_per_epoch * (self.config.optimizer.epochs or _NO_END),
             minutes=self.config.run.minutes,
             began=began,
             spent=self.state.seconds,
@@ -228,17 +232,17 @@ class _Run:
     def _say_what_was_reached(self) -> None:
         if self.pace.limited:
             state, minutes = self.state, self.pace.elapsed / 60
-            self._say(
-                f"reached step {state.step}, {state.step / self.steps_per_epoch:.1f} of "
-                f"{self.config.optimizer.epochs} epochs, in {minutes:.1f} of {self.config.run.minutes:g} minutes"
-            )
+            epochs, most = state.step / self.steps_per_epoch, self.config.optimizer.epochs
+            of = f"{epochs:.1f} epochs" if most is None else f"{epochs:.1f} of {most} epochs"
+            self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {self.config.run.minutes:g} minutes")
 
     def _at_boundaries(self, log: RunLog | None) -> bool:
         """Save and score where that is due; False if a signal ended the evaluation."""
         step, every = self.state.step, self.config.run.save_every_steps
         if step % self.steps_per_epoch == 0:
             self._check_learning()
-        if step % self.steps_per_epoch == 0 or self._evaluation_is_due() or (every and step % every == 0):
+        ends_epoch = step % self.steps_per_epoch == 0 and self.config.run.eval_every_steps is None
+        if ends_epoch or self._evaluation_is_due() or (every and step % every == 0):
             self._save()
         return not self._evaluation_is_due() or self._evaluate(log)
 

@@ -30,7 +30,9 @@ def printable(console: Console) -> Iterator[None]:
 class TrainingProgress:
     """Shows epoch, step, loss, learning rate, images/s, time left and the share of time spent waiting for data."""
 
-    def __init__(self, console: Console, *, num_steps: int, num_epochs: int, start_step: int, every_steps: int) -> None:
+    def __init__(
+        self, console: Console, *, num_steps: int, num_epochs: int | None, start_step: int, every_steps: int
+    ) -> None:
         self._console = console
         self._num_steps, self._num_epochs, self._every_steps = num_steps, num_epochs, every_steps
         self._bar = Progress(
@@ -61,7 +63,7 @@ class TrainingProgress:
         """Show the state after optimizer step `step` (1-based) of `num_steps`, of epoch `epoch` (1-based)."""
         self._num_steps = num_steps
         shown: dict[str, Any] = {
-            "epoch": f"{epoch}/{self._num_epochs}",
+            "epoch": f"{epoch}" if self._num_epochs is None else f"{epoch}/{self._num_epochs}",
             "loss": f"{values['loss']:.4f}",
             "rate": f"{values['learning_rate']:.2e}",
             "speed": f"{values['images_per_second']:.1f}",

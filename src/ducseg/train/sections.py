@@ -22,9 +22,9 @@ class ModelConfig:
     """The network: the arguments of `ducseg.models.build`, and what it starts from."""
 
     encoder: str = "resnet101"
-    """resnet18/34/50/101/152, mobilenet_v2, or timm:NAME for a convolutional network of timm."""
+    """resnet18/34/50/101/152, mobilenet_v2, efficientnet_lite0/1/2, or timm:NAME for a convolutional one of timm."""
     head: str = "duc"
-    """duc, bilinear, deconv (one transposed convolution) or deconv2 (x2, then the rest)."""
+    """duc, bilinear, deconv (one transposed convolution), deconv2 (x2, then the rest), pyramid (for thin objects)."""
     output_stride: Count = 8
     cell: Count = 1
     """Side in pixels of the block that one predicted place stands for; a deconvolution is as large as that DUC."""
@@ -39,6 +39,8 @@ class ModelConfig:
     """What to start from: "imagenet" or timm:NAME (downloaded once), a file for the encoder, or a checkpoint folder."""
     weights_scope: Literal["all", "encoder"] = "all"
     """From a checkpoint folder: all of it, or the encoder alone (for other classes or another head)."""
+    weights_optional: bool = False
+    """Weights that can be had nowhere (no file, no network) do not stop the run: it starts fresh, and says so."""
     allow_missing_weights: bool = False
     """Layers that a weight file lacks start fresh instead of stopping the run."""
     recalibrate_batches: Natural = 0
@@ -126,7 +128,8 @@ class OptimizerConfig:
     """The rate rises linearly over so many first steps."""
     clip_norm: Positive | None = 5.0
     """Largest global norm of the gradient; None: no clipping."""
-    epochs: Count = 20
+    epochs: Count | None = 20
+    """None: as many as fit --run.minutes."""
     batch_size: Count = 12
     """Pictures per optimizer step over all ranks and accumulation steps."""
     accumulation_steps: Count = 1
@@ -225,7 +228,7 @@ class RunConfig:
     """With several ranks: batch statistics over all of them. Without, rank 0's are evaluated and saved."""
     minutes: Positive | None = None
     """All must be done in so many: the schedule is fitted to the time, measured after the first steps, and ends at
-    --optimizer.epochs at the latest."""
+    --optimizer.epochs, if there are any, at the latest."""
     eval_every_epochs: Count = 1
     eval_every_steps: Count | None = None
     """Evaluate after so many steps instead of epochs."""
@@ -234,7 +237,7 @@ class RunConfig:
     patience: Count | None = None
     """Stop after so many evaluations in a row without a better score; None: never."""
     save_every_steps: Count | None = None
-    """Also save between epochs; None: at each epoch's end only."""
+    """Also save after so many steps; None: at each epoch's end and evaluation (by steps: at evaluations) only."""
     keep_last: Count = 2
     log_every_steps: Count = 10
     """Without a terminal: a printed line every so many steps. log.jsonl has every step."""

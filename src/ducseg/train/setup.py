@@ -26,7 +26,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.train.config import AugmentConfig, ModelConfig
 from ducseg.train.distributed import Ranks
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
-from ducseg.weights.encoders import load_encoder
+from ducseg.weights.encoders import WeightsUnavailable, load_encoder
 
 __all__ = ["build_network", "recalibrate", "training_transform"]
 
@@ -114,7 +114,12 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         return segmenter, "weights: fresh"
     if source is not None:
         return segmenter, _start_from_checkpoint(segmenter, source, folder, config.weights_scope, classes)
-    report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
+    try:
+        report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
+    except WeightsUnavailable as error:
+        if not config.weights_optional:
+            raise
+        return segmenter, f"weights: fresh, which costs accuracy on few pictures and needs more steps ({error})"
     return segmenter, f"weights: {report}"
 
 

@@ -147,10 +147,12 @@ def describe(start: Start, num_steps: int, minutes: float | None) -> str:
         sizes = {"output_stride": model.output_stride, "cell": model.cell, "aspp": model.aspp}
         duc = head_parameters(network.encoder.out_channels, len(data.train_set.classes), **sizes)["duc"]
         beside = f" (duc: {duc / 1e6:.1f} M)"
-    limit = "" if minutes is None else f"{minutes:g} minutes, at most "
+    length = f"{num_steps} steps" if minutes is None else f"{minutes:g} minutes"
+    if minutes is not None and config.optimizer.epochs is not None:
+        length += f", at most {num_steps} steps"
     return (
         f"{config.name}: {len(data.train_set)} training and {len(data.val_set)} validation pictures, "
         f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
-        f"{in_head / 1e6:.1f} M of them in the head{beside}, {limit}{num_steps} steps on "
+        f"{in_head / 1e6:.1f} M of them in the head{beside}, {length} on "
         f"{data.ranks.world_size} x {data.ranks.device.type}; {start.weights_line}"
     )

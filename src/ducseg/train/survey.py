@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.paired import SegmentationDataset
-from ducseg.metrics.widths import object_widths
+from ducseg.metrics.widths import WidthHistogram, local_widths
 
 __all__ = ["ClassFindings", "Survey", "survey"]
 
 _MOST_PICTURES = 64
+_LADDER = (*range(1, 9), 10, 12, 16, 24, 32, 48, 64)
+"""Widths to choose from, in pixels; the last stands for all that is wider."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +23,12 @@ class ClassFindings:
 
     Attributes:
         share: of the labelled pixels, 0 to 1.
-        median_width: half of its pixels lie in objects at most this wide, in pixels; NaN without a pixel.
+        median_width: half of its pixels lie in objects at most this wide, in pixels, 64 for more; None without a pixel.
     """
 
     name: str
     share: float
-    median_width: float
+    median_width: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +65,15 @@ def survey(dataset: SegmentationDataset) -> Survey:
     number = min(len(dataset), _MOST_PICTURES)
     sizes = []
     halves = np.zeros((2, len(dataset.classes)), dtype=np.int64)
-    widths = [object_widths(np.full((0, 0), IGNORE, dtype=np.uint8), index) for index in range(len(dataset.classes))]
+    widths = np.zeros((len(dataset.classes), _LADDER[-1] + 1), dtype=np.int64)
     for position in range(number):
         label = dataset[(2 * position + 1) * len(dataset) // (2 * number)].label
         assert label is not None, "a training split has labels"
         sizes.append((label.shape[0], label.shape[1]))
         middle = label.shape[0] // 2
         halves += [_counts(label[:middle], dataset.classes), _counts(label[label.shape[0] - middle :], dataset.classes)]
-        for index in np.unique(label[label < len(dataset.classes)]):
-            widths[index] = widths[index] + object_widths(label, int(index))
+        shown = label < len(dataset.classes)
+        np.add.at(widths, (label[shown], local_widths(label, _LADDER)[shown]), 1)
     by_area = sorted(sizes, key=lambda size: size[0] * size[1])
     shares = halves.sum(0) / max(1, halves.sum())
     distributions = halves / np.maximum(1, halves.sum(1, keepdims=True))
@@ -81,7 +83,9 @@ def survey(dataset: SegmentationDataset) -> Survey:
         smallest=(min(height for height, _ in sizes), min(width for _, width in sizes)),
         median=by_area[len(by_area) // 2],
         classes=tuple(
-            ClassFindings(name=name, share=float(share), median_width=float(width.median))
+            ClassFindings(
+                name=name, share=float(share), median_width=WidthHistogram(width).median if width.any() else None
+            )
             for name, share, width in zip(dataset.classes.names, shares, widths)
         ),
         unevenness=float(np.abs(distributions[0] - distributions[1]).sum() / 2),

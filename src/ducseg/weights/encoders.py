@@ -26,7 +26,15 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
 from ducseg.weights.tensor_files import LoadReport, load_strictly, read_tensors
 
-__all__ = ["FOLDER_VARIABLE", "IMAGENET_URLS", "LoadReport", "WeightsUnavailable", "differing", "load_encoder"]
+__all__ = [
+    "FOLDER_VARIABLE",
+    "IMAGENET_URLS",
+    "LoadReport",
+    "WeightsUnavailable",
+    "differing",
+    "imagenet_file_at_hand",
+    "load_encoder",
+]
 
 FOLDER_VARIABLE = "DUCSEG_WEIGHTS"
 """Environment variable: a folder of weight files that is looked into, by name, before anything is downloaded."""
@@ -118,6 +126,20 @@ def load_encoder(
     return report
 
 
+def imagenet_file_at_hand(encoder: str) -> Path | None:
+    """The file in the folder DUCSEG_WEIGHTS that "imagenet" means for one of our encoders; None: it is downloaded.
+
+    Raises:
+        UserError: DUCSEG_WEIGHTS names no folder.
+    """
+    return _in_folder(_file_names(encoder))
+
+
+def _file_names(encoder: str) -> tuple[str, ...]:
+    """What a file of ImageNet weights of one of our encoders is called, the most particular first."""
+    return (f"tf_{encoder}.in1k", f"tf_{encoder}", encoder) if encoder in EFFICIENTNET_LITES else (encoder,)
+
+
 def differing(segmenter: Segmenter, own: Sequence[tuple[str, object]] = FUNCTION) -> list[str]:
     """Options of the architecture that are not as in `own`."""
     found = {key: getattr(segmenter.architecture, key) for key, _ in own}
@@ -151,8 +173,7 @@ def _named(segmenter: Segmenter, source: str) -> _Named:
     if source != "imagenet":
         return _of_timm(segmenter, source.removeprefix(PREFIX))
     if chosen.encoder in EFFICIENTNET_LITES:
-        name = f"tf_{chosen.encoder}"
-        return _Named((f"{name}.in1k", name, chosen.encoder), f"{name}.in1k", TENSORFLOW)
+        return _Named(_file_names(chosen.encoder), f"tf_{chosen.encoder}.in1k", TENSORFLOW)
     own = (("stem", "7x7"), *FUNCTION, ("width", 64))
     wrong = differing(segmenter, own)
     if segmenter.preprocessing != IMAGENET:
@@ -165,7 +186,7 @@ def _named(segmenter: Segmenter, source: str) -> _Named:
             fix="Change these options, or give weights made for this network (timm:resnet101s.gluon_in1k for the 3x3 "
             "stem of resnet101) instead of the name imagenet.",
         )
-    return _Named((chosen.encoder,), "", IMAGENET)
+    return _Named(_file_names(chosen.encoder), "", IMAGENET)
 
 
 def _of_timm_encoder(segmenter: Segmenter, encoder: TimmEncoder, source: str) -> _Named:

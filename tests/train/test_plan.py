@@ -1,0 +1,127 @@
+"""`ducseg train DIR`: the plan's settings and reasons on folders whose truth is known, and a whole small run."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ducseg.cli import main
+from ducseg.data.config import DataConfig
+from ducseg.train.plan import Machine, Plan, make_plan, this_machine
+
+CPU = Machine(device="cpu", bf16=False)
+
+
+def write_folder(
+    root: Path, *, pictures: int = 6, size: tuple[int, int] = (60, 80), wire: int = 3, sky: bool = False
+) -> Path:
+    """Bright lines of `wire` pixels on noise, masks of 0 and 255; with `sky`, the upper half is a line too."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for index in range(pictures):
+        mask = np.zeros(size, np.uint8)
+        left = int(rng.integers(8, size[1] - 8 - wire))
+        mask[:, left : left + wire] = 255
+        if sky:
+            mask[: size[0] // 2] = 255
+        image = rng.integers(60, 100, (*size, 3)).astype(np.uint8)
+        image[mask > 0] += 120
+        assert cv2.imwrite(str(root / "images" / f"{index}.png"), image)
+        assert cv2.imwrite(str(root / "masks" / f"{index}.png"), mask)
+    return root
+
+
+@pytest.fixture()
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder of weights, and no network."""
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("DUCSEG_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", _unreachable)
+
+
+def _unreachable(*_arguments: object, **_options: object) -> None:
+    raise OSError("no network")
+
+
+def _plan(root: Path, minutes: float = 5, machine: Machine = CPU) -> Plan:
+    return make_plan(DataConfig(dataset="folder", root=str(root)), minutes=minutes, machine=machine)
+
+
+def test_the_plan_follows_from_the_pictures(tmp_path: Path, no_weights: None) -> None:
+    plan = _plan(write_folder(tmp_path / "wires"))
+    config = plan.config
+    assert config.model.head == "pyramid" and config.model.encoder == "mobilenet_v2"
+    assert config.augment.crop_size == (64, 96)
+    assert config.augment.vertical_flip and config.augment.quarter_turns
+    assert config.loss.dice > 0 and config.run.minutes == 5
+    text = "\n".join(plan.lines())
+    assert "wires" in config.name and "3 px wide" in text and "cross-entropy alone drowns" in text
+    assert re.search(r"pictures: 5 to train on, 1 to validate on, of 60 x 80 pixels", text)
+    config.check()
+
+
+def test_pictures_with_an_up_and_a_down_are_not_turned_over(tmp_path: Path, no_weights: None) -> None:
+    plan = _plan(write_folder(tmp_path / "street", sky=True))
+    assert plan.config.augment.mirror
+    assert not plan.config.augment.vertical_flip and not plan.config.augment.quarter_turns
+    assert any("flips left to right" in line for line in plan.lines())
+
+
+def test_the_same_folder_gives_the_same_plan(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "wires")
+    assert _plan(root).config == _plan(root).config and _plan(root).lines() == _plan(root).lines()
+
+
+def test_a_gpu_gets_larger_crops_and_batches(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "large", pictures=3, size=(600, 700))
+    cpu, gpu = (_plan(root, machine=Machine(device=device, bf16=False)).config for device in ("cpu", "cuda"))
+    assert (cpu.augment.crop_size, gpu.augment.crop_size) == ((256, 256), (512, 512))
+    assert cpu.optimizer.batch_size == gpu.optimizer.batch_size == 2  # there are no more pictures
+    assert this_machine(torch.device("cpu")).device == "cpu"
+
+
+def test_weights_at_hand_decide_the_encoder(tmp_path: Path, no_weights: None) -> None:
+    file = tmp_path / "weights" / "tf_efficientnet_lite0-imagenet.safetensors"
+    file.write_bytes(b"")
+    plan = _plan(write_folder(tmp_path / "wires"))
+    assert plan.config.model.encoder == "efficientnet_lite0"
+    assert f"weights: ImageNet's, from {file}" in plan.lines()
+
+
+def test_plan_only_prints_and_writes_nothing(
+    tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "wires")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "wires", "--plan-only", "--minutes", "3", "--optimizer.batch-size", "2"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "as many as fit 3 minutes" in capsys.readouterr().out
+
+
+def test_a_folder_is_trained_scored_and_reported(
+    tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "wires", size=(32, 64))
+    monkeypatch.chdir(tmp_path)
+    options = ["--minutes", "0.2", "--optimizer.epochs", "3", "--data.workers", "0", "--run.threads", "1"]
+    assert main(["train", "wires", *options, "--run.no-tensorboard", "--optimizer.learning-rate", "0.002"]) == 0
+    out, run = capsys.readouterr().out, tmp_path / "runs" / "wires"
+    assert "weights: fresh, which costs accuracy" in out and "masks: values 0, 255 -> background, foreground" in out
+    assert "5 training and 1 validation pictures" in out
+    config = json.loads((run / "config.json").read_text())
+    assert config["optimizer"]["learning_rate"] == 0.002 and config["optimizer"]["name"] == "adamw"
+    assert (run / "report.html").is_file() and (run / "best" / "model.json").is_file()
+    assert "pyramid of dense upsampling convolutions" in (run / "plan.txt").read_text()
+    assert main(["predict", "runs/wires", "wires/images", "--out", "found"]) == 0
+
+
+def test_what_is_no_folder_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "no/such/folder"]) == 2
+    assert "no/such/folder" in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""The look at one's pictures before training: sizes, shares, widths, up and down, on labels whose truth is known."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ducseg.classes import ClassSet
+from ducseg.data.sample import Sample
+from ducseg.train.survey import survey
+
+
+class Labels:
+    """A data set in memory."""
+
+    classes = ClassSet(("ground", "wire", "disk"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+
+    def __init__(self, labels: list[NDArray[np.uint8]]) -> None:
+        self._labels, self.ids = labels, tuple(map(str, range(len(labels))))
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        self.read.append(index)
+        label = self._labels[index]
+        size = (label.shape[0], label.shape[1])
+        return Sample(image=np.zeros((*size, 3), np.uint8), label=label, id=self.ids[index], original_size=size)
+
+
+def _picture(height: int = 60, width: int = 80, *, wire: int = 3, disk: int = 0) -> NDArray[np.uint8]:
+    label = np.zeros((height, width), np.uint8)
+    label[:, 20 : 20 + wire] = 1
+    if disk:
+        cv2.circle(label, (55, height // 2), disk, 2, -1)
+    return label
+
+
+def test_shares_widths_and_sizes() -> None:
+    found = survey(Labels([_picture(), _picture(80, 80), _picture(30, 100)]))
+    ground, wire, disk = found.classes
+    assert wire.share == pytest.approx(3 * (60 + 80 + 30) / (60 * 80 + 80 * 80 + 30 * 100))
+    assert ground.share + wire.share == pytest.approx(1) and disk.share == 0
+    assert wire.median_width == 3 and disk.median_width is None
+    assert found.smallest == (30, 80) and found.median == (60, 80)
+    assert (found.pictures, found.looked_at) == (3, 3)
+
+
+def test_ignored_pixels_count_nowhere() -> None:
+    label = _picture()
+    label[:, 40:] = 255
+    found = survey(Labels([label]))
+    assert found.classes[1].share == pytest.approx(3 / 40)
+    assert survey(Labels([np.full((8, 8), 255, np.uint8)])).classes[0].share == 0
+
+
+def test_up_and_down() -> None:
+    level = survey(Labels([_picture(disk=9), _picture(61, 80, disk=9)]))
+    assert level.unevenness < 0.01
+    street = np.zeros((60, 80), np.uint8)
+    street[:30] = 2
+    assert survey(Labels([street])).unevenness == 1
+    street[:15] = 0
+    assert survey(Labels([street])).unevenness == pytest.approx(0.5)
+
+
+def test_at_most_64_pictures_spread_evenly_and_the_same_every_time() -> None:
+    data = Labels([_picture(8, 30)] * 1000)
+    assert survey(data) == survey(Labels([_picture(8, 30)] * 1000))
+    assert len(data.read) == 64 and len(set(np.diff(data.read))) <= 2 and max(np.diff(data.read)) <= 16
