@@ -18,13 +18,19 @@ _function: Callable[[Any], Any] | None = None  # of a worker process, received o
 
 
 def mapped(
-    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, *, chunk: int = 4
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    num_workers: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    chunk: int = 4,
 ) -> Iterator[Result]:
     """function(item) for each item, in order; the function travels to each process once.
 
     Args:
         function: can be pickled, with all it holds.
         num_workers: processes; 1: this one.
+        progress: called with (done, total).
         chunk: items a process takes at a time.
 
     Raises:
@@ -32,6 +38,15 @@ def mapped(
     """
     if num_workers < 1:
         raise explain("workers", found=num_workers, needed="at least 1", fix="1 works in this process.")
+    for done, result in enumerate(_results(function, items, num_workers, chunk), 1):
+        if progress is not None:
+            progress(done, len(items))
+        yield result
+
+
+def _results(
+    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, chunk: int
+) -> Iterator[Result]:
     if num_workers == 1 or len(items) < 2:
         yield from map(function, items)
         return

@@ -90,10 +90,8 @@ def count_kitti_road(
     """What `score_kitti_road` scores: counts by category and ground truth, for figures; same arguments and errors."""
     pairs = _pairs(pred, gt, gt.parent / "calib" if calib is None else calib, view, subset=subset)
     counts = {name: RoadCounts() for name in _ORDER if any(pair.category == name for pair in pairs)}
-    for done, (pair, found) in enumerate(zip(pairs, mapped(_count, pairs, num_workers)), 1):
+    for pair, found in zip(pairs, mapped(_count, pairs, num_workers, progress)):
         counts[pair.category].merge(found)
-        if progress is not None:
-            progress(done, len(pairs))
     return counts
 
 

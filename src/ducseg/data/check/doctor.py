@@ -117,11 +117,7 @@ def check_dataset(
     files = [layout.files(name) for name in layout.splits]
     rules = layout.rules
     pairs = [pair for split in files for pair in _pairs(split)]
-    examined = []
-    for done, result in enumerate(mapped(Examiner(rules), pairs, num_workers), 1):
-        examined.append(result)
-        if progress is not None:
-            progress(done, len(pairs))
+    examined = list(mapped(Examiner(rules), pairs, num_workers, progress))
     by_split = {split.name: [one for one in examined if one.pair.split == split.name] for split in files}
     splits = {split.name: _statistics(split, by_split[split.name], rules) for split in files}
     return Report(

@@ -104,15 +104,9 @@ def write_coco_masks(
     Raises:
         UserError: as `read_instances`; no category of VOC's, two pictures of one name, masks/ that is there already.
     """
-    kept = 0
     with whole_folder(root / "masks") as folder:
         labels, pictures = _pictures_of(instances)
-        write = partial(_write_mask, folder, labels)
-        for done, was_kept in enumerate(mapped(write, pictures, num_workers), 1):
-            kept += was_kept
-            if progress is not None:
-                progress(done, len(pictures))
-    return kept
+        return sum(mapped(partial(_write_mask, folder, labels), pictures, num_workers, progress))
 
 
 def _pictures_of(instances: Path) -> tuple[dict[int, int], list[CocoPicture]]:

@@ -119,9 +119,7 @@ def write_augmented_sets(
     ids = [name for name in sets.trainval_aug if not (voc / MASKS / f"{name}.png").is_file()]
     _check_masks_there(sbd, ids)
     with whole_folder(voc / AUGMENTED_MASKS) as folder:
-        for done, _ in enumerate(mapped(partial(_convert, sbd / "cls", folder), ids, num_workers), 1):
-            if progress is not None:
-                progress(done, len(ids))
+        list(mapped(partial(_convert, sbd / "cls", folder), ids, num_workers, progress))
         for file, names in lists.items():
             write_whole(file, ("\n".join(names) + "\n").encode())
     return sets

@@ -135,10 +135,9 @@ def write_folder(
     objects = overlaps = empty = 0
     with whole_folder(out) as folder:
         write = partial(_write_picture, folder, classes, frozenset(ignore))
-        for done, counts in enumerate(mapped(write, list(zip(pictures, _file_names(pictures))), num_workers), 1):
-            objects, overlaps, empty = objects + counts[0], overlaps + counts[1], empty + (counts[0] == 0)
-            if progress is not None:
-                progress(done, len(pictures))
+        items = list(zip(pictures, _file_names(pictures)))
+        for painted, twice in mapped(write, items, num_workers, progress):
+            objects, overlaps, empty = objects + painted, overlaps + twice, empty + (painted == 0)
         write_whole(folder / "classes.json", (json.dumps(classes.to_json(), indent=1) + "\n").encode())
     splits = [picture.split for picture in pictures]
     return Report(

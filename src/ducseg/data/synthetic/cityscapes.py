@@ -7,10 +7,8 @@ ones.
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -21,7 +19,9 @@ from ducseg.classes import CITYSCAPES, ClassSet
 from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.paired import table
+from ducseg.data.processes import mapped
 from ducseg.data.sample import Sample
+from ducseg.data.synthetic.checks import check_new, check_numbers
 from ducseg.data.synthetic.scenes.canvas import Camera, Canvas, Polygon
 from ducseg.data.synthetic.scenes.objects import draw_ego_vehicle, draw_objects
 from ducseg.data.synthetic.scenes.street import Street, draw_street, random_light
@@ -32,7 +32,6 @@ __all__ = [
     "MIN_SIZE",
     "Scene",
     "SyntheticStreets",
-    "check_numbers",
     "check_size",
     "develop",
     "render_scene",
@@ -130,7 +129,7 @@ class SyntheticStreets:
         if split not in _SPLITS:
             raise explain("split", found=repr(split), needed=f"one of {', '.join(_SPLITS)}", fix="Correct it.")
         check_size(height, width)
-        check_numbers(seed=seed, scenes=[count])
+        check_numbers(seed, "scenes", [count])
         self.classes: ClassSet = CITYSCAPES
         self.ids = tuple(_frame(split, index) for index in range(count))
         self._size, self._split, self._seed = (height, width), split, seed
@@ -180,44 +179,10 @@ def write_cityscapes(
     """
     root = Path(root)
     check_size(height, width)
-    check_numbers(seed=seed, scenes=[num_train, num_val])
-    if num_workers < 1:
-        raise explain("workers", found=num_workers, needed="at least 1", fix="1 draws in this process.")
-    _check_new(root)
+    check_numbers(seed, "scenes", [num_train, num_val])
+    check_new(root, ("leftImg8bit", "gtFine"))
     keys = [("train", index) for index in range(num_train)] + [("val", index) for index in range(num_val)]
-    for split in dict.fromkeys(split for split, _ in keys):
-        for top in ("leftImg8bit", "gtFine"):
-            (root / top / split / _CITY).mkdir(parents=True)
-    write = partial(_write_scene, root, height, width, seed)
-    if num_workers == 1:
-        for done, key in enumerate(keys, 1):
-            write(key)
-            if progress is not None:
-                progress(done, len(keys))
-        return
-    # spawn: a forked process waits for ever on OpenCV's thread pool, whose threads it does not inherit
-    with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-        for done, _ in enumerate(pool.map(write, keys, chunksize=4), 1):
-            if progress is not None:
-                progress(done, len(keys))
-
-
-def check_numbers(*, seed: int, scenes: list[int]) -> None:
-    """Raise `UserError` for a negative seed, negative numbers of scenes, or none at all."""
-    if seed < 0:
-        raise explain("seed", found=seed, needed="0 or more", fix="Leave the sign out.")
-    if min(scenes) < 0 or sum(scenes) == 0:
-        found = " and ".join(map(str, scenes))
-        raise explain("number of scenes", found=found, needed="at least 1 in all, none negative", fix="Ask for some.")
-
-
-def _check_new(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise explain(f"folder {root}", found="a file", needed="a new folder", fix="Choose another name.")
-    there = [f"{name}/" for name in ("leftImg8bit", "gtFine") if (root / name).exists()]
-    if there:
-        found = f"{' and '.join(there)} in it"
-        raise explain(f"folder {root}", found=found, needed="a new folder", fix="Remove it or choose another.")
+    list(mapped(partial(_write_scene, root, height, width, seed), keys, num_workers, progress))
 
 
 def _write_scene(root: Path, height: int, width: int, seed: int, key: tuple[str, int]) -> None:

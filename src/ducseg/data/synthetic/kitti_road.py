@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.kitti_road import CATEGORIES, GroundTruth, result_name
 from ducseg.data.processes import mapped
-from ducseg.data.synthetic.cityscapes import check_numbers, check_size, develop
+from ducseg.data.synthetic.checks import check_new, check_numbers
+from ducseg.data.synthetic.cityscapes import check_size, develop
 from ducseg.data.synthetic.scenes.canvas import CAMERA_HEIGHT, LABEL_IDS, Camera, Canvas, Points
 from ducseg.data.synthetic.scenes.objects import draw_objects
 from ducseg.data.synthetic.scenes.street import FAR, Street, draw_street, random_light
-from ducseg.errors import explain
 from ducseg.files import write_whole
 
 __all__ = ["KittiCamera", "RoadScene", "calibration_of", "render_road_scene", "write_kitti_road"]
@@ -170,22 +170,10 @@ def write_kitti_road(
     """
     root = Path(root)
     check_size(height, width - 1)
-    check_numbers(seed=seed, scenes=[num_train, num_test])
-    _check_new(root)
+    check_numbers(seed, "scenes", [num_train, num_test])
+    check_new(root, ("training", "testing"))
     frames = [("training", index) for index in range(num_train)] + [("testing", index) for index in range(num_test)]
-    written = mapped(partial(_write_frame, root, height, width, seed), frames, num_workers)
-    for done, _ in enumerate(written, 1):
-        if progress is not None:
-            progress(done, len(frames))
-
-
-def _check_new(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise explain(f"folder {root}", found="a file", needed="a new folder", fix="Choose another name.")
-    there = [f"{name}/" for name in ("training", "testing") if (root / name).exists()]
-    if there:
-        found = f"{' and '.join(there)} in it"
-        raise explain(f"folder {root}", found=found, needed="a new folder", fix="Remove it or choose another.")
+    list(mapped(partial(_write_frame, root, height, width, seed), frames, num_workers, progress))
 
 
 def _write_frame(root: Path, height: int, width: int, seed: int, frame: tuple[str, int]) -> None:

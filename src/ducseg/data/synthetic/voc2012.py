@@ -17,6 +17,7 @@ from ducseg.classes import IGNORE, VOC2012
 from ducseg.data.files.indexed_png import write_indexed_png
 from ducseg.data.layouts.voc2012 import MASKS, image_set_file
 from ducseg.data.processes import mapped
+from ducseg.data.synthetic.checks import check_new, check_numbers
 from ducseg.errors import explain
 from ducseg.files import write_whole
 
@@ -27,7 +28,6 @@ MIN_SIDE = 32
 
 _YEARS = {"train": 2007, "val": 2008, "test": 2009}
 _JPEG_QUALITY = 92
-_FOLDERS = ("JPEGImages", MASKS, "ImageSets")
 
 
 def render_picture(
@@ -142,33 +142,14 @@ def write_voc2012(
     """
     _check_size(height, width)
     counts = {"train": num_train, "val": num_val, "test": num_test}
-    _check_numbers(seed, list(counts.values()))
-    _check_new(root)
+    check_numbers(seed, "pictures", list(counts.values()))
+    check_new(root, ("JPEGImages", MASKS, "ImageSets"))
     keys = [_Key(split, number) for split, count in counts.items() for number in range(count)]
-    for done, _ in enumerate(mapped(partial(_write_picture, root, height, width, seed), keys, num_workers), 1):
-        if progress is not None:
-            progress(done, len(keys))
+    list(mapped(partial(_write_picture, root, height, width, seed), keys, num_workers, progress))
     sets = {split: [key.name for key in keys if key.split == split] for split, count in counts.items() if count}
     sets["trainval"] = [key.name for key in keys if key.split != "test"]
     for split, names in sets.items():
         write_whole(image_set_file(root, split), ("\n".join(names) + "\n").encode())
-
-
-def _check_numbers(seed: int, counts: list[int]) -> None:
-    if seed < 0:
-        raise explain("seed", found=seed, needed="0 or more", fix="Leave the sign out.")
-    if min(counts) < 0 or sum(counts) == 0:
-        found = " and ".join(map(str, counts))
-        raise explain("number of pictures", found=found, needed="at least 1 in all, none negative", fix="Ask for some.")
-
-
-def _check_new(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise explain(f"folder {root}", found="a file", needed="a new folder", fix="Choose another name.")
-    there = [f"{name}/" for name in _FOLDERS if (root / name).exists()]
-    if there:
-        found = f"{' and '.join(there)} in it"
-        raise explain(f"folder {root}", found=found, needed="a new folder", fix="Remove it or choose another.")
 
 
 def _write_picture(root: Path, height: int, width: int, seed: int, key: _Key) -> None:
