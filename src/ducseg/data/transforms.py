@@ -125,52 +125,39 @@ class RandomMirror:
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Random brightness, contrast, saturation and hue, as one linear map of RGB rounded and clipped once; labels stay.
+    """Random brightness, contrast and saturation, as one linear map of RGB rounded and clipped once; labels stay.
 
-    Brightness, contrast and saturation are factors f from 1 +- the strength (at most 1): v -> f v; v -> m + f (v - m)
-    with the picture's mean grey m; v -> g + f (v - g) with the pixel's grey g. Hue turns YIQ's chroma plane by at most
-    +- the strength in full turns (at most 0.5). Applied in this order; 0 leaves that property alone.
+    Each is a factor f from 1 +- its strength (at most 1), applied in this order: v -> f v; v -> m + f (v - m) with the
+    picture's mean grey m; v -> g + f (v - g) with the pixel's grey g. 0 leaves that property alone.
     """
 
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    hue: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, largest in (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.5)):
-            if not 0 <= getattr(self, name) <= largest:
+        for name, strength in vars(self).items():
+            if not 0 <= strength <= 1:
                 raise explain(
-                    f"colour jitter: {name}",
-                    found=getattr(self, name),
-                    needed=f"0 to {largest}",
-                    fix="0.2 is a mild jitter, 0 none.",
+                    f"colour jitter: {name}", found=strength, needed="0 to 1", fix="0.2 is a mild jitter, 0 none."
                 )
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         brightness, contrast, saturation = (
             1.0 + strength * rng.uniform(-1.0, 1.0) for strength in (self.brightness, self.contrast, self.saturation)
         )
-        turn = 2.0 * np.pi * self.hue * rng.uniform(-1.0, 1.0)
         mean_grey = float(_GREY @ cv2.mean(sample.image)[:3])
-        colour = contrast * brightness * (_hue_matrix(turn) @ _saturation_matrix(saturation))
+        colour = contrast * brightness * _saturation_matrix(saturation)
         offset = np.full((3, 1), (1.0 - contrast) * brightness * mean_grey)
         jittered = cv2.transform(sample.image, np.hstack([colour, offset]))
         return replace(sample, image=np.asarray(jittered, dtype=np.uint8))
 
 
 _GREY = np.array([0.299, 0.587, 0.114])
-_RGB_TO_YIQ = np.array([_GREY, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 
 
 def _saturation_matrix(factor: float) -> NDArray[np.float64]:
     return factor * np.eye(3) + (1.0 - factor) * np.tile(_GREY, (3, 1))
-
-
-def _hue_matrix(turn: float) -> NDArray[np.float64]:
-    cos, sin = np.cos(turn), np.sin(turn)
-    rotation = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
-    return np.asarray(np.linalg.inv(_RGB_TO_YIQ) @ rotation @ _RGB_TO_YIQ)
 
 
 def _check_size(what: str, size: Size) -> None:
