@@ -17,11 +17,10 @@ from ducseg.data.files.indexed_png import VOC_PALETTE
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
 from ducseg.data.layouts.voc2012 import Voc2012, open_voc2012
-from ducseg.data.paired import SegmentationDataset
+from ducseg.data.paired import SegmentationDataset, Unlabelled
 from ducseg.data.sample import Sample
 from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.data.synthetic.voc2012 import write_voc2012
-from ducseg.data.unlabelled import Unlabelled
 from ducseg.errors import UserError
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor

@@ -1,4 +1,4 @@
-"""What a data set is, and the part that all share: image and label files in pairs, read and checked one at a time."""
+"""What a data set is, and what they share: image and label files in pairs, or images alone, read one at a time."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.files.reading import PICTURE_SUFFIXES, check_label, check_same_size, read_label, read_turned
+from ducseg.data.files.reading import (
+    PICTURE_SUFFIXES,
+    check_label,
+    check_same_size,
+    read_image,
+    read_label,
+    read_turned,
+)
 from ducseg.data.sample import Sample
 from ducseg.errors import UserError, explain, listed
 
 __all__ = [
-    "PairedFiles", "SegmentationDataset", "by_stem", "list_pictures", "match_pairs", "no_such_data", "pictures_in",
-    "table",
+    "PairedFiles", "SegmentationDataset", "Unlabelled", "by_stem", "list_pictures", "match_pairs", "no_such_data",
+    "pictures_in", "table",
 ]  # fmt: skip
 
 _MOST_NAMED = 5
@@ -94,6 +101,30 @@ class PairedFiles:
     def histogram(self, index: int) -> NDArray[np.int64]:
         """(256,) pixels of each train id in the label of sample `index`."""
         return np.bincount(self.label(index).ravel(), minlength=256)
+
+
+class Unlabelled:
+    """A `SegmentationDataset` of picture files alone; a sample's label is None.
+
+    Args:
+        classes: what a prediction of them means.
+        files: id -> picture file; samples come in this order.
+
+    Reading a sample raises `UserError` for a file that does not decode.
+    """
+
+    def __init__(self, classes: ClassSet, files: Mapping[str, Path]) -> None:
+        self.classes = classes
+        self.ids = tuple(files)
+        self.image_paths = tuple(files.values())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        image = read_image(self.image_paths[index])
+        height, width = image.shape[:2]
+        return Sample(image=image, label=None, id=self.ids[index], original_size=(height, width))
 
 
 @lru_cache(maxsize=1)

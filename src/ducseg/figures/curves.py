@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.errors import explain
-from ducseg.figures.plots import RUN_COLOURS, as_pixels
-from ducseg.figures.save import save_figure
+from ducseg.figures.plots import RUN_COLOURS, as_pixels, save_figure
 
 __all__ = ["Curves", "curve_pictures", "draw_curves"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.figures.save import save_figure
+from ducseg.figures.plots import save_figure
 from ducseg.ops.coverage import check
 
 if TYPE_CHECKING:

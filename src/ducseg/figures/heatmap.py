@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.figures.save import save_figure
+from ducseg.figures.plots import save_figure
 
 __all__ = ["best_over_others", "draw_heatmap"]
 

@@ -1,11 +1,18 @@
-"""What the plots share: colours of runs beside each other, and a figure as pixels."""
+"""What the plots share: colours of runs beside each other, a matplotlib figure as pixels and as a file."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RUN_COLOURS", "as_pixels"]
+from ducseg.errors import explain
+from ducseg.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RUN_COLOURS", "as_pixels", "save_figure"]
 
 RUN_COLOURS = ("#0072b2", "#e68c00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 """Okabe and Ito's, which the colour-blind tell apart."""
@@ -18,3 +25,19 @@ def as_pixels(figure: Any) -> NDArray[np.uint8]:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3])
+
+
+def save_figure(figure: "Figure", path: Path, *, dpi: float | None = None) -> Path:
+    """Write a figure in the format that the suffix of `path` names (none: PNG); its folder is made if need be.
+
+    Raises:
+        UserError: a suffix that matplotlib does not write; a folder or disk that refuses the file.
+    """
+    known, kind = figure.canvas.get_supported_filetypes(), path.suffix[1:].lower() or "png"
+    if kind not in known:
+        raise explain(
+            f"--figure {path}", found=f"the suffix {path.suffix}", needed=f"one of {', '.join(known)}", fix="Rename it."
+        )
+    with whole_file(path, option="--figure") as temporary:
+        figure.savefig(temporary, format=kind, dpi=dpi or "figure")
+    return path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ducseg.errors import explain
-from ducseg.figures.save import save_figure
+from ducseg.figures.plots import save_figure
 from ducseg.metrics.kitti_road import RoadCounts, pooled
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from ducseg.errors import UserError, explain
 from ducseg.figures.curves import Curves
 from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples, split_name
+from ducseg.files import find_checkpoint
 
 __all__ = ["RunResults", "as_percent", "distinct_names"]
 
@@ -113,14 +114,11 @@ def _read_curves(log: Path) -> Curves | None:
 
 
 def _read_model(folder: Path) -> dict[str, Any]:
-    candidates = [folder / "best", folder / "last", *sorted((folder / "checkpoints").glob("*"), reverse=True)]
-    for candidate in candidates:
-        if candidate.is_file():  # where the file system has no links
-            candidate = folder / candidate.read_text(encoding="utf-8").strip()
-        if (candidate / "model.json").is_file():
-            found: dict[str, Any] = json.loads((candidate / "model.json").read_text(encoding="utf-8"))
-            return found
-    return {}
+    checkpoint = find_checkpoint(folder)
+    if checkpoint is None:
+        return {}
+    found: dict[str, Any] = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _text(value: Any) -> str:

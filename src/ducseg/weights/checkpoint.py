@@ -22,15 +22,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ducseg.errors import UserError, explain, listed
-from ducseg.files import sync
+from ducseg.files import find_checkpoint, sync
 from ducseg.models import Segmenter, build_architecture
 from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
 from ducseg.weights.download import FILES, download
 from ducseg.weights.model_json import FORMAT, described, describes_no_network, read_model_json
-from ducseg.weights.run_folder import find_checkpoint
-from ducseg.weights.structure import differences, sketch
-from ducseg.weights.unfilled import Unfilled
+from ducseg.weights.structure import Unfilled, differences, sketch
 
 __all__ = [
     "FORMAT",

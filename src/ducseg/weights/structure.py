@@ -1,17 +1,32 @@
-"""What two networks must share to compute the same from the same tensors: every module, its kind and its settings."""
+"""A network without its numbers: built unfilled, and compared by every module, its kind and its settings."""
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ducseg.models import Architecture, Segmenter, build_architecture
-from ducseg.weights.unfilled import Unfilled
 
-__all__ = ["differences", "sketch"]
+__all__ = ["Unfilled", "differences", "sketch"]
 
 _TRAINING_ONLY = re.compile(r",? ?(momentum|inplace)=[^,]*")
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves new tensors as they are allocated: all are read from the file, so initialising them would be lost time.
+
+    (On the meta device, `normal_` imports 800 modules on first use: seconds.)
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def sketch(architecture: Architecture) -> Segmenter:

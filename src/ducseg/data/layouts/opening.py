@@ -14,10 +14,9 @@ from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.splitting import group_note, split_note
 from ducseg.data.layouts.voc2012 import voc2012_layout
-from ducseg.data.paired import PairedFiles, SegmentationDataset
+from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
 from ducseg.data.ranges import out_of_range
-from ducseg.data.unlabelled import Unlabelled
 from ducseg.errors import UserError, explain
 
 __all__ = ["LAYOUTS", "data_notes", "open_dataset", "open_layout", "open_training_set"]

@@ -10,8 +10,7 @@ from pathlib import Path
 from ducseg.classes import VOC2012, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
-from ducseg.data.paired import PairedFiles, SegmentationDataset, no_such_data
-from ducseg.data.unlabelled import Unlabelled
+from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled, no_such_data
 from ducseg.errors import explain, listed
 
 __all__ = [

@@ -28,7 +28,7 @@ from ducseg.errors import UserError, explain, listed
 from ducseg.models import Preprocessing, Segmenter, build
 from ducseg.models.build import generic_classes
 from ducseg.models.resnet import RESNETS
-from ducseg.weights.unfilled import Unfilled
+from ducseg.weights.structure import Unfilled
 
 __all__ = ["MAX_ARRAYS", "MAX_DIMENSIONS", "PREPROCESSING", "BoundedFile", "StoredArray", "assemble"]
 
