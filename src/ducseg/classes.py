@@ -7,7 +7,7 @@ from typing import Any
 
 from ducseg.errors import explain
 
-__all__ = ["CAMVID", "CITYSCAPES", "IGNORE", "KITTI_ROAD", "VOC2012", "ClassSet"]
+__all__ = ["CAMVID", "CITYSCAPES", "CLASS_SETS", "IGNORE", "KITTI_ROAD", "VOC2012", "ClassSet"]
 
 IGNORE = 255
 """The label of pixels that neither train nor score."""
@@ -126,3 +126,6 @@ VOC2012 = ClassSet(
     ),
 )  # fmt: skip
 """Background and the 20 object classes, VOC's bit-interleaved palette."""
+
+CLASS_SETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "kitti-road": KITTI_ROAD, "voc2012": VOC2012}
+"""By the name that options take."""

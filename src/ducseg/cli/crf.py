@@ -42,13 +42,12 @@ class Options:
 
 def run(options: Options) -> int:
     """Exit status 1 where a picture failed."""
-    from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
+    from ducseg.classes import CITYSCAPES, CLASS_SETS, ClassSet
     from ducseg.crf import dense_crf
     from ducseg.inference.predict_files import write_each
     from ducseg.inference.refine import crf_settings, saved_probabilities
     from ducseg.weights.checkpoint import checkpoint_folder
 
-    known = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "voc2012": VOC2012, "kitti-road": KITTI_ROAD}
     given = options.probabilities
     network = None
     with contextlib.suppress(UserError):
@@ -74,9 +73,9 @@ def run(options: Options) -> int:
             "--kinds",
             found=", ".join(coloured),
             needed="classes to colour",
-            fix=f"Add --classes ({', '.join(known)} or a classes.json), or write --kinds labels.",
+            fix=f"Add --classes ({', '.join(CLASS_SETS)} or a classes.json), or write --kinds labels.",
         )
-    colours = options.classes and (known.get(options.classes) or ClassSet.read(Path(options.classes)))
+    colours = options.classes and (CLASS_SETS.get(options.classes) or ClassSet.read(Path(options.classes)))
 
     def refined(names: Sequence[Path], images: "Sequence[NDArray[np.uint8]]") -> "list[NDArray[np.float32]]":
         (name,), (image,) = names, images

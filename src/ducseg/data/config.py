@@ -93,11 +93,13 @@ class DataConfig:
         return conflicts
 
 
-_OWN = ("folder", "split-folders")
+OWN_CLASSES = ("folder", "split-folders")
+"""The data sets whose classes are the user's."""
+
 _BELONGS = {
     **dict.fromkeys(("images", "masks", "mask_suffix", "masks_as", "ignore_colours"), ("folder",)),
     **dict.fromkeys(("val_fraction", "test_fraction", "group_by"), ("folder",)),
-    **dict.fromkeys(("classes", "values", "ignore_value", "allow_absent"), _OWN),
+    **dict.fromkeys(("classes", "values", "ignore_value", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),
     "patches_root": ("cityscapes", "kitti-road"),
     "coarse": ("cityscapes",),

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.concat import Concatenated
-from ducseg.data.config import DataConfig
+from ducseg.data.config import OWN_CLASSES, DataConfig
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import Patches
 from ducseg.errors import explain
 
 __all__ = ["PixelCounts", "check_classes_seen", "count_pixels"]
-
-_OWN_CLASSES = ("folder", "split-folders")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ def check_classes_seen(config: DataConfig, dataset: SegmentationDataset) -> None
     Raises:
         UserError: nothing but ignored pixels, a class without one unless `allow_absent`.
     """
-    if config.dataset not in _OWN_CLASSES:
+    if config.dataset not in OWN_CLASSES:
         return
     counts = count_pixels(dataset)
     if not counts.pixels.any():

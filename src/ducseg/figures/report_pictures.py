@@ -107,8 +107,8 @@ def samples_section(named: dict[str, RunResults]) -> Section:
                 steps[i] for i in sorted({*np.linspace(0, len(steps) - 1, min(_MOST_STEPS, len(steps))).astype(int)})
             ]
             pictures = [_embedded(followed.image, "the picture")]
-            pictures += [_embedded(_in_colour(followed.predictions[s], classes), f"after step {s}") for s in chosen]
-            pictures.append(_embedded(_in_colour(followed.truth, classes), "the truth"))
+            pictures += [_embedded(colourise(followed.predictions[s], classes), f"after step {s}") for s in chosen]
+            pictures.append(_embedded(colourise(followed.truth, classes), "the truth"))
             whose = f", {escape(name)}" if len(named) > 1 else ""
             parts += [f"<h3>{escape(followed.id)}{whose}</h3>", gallery(pictures, least=150)]
     return Section("Predictions while training", tuple(parts))
@@ -117,10 +117,6 @@ def samples_section(named: dict[str, RunResults]) -> Section:
 def _classes(run: RunResults) -> ClassSet | None:
     described = run.model.get("classes")
     return None if described is None else ClassSet.from_json(described)
-
-
-def _in_colour(labels: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.uint8]:
-    return colourise(labels, classes)
 
 
 def _embedded(rgb: NDArray[np.uint8], caption: str) -> str:

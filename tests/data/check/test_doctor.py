@@ -19,11 +19,11 @@ from PIL import Image
 from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
 from ducseg.data.check import doctor
 from ducseg.data.check.doctor import Report
-from ducseg.data.check.files import Examiner, Pair, looks_like_train_ids
+from ducseg.data.check.files import Examiner, Pair
 from ducseg.data.check.report import CHECKS, check_and_print
 from ducseg.data.config import DataConfig
 from ducseg.data.files.reading import read_label, read_turned
-from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
+from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, looks_like_train_ids
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.opening import LAYOUTS
 from ducseg.data.synthetic.cityscapes import write_cityscapes

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ducseg.classes import IGNORE
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
-from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues
 from ducseg.errors import UserError, explain
 
-__all__ = ["Examined", "Examiner", "Kind", "Pair", "Problem", "looks_like_train_ids"]
+__all__ = ["Examined", "Examiner", "Kind", "Pair", "Problem"]
 
 Kind = Literal[
     "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values", "train ids", "unusual mode"
@@ -116,31 +114,12 @@ class Examiner:
 
     def _check_values(self, pair: Pair, label: NDArray[np.uint8], counts: NDArray[np.int64]) -> Iterator[Problem]:
         assert pair.label is not None
-        if self.rules.are_label_ids and looks_like_train_ids(counts):
-            message = explain(
-                f"label {pair.label}",
-                found=f"values {', '.join(map(str, np.flatnonzero(counts)))}, which look like train ids",
-                needed="label ids (7 road, 11 building, 21 vegetation, 26 car)",
-                fix="Take the *_labelIds.png files; *_labelTrainIds.png are another encoding.",
-            )
-            yield Problem(kind="train ids", file=pair.label, message=str(message))
+        if self.rules.mistaken is not None and (error := self.rules.mistaken(pair.label, counts)):
+            yield Problem(kind="train ids", file=pair.label, message=str(error))
         try:
             check_label(label, self.rules.num_values or len(self.rules.classes), pair.id, path=pair.label)
         except UserError as error:
             yield Problem(kind="stray values", file=pair.label, message=str(error))
-
-
-def looks_like_train_ids(counts: NDArray[np.int64]) -> bool:
-    """Whether a label file's (256,) pixels of each value are those of train ids where label ids belong.
-
-    No labelIds file holds 255, and next to none goes without the label ids 19 to 33 (sky, plants, cars, ...). Read as
-    label ids, train ids put most pixels (road 0, building 2, sky 10) where nothing is trained.
-    """
-    classes = np.flatnonzero(counts[:IGNORE])
-    if classes.size == 0 or classes.max() >= len(LABEL_ID_TO_TRAIN_ID) or classes.max() < min(LABEL_ID_TO_TRAIN_ID):
-        return False
-    trained = int(counts[list(LABEL_ID_TO_TRAIN_ID)].sum())
-    return bool(counts[IGNORE]) or trained < int(counts.sum()) / 2
 
 
 def _partners(pair: Pair) -> list[Problem]:

@@ -6,12 +6,25 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ducseg.classes import CITYSCAPES, IGNORE, ClassSet, Colour
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, table
+from ducseg.errors import UserError, explain
 
-__all__ = ["LABELS", "LABEL_ID_TO_TRAIN_ID", "NUM_LABEL_IDS", "Annotation", "Cityscapes", "Label", "cityscapes_layout"]
+__all__ = [
+    "LABELS",
+    "LABEL_ID_TO_TRAIN_ID",
+    "NUM_LABEL_IDS",
+    "Annotation",
+    "Cityscapes",
+    "Label",
+    "cityscapes_layout",
+    "looks_like_train_ids",
+]
 
 Annotation = Literal["fine", "coarse"]
 
@@ -93,8 +106,32 @@ class Cityscapes(PairedFiles):
         )
 
 
+def looks_like_train_ids(counts: NDArray[np.int64]) -> bool:
+    """Whether a label file's (256,) pixels of each value are those of train ids where label ids belong.
+
+    No labelIds file holds 255, and next to none goes without the label ids 19 to 33 (sky, plants, cars, ...). Read as
+    label ids, train ids put most pixels (road 0, building 2, sky 10) where nothing is trained.
+    """
+    classes = np.flatnonzero(counts[:IGNORE])
+    if classes.size == 0 or classes.max() >= len(LABEL_ID_TO_TRAIN_ID) or classes.max() < min(LABEL_ID_TO_TRAIN_ID):
+        return False
+    trained = int(counts[list(LABEL_ID_TO_TRAIN_ID)].sum())
+    return bool(counts[IGNORE]) or trained < int(counts.sum()) / 2
+
+
+def _train_ids(path: Path, counts: NDArray[np.int64]) -> UserError | None:
+    if not looks_like_train_ids(counts):
+        return None
+    return explain(
+        f"label {path}",
+        found=f"values {', '.join(map(str, np.flatnonzero(counts)))}, which look like train ids",
+        needed="label ids (7 road, 11 building, 21 vegetation, 26 car)",
+        fix="Take the *_labelIds.png files; *_labelTrainIds.png are another encoding.",
+    )
+
+
 _RULES = LabelRules(
-    classes=CITYSCAPES, num_values=NUM_LABEL_IDS, train_ids=table(LABEL_ID_TO_TRAIN_ID), are_label_ids=True
+    classes=CITYSCAPES, num_values=NUM_LABEL_IDS, train_ids=table(LABEL_ID_TO_TRAIN_ID), mistaken=_train_ids
 )
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import CAMVID, CITYSCAPES, KITTI_ROAD, VOC2012, ClassSet
+from ducseg.classes import CLASS_SETS, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.reading import picture_size
 from ducseg.data.layouts.finding import find_files
@@ -26,8 +26,6 @@ from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
-
-_KNOWN_CLASSES = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "kitti-road": KITTI_ROAD, "voc2012": VOC2012}
 
 
 def camvid_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
@@ -182,8 +180,8 @@ class _Folders:
 
     def _classes(self) -> ClassSet | None:
         named = self.config.classes
-        if named in _KNOWN_CLASSES:
-            return _KNOWN_CLASSES[named]
+        if named in CLASS_SETS:
+            return CLASS_SETS[named]
         path = Path(named).expanduser() if named else self.root / "classes.json"
         if not path.exists() and (self._fallback is not None or named is None):
             return self._fallback

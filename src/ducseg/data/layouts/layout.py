@@ -60,7 +60,8 @@ class LabelRules:
         read: label file -> values (H, W); raises `UserError` for a file that it does not take.
         num_values: values are 0..num_values-1 or 255; None: as many as there are classes.
         train_ids: (256,) value -> train id or 255; None: values are train ids.
-        are_label_ids: values are Cityscapes' label ids, for which train ids may be mistaken.
+        mistaken: label file and its (256,) pixels of each value -> why they are another encoding that is mistaken for
+            this one; None: they are not, or there is none.
         are_colours: files are colour pictures.
         palette: that the files must carry; None: any, or none.
         notes: the rule in words, where it was found by looking, for printing.
@@ -71,7 +72,7 @@ class LabelRules:
     read: Callable[[Path], NDArray[np.uint8]] = read_label
     num_values: int | None = None
     train_ids: NDArray[np.uint8] | None = None
-    are_label_ids: bool = False
+    mistaken: Callable[[Path, NDArray[np.int64]], UserError | None] | None = None
     are_colours: bool = False
     palette: tuple[Colour, ...] | None = None
     notes: tuple[str, ...] = ()

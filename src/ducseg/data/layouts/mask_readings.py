@@ -60,6 +60,11 @@ def _reading(name: str, looks: Sequence[MaskLook], classes: ClassSet, meaning: M
     return Reading(name, rule, len(classes) - len(seen), stray)
 
 
+def _in_order(values: Sequence[int], ignored: Meaning) -> dict[int, int]:
+    """The first value is the first class, and so on."""
+    return {**{value: train_id for train_id, value in enumerate(values)}, **ignored}
+
+
 def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: Asked) -> list[Reading]:
     """Indices; as many values as classes, in order; noise about 0 and 255."""
     ignored = {} if asked.ignore_value is None else {asked.ignore_value: IGNORE}
@@ -73,7 +78,7 @@ def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: A
     indices = readings[0]
     spread = found == list(range(1, number + 1)) or sum(value >= number for value in found) * 2 >= number
     if len(found) == number and found != list(range(number)) and (number == 2 or spread):
-        in_order = {**{value: train_id for train_id, value in enumerate(found)}, **ignored}
+        in_order = _in_order(found, ignored)
         readings.append(_reading("values in order", looks, classes, in_order, False))
     if number == 2 and indices.stray and len(found) > 2 and _is_noise(looks, found, counts):
         halves = {**_HALVES, **ignored}
@@ -116,7 +121,7 @@ def colour_readings(
             needed="a colour of its own for each class",
             fix="Correct classes.json: which of them a pixel shows could not be told.",
         )
-    meaning = {code: train_id for train_id, code in enumerate(codes)} | ignored
+    meaning = _in_order(codes, ignored)
     if surely and len(classes) == 2 and len(found) == 2 and not set(found) <= set(codes):
         meaning = _two_colours(found, codes) | ignored
     return [_reading("colours", looks, classes, meaning, True)]
@@ -128,7 +133,7 @@ def _two_colours(found: list[int], codes: list[int]) -> dict[int, int]:
     if known:
         (other,) = set(found) - set(known)
         return {known[0]: codes.index(known[0]), other: 1 - codes.index(known[0])}
-    return {code: train_id for train_id, code in enumerate(sorted(found, key=_brightness))}
+    return _in_order(sorted(found, key=_brightness), {})
 
 
 def _brightness(code: int) -> tuple[int, int]:
@@ -158,7 +163,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
         two = ClassSet(("background", "foreground"), VOC_PALETTE[:2])
         return _reading("noise about 0 and 255", looks, two, {**_HALVES, **ignored}, False)
     if len(found) > _MOST_MADE:
-        first_two = {**{value: train_id for train_id, value in enumerate(found[:2])}, **ignored}
+        first_two = _in_order(found[:2], ignored)
         problem = _too_many("values", len(found), "--data.values 0-127=background 128-255=foreground")
         return _unknown(looks, first_two, problem, as_colours=False)
     shown = {index: code for look in looks for index, code in look.shown.items()}
@@ -166,19 +171,19 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
     palette = tuple(colour_of(shown[value]) if value in shown else VOC_PALETTE[i] for i, value in enumerate(found))
     if len(set(palette)) < len(palette):
         palette = VOC_PALETTE[: len(found)]
-    meaning = {**{value: train_id for train_id, value in enumerate(found)}, **ignored}
+    meaning = _in_order(found, ignored)
     return _reading("values", looks, ClassSet(names, palette), meaning, False)
 
 
 def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
     """A class a colour, black first, the others from dark to light."""
     if len(found) > _MOST_MADE:
-        two = {**{code: train_id for train_id, code in enumerate(found[:2])}, **ignored}
+        two = _in_order(found[:2], ignored)
         problem = _too_many("colours", len(found), "a classes.json beside the masks with the colours that are classes")
         return _unknown(looks, two, problem, as_colours=True)
     found = sorted(found, key=_brightness)
     names = _two_or(found, lambda code: f"colour {','.join(map(str, colour_of(code)))}")
-    meaning = {**{code: train_id for train_id, code in enumerate(found)}, **ignored}
+    meaning = _in_order(found, ignored)
     return _reading("colours", looks, ClassSet(names, tuple(map(colour_of, found))), meaning, True)
 
 

@@ -87,8 +87,14 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
         if train_id != IGNORE
     )
     said = f" (such as --data.values {example})" if not others[0].rule.as_colours else ""
-    problem = explain("masks", found=f"two readings: {both}", needed="one", fix=f"Decide with {decide}{said}.")
-    return replace(chosen.rule, problem=str(problem))
+    return _refused(
+        chosen.rule, "masks", found=f"two readings: {both}", needed="one", fix=f"Decide with {decide}{said}."
+    )
+
+
+def _refused(rule: MaskRule, what: str, *, found: object, needed: object, fix: str) -> MaskRule:
+    """The rule with why nothing can be trained by it, unless it has a reason already."""
+    return replace(rule, problem=rule.problem or str(explain(what, found=found, needed=needed, fix=fix)))
 
 
 def _mixed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
@@ -99,13 +105,13 @@ def _mixed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
         return rule
     first, second = rule.classes.names
     one, other = (next(look.path.name for look in looks if {0, value} <= look.counts.keys()) for value in (1, IGNORE))
-    problem = explain(
+    return _refused(
+        rule,
         "masks",
         found=f"1 in some ({one}) and 255 in others ({other}), never both: {second} twice, or 255 is ignored",
         needed="one reading",
         fix=f"Decide with --data.values 0={first} 1={second} 255={second}, or --data.ignore-value 255.",
     )
-    return replace(rule, problem=str(problem))
 
 
 def _unseen(classes: ClassSet | None) -> MaskRule:
@@ -122,25 +128,23 @@ def _unseen(classes: ClassSet | None) -> MaskRule:
 
 def _both_kinds(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     """The rule that leaves least over; a problem where some masks hold values and others colours."""
-    if rule.problem is not None:
-        return rule
     example = {look.kind == "colours": look.path.name for look in reversed(looks) if look.was != "RGB"}
     if len(example) < 2:
         return rule
-    problem = explain(
+    return _refused(
+        rule,
         f"masks in {looks[0].path.parent}",
         found=f"indices ({example[False]}) and colours ({example[True]})",
         needed="one kind in all files",
         fix="Convert one kind.",
     )
-    return replace(rule, problem=str(problem))
 
 
 def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     """A problem where far more occurs than there are classes, as between classes that were drawn smoothly."""
     counts = counts_of(looks, rule.as_colours)
     stray = {value: pixels for value, pixels in counts.items() if value not in rule.meaning}
-    if len(stray) <= 3 * len(rule.classes) + 8 or rule.problem is not None:
+    if len(stray) <= 3 * len(rule.classes) + 8:
         return rule
     kind = "colours" if rule.as_colours else "values"
     shares = ((shown(value, rule.as_colours), pixels / counts.total()) for value, pixels in counts.most_common(3))
@@ -149,13 +153,13 @@ def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     if not rule.as_colours:
         first, last = rule.classes.names[0], rule.classes.names[-1]
         fix += f", or part the values: --data.values '0-127={first}' '128-255={last}'"
-    problem = explain(
+    return _refused(
+        rule,
         "masks",
         found=f"{len(counts)} {kind} ({often}, ...), as smoothed edges give",
         needed=f"those of the {len(rule.classes)} classes alone",
         fix=f"{fix}.",
     )
-    return replace(rule, problem=str(problem))
 
 
 def _contradicted(rule: MaskRule, looks: Sequence[MaskLook]) -> bool:
@@ -196,21 +200,21 @@ def _described(rule: MaskRule, looks: Sequence[MaskLook]) -> MaskRule:
     said = "".join(f" ({notes[one]})" for one in sorted(was))
     counts = counts_of(looks, rule.as_colours)
     rule = replace(rule, line=f"masks: {rule.line or line_of(rule, counts)}{said}")
-    if counts and all(rule.meaning.get(value) == IGNORE for value in counts) and rule.problem is None:
+    if counts and all(rule.meaning.get(value) == IGNORE for value in counts):
         alone = ", ".join(shown(value, rule.as_colours) for value in sorted(counts))
-        problem = explain(
+        return _refused(
+            rule,
             "masks",
             found=f"{alone} alone, which is ignored, in all {len(looks)}",
             needed="pixels of classes",
             fix="Say what the values mean: --data.values 0=background 255=foreground.",
         )
-        return replace(rule, problem=str(problem))
-    if len(rule.classes) < 2 and rule.problem is None:
-        problem = explain(
+    if len(rule.classes) < 2:
+        return _refused(
+            rule,
             "masks",
             found=f"{rule.line.removeprefix('masks: ')}: one class",
             needed="at least two, such as background and foreground",
             fix="Add the masks that show the other, or say what the values mean with --data.values.",
         )
-        return replace(rule, problem=str(problem))
     return rule
