@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import torch
 import ducseg
 from ducseg.classes import CITYSCAPES, KITTI_ROAD, ClassSet
 from ducseg.cli import experiments, main
+from ducseg.cli.train import parse as parse_train
 from ducseg.data.synthetic.kitti_road import write_kitti_road
+from ducseg.experiments.custom import custom_resnet18_duc
 from ducseg.models import build
 from ducseg.weights.checkpoint import save_segmenter
 
@@ -265,3 +268,26 @@ def test_data_check_takes_options_as_its_messages_spell_them(
         (pictures / "classes.json").unlink(missing_ok=True)
         assert main(["data", "check", "folder", str(pictures), *given]) == 0
         assert "masks: values 0, 1 -> a, b; 2 ignored" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "spelling", [("--data-root", "{}"), ("--data.root", "{}"), ("--data-root={}",), ("--data.root={}",)]
+)
+def test_where_the_data_lies_now_is_said_under_both_spellings(
+    pictures: Path, tmp_path: Path, spelling: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = [one.format(pictures) for one in spelling]
+    assert main(["data", "check", "folder", *root, "--workers", "1"]) == 0
+    capsys.readouterr()
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = custom_resnet18_duc()
+    replace(settings, data=replace(settings.data, root="gone")).write(run / "config.json")
+    for resume in (["--resume", str(run)], [f"--resume={run}"]):
+        options = parse_train([*resume, *root])
+        assert (options.resume, options.out, options.config.data.root) == (True, run, str(pictures))
+    assert parse_train(["custom-resnet18-duc", *root]).config.data.root == str(pictures)
+    nowhere = [one.format(tmp_path / "gone") for one in spelling]
+    assert "--data.root" in refused(
+        capsys, "train", "synthetic-duc", "--data.dataset", "folder", *nowhere, "--out", run
+    )

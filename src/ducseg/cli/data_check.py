@@ -46,6 +46,12 @@ class Options(DataConfig):
 def parse(arguments: Sequence[str]) -> Options:
     """Options as `train` and the messages spell them, --data.values, are taken too."""
     given = ["--" + one.removeprefix("--data.") if one.startswith("--data.") else one for one in arguments]
+    for place, one in enumerate(given):
+        if one.partition("=")[0] in ("--root", "--data-root"):  # which stands second here
+            root = [one.partition("=")[2]] if "=" in one else given[place + 1 : place + 2]
+            rest = given[:place] + given[place + (1 if "=" in one else 2) :]
+            given = rest[:1] + root + rest[1:]
+            break
     return tyro.cli(Options, prog="ducseg data check", description=getdoc(Options), args=given)
 
 

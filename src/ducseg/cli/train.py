@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str]) -> Options:
     """The folder or the experiment is the first argument; its configuration holds the defaults of what follows."""
     from ducseg.experiments import EXPERIMENTS
 
-    if arguments and arguments[0].startswith("-") and "--resume" in arguments:
+    if arguments and arguments[0].startswith("-") and any(one.partition("=")[0] == "--resume" for one in arguments):
         return _parse_resume(arguments)
     if not arguments or arguments[0].startswith("-"):
         print("usage: ducseg train DIR [--minutes M] [--plan-only] [--section.field VALUE ...] [--out DIR]")
@@ -92,9 +92,8 @@ def parse(arguments: Sequence[str]) -> Options:
         raise unknown("experiment or folder", name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
     described = getdoc(EXPERIMENTS[name])
-    other = "--data-root"  # as eval and crf-tune have it
-    rest = [given.replace(other, "--data.root", 1) if given.partition("=")[0] == other else given for given in rest]
-    parsed = tyro.cli(Options, prog=f"ducseg train {name}", description=described, default=default, args=rest)
+    prog = f"ducseg train {name}"
+    parsed = tyro.cli(Options, prog=prog, description=described, default=default, args=_spelled(rest))
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
 
 
@@ -119,15 +118,23 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     return _PlannedOptions(config=parsed.config, out=parsed.out, command=command, plan=plan, plan_only=parsed.plan_only)
 
 
-def _parse_resume(arguments: Sequence[str]) -> Options:
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """With --data.root for --data-root, as eval and crf-tune have it."""
+    other = "--data-root"
+    return [one.replace(other, "--data.root", 1) if one.partition("=")[0] == other else one for one in arguments]
+
+
+def _parse_resume(given: Sequence[str]) -> Options:
     from ducseg.train.run_folder import read_config
 
+    split = (one.split("=", 1) if one.startswith("--resume=") else [one] for one in given)
+    arguments = [part for parts in split for part in parts]
     place = arguments.index("--resume")
     if place + 1 == len(arguments) or arguments[place + 1].startswith("-"):
         raise explain("ducseg train --resume", found="no run folder", needed="one after it", fix="Give runs/NAME.")
     folder = Path(arguments[place + 1])
     default = _ResumeOptions(config=read_config(folder))
-    rest = [*arguments[:place], *arguments[place + 2 :]]
+    rest = _spelled([*arguments[:place], *arguments[place + 2 :]])
     prog, described = f"ducseg train --resume {folder}", getdoc(_ResumeOptions)
     parsed = tyro.cli(_ResumeOptions, prog=prog, description=described, default=default, args=rest)
     return Options(config=parsed.config, out=folder, resume=True, command=" ".join(["ducseg train", *arguments]))
