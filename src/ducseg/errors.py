@@ -31,7 +31,10 @@ def whole(what: str, value: object, *, least: int = 0, fix: str) -> int:
 
 def real(what: str, value: object, *, positive: bool = False, fix: str) -> float:
     """A finite number not below 0 of Python's or numpy's, as float; `positive`: above 0. Else `UserError`."""
-    number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:  # a whole number beyond all floats
+        number = math.inf
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         needed = "a positive number" if positive else "a number not below 0"
         raise explain(what, found=repr(value), needed=needed, fix=fix)

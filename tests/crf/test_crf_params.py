@@ -21,7 +21,8 @@ def test_the_papers_values_are_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["sigma_alpha", "sigma_beta", "sigma_gamma", "w1", "w2"])
 @pytest.mark.parametrize(
-    "value", [-1, math.nan, math.inf, "3", True, None, np.bool_(True), np.float32("nan"), np.int8(-1), 1j, [3.0]]
+    "value",
+    [-1, math.nan, math.inf, "3", True, None, np.bool_(True), np.float32("nan"), np.int8(-1), 1j, [3.0], 10**400],
 )
 def test_refuses_what_is_no_parameter(name: str, value: object) -> None:
     with pytest.raises(UserError, match=name):

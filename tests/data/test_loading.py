@@ -1,7 +1,9 @@
 """Batches depend on (seed, epoch, index) alone; ranks share global batches; every picture is evaluated once."""
 
+import multiprocessing
 import os
 import pickle
+import signal
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ducseg.classes import ClassSet
-from ducseg.data.loading import AugmentedDataset, EpochSampler, collate, evaluation_indices, training_loader
+from ducseg.data.loading import (
+    AugmentedDataset,
+    EpochSampler,
+    collate,
+    evaluation_indices,
+    training_loader,
+    workers_watched,
+)
+from ducseg.data.processes import mapped
 from ducseg.data.sample import Sample
 from ducseg.data.transforms import ColourJitter, Compose, RandomMirror, RandomScaleCrop
 from ducseg.errors import UserError
@@ -236,3 +246,32 @@ def test_a_sample_without_label_is_refused() -> None:
 def test_a_set_smaller_than_a_batch_says_how_to_go_on() -> None:
     with pytest.raises(UserError, match=r"found 3 pictures; needed at least one batch of 8 .*together: at most 3\)"):
         _loader(Scenes(3), batch_size=4, world_size=2)
+
+
+class Ending(Scenes):
+    """Its worker process is killed at the third sample, as the system does where memory runs out."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_the_system_ends_is_one_clear_error_and_leaves_none_behind() -> None:
+    loader = training_loader(Ending(8), TRANSFORM, batch_size=2, num_steps=40, seed=0, num_workers=2)
+    with pytest.raises(UserError, match=r"worker processes.*--data\.workers"), workers_watched():
+        list(loader)
+    assert not multiprocessing.active_children()
+    with pytest.raises(RuntimeError, match="another"), workers_watched():
+        raise RuntimeError("another")
+
+
+def end_this_process(item: int) -> int:
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_a_process_of_a_pool_that_the_system_ends_is_one_clear_error() -> None:
+    with pytest.raises(UserError, match=r"worker processes.*Use fewer: --workers"):
+        list(mapped(end_this_process, range(8), 2))

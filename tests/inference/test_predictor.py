@@ -198,7 +198,7 @@ def test_what_is_no_picture_is_refused_with_the_way_out(image: Any, words: list[
 
 def test_bad_options_are_refused() -> None:
     network = small()
-    for scales in ((), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),)):
+    for scales in ((), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),), 1.0):
         with pytest.raises(UserError, match="scales"):
             Predictor(network, scales=scales)
     with pytest.raises(UserError, match=r"device: found graphics .*Try \"cpu\""):

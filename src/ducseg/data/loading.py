@@ -7,8 +7,12 @@ with B see the batches of one rank with 2 B. What does not fill a global batch a
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from threading import current_thread, main_thread
 from typing import Any, TypedDict
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -31,6 +35,7 @@ __all__ = [
     "collate",
     "evaluation_indices",
     "training_loader",
+    "workers_watched",
 ]
 
 Key = tuple[int, int]
@@ -152,10 +157,43 @@ class TrainingLoader(DataLoader[Any]):
     """A `DataLoader` that raises a worker's `UserError` as it was, without torch's traceback in the message."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        _workers.update(getattr(batches, "_workers", ()))
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+_workers: WeakSet[BaseProcess] = WeakSet()
+
+
+@contextmanager
+def workers_watched() -> Iterator[None]:
+    """Raise `UserError` where a loader's process is ended from outside; torch says so wherever this process is then."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        _end_workers()
+        raise explain(
+            "worker processes that read pictures",
+            found="one that the system ended, as it does where memory runs out",
+            needed="all of them",
+            fix="Lower --data.workers (0: none), and go on with --resume where something was saved.",
+        ) from error
+
+
+def _end_workers() -> None:
+    """Kill the others, which may wait for a lock that the dead one held; torch's handler would raise for each."""
+    handled = getattr(signal, "SIGCHLD", None) if current_thread() is main_thread() else None
+    handler = None if handled is None else signal.signal(handled, signal.SIG_DFL)
+    for process in list(_workers):
+        process.kill()
+        process.join()
+    if handled is not None:
+        signal.signal(handled, signal.SIG_DFL if handler is None else handler)
 
 
 @dataclass(frozen=True)

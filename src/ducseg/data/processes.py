@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ def mapped(
         chunk: items a process takes at a time.
 
     Raises:
-        UserError: no worker; and what the function raises, whereupon items not begun are left.
+        UserError: no worker, one that the system ends; what the function raises, whereupon items not begun are left.
     """
     if num_workers < 1:
         raise explain("workers", found=num_workers, needed="at least 1", fix="1 works in this process.")
@@ -56,6 +57,13 @@ def _results(
     )
     try:
         yield from pool.map(_call, items, chunksize=chunk)
+    except BrokenProcessPool:
+        raise explain(
+            "worker processes",
+            found="one that the system ended, as it does where memory runs out",
+            needed="all of them",
+            fix="Use fewer: --workers.",
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

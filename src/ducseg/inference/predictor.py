@@ -8,7 +8,7 @@ Worked example, ResNet-101-DUC, L = 19: image 513x1024x3 -> probabilities 19x513
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,10 +71,10 @@ class Predictor:
         bf16: bool = False,
         fused: bool = False,
     ) -> None:
-        self.scales = tuple(float(scale) for scale in scales)
+        self.scales = tuple(map(float, scales)) if isinstance(scales, Iterable) else ()
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise explain(
-                "scales", found=self.scales, needed="one or more factors above 0", fix="(1.0,) is the picture itself."
+                "scales", found=scales, needed="one or more factors above 0", fix="(1.0,) is the picture itself."
             )
         self.model, self.flip, self.bf16 = segmenter, flip, bf16
         self.device = _move(segmenter, device)

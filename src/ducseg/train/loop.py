@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ducseg.classes import IGNORE
 from ducseg.data.layouts.opening import data_notes
+from ducseg.data.loading import workers_watched
 from ducseg.errors import explain
 from ducseg.metrics.confusion import format_table, to_json
 from ducseg.train.checkpoint import CheckpointFolder
@@ -78,6 +79,7 @@ def train(
         ranks = stack.enter_context(join_ranks(config.run.device))
         config.check(ranks.world_size)
         stack.enter_context(printable(console))
+        stack.enter_context(workers_watched())
         if ranks.is_main:
             stack.enter_context(hold_run_folder(out))
         if config.run.threads is not None:
