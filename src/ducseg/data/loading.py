@@ -86,7 +86,6 @@ class EpochSampler(Sampler[list[Key]]):
         seed: of the order; epoch e has the same order in every run with this seed.
         rank, world_size: which piece of each global batch.
         start_step: steps done before (resume): step s is batch s % steps_per_epoch of epoch s // steps_per_epoch.
-        shuffle: False gives every epoch in the data set's order.
 
     Raises:
         UserError: fewer samples than one global batch.
@@ -102,14 +101,13 @@ class EpochSampler(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
-        shuffle: bool = True,
     ) -> None:
         assert batch_size >= 1, batch_size
         assert 0 <= rank < world_size, (rank, world_size)
         assert start_step >= 0, start_step
         assert num_steps >= 0, num_steps
         self.length, self.batch_size, self.num_steps, self.seed = length, batch_size, num_steps, seed
-        self.rank, self.world_size, self.start_step, self.shuffle = rank, world_size, start_step, shuffle
+        self.rank, self.world_size, self.start_step = rank, world_size, start_step
         self.steps_per_epoch = length // (batch_size * world_size)
         if self.steps_per_epoch == 0:
             raise explain(
@@ -132,8 +130,6 @@ class EpochSampler(Sampler[list[Key]]):
             yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        if not self.shuffle:
-            return np.arange(self.length)
         # a spawn key, for [seed, epoch] would be the stream of sample 0: SeedSequence pads with zeros
         sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
         return np.random.default_rng(sequence).permutation(self.length)

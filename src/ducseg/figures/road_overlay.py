@@ -15,6 +15,7 @@ __all__ = ["draw_roads", "road_in_red"]
 _RED = np.array([255.0, 0.0, 0.0])
 _OPACITY = 0.5
 _GAP = 4
+_COLUMNS = 2
 
 
 def road_in_red(image: NDArray[np.uint8], road: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -26,14 +27,13 @@ def road_in_red(image: NDArray[np.uint8], road: NDArray[np.bool_]) -> NDArray[np
 
 
 def draw_roads(
-    pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]], path: Path, *, columns: int = 2, width: int = 640
+    pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]], path: Path, *, width: int = 640
 ) -> Path:
-    """Write a PNG of pictures with the road in red, in reading order.
+    """Write a PNG of pictures with the road in red, two in a row, in reading order.
 
     Args:
         pictures: image RGB uint8 (H, W, 3) and where the road is, bool (H, W); bird's-eye views will do too.
         path: replaced.
-        columns: pictures in a row.
         width: of each, in pixels; the heights follow, cut or filled with white to the first picture's.
 
     Raises:
@@ -43,9 +43,9 @@ def draw_roads(
         raise explain("road figure", found="no picture", needed="at least one", fix="Check the inputs.")
     first = pictures[0][0]
     height = max(1, round(first.shape[0] * width / first.shape[1]))
-    sheet = np.full(((height + _GAP) * -(-len(pictures) // columns), (width + _GAP) * columns, 3), 255, np.uint8)
+    sheet = np.full(((height + _GAP) * -(-len(pictures) // _COLUMNS), (width + _GAP) * _COLUMNS, 3), 255, np.uint8)
     for index, (image, road) in enumerate(pictures):
-        top, left = index // columns * (height + _GAP), index % columns * (width + _GAP)
+        top, left = index // _COLUMNS * (height + _GAP), index % _COLUMNS * (width + _GAP)
         own_height = max(1, round(image.shape[0] * width / image.shape[1]))
         way = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
         panel = cv2.resize(road_in_red(image, road), (width, own_height), interpolation=way)[:height]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import ClassSet
-from ducseg.data.files.reading import check_label, check_same_size, decode_colours, read_image, read_label
+from ducseg.data.files.reading import check_label, check_same_size, read_image, read_label
 from ducseg.errors import UserError
 
 CLASSES = ClassSet(names=("red", "green", "blue"), palette=((200, 0, 0), (0, 200, 0), (0, 0, 200)))
@@ -215,45 +215,6 @@ def test_colour_and_jpeg_labels_are_refused_with_the_way_on(tmp_path: Path) -> N
     Image.fromarray(_label()).save(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"a\.jpg: found a JPEG; .*Export masks as PNG"):
         read_label(tmp_path / "a.jpg")
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_colour_masks_become_train_ids(tmp_path: Path, mode: str) -> None:
-    label = _label()
-    colours = np.zeros((*label.shape, 3), dtype=np.uint8)  # 255 is black
-    for train_id, colour in enumerate(CLASSES.palette):
-        colours[label == train_id] = colour
-    picture = Image.fromarray(colours)
-    (picture.quantize(8) if mode == "P" else picture.convert(mode)).save(tmp_path / "a.png")
-    read = read_label(tmp_path / "a.png", CLASSES, ignore_colours=((0, 0, 0),))
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, label)
-
-
-def test_a_class_colour_wins_over_an_ignored_one() -> None:
-    colours = np.array([[(0, 200, 0), (1, 2, 3)]], dtype=np.uint8)
-    label = decode_colours(colours, CLASSES, ignore_colours=((0, 200, 0), (1, 2, 3)), path=Path("a.png"))
-    assert label.tolist() == [[1, 255]]
-
-
-def test_unknown_colours_are_counted_most_frequent_first(tmp_path: Path) -> None:
-    colours = np.full((4, 5, 3), (0, 200, 0), dtype=np.uint8)
-    colours[0, :2] = (1, 2, 3)
-    colours[2, :5] = (250, 250, 250)
-    Image.fromarray(colours).save(tmp_path / "a.png")
-    with pytest.raises(
-        UserError, match=r"found \(250, 250, 250\) in 5 pixels, \(1, 2, 3\) in 2 pixels; needed the colours of"
-    ):
-        read_label(tmp_path / "a.png", CLASSES)
-    Image.fromarray(_smooth(64, 64)).save(tmp_path / "photo.png")
-    with pytest.raises(UserError, match=r"and \d+ more colours"):
-        read_label(tmp_path / "photo.png", CLASSES)
-
-
-def test_index_mask_is_refused_where_colours_are_asked_for(tmp_path: Path) -> None:
-    Image.fromarray(_label()).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"found no colours \(mode L\)"):
-        read_label(tmp_path / "a.png", CLASSES)
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ducseg.classes import ClassSet
 from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
-from ducseg.data.layouts.mask_files import read_mask
+from ducseg.data.layouts.mask_files import read_mask, values_in
+from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.opening import open_dataset, open_layout
 from ducseg.errors import UserError
 
@@ -333,3 +335,46 @@ def test_sixteen_bit_colours_are_refused(tmp_path: Path) -> None:
     assert cv2.imwrite(str(path), np.arange(6 * 8 * 3, dtype=np.uint16).reshape(6, 8, 3))
     with pytest.raises(UserError, match="colours of 16 bits a channel; needed 8 bits"):
         read_mask(path)
+
+
+# -- colours -----------------------------------------------------------------------------------------------------------
+
+COLOURS = ClassSet(names=("red", "green", "blue"), palette=((200, 0, 0), (0, 200, 0), (0, 0, 200)))
+
+
+def read_colours(path: Path, ignore_colours: tuple[tuple[int, int, int], ...] = ()) -> np.ndarray:
+    rule = find_rule(values_in([path])[0], COLOURS, masks_as="colour", ignore_colours=ignore_colours)
+    return rule.reader(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colour_masks_become_train_ids(tmp_path: Path, mode: str) -> None:
+    label = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), SIZE)
+    shown = np.zeros((*SIZE, 3), dtype=np.uint8)  # 255 is black
+    for train_id, colour in enumerate(COLOURS.palette):
+        shown[label == train_id] = colour
+    picture = Image.fromarray(shown)
+    (picture.quantize(8) if mode == "P" else picture.convert(mode)).save(tmp_path / "a.png")
+    read = read_colours(tmp_path / "a.png", ignore_colours=((0, 0, 0),))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, label)
+
+
+def test_unknown_colours_are_counted_most_frequent_first(tmp_path: Path) -> None:
+    shown = np.full((4, 5, 3), (0, 200, 0), dtype=np.uint8)
+    shown[0, :2] = (1, 2, 3)
+    shown[2, :5] = (250, 250, 250)
+    Image.fromarray(shown).save(tmp_path / "a.png")
+    with pytest.raises(
+        UserError, match=r"found \(250, 250, 250\) in 5 pixels, \(1, 2, 3\) in 2 pixels; needed the colours of"
+    ):
+        read_colours(tmp_path / "a.png")
+    smooth_colours(TRUTH[0], tmp_path / "photo.png")
+    with pytest.raises(UserError, match=r"and \d+ more colours"):
+        read_colours(tmp_path / "photo.png")
+
+
+def test_index_mask_is_refused_where_colours_are_asked_for(tmp_path: Path) -> None:
+    Image.fromarray(TRUTH[0]).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"found \(0, 0, 0\) in \d+ pixels, \(1, 1, 1\) in"):
+        read_colours(tmp_path / "a.png")

@@ -19,9 +19,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.classes import IGNORE, Colour
 from ducseg.data.files import png
-from ducseg.data.files.colour_masks import decode_colours
 from ducseg.data.files.header import (
     JPEG_START,
     PILLOW_ERRORS,
@@ -39,7 +38,6 @@ __all__ = [
     "check_label",
     "check_same_size",
     "colours_in_use",
-    "decode_colours",
     "picture_size",
     "read_image",
     "read_instance_ids",
@@ -140,19 +138,12 @@ def _large_plain_png(data: bytes, *, channels: int) -> png.PlainPng | None:
     return plain
 
 
-def read_label(
-    path: Path, palette: ClassSet | None = None, *, ignore_colours: tuple[Colour, ...] = ()
-) -> NDArray[np.uint8]:
-    """Read a label file as uint8 (H, W).
-
-    Args:
-        path: PNG (also BMP or TIFF) with one value a pixel; a palette's indices are taken as they are.
-        palette: for colour masks: the classes whose colours stand in the file; the result is train ids.
-        ignore_colours: for colour masks: colours that become 255.
+def read_label(path: Path) -> NDArray[np.uint8]:
+    """Read a label file as uint8 (H, W): PNG (also BMP or TIFF) with one value a pixel, of a palette its indices.
 
     Raises:
-        UserError: missing, empty, truncated or undecodable file, JPEG (its colours are not exact), a colour mask where
-            values were expected or the reverse, values above 255, colours that no class has.
+        UserError: missing, empty, truncated or undecodable file, JPEG (its colours are not exact), a colour mask,
+            values above 255.
     """
     data = _file(path)
     if data.startswith(JPEG_START):
@@ -173,8 +164,6 @@ def read_label(
         )
     if not _ends_as_it_should(data):
         _pillow(data, path)
-    if palette is not None:
-        return decode_colours(_colours(data, path), palette, ignore_colours=ignore_colours, path=path)
     plain = _large_plain_png(data, channels=1)
     decoded = None if plain is None else plain.decode()
     if decoded is not None:
@@ -334,15 +323,3 @@ def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
     if picture.mode == "L":
         values = png.unstretched(values, png.png_header(data))
     return values.astype(np.uint8)
-
-
-def _colours(data: bytes, path: Path) -> NDArray[np.uint8]:
-    picture = _pillow(data, path)
-    if picture.mode not in {"P", "RGB", "RGBA"}:
-        raise explain(
-            f"mask {path}",
-            found=f"no colours (mode {picture.mode})",
-            needed="an RGB or palette picture with the classes' colours",
-            fix="Read it as an index mask.",
-        )
-    return np.asarray(picture.convert("RGB"), dtype=np.uint8)
