@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from rich.console import Console
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import UserError
@@ -211,9 +212,11 @@ def test_tables_name_every_present_class() -> None:
     assert format_thin_tables(counts.scores(TWO)) == []
     truth = np.eye(20, dtype=np.uint8)
     counts.add(truth, truth, np.stack([1 - truth, truth]).astype(np.float64))
-    scores, widths = format_thin_tables(counts.scores(TWO))
-    assert [len(table.rows) for table in (scores, widths)] == [2, 2]
-    assert "AUC" in [column.header for column in scores.columns]
+    tables = format_thin_tables(counts.scores(TWO))
+    assert [len(table.rows) for table in tables] == [2, 2, 2]
+    assert "AUC" in [column.header for column in tables[1].columns]
+    console = Console(width=200)
+    assert all(console.measure(table).maximum <= 80 for table in tables), "a terminal's 80 columns"
 
 
 def test_bad_input_is_refused_and_counts_nothing() -> None:

@@ -239,7 +239,7 @@ def _mean(values: list[float]) -> float:
 
 
 def format_thin_tables(found: dict[str, Any]) -> "list[Table]":
-    """The result of `ThinCounts.scores` as two tables for a terminal, in per cent: scores, and recall by width."""
+    """The result of `ThinCounts.scores` as tables of at most 80 columns, in per cent; none without a class."""
     from rich.table import Table
 
     classes = {name: score for name, score in found["classes"].items() if not np.isnan(score["dice"])}
@@ -247,24 +247,20 @@ def format_thin_tables(found: dict[str, Any]) -> "list[Table]":
         return []
     first = next(iter(classes.values()))
     ranked = ["AUC", "best Dice", "at"] if "auc" in first else []
-    scores = _table(
-        Table,
-        "thin objects, %",
-        ["class", "Dice", "prec.", "recall", f"boundary IoU {found['boundary_width']} px", "clDice"]
-        + [f"F1 {tolerance} px" for tolerance in first["within"]]
-        + ranked,
-    )
+    edge = f"edge IoU {found['boundary_width']} px"
+    scores = _table(Table, "thin objects, %", ["class", "Dice", "precision", "recall", edge, "clDice"])
+    within = _table(Table, "F1 within t px, %", ["class", *(f"{t} px" for t in first["within"]), *ranked])
     widths = _table(Table, "recall / precision by width in px, %", ["class", *first["by_width"]])
     for name, score in classes.items():
-        values = [score[key] for key in ("dice", "precision", "recall", "boundary_iou", "cldice")]
-        values += [within["f1"] for within in score["within"].values()]
-        cells = [percent(value) for value in values]
+        keys = ("dice", "precision", "recall", "boundary_iou", "cldice")
+        scores.add_row(name, *(percent(score[key]) for key in keys))
+        cells = [percent(one["f1"]) for one in score["within"].values()]
         if ranked:
             cells += [percent(score["auc"]), percent(score["best_dice"]), f"{score['best_threshold']:.2f}"]
-        scores.add_row(name, *cells)
+        within.add_row(name, *cells)
         by_width = score["by_width"].values()
         widths.add_row(name, *(f"{_whole(entry['recall'])} / {_whole(entry['precision'])}" for entry in by_width))
-    return [scores, widths]
+    return [scores, within, widths]
 
 
 def _table(table: "type[Table]", title: str, columns: list[str]) -> "Table":

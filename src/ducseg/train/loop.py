@@ -201,7 +201,9 @@ class _Run:
             if log is not None:
                 log.step(state.step, values, board=state.step % self.config.run.log_every_steps == 0)
             self._fit(seconds)
-            left = (time.monotonic() - began) / (state.step - first) * (self.pace.num_steps - state.step)
+            left = self.pace.left
+            if left is None:
+                left = (time.monotonic() - began) / (state.step - first) * (self.pace.num_steps - state.step)
             epoch = (state.step - 1) // self.steps_per_epoch + 1
             bar.update(state.step, epoch, values, seconds_left=left, num_steps=self.pace.num_steps)
             if self._asked_to_stop():

@@ -44,6 +44,11 @@ class Pace:
         return self._spent + time.monotonic() - self._began
 
     @property
+    def left(self) -> float | None:
+        """Seconds to the limit; None without one."""
+        return None if self._limit is None else max(0.0, self._limit - self.elapsed)
+
+    @property
     def wants_estimate(self) -> bool:
         """Whether the length of an evaluation must be estimated now, for the number of steps to be fitted."""
         return self.limited and self.evaluation_seconds is None and self._steps == _FIRST
