@@ -1,10 +1,12 @@
-"""The one exception a user meets, the one way its message is built, and what counts as a number."""
+"""The one exception a user meets, the one way its message is built, what counts as a number, packages of extras."""
 
+import importlib
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
-__all__ = ["UserError", "explain", "listed", "real", "whole"]
+__all__ = ["UserError", "explain", "listed", "package", "real", "whole"]
 
 
 class UserError(ValueError):
@@ -20,6 +22,17 @@ def listed(items: Sequence[object], most: int = 5, separator: str = ", ") -> str
     """The first `most` for a message, and how many more there are: "a, b and 3 more"."""
     more = f"{separator.rstrip(', ')} and {len(items) - most} more" if len(items) > most else ""
     return separator.join(map(str, items[:most])) + more
+
+
+def package(module: str, *, what: str, install: str) -> Any:
+    """The module of a package that only some need; `UserError` where it is missing: what needs it, what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        name = module.partition(".")[0]
+        raise explain(
+            what, found=f"{name} is not installed", needed="it to read them", fix=f"pip install {install}"
+        ) from None
 
 
 def whole(what: str, value: object, *, least: int = 0, fix: str) -> int:

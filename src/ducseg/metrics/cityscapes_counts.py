@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE
 from ducseg.data.files.reading import check_label, read_instance_ids, read_label
 from ducseg.data.layouts.cityscapes import LABELS, NUM_LABEL_IDS
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.files import compiled
 from ducseg.metrics.prediction_files import read_prediction
 
@@ -137,10 +137,9 @@ def _check_values(
     if matrix[:, _STRAY_COLUMN].any():
         counts = np.bincount(prediction.ravel(), minlength=256)
         strays = [value for value in range(NUM_LABEL_IDS, IGNORE) if counts[value]]
-        more = f" and {len(strays) - 5} more values" if len(strays) > 5 else ""
         raise explain(
             f"prediction {files.prediction}",
-            found=", ".join(f"value {value} in {counts[value]} pixels" for value in strays[:5]) + more,
+            found=listed([f"value {value} in {counts[value]} pixels" for value in strays]),
             needed="label ids 0..33, or train ids 0..18 and 255",
             fix="Write label ids (ducseg predict --format cityscapes).",
         )
@@ -157,7 +156,7 @@ def _evaluated(instances: NDArray[np.int64], path: Path) -> NDArray[np.bool_]:
     if strays:
         raise explain(
             f"instance map {path}",
-            found=f"instance ids {', '.join(map(str, strays[:5]))}" + (" and more" if len(strays) > 5 else ""),
+            found=f"instance ids {listed(strays)}",
             needed="label id * 1000 + number, for labels with instances (24..33)",
             fix="Take *_instanceIds.png as the data set ships it.",
         )

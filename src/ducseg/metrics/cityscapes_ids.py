@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import CITYSCAPES, IGNORE
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, NUM_LABEL_IDS
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 
 if TYPE_CHECKING:
     from ducseg.metrics.cityscapes_counts import FrameCounts, FrameFiles
@@ -36,8 +36,7 @@ def _only_label(frame: "FrameCounts") -> str:
     """The values above 18, which no train id has, with their pixels; empty: none."""
     seen = _seen(frame)
     values = [value for value in range(len(CITYSCAPES), NUM_LABEL_IDS) if seen[value]]
-    more = " and more" if len(values) > 3 else ""
-    return ", ".join(f"value {value} in {seen[value]} pixels" for value in values[:3]) + more
+    return listed([f"value {value} in {seen[value]} pixels" for value in values], 3)
 
 
 def _only_train(frame: "FrameCounts") -> str:
@@ -97,5 +96,4 @@ def check_ids(frames: "Mapping[str, FrameCounts]", files: "Mapping[str, FrameFil
 
 
 def _examples(found: Mapping[str, str], files: "Mapping[str, FrameFiles]") -> str:
-    named = [f"{files[name].prediction} ({values})" for name, values in found.items()]
-    return ", ".join(named[:5]) + (f" and {len(named) - 5} more files" if len(named) > 5 else "")
+    return listed([f"{files[name].prediction} ({values})" for name, values in found.items()])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.files import write_whole
 
 if TYPE_CHECKING:
@@ -106,11 +106,9 @@ def check_values(counts: NDArray[np.int64], num_classes: int, what: str) -> None
     """Raise `UserError` where `counts`, the pixels of each value 0, 1, ..., has some from `num_classes` on."""
     strays = np.flatnonzero(counts[num_classes:]) + num_classes
     if strays.size:
-        named = ", ".join(f"value {value} in {counts[value]} pixels" for value in strays[:5])
-        more = f" and {strays.size - 5} more values" if strays.size > 5 else ""
         raise explain(
             what,
-            found=named + more,
+            found=listed([f"value {value} in {counts[value]} pixels" for value in strays]),
             needed=f"0..{num_classes - 1} (and {IGNORE}, ignored, in ground truth)",
             fix="Check that the class list belongs to this data, and that values are train ids.",
         )

@@ -5,19 +5,16 @@ not check (it reads and writes outside its memory) is checked first. Legend: H, 
 the columns, from the top left, first pixels outside the object.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, package
 
 __all__ = ["CocoObject", "CocoPicture", "Mask", "counts_of", "decode", "draw_polygons", "encode", "read_instances"]
 
@@ -85,7 +82,7 @@ def read_instances(
 
 
 def _items(path: Path, member: str) -> Iterator[Any]:
-    ijson = _package("ijson")
+    ijson = package("ijson", what="COCO's annotations", install="ijson")
     try:
         with path.open("rb") as file:
             yield from ijson.items(file, f"{member}.item", use_float=True)
@@ -195,20 +192,8 @@ def counts_of(text: str) -> _Runs:
     return np.asarray(values, np.int64)
 
 
-def _maskapi() -> ModuleType:
-    return _package("pycocotools.mask", "pycocotools")
-
-
-@lru_cache
-def _package(module: str, package: str = "") -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        name = package or module
-        raise explain(
-            "COCO's annotations", found=f"{name} is not installed", needed="it to read them",
-            fix=f"pip install {name}",
-        ) from None  # fmt: skip
+def _maskapi() -> Any:
+    return package("pycocotools.mask", what="COCO's annotations", install="pycocotools")
 
 
 def _no_instances(path: Path, found: str) -> UserError:

@@ -20,7 +20,7 @@ from ducseg.data.files.reading import check_label
 from ducseg.data.layouts.voc2012 import AUGMENTED_MASKS, MASKS, find_voc2012, image_set_file, read_image_set
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain, listed
+from ducseg.errors import explain, listed, package
 from ducseg.files import whole_folder, write_whole
 
 __all__ = ["AugmentedSets", "augmented_sets", "read_sbd_mask", "write_augmented_sets"]
@@ -48,18 +48,9 @@ def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: a file that does not read or holds something else; scipy, which reads MATLAB files, not installed.
     """
+    scipy_io = package("scipy.io", what="SBD masks", install="scipy")
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError:
-        raise explain(
-            "SBD masks",
-            found="scipy is not installed",
-            needed="it to read MATLAB files",
-            fix="pip install scipy",
-        ) from None
-    try:
-        content = loadmat(path, variable_names=["GTcls"], squeeze_me=True, struct_as_record=False)
+        content = scipy_io.loadmat(path, variable_names=["GTcls"], squeeze_me=True, struct_as_record=False)
         mask = np.asarray(content["GTcls"].Segmentation)
     except (
         OSError,
@@ -68,7 +59,7 @@ def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
         AttributeError,
         TypeError,
         NotImplementedError,
-        MatReadError,
+        scipy_io.matlab.MatReadError,
         zlib.error,
     ) as e:
         raise _no_sbd_mask(path, f"damaged, truncated or another file ({type(e).__name__}: {e})") from None

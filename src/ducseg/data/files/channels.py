@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.header import JPEG_START, check_header, read_header, undecodable, upright
 from ducseg.data.files.reading import read_image
-from ducseg.errors import explain
+from ducseg.errors import explain, package
 
 __all__ = ["MOST_CHANNELS", "read_channels"]
 
@@ -57,13 +57,7 @@ def read_channels(path: Path) -> NDArray[Any]:
 
 
 def _read_bands(path: Path, channels: int) -> NDArray[Any]:
-    try:
-        import rasterio
-    except ImportError:
-        raise explain(
-            f"TIFF {path}", found="rasterio is not installed", needed="it to read channels as they are",
-            fix="pip install ducseg[geo].",
-        ) from None  # fmt: skip
+    rasterio = package("rasterio", what="channels of TIFFs", install="ducseg[geo]")
     try:
         with warnings.catch_warnings(action="ignore"), rasterio.open(path) as raster:  # no coordinates: none needed
             bands = raster.read(list(range(1, channels + 1)))

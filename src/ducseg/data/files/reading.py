@@ -31,7 +31,7 @@ from ducseg.data.files.header import (
     undecodable,
     upright,
 )
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -52,7 +52,6 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 _PNG_END = b"IEND\xaeB`\x82"
 _GREY_WITH_ALPHA = 4
-_MOST_NAMED = 5
 _LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
 
 
@@ -232,11 +231,9 @@ def check_label(label: NDArray[np.uint8], num_classes: int, name: object, *, pat
     if largest < num_classes:
         return
     values, counts = np.unique(label[(label >= num_classes) & (label != IGNORE)], return_counts=True)
-    named = ", ".join(f"value {v} in {n} pixels" for v, n in zip(values[:_MOST_NAMED], counts[:_MOST_NAMED]))
-    more = f" and {len(values) - _MOST_NAMED} more values" if len(values) > _MOST_NAMED else ""
     raise explain(
         f"label of {name}" + ("" if path is None else f" ({path})"),
-        found=named + more,
+        found=listed([f"value {value} in {pixels} pixels" for value, pixels in zip(values, counts)]),
         needed=f"0..{num_classes - 1}, or {IGNORE} for ignored pixels",
         fix="Correct the file, or check that the class list belongs to this data.",
     )
