@@ -287,9 +287,19 @@ def one_more_block(segmenter: Segmenter) -> None:
     segmenter.encoder.layer1.append(torch.nn.Identity())  # type: ignore[union-attr]
 
 
+def a_head_of_ones_own(segmenter: Segmenter) -> None:
+    segmenter.head = torch.nn.Conv2d(32, 11, 1)  # type: ignore[assignment]
+
+
+def a_forward_of_its_own(segmenter: Segmenter) -> None:
+    segmenter.encoder.forward = lambda images: images  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
+        (a_head_of_ones_own, "grid unknown, factor unknown"),
+        (a_forward_of_its_own, r"encoder is ResNet\(\) with a forward of its own"),
         (dilate, r"encoder.layer4.0.conv2 is Conv2d\(.*dilation=\(3, 3\).*, described as .*dilation=\(5, 5\)"),
         (another_head, "factor 1"),
         (another_class_count, "5 classes"),
@@ -307,6 +317,15 @@ def test_a_network_changed_after_it_was_built_is_not_saved_as_what_it_was(
     with pytest.raises(UserError, match=part):
         save_segmenter(tmp_path / "checkpoint", changed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tied_weights_are_saved(segmenter: Segmenter, tmp_path: Path) -> None:
+    tied = copy.deepcopy(segmenter)
+    first, second = tied.encoder.layer1  # type: ignore[misc, union-attr]
+    first.conv2.weight = second.conv2.weight
+    save_segmenter(tmp_path / "checkpoint", tied)
+    again = load_segmenter(tmp_path / "checkpoint").state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in tied.state_dict().items())
 
 
 def test_what_does_not_change_the_function_is_saved(segmenter: Segmenter, tmp_path: Path) -> None:

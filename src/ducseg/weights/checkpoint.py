@@ -11,6 +11,7 @@ files are compared before a network is built or memory is taken for it.
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,8 @@ def write_model_files(
 def _write(folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes]) -> None:
     text = json.dumps(description, indent=1, allow_nan=False) + "\n"
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
+    shared = Counter(value.data_ptr() for value in tensors.values())  # tied weights: the format has none
+    tensors = {key: value.clone() if shared[value.data_ptr()] > 1 else value for key, value in tensors.items()}
     # save_file would hide the system's error code on a full disk
     for name, data in {_TENSORS: save(tensors), _DESCRIPTION: text.encode(), **beside}.items():
         (folder / name).write_bytes(data)

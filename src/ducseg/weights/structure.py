@@ -51,9 +51,10 @@ def _described(architecture: Architecture) -> tuple[tuple[str, str], ...]:
 
 
 def _modules(segmenter: Segmenter) -> tuple[tuple[str, str], ...]:
-    whole = f"{len(segmenter.classes)} classes, stride {segmenter.output_stride}, grid {segmenter.head.grid_stride}"
+    grid, factor = (getattr(segmenter.head, name, "unknown") for name in ("grid_stride", "factor"))
+    whole = f"{len(segmenter.classes)} classes, stride {segmenter.output_stride}, grid {grid}, factor {factor}"
     found = ((name, _in_words(module)) for name, module in segmenter.named_modules() if name)
-    return ("", f"{whole}, factor {segmenter.head.factor}"), *found
+    return ("", whole), *found
 
 
 def _in_words(module: nn.Module) -> str:
@@ -61,4 +62,4 @@ def _in_words(module: nn.Module) -> str:
     if "BatchNorm" in kind:  # over one rank or many, it is the same network
         kind = re.sub(r"^_|Cpu|Sync|2d", "", kind)
     settings = "" if kind.startswith("Drop") else _TRAINING_ONLY.sub("", module.extra_repr())
-    return f"{kind}({settings})"
+    return f"{kind}({settings})" + (" with a forward of its own" if "forward" in vars(module) else "")

@@ -6,6 +6,7 @@ Legend: H, W pixels as stored, before EXIF's turn.
 
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -92,7 +93,9 @@ def check_header(header: Header, path: Path) -> None:
         UserError: with the size found and the limit.
     """
     height, width = header.size
-    if not 0 < height * width <= max_pixels():
+    if not height * width:
+        raise undecodable(path, b"", f"{height} x {width} pixels")
+    if height * width > max_pixels():
         raise explain(
             f"file {path}",
             found=f"{height} x {width} pixels (H x W), {height * width / 1e6:.0f} megapixels",
@@ -136,6 +139,7 @@ def undecodable(path: Path, data: bytes, reason: str = "the decoder refused it")
     for known, (what, fix) in _OTHER_FILES.items():
         if known(data):
             return explain(f"file {path}", found=what, needed="a PNG, JPEG, BMP, TIFF or WebP picture", fix=fix)
+    reason = re.sub(r" <_io.*>", "", reason)  # the object that Pillow was given
     return explain(
         f"file {path}",
         found=f"damaged, truncated or no picture ({reason})",
