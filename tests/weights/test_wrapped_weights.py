@@ -159,3 +159,11 @@ def test_any_damage_is_one_error_or_a_network(
         load_encoder(small(), path, allow_missing=True)
     except UserError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("content", [b"x" * 100, b"<!DOCTYPE html>", b"\x80\x02junk"])
+def test_what_does_not_read_never_advises_to_execute_the_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "junk.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"found a file that does not read \(\w") as caught:
+        load_encoder(small(), str(tmp_path / "junk.pth"))
+    assert "weights_only" not in str(caught.value)

@@ -89,7 +89,8 @@ def _kind(message: str) -> str:
     code = re.search(r"GLOBAL ([\w.]+)", message)
     if code:
         return f"a pickle of {code[1]}, which would have to be executed (save its state_dict() instead)"
-    return f"a file that does not read ({_one_line(message)})"
+    own = re.search(r"WeightsUnpickler error:\s*(\S[^\n]+)", message)  # the rest is torch's advice to execute the file
+    return f"a file that does not read ({_one_line(own[1] if own else message)})"
 
 
 def _check_archive(path: Path) -> None:
