@@ -33,6 +33,9 @@ from ducseg.metrics.confusion import ConfusionMatrix, scores
 
 __all__ = ["Grid", "Row", "tune"]
 
+BOUNDARY_RATIO = 0.02
+"""Band of the Boundary IoU as a share of the picture's diagonal."""
+
 Key = tuple[float, ...]  # the five parameters and the iterations; () is the network alone
 
 
@@ -91,7 +94,6 @@ def tune(
     grid: Grid,
     *,
     source: dict[str, Any],
-    boundary_ratio: float = 0.02,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Row]:
     """Score every setting of the grid on some pictures of a data set.
@@ -101,7 +103,6 @@ def tune(
         indices: of the pictures; only what they lack is computed.
         probabilities: of a sample, (L, H, W); asked once for each picture.
         source: JSON-able, what the probabilities depend on (checkpoint, split, scales ...); a folder keeps to one.
-        boundary_ratio: band of the Boundary IoU as a share of the picture's diagonal.
         progress: called with ("predicted" or "refined", done, total).
 
     Returns:
@@ -110,14 +111,14 @@ def tune(
     Raises:
         UserError: a folder that holds another source's results, a disk without room, a picture without label.
     """
-    _open(folder, {**source, "boundary_ratio": boundary_ratio})
+    _open(folder, {**source, "boundary_ratio": BOUNDARY_RATIO})
     keys, show = grid.points(), progress or (lambda _what, _done, _total: None)
     for done, index in enumerate(indices, 1):
         _predict(folder, dataset, index, probabilities, len(indices) - done)
         show("predicted", done, len(indices))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = []
-        tasks = [pool.submit(_count, folder, dataset, index, grid, boundary_ratio) for index in indices]
+        tasks = [pool.submit(_count, folder, dataset, index, grid) for index in indices]
         try:
             for done, task in enumerate(tasks, 1):
                 found.append(task.result())
@@ -125,7 +126,7 @@ def tune(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [_row(key, [counts[key] for counts in found], dataset.classes, boundary_ratio) for key in keys]
+    return [_row(key, [counts[key] for counts in found], dataset.classes) for key in keys]
 
 
 def _open(folder: Path, source: dict[str, Any]) -> None:
@@ -174,9 +175,7 @@ def _check_room(folder: Path, size: int, pictures: int) -> None:
         )
 
 
-def _count(
-    folder: Path, dataset: SegmentationDataset, index: int, grid: Grid, boundary_ratio: float
-) -> dict[Key, _Counts]:
+def _count(folder: Path, dataset: SegmentationDataset, index: int, grid: Grid) -> dict[Key, _Counts]:
     """One picture's counts under every setting of the grid: read, or computed and kept."""
     path = _path(folder, "counts", dataset.ids[index], "npz")
     known = _read(path)
@@ -185,7 +184,7 @@ def _count(
         sample = dataset[index]
         assert sample.label is not None, "refused when it was predicted"
         values = np.load(_path(folder, "probabilities", sample.id, "npy"))
-        add = _Counter(sample.label, values.shape[0], boundary_ratio)
+        add = _Counter(sample.label, values.shape[0])
         if () in missing:
             known[()] = add(values)
         wanted = {key[:-1] for key in missing if key}
@@ -200,19 +199,19 @@ def _count(
 class _Counter:
     """Counts label maps against one truth."""
 
-    def __init__(self, label: npt.NDArray[np.uint8], classes: int, boundary_ratio: float) -> None:
-        self.label, self.classes, self.ratio = label, classes, boundary_ratio
+    def __init__(self, label: npt.NDArray[np.uint8], classes: int) -> None:
+        self.label, self.classes = label, classes
 
     def __call__(self, marginals: npt.NDArray[np.floating]) -> _Counts:
         labels = marginals.argmax(0).astype(np.uint8)
-        matrix, boundary = ConfusionMatrix(self.classes), BoundaryCounts(self.classes, ratio=self.ratio)
+        matrix, boundary = ConfusionMatrix(self.classes), BoundaryCounts(self.classes, ratio=BOUNDARY_RATIO)
         matrix.update(self.label, labels)
         boundary.update(self.label, labels)
         return _Counts(matrix.matrix, np.stack([boundary.intersection, boundary.union]))
 
 
-def _row(key: Key, counts: list[_Counts], classes: ClassSet, boundary_ratio: float) -> Row:
-    boundary = BoundaryCounts(len(classes), ratio=boundary_ratio)
+def _row(key: Key, counts: list[_Counts], classes: ClassSet) -> Row:
+    boundary = BoundaryCounts(len(classes), ratio=BOUNDARY_RATIO)
     boundary.intersection, boundary.union = np.sum([one.boundary for one in counts], axis=0)
     mean_iou = scores(np.sum([one.matrix for one in counts], axis=0), classes)["mean_iou"]
     params = CrfParams(*key[:-1]) if key else None

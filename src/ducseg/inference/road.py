@@ -4,8 +4,6 @@ The confidence of a pixel is the probability of the class "road" times 255, roun
 gives what evaluating the labeller gave. Legend: L classes, H, W pixels of the picture.
 """
 
-from contextlib import nullcontext
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +16,6 @@ from ducseg.inference.predictor import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.metrics.kitti_road import RoadCounts
 from ducseg.metrics.kitti_road_files import View
-from ducseg.progress import counted
 
 __all__ = ["RoadEvaluation", "check_calibration", "evaluate_kitti_road", "road_class", "road_confidence"]
 
@@ -94,9 +91,7 @@ class RoadEvaluation:
         self.counts.setdefault(category, RoadCounts()).update(label, confidence)
 
 
-def evaluate_kitti_road(
-    labeller: Labeller, dataset: KittiRoad, *, view: View = "bev", progress: bool = False
-) -> dict[str, RoadCounts]:
+def evaluate_kitti_road(labeller: Labeller, dataset: KittiRoad, *, view: View = "bev") -> dict[str, RoadCounts]:
     """Counts by category ("um_road", ...) of a labelled split, equal to those of written results.
 
     (`ducseg.inference.evaluate.evaluate` counts the confusion matrix in the same pass.)
@@ -105,12 +100,9 @@ def evaluate_kitti_road(
         UserError: as `RoadEvaluation`; a split without labels.
     """
     road = RoadEvaluation(labeller.model.classes, dataset, view=view)
-    with counted("scored") if progress else nullcontext() as show:
-        for index, read in read_ahead(dataset.__getitem__, range(len(dataset))):
-            sample = read()
-            road.update(index, sample, labeller.probabilities(sample.image))
-            if show is not None:
-                show(index + 1, len(dataset))
+    for index, read in read_ahead(dataset.__getitem__, range(len(dataset))):
+        sample = read()
+        road.update(index, sample, labeller.probabilities(sample.image))
     return road.counts
 
 
