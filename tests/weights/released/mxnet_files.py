@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from ducseg.weights import tusimple
 from ducseg.weights.released.network import BoundedFile
@@ -113,3 +114,16 @@ def small_network(*, channels: int = 48, paths: int = 2, name: str = "fc1_toys")
         found[f"{name}_c{path}_weight"] = random.normal(size=(channels, before, 3, 3)).astype("<f4")
         found[f"{name}_c{path}_bias"] = random.normal(size=channels).astype("<f4")
     return found
+
+
+def damage(raw: bytearray, data: st.DataObject) -> None:
+    """One to six places where bytes are other ones, gone or too many."""
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(raw)))
+        match data.draw(st.sampled_from(["set", "delete", "insert"])):
+            case "set":
+                raw[at : at + 1] = data.draw(st.binary(min_size=1, max_size=8))
+            case "delete":
+                del raw[at : at + data.draw(st.integers(1, 9))]
+            case _:
+                raw[at:at] = data.draw(st.binary(max_size=9))

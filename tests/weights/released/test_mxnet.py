@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mxnet_files import arrays_of, header, list_of, ndarray, params_file, sparse
+from mxnet_files import arrays_of, damage, header, list_of, ndarray, params_file, sparse
 
 from ducseg.errors import UserError
 from ducseg.weights.released.network import MAX_ARRAYS, StoredArray
@@ -164,15 +164,7 @@ def test_what_a_header_claims_takes_neither_memory_nor_time(tmp_path: Path) -> N
 @given(st.data())
 def test_any_damage_is_an_error_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     raw = bytearray(small_file(data.draw(st.sampled_from([0, 1, 2, 3]))))
-    for _ in range(data.draw(st.integers(1, 6))):
-        at = data.draw(st.integers(0, len(raw)))
-        match data.draw(st.sampled_from(["set", "delete", "insert"])):
-            case "set":
-                raw[at : at + 1] = data.draw(st.binary(min_size=1, max_size=8))
-            case "delete":
-                del raw[at : at + data.draw(st.integers(1, 9))]
-            case _:
-                raw[at:at] = data.draw(st.binary(max_size=9))
+    damage(raw, data)
     path = tmp_path_factory.getbasetemp() / "fuzz.params"
     path.write_bytes(bytes(raw))
     try:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mxnet_files import field, onnx_file, onnx_model, params_file, small_network, tensor, varint
+from mxnet_files import damage, field, onnx_file, onnx_model, params_file, small_network, tensor, varint
 
 from ducseg.errors import UserError
 from ducseg.weights import tusimple
@@ -158,15 +158,7 @@ def test_what_a_file_claims_takes_neither_memory_nor_time(tmp_path: Path) -> Non
 @given(st.data())
 def test_any_damage_is_an_error_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     raw = bytearray(onnx_file({"conv1": A, "conv2": A[0]}, raw=data.draw(st.booleans())))
-    for _ in range(data.draw(st.integers(1, 6))):
-        at = data.draw(st.integers(0, len(raw)))
-        match data.draw(st.sampled_from(["set", "delete", "insert"])):
-            case "set":
-                raw[at : at + 1] = data.draw(st.binary(min_size=1, max_size=8))
-            case "delete":
-                del raw[at : at + data.draw(st.integers(1, 9))]
-            case _:
-                raw[at:at] = data.draw(st.binary(max_size=9))
+    damage(raw, data)
     path = tmp_path_factory.getbasetemp() / "fuzz.onnx"
     path.write_bytes(bytes(raw))
     try:

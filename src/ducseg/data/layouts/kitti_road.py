@@ -23,7 +23,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.files.png import png_kind
 from ducseg.data.files.reading import read_image
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
-from ducseg.data.paired import PairedFiles, match_pairs, no_such_data
+from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled, match_pairs, no_such_data
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
 
@@ -88,18 +88,15 @@ class KittiRoad:
         self.classes, self.ids, self.ground_truth = KITTI_ROAD, tuple(images), ground_truth
         self.image_paths = tuple(images.values())
         self.calibration_paths = tuple(folder / "calib" / f"{key}.txt" for key in images)
-        self._files = (
-            None if pairs is None else PairedFiles(KITTI_ROAD, {key: pairs[key] for key in images}, read=_read_road)
-        )
+        self._files: SegmentationDataset = Unlabelled(KITTI_ROAD, images)
+        if pairs is not None:
+            self._files = PairedFiles(KITTI_ROAD, {key: pairs[key] for key in images}, read=_read_road)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        if self._files is not None:
-            return self._files[index]
-        image = read_image(self.image_paths[index])
-        return Sample(image=image, label=None, id=self.ids[index], original_size=(image.shape[0], image.shape[1]))
+        return self._files[index]
 
 
 def kitti_road_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
