@@ -20,8 +20,10 @@ from ducseg.classes import CITYSCAPES, KITTI_ROAD, ClassSet
 from ducseg.cli import experiments, main
 from ducseg.cli.train import parse as parse_train
 from ducseg.data.synthetic.kitti_road import write_kitti_road
+from ducseg.errors import UserError
 from ducseg.experiments.custom import custom_resnet18_duc
 from ducseg.models import build
+from ducseg.train.loop import train
 from ducseg.weights.checkpoint import save_segmenter
 
 NAMES = ("дорога", "道路", "ř🚗")
@@ -291,3 +293,25 @@ def test_where_the_data_lies_now_is_said_under_both_spellings(
     assert "--data.root" in refused(
         capsys, "train", "synthetic-duc", "--data.dataset", "folder", *nowhere, "--out", run
     )
+    gone = replace(settings, data=replace(settings.data, root="gone"))
+    with pytest.raises(UserError, match=r"--data\.root gone: found nothing there, which is .*/gone from here"):
+        train(gone, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_class_names_are_printed_as_they_are(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("[red]", "car[bold]", ":car:")
+    (pictures / "classes.json").write_text(json.dumps(ClassSet(names, ((0, 0, 0), (9, 9, 9), (200, 0, 0))).to_json()))
+    data = {"dataset": "folder", "root": str(pictures), "val_split": "all"}
+    checkpoint = write_checkpoint(pictures / "run", ClassSet.read(pictures / "classes.json"), data)
+    assert main(["data", "check", "folder", str(pictures), "--workers", "1"]) == 0
+    checked = capsys.readouterr().out
+    assert main(["eval", str(checkpoint), "--device", "cpu", "--thin"]) == 0
+    scored = capsys.readouterr().out
+    assert all(checked.count(name) >= 2 and scored.count(name) >= 3 for name in names), checked + scored
+
+
+def test_predict_without_inputs_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "inputs: found none" in refused(capsys, "predict", checkpoint, "--out", checkpoint)

@@ -199,7 +199,7 @@ def no_such_data(dataset: str, root: Path, *, missing: str, layout: str) -> User
         fix = "Unpack it and give the folder with its content."
     elif not root.exists():
         missing = f"{missing} ({root.absolute()} does not exist)"
-        fix = "Check the path: --data.root is where it lies."
+        fix = "Check the path."
     else:
         inside = sorted(f.name for f in root.iterdir())[:_MOST_NAMED] if root.is_dir() else []
         fix = f"There is: {', '.join(inside) or 'nothing'}. Give the folder that holds this layout."

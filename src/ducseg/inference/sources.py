@@ -28,6 +28,8 @@ def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None
     Raises:
         UserError: an input that stands for no picture, names that meet even so.
     """
+    if not inputs:
+        raise explain("inputs", found="none", needed="files, folders or globs of pictures", fix="Name some.")
     found: dict[Path, tuple[Path, Path]] = {}
     for given in inputs:
         files = _files_of(given, None if leave_out is None else leave_out.resolve())

@@ -22,6 +22,7 @@ from ducseg.files import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
+from rich.text import Text
 
 __all__ = [
     "ConfusionMatrix",
@@ -178,7 +179,7 @@ def format_table(found: dict[str, Any]) -> "Table":
     for name, score in found["classes"].items():
         share = score["pixels"] / found["num_pixels"] if found["num_pixels"] else float("nan")
         iou = "absent" if name in found["absent"] else percent(score["iou"])
-        table.add_row(name, iou, percent(share), style="dim" if name in found["absent"] else None)
+        table.add_row(Text(name), iou, percent(share), style="dim" if name in found["absent"] else None)
     table.add_section()
     without = f" over {len(found['classes']) - len(found['absent'])} classes" if found["absent"] else ""
     table.add_row(f"mean IoU{without}", percent(found["mean_iou"]), "", style="bold")

@@ -35,6 +35,7 @@ from ducseg.metrics.widths import local_widths
 
 if TYPE_CHECKING:
     from rich.table import Table
+from rich.text import Text
 
 __all__ = ["WIDTH_BINS", "ThinCounts", "format_thin_tables"]
 
@@ -253,13 +254,13 @@ def format_thin_tables(found: dict[str, Any]) -> "list[Table]":
     widths = _table(Table, "recall / precision by width in px, %", ["class", *first["by_width"]])
     for name, score in classes.items():
         keys = ("dice", "precision", "recall", "boundary_iou", "cldice")
-        scores.add_row(name, *(percent(score[key]) for key in keys))
+        scores.add_row(Text(name), *(percent(score[key]) for key in keys))
         cells = [percent(one["f1"]) for one in score["within"].values()]
         if ranked:
             cells += [percent(score["auc"]), percent(score["best_dice"]), f"{score['best_threshold']:.2f}"]
-        within.add_row(name, *cells)
+        within.add_row(Text(name), *cells)
         by_width = score["by_width"].values()
-        widths.add_row(name, *(f"{_whole(entry['recall'])} / {_whole(entry['precision'])}" for entry in by_width))
+        widths.add_row(Text(name), *(f"{_whole(entry['recall'])} / {_whole(entry['precision'])}" for entry in by_width))
     return [scores, within, widths]
 
 

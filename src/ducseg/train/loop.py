@@ -144,7 +144,7 @@ class _Run:
             )
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def __call__(self) -> Outcome:
         """Train from the current step to the end, or until a signal."""

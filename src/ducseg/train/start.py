@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen, count_pixels
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, training_loader
@@ -77,6 +78,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         UserError: missing or bad data, weights that do not fit, a checkpoint that does not read or is of other data.
     """
     torch.manual_seed(config.run.seed)
+    _check_root(config.data)
     if checkpoint is None:
         val_set = open_dataset(config.data, config.data.val_split)
         network, line = build_network(config.model, val_set.classes)
@@ -112,6 +114,19 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
     if checkpoint is not None:
         checkpoints.load_state(state, checkpoint)
     return Start(data=data, state=state, loss=_counted(config.loss, train_set), weights_line=line)
+
+
+def _check_root(data: DataConfig) -> None:
+    """Raise `UserError` where the folder of the data set is not there, as after a move or from another folder."""
+    root = None if data.root is None else Path(data.root).expanduser()
+    if root is not None and not root.exists():
+        relative = "" if root.is_absolute() else f", which is {root.absolute()} from here"
+        raise explain(
+            f"--data.root {root}",
+            found=f"nothing there{relative} (does not exist)",
+            needed=f"the folder of the data set ({data.dataset})",
+            fix="Give the place where it lies now.",
+        )
 
 
 def _counted(loss: LossConfig, train_set: SegmentationDataset) -> LossConfig:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ducseg.data.check.doctor import Report, check_dataset
 from ducseg.data.config import DataConfig
@@ -38,7 +39,7 @@ def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path
     console = Console()
     console.print(as_table(report))
     for line in (*report.notes, *_lines(report)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
     if json_path is not None:
         write_whole(json_path, (json.dumps(report.to_json(), indent=1) + "\n").encode(), option="--json")
     return 0 if report.ok else 1
@@ -46,10 +47,10 @@ def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path
 
 def as_table(report: Report) -> Table:
     """Rows: files, each check, each class's share of the labelled pixels; columns: splits."""
-    table = Table(title=f"{report.dataset} in {report.root}")
+    table = Table(title=Text(f"{report.dataset} in {report.root}"))
     table.add_column("")
     for name in report.splits:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     splits = report.splits.values()
     table.add_row("images", *(str(split.images) for split in splits))
     table.add_row("labels", *(str(split.labels) for split in splits))
@@ -60,7 +61,7 @@ def as_table(report: Report) -> Table:
         table.add_row(kind, *(str(number or "-") for number in numbers), style="bold" if any(numbers) else None)
     table.add_section()
     for name in next(iter(splits)).classes:
-        table.add_row(name, *(_share(split.classes[name], split.classes.values()) for split in splits))
+        table.add_row(Text(name), *(_share(split.classes[name], split.classes.values()) for split in splits))
     return table
 
 
