@@ -83,7 +83,7 @@ def test_a_run_with_minutes_ends_in_time_scored_and_with_its_schedule_done(confi
     printed = io.StringIO()
     began = time.monotonic()
     outcome = train(limited, tmp_path / "run", console=Console(file=printed, width=300))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30, "6 seconds, and what a busy machine adds; its epochs would take an hour"
     steps = lines(tmp_path / "run", "step")
     assert outcome.finished and 10 < len(steps) < 20000
     assert steps[-1]["learning_rate"] < 0.2 * steps[0]["learning_rate"]
