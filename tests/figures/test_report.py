@@ -135,7 +135,7 @@ def test_one_run_is_shown_whole(tmp_path: Path) -> None:
     for said in (
         "since cracks are 3 px wide", "IoU of crack", "crack, missed", "false alarm: no crack", "after step 4",
         "closer, where most is wrong",
-        "optimizer.learning-rate", "one &lt;core&gt;", "ducseg train custom --data.root X", "ducseg export",
+        "optimizer.learning-rate", "one &lt;core&gt;", "ducseg train custom --data.root X",
         "was taken for",
     ):  # fmt: skip
         assert said in page, said

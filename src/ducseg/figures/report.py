@@ -145,7 +145,6 @@ def _next_steps(named: dict[str, RunResults]) -> Section:
             lines += ["# train it again", f"{run.extra['command']}"]
         lines += ["# predict pictures of your own", f"ducseg predict {folder} PICTURES... --out predictions"]
         lines += ["# score it, with the pictures of this page", f"ducseg eval {folder} --store"]
-        lines += ["# a file for other programs", f"ducseg export {folder} --out {quote(run.folder.name)}.onnx"]
         if len(named) > 1:
             parts.append(f"<h3>{name}</h3>")
         parts.append(commands(lines))

@@ -26,6 +26,7 @@ _RARE = 0.1
 """A class below this share of the pixels is drowned by cross-entropy alone."""
 _LEVEL = 0.15
 """Below this difference between upper and lower half, pictures have no up and down."""
+_RATE = 2e-3
 _CROP = {"cpu": 256, "gpu": 512}
 _BATCH = {"cpu": 4, "gpu": 16}
 
@@ -85,6 +86,7 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
     batch = min(_BATCH[kind], found.pictures)
     level = found.unevenness < _LEVEL
+    thin = _is_thin(found)
     evaluate_every = _evaluate_every(validated * math.prod(found.median), batch * math.prod(crop))
     config = Config(
         name=Path(data.root).expanduser().resolve().name or "run",
@@ -101,15 +103,22 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         data=data,
         augment=AugmentConfig(
             crop_size=crop,
-            scale=(0.75, 1.33),
+            scale=(1.0, 1.0) if thin else (0.75, 1.33),
             mirror=True,
             vertical_flip=level,
             quarter_turns=level,
             reflect=True,
-            colour_jitter=0.2,
+            colour_jitter=0.3,
+            gamma=0.3,
         ),
         optimizer=OptimizerConfig(
-            name="adamw", learning_rate=3e-3, weight_decay=0.01, warmup_steps=30, batch_size=batch, epochs=None
+            name="adamw",
+            learning_rate=_RATE,
+            weight_decay=0.01,
+            warmup_steps=30,
+            ema_decay=0.99,
+            batch_size=batch,
+            epochs=None,
         ),
         loss=LossConfig(dice=1.0),
         run=RunConfig(bf16=machine.bf16, eval_bf16=machine.bf16, minutes=minutes, eval_every_steps=evaluate_every),
@@ -122,8 +131,8 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         ("weights", why_weights),
         ("crops", f"{batch} of {crop[0]} x {crop[1]} a step, mirrored at borders, {_say_bf16(machine)} on the {kind}"),
         ("loss", _say_loss(found)),
-        ("augmentation", f"scale 0.75 to 1.33, brightness, contrast, saturation, {_say_turns(found, level=level)}"),
-        ("optimizer", "AdamW at 0.003, which falls to 0 as the time ends"),
+        ("augmentation", f"colour and gamma; {_say_scale(thin)}; {_say_turns(found, level=level)}"),
+        ("optimizer", f"AdamW at {_RATE:g}, which falls to 0 as the time ends; an average of the weights is kept"),
         (
             "steps",
             f"as many as fit {minutes:g} minutes, measured; validated every {evaluate_every}, a tenth of the time",
@@ -152,9 +161,18 @@ def _thinnest(found: Survey) -> ClassFindings | None:
     return min(found.classes, key=lambda one: one.median_width or math.inf, default=None)
 
 
+def _is_thin(found: Survey) -> bool:
+    thinnest = _thinnest(found)
+    return thinnest is not None and (thinnest.median_width or math.inf) <= _THIN
+
+
+def _say_scale(thin: bool) -> str:
+    return "no scaling, which would blur what is thin" if thin else "scale 0.75 to 1.33"
+
+
 def _say_width(found: Survey) -> str:
     thinnest = _thinnest(found)
-    if thinnest is None or not thinnest.median_width or thinnest.median_width > _THIN:
+    if thinnest is None or not _is_thin(found):
         return "finer maps join at strides 16, 8, 4 and 2"
     return f"half of {thinnest.name} is at most {thinnest.median_width:g} px wide, so every pixel is predicted (cell 1)"
 
