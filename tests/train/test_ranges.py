@@ -78,7 +78,7 @@ def test_class_weights_are_not_all_zero(weights: tuple[float, ...], fine: bool) 
 
 @pytest.mark.parametrize(
     ("batch", "crop", "freeze", "fine"),
-    [(1, 16, None, False), (1, 16, 10, False), (1, 16, 0, True), (2, 16, None, True), (1, 17, None, True)],
+    [(1, 16, None, False), (1, 16, 10, False), (1, 16, 0, True), (2, 16, None, True), (1, 18, None, True)],
 )
 def test_one_place_a_channel_is_refused_where_batch_norm_learns(
     batch: int, crop: int, freeze: int | None, fine: bool
@@ -94,4 +94,21 @@ def test_one_place_a_channel_is_refused_where_batch_norm_learns(
         config.check()
     else:
         with pytest.raises(UserError, match=r"--optimizer.batch-size 1 .*--augment.crop-size 16 16"):
+            config.check()
+
+
+@pytest.mark.parametrize(
+    ("crop", "cell", "fine"), [((15, 17), 2, False), ((16, 17), 2, False), ((34, 50), 2, True), ((33, 33), 1, True)]
+)
+def test_crops_hold_whole_cells(crop: tuple[int, int], cell: int, fine: bool) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        model=dataclasses.replace(CONFIG.model, output_stride=8, cell=cell),
+        data=dataclasses.replace(CONFIG.data, root="somewhere"),
+        augment=dataclasses.replace(CONFIG.augment, crop_size=crop),
+    )
+    if fine:
+        config.check()
+    else:
+        with pytest.raises(UserError, match=r"--augment\.crop-size 1. 17 must be multiples of --model\.cell 2"):
             config.check()

@@ -63,7 +63,15 @@ class Config:
             *self.loss.conflicts(),
             *self.run.conflicts(),
             *self._endless(),
+            *self._odd_crop(),
         ]
+
+    def _odd_crop(self) -> list[str]:
+        """The head's cells are whole."""
+        cell, size = self.model.cell, self.augment.crop_size
+        if cell < 1 or not any(side % cell for side in size):
+            return []
+        return [f"--augment.crop-size {' '.join(map(str, size))} must be multiples of --model.cell {cell}"]
 
     def _endless(self) -> list[str]:
         if self.optimizer.epochs is not None or self.run.minutes is not None:

@@ -260,3 +260,12 @@ def test_annotations_of_an_unknown_picture(tmp_path: Path) -> None:
         write_coco_masks(tmp_path / "x.json", tmp_path)
     with pytest.raises(UserError, match="No such file"):
         write_coco_masks(tmp_path / "none.json", tmp_path)
+
+
+def test_annotations_of_an_unknown_category(tmp_path: Path) -> None:
+    content = json.loads(_instances(tmp_path).read_text())
+    content["annotations"][0]["category_id"] = 4711
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="annotations of category 4711, which is not among its categories"):
+        write_coco_masks(tmp_path / "x.json", tmp_path)
+    assert not (tmp_path / "masks").exists()

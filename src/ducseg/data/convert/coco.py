@@ -56,10 +56,11 @@ def read_instances(
 
     Raises:
         UserError: a file that does not read, is cut off or no instances file; a segmentation that does not decode, an
-            annotation of no picture.
+            annotation of no picture or category.
     """
     try:
         categories = list(_items(path, "categories"))
+        known = {category["id"] for category in categories}
         labels = {category["id"] for category in categories if wanted(category["name"])}
         pictures = {
             image["id"]: CocoPicture(str(image["file_name"]), int(image["height"]), int(image["width"]))
@@ -72,6 +73,8 @@ def read_instances(
             if picture is None:
                 found = f"annotations of picture {annotation['image_id']}, which is not among its images"
                 raise _no_instances(path, found)
+            if category not in known:
+                raise _no_instances(path, f"annotations of category {category}, which is not among its categories")
             if category in labels:
                 picture.objects.append(_object(annotation, picture))
     except (KeyError, TypeError) as error:
