@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 import ducseg.weights.checkpoint as store
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
+from ducseg.metrics.confusion import scores, to_json
 from ducseg.models import Preprocessing, Segmenter, build, generic_classes
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.heads import make_head
@@ -344,3 +346,16 @@ def test_a_run_folder_and_one_without_its_links(checkpoint: Path, segmenter: Seg
         shutil.copytree(checkpoint, checkpoint.parent / "checkpoints" / f"step-{step:08d}")
     shutil.rmtree(checkpoint)
     assert checkpoint_folder(checkpoint.parent).name == "step-00000020"
+
+
+@pytest.mark.parametrize("wrong", [{"mean_iou": float("inf")}, {"mean_iou": object()}, {"mean_iou": np.float32(1)}])
+def test_metrics_that_are_no_json_are_refused_with_the_way_out(
+    segmenter: Segmenter, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=r"metrics and notes .*to_json\(scores\)"):
+        save_segmenter(tmp_path / "checkpoint", segmenter, metrics=wrong)
+    assert list(tmp_path.iterdir()) == []
+    undefined = scores(np.diag([3, *[0] * 10]), segmenter.classes)  # ten classes without a pixel: NaN
+    save_segmenter(tmp_path / "checkpoint", segmenter, metrics=to_json(undefined))
+    saved = json.loads((tmp_path / "checkpoint" / "model.json").read_text())["metrics"]
+    assert [one["iou"] for one in saved["classes"].values()] == [1.0, *[None] * 10]

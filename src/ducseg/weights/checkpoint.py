@@ -91,7 +91,15 @@ def write_model_files(
 
 
 def _write(folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes]) -> None:
-    text = json.dumps(description, indent=1, allow_nan=False) + "\n"
+    try:
+        text = json.dumps(description, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise explain(
+            "metrics and notes of a checkpoint",
+            found=str(error),
+            needed="what JSON holds, undefined scores as None",
+            fix="Pass ducseg.metrics.confusion.to_json(scores).",
+        ) from None
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
     shared = Counter(value.data_ptr() for value in tensors.values())  # tied weights: the format has none
     tensors = {key: value.clone() if shared[value.data_ptr()] > 1 else value for key, value in tensors.items()}
