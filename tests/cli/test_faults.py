@@ -288,7 +288,9 @@ def test_where_the_data_lies_now_is_said_under_both_spellings(
     for resume in (["--resume", str(run)], [f"--resume={run}"]):
         options = parse_train([*resume, *root])
         assert (options.resume, options.out, options.config.data.root) == (True, run, str(pictures))
-    assert parse_train(["custom-resnet18-duc", *root]).config.data.root == str(pictures)
+    for name in ("custom-resnet18-duc", str(tmp_path)):
+        assert parse_train([name, *root]).config.data.root == str(pictures)
+    assert "--run.device: found gpu" in refused(capsys, "train", pictures, "--run.device", "gpu")
     nowhere = [one.format(tmp_path / "gone") for one in spelling]
     assert "--data.root" in refused(
         capsys, "train", "synthetic-duc", "--data.dataset", "folder", *nowhere, "--out", run

@@ -106,14 +106,15 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     config = Config(name=title, data=DataConfig(dataset="folder", root=str(folder)))
     default = _FolderOptions(config=config, out=Path("runs") / title)
     prog, described = f"ducseg train {name}", getdoc(_FolderOptions)
-    given = tyro.cli(_FolderOptions, prog=prog, description=described, default=default, args=arguments[1:])
+    rest = _spelled(arguments[1:])
+    given = tyro.cli(_FolderOptions, prog=prog, description=described, default=default, args=rest)
 
     from ducseg.devices import pick_device
     from ducseg.train.plan import make_plan, this_machine
 
-    machine = this_machine(pick_device(given.config.run.device, 0))
+    machine = this_machine(pick_device(given.config.run.device, 0, option="--run.device"))
     plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
-    parsed = tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=plan.config), args=arguments[1:])
+    parsed = tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=plan.config), args=rest)
     command = " ".join(["ducseg train", *arguments])
     return _PlannedOptions(config=parsed.config, out=parsed.out, command=command, plan=plan, plan_only=parsed.plan_only)
 
