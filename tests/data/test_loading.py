@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 from dataclasses import dataclass, replace
+from multiprocessing.util import Finalize
 
 import numpy as np
 import pytest
@@ -264,6 +266,23 @@ def test_a_worker_that_the_system_ends_is_one_clear_error_and_leaves_none_behind
     assert not multiprocessing.active_children()
     with pytest.raises(RuntimeError, match="another"), workers_watched():
         raise RuntimeError("another")
+
+
+class Lingering(Scenes):
+    """Its worker processes hang when they leave, as one does that inherited a lock which a thread held."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        Finalize(None, time.sleep, args=(600,), exitpriority=1)
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_hangs_while_it_leaves_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    loader = training_loader(Lingering(8), TRANSFORM, batch_size=2, num_steps=40, seed=0, num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    batches.close()
+    assert not multiprocessing.active_children()
 
 
 def end_this_process(item: int) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,14 @@ def test_a_run_with_minutes_ends_in_time_scored_and_with_its_schedule_done(confi
     assert f"reached step {len(steps)}, {len(steps) / 2:.1f} of 10000 epochs" in printed.getvalue()
     again = train(limited, tmp_path / "run", resume=True, console=QUIET)  # its time is spent: at most a step more
     assert again.finished and len(lines(tmp_path / "run", "step")) <= len(steps) + 1
+
+
+def test_a_run_that_ends_before_its_epochs_leaves_no_process(config: Config, tmp_path: Path) -> None:
+    """Workers that read ahead would keep the program from ending."""
+    limited = changed(changed(config, "optimizer", epochs=None), "run", minutes=0.05)
+    before = set(multiprocessing.active_children())
+    assert train(changed(limited, "data", workers=1), tmp_path / "run", console=QUIET).finished
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_epochs_end_a_run_before_its_minutes(config: Config, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ with B see the batches of one rank with 2 B. What does not fill a global batch a
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -150,15 +150,26 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class TrainingLoader(DataLoader[Any]):
-    """A `DataLoader` that raises a worker's `UserError` as it was, without torch's traceback in the message."""
+    """A `DataLoader` that raises a worker's `UserError` as it was, without torch's traceback in the message.
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    Its iterator ends the workers when it is closed, in whatever state: they do not heed the signal by which torch and
+    Python would end one that hangs while it leaves, and the program would wait for it for ever.
+    """
+
+    def __iter__(self) -> Generator[Batch, None, None]:  # type: ignore[override]
         batches = super().__iter__()
-        _workers.update(getattr(batches, "_workers", ()))
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        workers: list[BaseProcess] = list(getattr(batches, "_workers", ()))
+        _workers.update(workers)
+        try:
+            for batch in batches:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        finally:
+            getattr(batches, "_shutdown_workers", lambda: None)()
+            for process in workers:
+                process.kill()
+                process.join()
 
 
 _workers: WeakSet[BaseProcess] = WeakSet()

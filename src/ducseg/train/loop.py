@@ -189,28 +189,29 @@ class _Run:
         if self._evaluation_is_due() and not self._evaluate(log):  # it was saved, and not scored any more
             return False
         self._stop_early()
-        batches = iter(self.data.batches(first, self.pace.most - first)) if first < self.pace.most else iter(())
-        while state.step < self.pace.num_steps:
-            step_began = time.monotonic()
-            batch = next(batches)
-            waited = time.monotonic() - step_began
-            values = self.training_step(batch)
-            seconds = time.monotonic() - step_began
-            values["images_per_second"] = self.config.optimizer.batch_size / seconds
-            values["waiting_share"] = waited / seconds
-            if log is not None:
-                log.step(state.step, values, board=state.step % self.config.run.log_every_steps == 0)
-            self._fit(seconds)
-            left = self.pace.left
-            if left is None:
-                left = (time.monotonic() - began) / (state.step - first) * (self.pace.num_steps - state.step)
-            epoch = (state.step - 1) // self.steps_per_epoch + 1
-            bar.update(state.step, epoch, values, seconds_left=left, num_steps=self.pace.num_steps)
-            if self._asked_to_stop():
-                self._save()
-                return False
-            if not self._at_boundaries(log):
-                return False
+        batches = iter(self.data.batches(first, self.pace.most - first))
+        with contextlib.closing(batches):  # the workers end here, however many batches are left
+            while state.step < self.pace.num_steps:
+                step_began = time.monotonic()
+                batch = next(batches)
+                waited = time.monotonic() - step_began
+                values = self.training_step(batch)
+                seconds = time.monotonic() - step_began
+                values["images_per_second"] = self.config.optimizer.batch_size / seconds
+                values["waiting_share"] = waited / seconds
+                if log is not None:
+                    log.step(state.step, values, board=state.step % self.config.run.log_every_steps == 0)
+                self._fit(seconds)
+                left = self.pace.left
+                if left is None:
+                    left = (time.monotonic() - began) / (state.step - first) * (self.pace.num_steps - state.step)
+                epoch = (state.step - 1) // self.steps_per_epoch + 1
+                bar.update(state.step, epoch, values, seconds_left=left, num_steps=self.pace.num_steps)
+                if self._asked_to_stop():
+                    self._save()
+                    return False
+                if not self._at_boundaries(log):
+                    return False
         return True
 
     def _fit(self, seconds: float) -> None:
