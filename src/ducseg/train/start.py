@@ -11,7 +11,7 @@ from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, training_loader
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.transforms import Transform
-from ducseg.errors import explain
+from ducseg.errors import UserError, explain
 from ducseg.models.heads import head_parameters
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder
@@ -121,12 +121,15 @@ def _check_root(data: DataConfig) -> None:
     root = None if data.root is None else Path(data.root).expanduser()
     if root is not None and not root.exists():
         relative = "" if root.is_absolute() else f", which is {root.absolute()} from here"
-        raise explain(
-            f"--data.root {root}",
-            found=f"nothing there{relative} (does not exist)",
-            needed=f"the folder of the data set ({data.dataset})",
-            fix="Give the place where it lies now.",
-        )
+        try:
+            open_dataset(data, data.val_split)
+        except UserError as error:  # it says what the folder must hold
+            raise explain(
+                f"--data.root {root}",
+                found=f"nothing there{relative} (does not exist)",
+                needed=f"the folder of the data set ({data.dataset})",
+                fix=f"Give the place where it lies now. {error}",
+            ) from error
 
 
 def _counted(loss: LossConfig, train_set: SegmentationDataset) -> LossConfig:
