@@ -122,6 +122,28 @@ def test_a_folder_is_trained_scored_and_reported(
     assert main(["predict", "runs/wires", "wires/images", "--out", "found"]) == 0
 
 
-def test_what_is_no_folder_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "no/such/folder"]) == 2
-    assert "no/such/folder" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no/such/folder"], ["no/such/folder", "nothing there"]),
+        (["wires/images/0.png"], ["0.png", "a file"]),
+        (["wires", "--minutes", "0"], ["--run.minutes"]),
+        (["wires", "--plan-only", "--data.values", "0=ground", "128=crack", "255=wire"], ["crack"]),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_plan(
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    no_weights: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_folder(tmp_path / "wires")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1 and len(said.err) < 700
+    assert "plan for" not in said.out and not (tmp_path / "runs").exists()
+    for word in words:
+        assert word in said.err

@@ -89,6 +89,10 @@ def parse(arguments: Sequence[str]) -> Options:
     if name not in EXPERIMENTS:
         if Path(name).expanduser().is_dir():
             return _parse_folder(name, arguments)
+        if "/" in name or Path(name).expanduser().exists():
+            place = Path(name).expanduser().absolute()
+            found = "a file" if place.exists() else "nothing there"
+            raise explain(f"ducseg train {place}", found=found, needed="a folder of pictures", fix="Check the path.")
         raise unknown("experiment or folder", name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
     described = getdoc(EXPERIMENTS[name])
@@ -115,6 +119,7 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     machine = this_machine(pick_device(given.config.run.device, 0, option="--run.device"))
     plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
     parsed = tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=plan.config), args=rest)
+    parsed.config.check()
     command = " ".join(["ducseg train", *arguments])
     return _PlannedOptions(config=parsed.config, out=parsed.out, command=command, plan=plan, plan_only=parsed.plan_only)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ducseg.data.config import DataConfig
+from ducseg.data.counting import check_classes_seen
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 from ducseg.train.survey import ClassFindings, Survey, survey
@@ -75,10 +76,12 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         minutes: of training, evaluation included.
 
     Raises:
-        UserError: as the data set's opening; a file that does not read.
+        UserError: as the data set's opening; a file that does not read; a class that no training pixel shows.
     """
     assert data.root is not None, "a folder is given"
-    found = survey(open_training_set(data, (0, 0, 0)))
+    train_set = open_training_set(data, (0, 0, 0))
+    check_classes_seen(data, train_set)
+    found = survey(train_set)
     validated = len(open_dataset(data, data.val_split))
     kind = "cpu" if machine.device == "cpu" else "gpu"
     encoder, why_weights = _choose_encoder()
