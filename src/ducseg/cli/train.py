@@ -172,14 +172,13 @@ def _report(run_folder: Path, config: Config, plan: "Plan") -> None:
     from ducseg.devices import pick_device
     from ducseg.figures.report import write_report
     from ducseg.files import write_whole
-    from ducseg.inference.predictor import Predictor
+    from ducseg.inference.predictor import load_predictor
     from ducseg.inference.store import evaluate_and_store
     from ducseg.metrics.confusion import format_table
-    from ducseg.weights.checkpoint import load_segmenter
 
     write_whole(run_folder / "plan.txt", "".join(f"{line}\n" for line in plan.lines()).encode())
     device = pick_device(config.run.device, 0)
-    best = Predictor(load_segmenter(run_folder), device, fused=True, bf16=config.run.eval_bf16)
+    best = load_predictor(run_folder, device, bf16=config.run.eval_bf16)
     split = config.data.val_split
     found = evaluate_and_store(run_folder, split, best, open_dataset(config.data, split, best.model.classes))
     print(f"the best checkpoint on {split}:")

@@ -89,7 +89,6 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
     batch = min(_BATCH[kind], found.pictures)
     level = found.unevenness < _LEVEL
-    thin = _is_thin(found)
     evaluate_every = _evaluate_every(validated * math.prod(found.median), batch * math.prod(crop))
     config = Config(
         name=Path(data.root).expanduser().resolve().name or "run",
@@ -106,7 +105,7 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         data=data,
         augment=AugmentConfig(
             crop_size=crop,
-            scale=(1.0, 1.0) if thin else (0.75, 1.33),
+            scale=(1.0, 1.0) if _is_thin(found) else (0.75, 1.33),
             mirror=True,
             vertical_flip=level,
             quarter_turns=level,
@@ -126,31 +125,39 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         loss=LossConfig(dice=1.0),
         run=RunConfig(bf16=machine.bf16, eval_bf16=machine.bf16, minutes=minutes, eval_every_steps=evaluate_every),
     )
-    size = " x ".join(map(str, found.median))
-    reasons = (
+    return Plan(config=config, reasons=_reasons(config, found, validated, why_weights, kind), survey=found)
+
+
+def _reasons(config: Config, found: Survey, validated: int, why_weights: str, kind: str) -> tuple[tuple[str, str], ...]:
+    """(setting, reason) of the settings that the pictures decided."""
+    size, crop = (" x ".join(map(str, sides)) for sides in (found.median, config.augment.crop_size))
+    optimizer, run = config.optimizer, config.run
+    dtype = "bfloat16" if run.bf16 else "float32"
+    turns = _say_turns(found, level=config.augment.vertical_flip)
+    return (
         ("pictures", f"{found.pictures} to train on, {validated} to validate on, of {size} pixels (median)"),
         ("classes", _say_classes(found)),
-        ("network", f"pyramid of dense upsampling convolutions on {encoder}: {_say_width(found)}"),
+        ("network", f"pyramid of dense upsampling convolutions on {config.model.encoder}: {_say_width(found)}"),
         ("weights", why_weights),
-        ("crops", f"{batch} of {crop[0]} x {crop[1]} a step, mirrored at borders, {_say_bf16(machine)} on the {kind}"),
+        ("crops", f"{optimizer.batch_size} of {crop} a step, mirrored at borders, {dtype} on the {kind}"),
         ("loss", _say_loss(found)),
-        ("augmentation", f"colour and gamma; {_say_scale(thin)}; {_say_turns(found, level=level)}"),
-        ("optimizer", f"AdamW at {_RATE:g}, which falls to 0 as the time ends; an average of the weights is kept"),
+        ("augmentation", f"colour and gamma; {_say_scale(_is_thin(found))}; {turns}"),
+        (
+            "optimizer",
+            f"AdamW at {optimizer.learning_rate:g}, which falls to 0 as the time ends; "
+            "an average of the weights is kept",
+        ),
         (
             "steps",
-            f"as many as fit {minutes:g} minutes, measured; validated every {evaluate_every}, a tenth of the time",
+            f"as many as fit {run.minutes:g} minutes, measured; validated every {run.eval_every_steps}, "
+            "a tenth of the time",
         ),
     )
-    return Plan(config=config, reasons=reasons, survey=found)
 
 
 def _evaluate_every(validated_pixels: int, step_pixels: int) -> int:
     """Steps between evaluations, such that these take about a tenth of the time: a step costs three passes."""
     return max(25, -(-10 * validated_pixels // (3 * step_pixels)))
-
-
-def _say_bf16(machine: Machine) -> str:
-    return "bfloat16" if machine.bf16 else "float32"
 
 
 def _say_classes(found: Survey) -> str:
