@@ -54,6 +54,7 @@ def plain(tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         ("optimizer", {"learning_rate": 0.02}),
         ("optimizer", {"head_learning_rate_factor": 5.0}),
         ("optimizer", {"encoder_learning_rate_factor": 5.0}),
+        ("optimizer", {"layer_decay": 0.5}),
         ("optimizer", {"freeze_encoder_steps": 1}),
         ("optimizer", {"name": "adamw"}),
         ("optimizer", {"schedule": "cosine"}),

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from ducseg.cli import main
 from ducseg.data.config import DataConfig
 from ducseg.train.plan import Machine, Plan, make_plan, this_machine
+from ducseg.train.step import TrainingStep
 
 CPU = Machine(device="cpu", bf16=False)
 
@@ -120,6 +122,70 @@ def test_a_folder_is_trained_scored_and_reported(
     assert (run / "report.html").is_file() and (run / "best" / "model.json").is_file()
     assert "pyramid of dense upsampling convolutions" in (run / "plan.txt").read_text()
     assert main(["predict", "runs/wires", "wires/images", "--out", "found"]) == 0
+
+
+def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
+    tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "wires", pictures=20, size=(100, 300))
+    monkeypatch.chdir(tmp_path)
+
+    def lines(*options: str) -> dict[str, str]:
+        assert main(["train", "wires", "--plan-only", *options]) == 0
+        printed = capsys.readouterr().out.splitlines()[1:]
+        return {name.strip(): text for name, _, text in (line.partition(": ") for line in printed)}
+
+    planned = lines()
+    assert "as given" not in "".join(planned.values())
+    assert planned["crops"].startswith("128 x 256; 4 a step; mirrored at borders; ")
+    assert "validated every 25," in lines("--augment.crop-size", "128", "512")["steps"]
+    small = lines("--augment.crop-size", "32", "64", "--optimizer.batch-size", "2")
+    assert small["crops"].startswith(
+        "--augment.crop-size 32 64, as given; --optimizer.batch-size 2, as given; mirrored"
+    )
+    assert "validated every 49, a tenth" in small["steps"]  # 2 x 30,000 pixels to validate, 3 x 2 x 2,048 a step
+    head = lines("--model.head", "duc", "--model.cell", "2")
+    assert head["network"] == "--model.head duc, as given; encoder mobilenet_v2; --model.cell 2, as given"
+    assert lines("--model.weights", "None")["weights"].startswith("fresh ones, as given")
+    assert lines("--model.encoder", "resnet18")["network"].endswith("--model.encoder resnet18, as given")
+    assert lines("--optimizer.epochs", "3")["steps"].startswith("as many as fit 15 minutes, measured, and --opt")
+    assert lines("--run.eval-every-epochs", "2")["steps"].endswith("--run.eval-every-epochs 2, as given")
+    assert lines("--loss.focal", "0.5")["loss"].endswith("alone drowns; --loss.focal 0.5, as given")
+    assert lines("--augment.no-mirror", "--run.seed", "3")["also"] == "--run.seed 3, as given"
+    changed = {name for name, text in lines("--optimizer.learning-rate", "0.001").items() if text != planned[name]}
+    assert changed == {"optimizer"}
+
+
+def test_the_plan_lies_there_from_the_start_and_the_resumed_run_ends_with_its_report(
+    tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "wires", size=(32, 64))
+    monkeypatch.chdir(tmp_path)
+    run, learn, steps = tmp_path / "runs" / "wires", TrainingStep._learn, 0
+
+    def killed(step: TrainingStep, *arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise SystemError("killed")
+        return learn(step, *arguments)
+
+    options = ["--optimizer.epochs", "3", "--data.workers", "0", "--run.threads", "1", "--run.no-tensorboard"]
+    with monkeypatch.context() as patched, pytest.raises(SystemError):
+        patched.setattr(TrainingStep, "_learn", killed)
+        main(["train", "wires", *options, "--run.save-every-steps", "1"])
+    plan = (run / "plan.txt").read_text()
+    assert plan.startswith("pictures: 5 to train on") and "--optimizer.epochs 3, as given" in plan
+    assert not (run / "report.html").exists()
+    capsys.readouterr()
+    assert main(["train", "--resume", "runs/wires"]) == 0
+    out = capsys.readouterr().out
+    assert "the best checkpoint on val" in out and f"report: {Path('runs/wires/report.html')}" in out
+    assert (run / "plan.txt").read_text() == plan and "as many as fit" in (run / "report.html").read_text()
+    assert (run / "evaluation" / "val" / "scores.json").is_file()
+    (run / "report.html").unlink()  # ended after the last step, before its report
+    assert main(["train", "--resume", "runs/wires"]) == 0
+    assert (run / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

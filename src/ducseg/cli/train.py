@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from ducseg.cli.options import Folder, unknown
 from ducseg.errors import explain
+from ducseg.files import PLAN
 from ducseg.train.config import Config
-
-if TYPE_CHECKING:
-    from ducseg.train.plan import Plan
 
 __all__ = ["Options", "parse", "run"]
 
@@ -38,7 +36,7 @@ class Options:
 class _PlannedOptions(Options):
     """What a folder's options come to with its plan."""
 
-    plan: "Plan"
+    plan: Sequence[str]
     plan_only: bool
 
 
@@ -119,9 +117,12 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     machine = this_machine(pick_device(given.config.run.device, 0, option="--run.device"))
     plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
     parsed = tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=plan.config), args=rest)
-    parsed.config.check()
+    plan = plan.with_given(parsed.config)
+    plan.config.check()
     command = " ".join(["ducseg train", *arguments])
-    return _PlannedOptions(config=parsed.config, out=parsed.out, command=command, plan=plan, plan_only=parsed.plan_only)
+    return _PlannedOptions(
+        config=plan.config, out=parsed.out, command=command, plan=plan.lines(), plan_only=parsed.plan_only
+    )
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
@@ -148,35 +149,34 @@ def _parse_resume(given: Sequence[str]) -> Options:
 
 def run(options: Options) -> int:
     """Train; exit status 75 where SIGTERM and 130 where Ctrl-C ended it, with everything saved."""
-    planned = options if isinstance(options, _PlannedOptions) else None
-    if planned is not None:
-        print(f"plan for {options.config.data.root}:", *(f"  {line}" for line in planned.plan.lines()), sep="\n")
-        if planned.plan_only:
+    plan: Sequence[str] = ()
+    if isinstance(options, _PlannedOptions):
+        plan = options.plan
+        print(f"plan for {options.config.data.root}:", *(f"  {line}" for line in plan), sep="\n")
+        if options.plan_only:
             return 0
 
     from ducseg.train.loop import EXIT_PREEMPTED, train
 
-    outcome = train(options.config, options.out, resume=options.resume, command=options.command)
+    outcome = train(options.config, options.out, resume=options.resume, command=options.command, plan=plan)
     if not outcome.finished:
         return 130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED
-    if planned is not None:
-        _report(planned.out, planned.config, planned.plan)
+    if outcome.is_main and (options.out / PLAN).is_file():
+        _report(options.out, options.config)
     return 0
 
 
-def _report(run_folder: Path, config: Config, plan: "Plan") -> None:
-    """Score the best checkpoint on the validation split, and write the page about the run."""
+def _report(run_folder: Path, config: Config) -> None:
+    """What ends a planned run: score the best checkpoint on the validation split, and write the page about the run."""
     from rich.console import Console
 
     from ducseg.data.layouts.opening import open_dataset
     from ducseg.devices import pick_device
     from ducseg.figures.report import write_report
-    from ducseg.files import write_whole
     from ducseg.inference.predictor import load_predictor
     from ducseg.inference.store import evaluate_and_store
     from ducseg.metrics.confusion import format_table
 
-    write_whole(run_folder / "plan.txt", "".join(f"{line}\n" for line in plan.lines()).encode())
     device = pick_device(config.run.device, 0)
     best = load_predictor(run_folder, device, bf16=config.run.eval_bf16)
     split = config.data.val_split

@@ -8,7 +8,7 @@ from typing import Any, Self
 from ducseg.errors import UserError, explain
 from ducseg.figures.curves import Curves
 from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples, split_name
-from ducseg.files import find_checkpoint
+from ducseg.files import PLAN, find_checkpoint
 
 __all__ = ["RunResults", "as_percent", "distinct_names"]
 
@@ -49,7 +49,7 @@ class RunResults:
                 curves=_read_curves(folder / "log.jsonl"),
                 evaluations=read_evaluations(folder),
                 samples=read_samples(folder),
-                plan=_read_plan(folder / "plan.txt"),
+                plan=_read_plan(folder / PLAN),
             )
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise explain(

@@ -7,6 +7,7 @@ end of an epoch the checkpoint is saved first and scored then: an evaluation tha
 import contextlib
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ducseg.classes import IGNORE
 from ducseg.data.layouts.opening import data_notes
 from ducseg.data.loading import workers_watched
 from ducseg.errors import explain
+from ducseg.files import PLAN, write_whole
 from ducseg.metrics.confusion import format_table, to_json
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
@@ -47,6 +49,8 @@ class Outcome:
     """The newest checkpoint."""
     best_score: float | None
     """The highest of the scores that decide (`RunConfig.best_by`); None where no evaluation gave one."""
+    is_main: bool = True
+    """Whether this process is the run's first rank, which writes."""
 
     @property
     def finished(self) -> bool:
@@ -55,7 +59,13 @@ class Outcome:
 
 
 def train(
-    config: Config, out: Path, *, resume: bool = False, command: str = "", console: Console | None = None
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    plan: Sequence[str] = (),
+    console: Console | None = None,
 ) -> Outcome:
     """Train one configuration in the run folder `out`.
 
@@ -64,6 +74,7 @@ def train(
         out: run folder: config.json, log.jsonl, tensorboard/, checkpoints/, and links `last` and `best`.
         resume: go on from the newest whole checkpoint in `out`; also done, unasked, after a restart by torchrun.
         command: what the user typed, recorded in each checkpoint.
+        plan: why the configuration is as it is, lines for plan.txt, by which the run is known to end with a report.
         console: where progress is shown; None: standard output.
 
     Returns:
@@ -91,7 +102,7 @@ def train(
         start = start_run(config, ranks, checkpoints, checkpoint)
         run = _Run(start, checkpoints, console=console, command=command, began=began)
         if ranks.is_main:
-            run.open_folder(earlier)
+            run.open_folder(earlier, plan)
         ranks.wait()
         stack.callback(run.training_step.release)
         return run()
@@ -123,12 +134,14 @@ class _Run:
         steps = {"num_steps": self.pace.most, "steps_per_epoch": self.steps_per_epoch}
         self.training_step = TrainingStep(counted, self.state, self.ranks, **steps)
 
-    def open_folder(self, earlier: dict[str, Any]) -> None:
+    def open_folder(self, earlier: dict[str, Any], plan: Sequence[str]) -> None:
         """Check the disk, write the configuration, say what is about to run and what it changes of `earlier`."""
         size = sum(t.numel() * t.element_size() for t in self.state.network.state_dict().values())
         copies = 2 if self.state.average is None else 3  # weights, momentum, the average
         self.checkpoints.check_space(copies * size)
         self.config.write(self.checkpoints.run / "config.json")
+        if plan:
+            write_whole(self.checkpoints.run / PLAN, "".join(f"{line}\n" for line in plan).encode())
         self.checkpoints.settle(self.state.evaluations.best_step)
         for line in data_notes(self.config.data, self.start.data.train_set, self.start.data.val_set):
             self._say(line)
@@ -181,6 +194,7 @@ class _Run:
             stopped_by=stopped_by,
             checkpoint=self.checkpoints.last(),
             best_score=state.evaluations.best_score,
+            is_main=self.ranks.is_main,
         )
 
     def _run_steps(self, bar: TrainingProgress, log: RunLog | None) -> bool:

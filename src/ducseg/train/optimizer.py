@@ -1,8 +1,13 @@
 """The optimizer and its parameter groups: which parameters decay, and how their rates stand to each other."""
 
-import torch
+from typing import cast
 
+import torch
+from torch import nn
+
+from ducseg.models.encoder import NamedEncoder
 from ducseg.models.segmenter import Segmenter
+from ducseg.models.stages import parameters_by_stage
 from ducseg.train.sections import OptimizerConfig
 
 __all__ = ["head_factor", "make_optimizer", "parameter_groups"]
@@ -30,14 +35,28 @@ def head_factor(network: Segmenter, config: OptimizerConfig) -> float:
 def parameter_groups(network: Segmenter, config: OptimizerConfig) -> list[dict[str, object]]:
     """Parameter groups: kernels decay, biases and norms do not; encoder and head have rates of their own.
 
+    With `layer_decay` below 1 each stage of the encoder has one too: res5 the encoder's, every finer stage that of the
+    next coarser one times `layer_decay`.
+
     Each group carries `rate_factor`, by which the schedule's rate is multiplied at every step.
     """
     groups: list[dict[str, object]] = []
-    factors = ((network.encoder, config.encoder_learning_rate_factor), (network.head, head_factor(network, config)))
-    for part, factor in factors:
-        kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
+    for part, factor in [
+        *_encoder_parts(network, config),
+        (list(network.head.parameters()), head_factor(network, config)),
+    ]:
+        kernels = [parameter for parameter in part if parameter.ndim > 1]
+        others = [parameter for parameter in part if parameter.ndim <= 1]
         for parameters, decay in ((kernels, config.weight_decay), (others, 0.0)):
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor})
     return groups
+
+
+def _encoder_parts(network: Segmenter, config: OptimizerConfig) -> list[tuple[list[nn.Parameter], float]]:
+    """Parameters with the factor of their rate."""
+    factor = config.encoder_learning_rate_factor
+    if config.layer_decay == 1:
+        return [(list(network.encoder.parameters()), factor)]
+    stages = parameters_by_stage(cast(NamedEncoder, network.encoder)).values()
+    return [(part, factor * config.layer_decay**depth) for depth, part in zip(reversed(range(len(stages))), stages)]

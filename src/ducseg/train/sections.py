@@ -115,6 +115,9 @@ class OptimizerConfig:
     of the pixels), under AdamW 1."""
     encoder_learning_rate_factor: Positive = 1.0
     """The encoder's rate is this many times learning_rate."""
+    layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
+    """Every stage of the encoder has this many times the rate of the next coarser one: res5 the encoder's, the stem
+    this to the power 4. 1: all alike."""
     freeze_encoder_steps: Natural = 0
     """The encoder, batch norms too, stays as it starts for so many steps."""
     momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
