@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import explain, real
 from ducseg.files import whole_file
-from ducseg.inference.ring_simplifying import simplified
+from ducseg.inference.ring_simplifying import points_kept
 from ducseg.inference.ring_tracing import rings_of
 
 __all__ = ["feature_collection", "polygon_features", "write_geojson"]
@@ -48,25 +48,24 @@ def polygon_features(
     """
     _check(labels, classes, transform)
     tolerance = real("tolerance", tolerance, fix="0 is exact.")
-    points, junctions, first, component, pixels = rings_of(labels, with_junctions=tolerance > 0)
-    order = np.argsort(component, kind="stable")  # the first ring of a region is its outer one
-    ends = np.flatnonzero(np.diff(component[order], append=-1)) + 1
+    points, junctions, first, region, pixels = rings_of(labels, with_junctions=tolerance > 0)
+    starts = points[first[:-1]]
+    if tolerance:
+        keep = points_kept(points, junctions, first, tolerance)
+        points, first = points[keep], np.append(0, np.cumsum(keep))[first]
+    order = np.argsort(region, kind="stable")  # the first ring of a region is its outer one
     begin = 0
-    for end in ends.tolist():
-        rings = order[begin:end]
+    for end in (np.flatnonzero(np.diff(region[order], append=-1)) + 1).tolist():
+        rings = order[begin:end].tolist()
         begin = end
-        x, y = points[first[rings[0]]]
+        x, y = starts[rings[0]]
         label = int(labels[y, x])
-        coordinates = []
-        for ring in rings.tolist():
-            part = slice(first[ring], first[ring + 1])
-            chosen = simplified(points[part], junctions[part], tolerance) if tolerance else points[part]
-            coordinates.append(_placed(chosen, transform))
+        coordinates = [_placed(points[first[ring] : first[ring + 1]], transform) for ring in rings]
         properties = {
             "class": classes.names[label],
             "label": label,
             "color": f"#{bytes(classes.palette[label]).hex()}",
-            "pixels": int(pixels[component[rings[0]]]),
+            "pixels": int(pixels[region[rings[0]]]),
         }
         geometry = {"type": "Polygon", "coordinates": coordinates}
         yield {"type": "Feature", "properties": properties, "geometry": geometry}
@@ -123,14 +122,13 @@ def _crs(crs: str | None) -> dict[str, Any]:
 
 def _placed(points: NDArray[np.int32], transform: Transform | None) -> list[list[float]]:
     """A closed ring of points (n, 2), transformed; turned round where the transform mirrors."""
-    closed = np.concatenate([points, points[:1]])
-    if transform is None:
-        return [[int(x), int(y)] for x, y in closed.tolist()]
-    a, b, c, d, e, f = map(float, transform)
-    x, y = closed.astype(np.float64).T
-    placed = np.stack([a * x + b * y + c, d * x + e * y + f], axis=1)
-    found: list[list[float]] = (placed[::-1] if a * e - b * d < 0 else placed).tolist()
-    return found
+    corners: list[list[float]] = [*points.tolist(), points[0].tolist()]
+    if transform is not None:
+        a, b, c, d, e, f = map(float, transform)
+        corners = [[a * x + b * y + c, d * x + e * y + f] for x, y in corners]
+        if a * e - b * d < 0:
+            corners.reverse()
+    return corners
 
 
 def _check(labels: NDArray[np.uint8], classes: ClassSet, transform: Transform | None) -> None:

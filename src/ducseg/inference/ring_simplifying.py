@@ -11,59 +11,75 @@ from numpy.typing import NDArray
 
 from ducseg.files import compiled
 
-__all__ = ["simplified"]
+__all__ = ["points_kept"]
 
 
-def simplified(points: NDArray[np.int32], junctions: NDArray[np.bool_], tolerance: float) -> NDArray[np.int32]:
-    """The ring (n, 2), not closed, without the points that lie within the tolerance of what is left.
+def points_kept(
+    points: NDArray[np.int32], junctions: NDArray[np.bool_], begins: NDArray[Any], tolerance: float
+) -> NDArray[np.bool_]:
+    """Which points of rings stay, so that the others lie within the tolerance of what is left.
 
     Args:
+        points: (n, 2), the rings one after the other, none closed.
         junctions: (n) points that stay.
+        begins: where each ring begins, and n last.
         tolerance: in pixels, above 0.
 
     Returns:
-        (m, 2); the ring as it was where fewer than three points or no area would be left.
+        (n); all points of a ring where fewer than three points or no area would be left.
     """
-    anchors = np.flatnonzero(junctions)
-    if not anchors.size:
-        x, y = points.astype(np.int64).T
-        lowest = np.lexsort((y, x))[0]
-        away = (x - x[lowest]) ** 2 + (y - y[lowest]) ** 2
-        anchors = np.sort([lowest, np.lexsort((y, x, -away))[0]])
-    ring = np.roll(points, -anchors[0], axis=0).astype(np.int64)
-    closed = np.concatenate([ring, ring[:1]])
-    ends = np.append(anchors - anchors[0], len(ring))
-    kept = ring[_kept(closed, ends, float(tolerance))[:-1]]
-    x, y = kept.T
-    area = np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))
-    return points if len(kept) < 3 or area == 0 else kept.astype(np.int32)
+    kept: NDArray[np.bool_] = _kept(points.astype(np.int64), junctions.copy(), begins, float(tolerance))
+    return kept
 
 
 @compiled()
-def _kept(points: Any, ends: Any, tolerance: Any) -> Any:
-    """Which points stay of a closed ring, between neighbours of `ends`."""
-    keep = np.zeros(len(points), np.bool_)
-    keep[ends] = True
-    stack = [(ends[index], ends[index + 1]) for index in range(len(ends) - 1)]
-    while stack:
-        begin, end = stack.pop()
-        worst, chosen = tolerance * tolerance, -1
-        for index in range(begin + 1, end):
-            away = _squared_distance(points[index], points[begin], points[end])
-            tie = chosen >= 0 and away == worst
-            if away > worst or (tie and _comes_before(points[index], points[chosen])):
-                worst, chosen = away, index
-        if chosen >= 0:
-            keep[chosen] = True
-            stack.append((begin, chosen))
-            stack.append((chosen, end))
-    return keep
+def _kept(points: Any, kept: Any, begins: Any, tolerance: Any) -> Any:
+    for ring in range(len(begins) - 1):
+        part = points[begins[ring] : begins[ring + 1]]
+        keep = kept[begins[ring] : begins[ring + 1]]
+        if not keep.any():
+            first = _furthest(part, 0, len(part), part[0], part[0], -1.0, True)
+            keep[first] = True
+            keep[_furthest(part, 0, len(part), part[first], part[first], -1.0, False)] = True
+        anchors = np.flatnonzero(keep)
+        stack = [(anchors[index], anchors[index + 1]) for index in range(len(anchors) - 1)]
+        stack.append((anchors[-1], anchors[0] + len(part)))
+        while stack:
+            begin, end = stack.pop()
+            ends = part[begin], part[end % len(part)]
+            chosen = _furthest(part, begin + 1, end, ends[0], ends[1], tolerance * tolerance, False)
+            if chosen >= 0:
+                keep[chosen % len(part)] = True
+                stack.append((begin % len(part), begin % len(part) + chosen - begin))
+                stack.append((chosen % len(part), chosen % len(part) + end - chosen))
+        if keep.sum() < 3 or _no_area(part[keep]):
+            keep[:] = True
+    return kept
 
 
 @compiled()
-def _comes_before(one: Any, other: Any) -> Any:
-    """Whether a point comes first by x, then y."""
-    return one[0] < other[0] or (one[0] == other[0] and one[1] < other[1])
+def _furthest(points: Any, begin: Any, end: Any, one: Any, other: Any, least: Any, first: Any) -> Any:
+    """The place, counted on round the ring, further than `least` (squared) from a segment; equally far: the first by x
+    and y. With `first` the first by x and y of all. -1: none.
+    """
+    worst, chosen = least, -1
+    for index in range(begin, end):
+        point = points[index % len(points)]
+        away = 0.0 if first else _squared_distance(point, one, other)
+        if away < worst or (away == worst and chosen < 0):
+            continue
+        best = points[chosen % len(points)]
+        if away > worst or point[0] < best[0] or (point[0] == best[0] and point[1] < best[1]):
+            worst, chosen = away, index
+    return chosen
+
+
+@compiled()
+def _no_area(ring: Any) -> Any:
+    twice = 0
+    for index in range(len(ring)):
+        twice += ring[index - 1, 0] * ring[index, 1] - ring[index - 1, 1] * ring[index, 0]
+    return twice == 0
 
 
 @compiled()
