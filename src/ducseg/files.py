@@ -120,9 +120,13 @@ def find_checkpoint(path: Path) -> Path | None:
     for candidate in (path, path / "best", path / "last"):
         if candidate.is_file():
             with candidate.open(encoding="utf-8", errors="replace") as file:
-                candidate = candidate.parent / file.readline(1024).strip()
-        if (candidate / "model.json").is_file():
-            return candidate
+                pointer = file.readline(1024).strip()
+            if not pointer:
+                continue
+            candidate = candidate.parent / pointer
+        with contextlib.suppress(OSError, ValueError):  # a name that none can have, out of some other file
+            if (candidate / "model.json").is_file():
+                return candidate
     whole = sorted(file.parent for file in path.glob("checkpoints/step-*/model.json"))
     if not whole:
         return None

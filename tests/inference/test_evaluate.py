@@ -22,7 +22,7 @@ class Red:
     """The class is what the red channel says; remembers what it was asked."""
 
     def __init__(self, classes: ClassSet = CAMVID) -> None:
-        self.model: Any = SimpleNamespace(classes=classes)
+        self.classes = classes
         self.asked: list[int] = []
 
     def __call__(self, image: Any, /) -> Any:

@@ -27,14 +27,14 @@ class Darkness:
     """As sure of road as the picture is dark, in class `index` of the classes."""
 
     def __init__(self, classes: ClassSet = KITTI_ROAD) -> None:
-        self.model: Any = SimpleNamespace(classes=classes)
+        self.classes = classes
 
     def __call__(self, image: Any, /) -> Any:
         return self.probabilities(image).argmax(0).astype(np.uint8)
 
     def probabilities(self, image: Any, /) -> Any:
-        found = np.zeros((len(self.model.classes), *image.shape[:2]), np.float32)
-        found[self.model.classes.names.index("road")] = 1 - image.mean(2) / 255
+        found = np.zeros((len(self.classes), *image.shape[:2]), np.float32)
+        found[self.classes.names.index("road")] = 1 - image.mean(2) / 255
         return found
 
 
@@ -136,7 +136,7 @@ def test_other_networks_with_a_road(root: Path) -> None:
     for classes in (CITYSCAPES, CAMVID):
         np.testing.assert_array_equal(road_confidence(Darkness(classes), image), expected)
     with pytest.raises(UserError, match=r"found background, aeroplane, .*needed one with the name road"):
-        road_confidence(SimpleNamespace(model=SimpleNamespace(classes=VOC2012)), image)  # type: ignore[arg-type]
+        road_confidence(SimpleNamespace(classes=VOC2012), image)  # type: ignore[arg-type]
 
 
 def test_ground_truth_is_never_overwritten(root: Path, tmp_path: Path) -> None:

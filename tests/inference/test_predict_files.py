@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ from ducseg.inference.sources import find_pictures
 class Threshold:
     """Class 1 where the picture is bright."""
 
-    model: Any = SimpleNamespace(classes=CAMVID)
+    classes = CAMVID
 
     def __call__(self, image: Any, /) -> Any:
         return (image.mean(2) > 128).astype(np.uint8)

@@ -4,7 +4,6 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,7 +91,7 @@ class _Constant:
     """Says the same class everywhere."""
 
     def __init__(self, classes: ClassSet) -> None:
-        self.model: Any = SimpleNamespace(classes=classes)
+        self.classes = classes
 
     def __call__(self, image: Any, /) -> Any:
         return np.full(image.shape[:2], 18, np.uint8)

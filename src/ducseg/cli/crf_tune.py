@@ -46,18 +46,19 @@ class Options(DataRoot, Network):
 def run(options: Options) -> int:
     """Write results.json, heatmap.png and best.json."""
     from ducseg.crf.tune import Grid, tune
+    from ducseg.inference.opening import recorded
     from ducseg.progress import counted_stages
-    from ducseg.weights.checkpoint import checkpoint_folder
 
     axes = ("sigma_alpha", "sigma_beta", "w1", "sigma_gamma", "w2", "iterations")
     grid = Grid(**{name: getattr(options, name) for name in axes})
     dataset, split = options.opened(options.checkpoint)
-    predictor = options.predictor()
+    predictor = options.opened_network(probabilities=True)
     count = len(dataset) if options.pictures is None else min(options.pictures, len(dataset))
     if count < 1:
         raise explain("--pictures", found=count, needed="at least 1", fix="Leave it out for the whole split.")
     indices = [(2 * place + 1) * len(dataset) // (2 * count) for place in range(count)]
-    weights = (checkpoint_folder(options.checkpoint) / "model.safetensors").read_bytes()
+    place, _ = recorded(options.checkpoint)
+    weights = (place / "model.safetensors" if place.is_dir() else place).read_bytes()
     source = {
         "model.safetensors": hashlib.sha256(weights).hexdigest(),
         "split": split,

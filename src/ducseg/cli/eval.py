@@ -9,7 +9,7 @@ from ducseg.errors import explain
 
 if TYPE_CHECKING:
     from ducseg.data.paired import SegmentationDataset
-    from ducseg.inference.predictor import Labeller
+    from ducseg.inference.labeller import Labeller
 
 __all__ = ["Options", "run"]
 
@@ -41,7 +41,7 @@ def run(options: Options) -> int:
     dataset, split = options.opened(options.checkpoint)
     labeller = options.labeller()
     thin = options.thin_counts(len(dataset.classes), wanted=options.store)
-    road = RoadEvaluation(labeller.model.classes, dataset) if isinstance(dataset, KittiRoad) else None
+    road = RoadEvaluation(labeller.classes, dataset) if isinstance(dataset, KittiRoad) else None
     evaluation, found = evaluate_all_scores(
         labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
     )

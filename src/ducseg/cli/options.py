@@ -13,8 +13,8 @@ from ducseg.errors import UserError, explain
 
 if TYPE_CHECKING:
     from ducseg.data.paired import SegmentationDataset
+    from ducseg.inference.labeller import AveragingLabeller, Labeller
     from ducseg.inference.predict_files import PredictReport
-    from ducseg.inference.predictor import Labeller, Predictor
     from ducseg.metrics.thin import ThinCounts
 
 __all__ = [
@@ -32,7 +32,7 @@ class Network:
     """A trained network and how it looks at a picture."""
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
-    """A checkpoint or run folder (then its best checkpoint), or an id on the Hugging Face Hub."""
+    """A checkpoint or run folder (then its best checkpoint), an id on the Hugging Face Hub, or an exported file."""
     scales: tuple[float, ...] = (1.0,)
     """The probabilities are averaged over these sizes."""
     flip: bool = False
@@ -42,13 +42,15 @@ class Network:
     bf16: bool = False
     """Compute in bfloat16: about twice as fast on hardware that has it; labels differ slightly."""
 
-    def predictor(self) -> "Predictor":
-        """The network on its device; raises UserError as `ducseg.load`."""
+    def opened_network(self, *, probabilities: bool = False) -> "AveragingLabeller":
+        """The network on its device; raises UserError as `open_labeller`."""
         from ducseg.devices import pick_device
-        from ducseg.inference.predictor import load_predictor
+        from ducseg.inference.opening import open_labeller
 
-        device = pick_device(self.device)
-        return load_predictor(self.checkpoint, device, scales=self.scales, flip=self.flip, bf16=self.bf16)
+        return open_labeller(
+            self.checkpoint, pick_device(self.device), scales=self.scales, flip=self.flip, bf16=self.bf16,
+            probabilities=probabilities,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +60,14 @@ class RefinedNetwork(Network):
     crf: tuple[File, ...] | None = None
     """Refine with the dense CRF: with the paper's settings, or those of a JSON file of crf-tune."""
 
-    def labeller(self) -> "Labeller":
-        """The predictor, with --crf followed by the CRF; raises UserError as `ducseg.load` and `crf_settings`."""
+    def labeller(self, *, probabilities: bool = False) -> "Labeller":
+        """The network, with --crf followed by the CRF; raises UserError as `open_labeller` and `crf_settings`."""
         from ducseg.inference.refine import CrfLabeller, crf_settings
 
         if self.crf is None:
-            return self.predictor()
+            return self.opened_network(probabilities=probabilities)
         settings = crf_settings(self.crf)  # a wrong file is refused before the network is read
-        return CrfLabeller(self.predictor(), *settings)
+        return CrfLabeller(self.opened_network(probabilities=True), *settings)
 
 
 @dataclass(frozen=True, kw_only=True)

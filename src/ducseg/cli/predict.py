@@ -48,7 +48,8 @@ def run(options: Options) -> int:
     from ducseg.inference.predict_files import predict_files
 
     kinds = options.kinds or ("labels", "color", "overlay")
-    done = predict_files(options.labeller(), options.inputs, options.out, kinds=kinds, batch_size=options.batch_size)
+    labeller = options.labeller(probabilities="probabilities" in kinds)
+    done = predict_files(labeller, options.inputs, options.out, kinds=kinds, batch_size=options.batch_size)
     return report(done, options.out, "predicted")
 
 

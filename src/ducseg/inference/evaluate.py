@@ -14,7 +14,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
-from ducseg.inference.predictor import Labeller, each
+from ducseg.inference.labeller import Labeller, each
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.road import RoadEvaluation
 from ducseg.metrics.boundary import BoundaryCounts, add_boundary
@@ -72,7 +72,7 @@ def evaluate(
         UserError: classes that differ from the model's, no picture, a picture without label or with a value that is no
             class.
     """
-    _check_classes(labeller.model.classes, dataset.classes)
+    _check_classes(labeller.classes, dataset.classes)
     chosen = range(len(dataset)) if indices is None else indices
     assert len(set(chosen)) == len(chosen), "a picture would count twice"
     if indices is None and not chosen:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain
-from ducseg.inference.predictor import Labeller, each
+from ducseg.inference.labeller import Labeller, each
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
 from ducseg.inference.writers import KINDS, Kind, Picture, result_name, write_results
@@ -67,7 +67,7 @@ def predict_files(
     def answers(_names: Sequence[Path], images: Sequence[Picture]) -> Sequence[NDArray[Any]]:
         return each(labeller, images, probabilities="probabilities" in kinds)
 
-    classes = labeller.model.classes
+    classes = labeller.classes
     return write_each(answers, classes, inputs, out, kinds=kinds, batch_size=batch_size, progress=progress)
 
 

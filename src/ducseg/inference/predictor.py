@@ -1,26 +1,24 @@
 """From a picture to a label map, the paper's test steps (section 4; released code).
 
-The whole picture is normalised, padded right and below with the mean colour to a multiple of d, and cropped back. With
-several scales, or with flip, the softmax probabilities of all versions are resized bilinearly to the picture's size
-and averaged before the argmax.
+The whole picture is normalised, padded right and below with the mean colour to a multiple of d, and cropped back;
+`ducseg.inference.labeller` averages over scales and flip.
 
 Worked example, ResNet-101-DUC, L = 19: image 513x1024x3 -> probabilities 19x513x1024 -> labels 513x1024.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ducseg.errors import UserError, explain
+from ducseg.classes import ClassSet
+from ducseg.errors import explain
+from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter
 from ducseg.weights.checkpoint import load_segmenter
@@ -28,21 +26,7 @@ from ducseg.weights.checkpoint import load_segmenter
 __all__ = ["Labeller", "Predictor", "as_picture", "each", "load_predictor"]
 
 
-class Labeller(Protocol):
-    """What labels pictures: a `Predictor`, or anything around one."""
-
-    @property
-    def model(self) -> Segmenter:
-        """The network, with the classes that the labels index."""
-
-    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
-        """RGB uint8 (H, W, 3) to labels uint8 (H, W)."""
-
-    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """RGB uint8 (H, W, 3) to class probabilities float32 (L, H, W)."""
-
-
-class Predictor:
+class Predictor(AveragingLabeller):
     """Labels pictures of any size with a trained segmenter.
 
     Args:
@@ -71,72 +55,29 @@ class Predictor:
         bf16: bool = False,
         fused: bool = False,
     ) -> None:
-        self.scales = tuple(map(float, scales)) if isinstance(scales, Iterable) else ()
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise explain(
-                "scales", found=scales, needed="one or more factors above 0", fix="(1.0,) is the picture itself."
-            )
-        self.model, self.flip, self.bf16 = segmenter, flip, bf16
+        super().__init__(scales=scales, flip=flip)
+        self.model, self.bf16 = segmenter, bf16
         self.device = _move(segmenter, device)
         self._network, self._memory = segmenter, torch.contiguous_format
         if fused:
             self._memory = torch.channels_last
             self._network = fuse_batch_norm(segmenter).to(memory_format=self._memory)  # type: ignore[call-overload]
 
-    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
-        """Label one picture.
+    @property
+    def classes(self) -> ClassSet:
+        """What the labels index: names and colours of the L classes."""
+        return self.model.classes
 
-        Args:
-            image: RGB uint8 (H, W, 3) of any size, a numpy array or a PIL image.
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What training noted beside the network: "metrics" and "extra" of its `model.json`; empty where nothing is."""
+        return self.model.record
 
-        Returns:
-            uint8 (H, W), the most probable class of each pixel, an index into `model.classes`.
+    def _labels(self, pictures: NDArray[np.uint8]) -> Tensor:
+        return self._network.predict_labels(self._input(pictures))
 
-        Raises:
-            UserError: another type or shape (what it looks like, how to convert it), or not enough memory.
-        """
-        return self.labels_of([image])[0]
-
-    def labels_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        """Label pictures of one size in one pass of the network: RGB uint8 (H, W, 3) each, to uint8 (H, W) each.
-
-        Raises:
-            UserError: pictures of several sizes; as calling the predictor.
-        """
-        pictures = _stacked(images)
-        with self._computing(pictures):
-            if self.scales == (1.0,) and not self.flip:
-                return list(self._network.predict_labels(self._input(pictures)).cpu().numpy())
-            return list(self._averaged(pictures).argmax(1).to(torch.uint8).cpu().numpy())
-
-    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """Class probabilities of one picture: RGB uint8 (H, W, 3) to float32 (L, H, W) that sums to 1 over L.
-
-        Raises:
-            UserError: as calling the predictor.
-        """
-        return self.probabilities_of([image])[0]
-
-    def probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Class probabilities of pictures of one size, as `labels_of` labels them."""
-        pictures = _stacked(images)
-        with self._computing(pictures):
-            return list(self._averaged(pictures).cpu().numpy())
-
-    def _averaged(self, pictures: NDArray[np.uint8]) -> Tensor:
-        height, width = pictures.shape[1:3]
-        total: Tensor | None = None
-        for scale in self.scales:
-            scaled = _resized(pictures, max(1, round(height * scale)), max(1, round(width * scale)))
-            for flipped in (False, True) if self.flip else (False,):
-                found = self._network.probabilities(self._input(scaled[:, :, ::-1] if flipped else scaled))
-                if flipped:
-                    found = found.flip(-1)
-                if found.shape[-2:] != (height, width):
-                    found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)
-                total = found if total is None else total.add_(found)
-        assert total is not None
-        return total.div_(len(self.scales) * (1 + self.flip))
+    def _probabilities(self, pictures: NDArray[np.uint8]) -> Tensor:
+        return self._network.probabilities(self._input(pictures))
 
     def _input(self, pictures: NDArray[np.uint8]) -> Tensor:
         """The normalised (N, 3, H, W), in the memory order of the network's weights."""
@@ -152,59 +93,14 @@ class Predictor:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 yield
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise _too_large(pictures, self.device) from error
+            raise too_large(pictures, self.device) from error
         except RuntimeError as error:
             if "can't allocate memory" not in str(error):  # how torch's CPU allocator says it
                 raise
-            raise _too_large(pictures, self.device) from error
+            raise too_large(pictures, self.device) from error
         finally:
             for module, training in modes:
                 module.training = training
-
-
-def as_picture(image: Any) -> NDArray[np.uint8]:
-    """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it."""
-    array = np.asarray(image)
-    shape = array.shape
-    if array.ndim == 3 and shape[2] == 3 and array.dtype == np.uint8 and array.size:
-        return array
-    if array.ndim == 4:
-        fix = "That is a batch: pass one picture at a time."
-    elif array.ndim == 2 or (array.ndim == 3 and shape[2] == 1):
-        fix = "That is grey: repeat it, np.stack([grey] * 3, axis=-1), or PIL's image.convert('RGB')."
-    elif array.ndim == 3 and shape[2] == 4:
-        fix = "That has an alpha channel: pass image[:, :, :3]."
-    elif array.ndim == 3 and shape[2] != 3 and shape[0] == 3:
-        fix = "That has the channels first: pass image.transpose(1, 2, 0)."
-    elif array.dtype.kind == "f":
-        fix = "Bring it to 0..255: (image * 255).round().astype(np.uint8) if it lies in 0..1."
-    elif array.dtype.kind in "ui":
-        fix = "Bring it to 0..255 and .astype(np.uint8)."
-    else:
-        fix = "Read it with cv2.imread(path)[:, :, ::-1] or PIL's Image.open(path).convert('RGB')."
-    raise explain("image", found=f"{array.dtype} {shape}", needed="RGB uint8 (H, W, 3), not empty", fix=fix)
-
-
-def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures of one size as (N, H, W, 3)."""
-    pictures = [as_picture(image) for image in images]
-    sizes = dict.fromkeys(picture.shape[:2] for picture in pictures)
-    if len(sizes) != 1:
-        found = ", ".join(f"{height} x {width}" for height, width in sizes) or "no picture"
-        raise explain("pictures at once", found=found, needed="one size (H x W)", fix="Pass them one by one.")
-    return np.stack(pictures) if len(pictures) > 1 else pictures[0][None]
-
-
-def _resized(pictures: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if pictures.shape[1:3] == (height, width):
-        return pictures
-    # bilinear, as in training's scale jitter and the released code
-    size, how = (width, height), cv2.INTER_LINEAR
-    try:
-        resized = [cv2.resize(np.ascontiguousarray(one), size, interpolation=how) for one in pictures]
-    except cv2.error as error:  # how OpenCV says that there is no memory, or that a side is beyond its integers
-        raise MemoryError from error
-    return np.stack([np.asarray(one) for one in resized])
 
 
 def _move(segmenter: Segmenter, device: str | torch.device) -> torch.device:
@@ -216,26 +112,6 @@ def _move(segmenter: Segmenter, device: str | torch.device) -> torch.device:
             "device", found=f"{device} ({str(error).splitlines()[0]})", needed="one that torch sees", fix='Try "cpu".'
         ) from error
     return chosen
-
-
-def _too_large(pictures: NDArray[np.uint8], device: torch.device) -> UserError:
-    count, height, width = pictures.shape[:3]
-    several = f"{count} pictures" if count > 1 else "a picture"
-    return explain(
-        "not enough memory",
-        found=f"{several} of {height} x {width} pixels (H x W) on {device}",
-        needed="one that fits, whole",
-        fix="Use scales=(0.5,) (--scales 0.5), another device, or parts of the picture.",
-    )
-
-
-def each(
-    labeller: Labeller, images: Sequence[NDArray[np.uint8]], *, probabilities: bool = False
-) -> Sequence[NDArray[Any]]:
-    """Labels, or probabilities, of pictures of one size: at once from a `Predictor`, else one by one."""
-    if isinstance(labeller, Predictor):
-        return labeller.probabilities_of(images) if probabilities else labeller.labels_of(images)
-    return [labeller.probabilities(image) for image in images] if probabilities else list(map(labeller, images))
 
 
 def load_predictor(

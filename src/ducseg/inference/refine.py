@@ -1,15 +1,17 @@
 """A labeller whose probabilities a dense CRF refines (paper section 4.1), so that every command can use one."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.classes import ClassSet
 from ducseg.crf import CrfParams, dense_crf
 from ducseg.crf.params import DEFAULT_ITERATIONS, load_params
 from ducseg.errors import UserError, explain
-from ducseg.inference.predictor import Predictor, as_picture
-from ducseg.models.segmenter import Segmenter
+from ducseg.inference.labeller import Labeller, as_picture
 
 __all__ = ["CrfLabeller", "crf_settings", "saved_probabilities"]
 
@@ -25,16 +27,21 @@ class CrfLabeller:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: Labeller,
         params: CrfParams = CrfParams(),  # noqa: B008 (frozen)
         iterations: int = DEFAULT_ITERATIONS,
     ) -> None:
         self.predictor, self.params, self.iterations = predictor, params, iterations
 
     @property
-    def model(self) -> Segmenter:
-        """The network, with the classes that the labels index."""
-        return self.predictor.model
+    def classes(self) -> ClassSet:
+        """What the labels index: names and colours of the L classes."""
+        return self.predictor.classes
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What training noted beside the network."""
+        return self.predictor.record
 
     def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Marginals float32 (L, H, W) of RGB uint8 (H, W, 3); raises UserError as `Predictor` and `dense_crf`."""

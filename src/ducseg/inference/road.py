@@ -12,7 +12,7 @@ from ducseg.data.birds_eye import BirdsEye
 from ducseg.data.layouts.kitti_road import KittiRoad, result_name
 from ducseg.data.sample import Sample
 from ducseg.errors import explain, listed
-from ducseg.inference.predictor import Labeller
+from ducseg.inference.labeller import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.metrics.kitti_road import RoadCounts
 from ducseg.metrics.kitti_road_files import View
@@ -42,7 +42,7 @@ def road_confidence(labeller: Labeller, image: NDArray[np.uint8]) -> NDArray[np.
     Raises:
         UserError: no class "road"; as `Labeller.probabilities`.
     """
-    road = road_class(labeller.model.classes)
+    road = road_class(labeller.classes)
     return _confidence(labeller.probabilities(image)[road])
 
 
@@ -99,7 +99,7 @@ def evaluate_kitti_road(labeller: Labeller, dataset: KittiRoad, *, view: View = 
     Raises:
         UserError: as `RoadEvaluation`; a split without labels.
     """
-    road = RoadEvaluation(labeller.model.classes, dataset, view=view)
+    road = RoadEvaluation(labeller.classes, dataset, view=view)
     for index, read in read_ahead(dataset.__getitem__, range(len(dataset))):
         sample = read()
         road.update(index, sample, labeller.probabilities(sample.image))

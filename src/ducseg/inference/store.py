@@ -6,7 +6,7 @@ from typing import Any
 from ducseg.data.paired import SegmentationDataset
 from ducseg.figures.evaluation_folder import Evaluated, Shown, pick_pictures, write_evaluation
 from ducseg.inference.evaluate import Evaluation, evaluate_all_scores
-from ducseg.inference.predictor import Labeller
+from ducseg.inference.labeller import Labeller
 from ducseg.metrics.thin import ThinCounts
 
 __all__ = ["evaluate_and_store", "store_evaluation"]

@@ -17,7 +17,7 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.errors import explain, listed
-from ducseg.inference.predictor import Labeller
+from ducseg.inference.labeller import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.progress import counted
 
@@ -28,7 +28,7 @@ _MOST_NAMED = 5
 
 def check_classes(labeller: Labeller, classes: ClassSet, name: str) -> None:
     """Raise `UserError` where the network does not know the benchmark's classes."""
-    found = labeller.model.classes.names
+    found = labeller.classes.names
     if found != classes.names:
         raise explain(
             "the model's classes",

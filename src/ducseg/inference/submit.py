@@ -25,7 +25,7 @@ from ducseg.errors import explain
 from ducseg.figures.label_maps import write_png
 from ducseg.figures.road_overlay import draw_roads
 from ducseg.files import write_whole
-from ducseg.inference.predictor import Labeller
+from ducseg.inference.labeller import Labeller
 from ducseg.inference.road import check_calibration, road_class, road_confidence
 from ducseg.inference.submission_files import (
     check_archive,
@@ -112,7 +112,7 @@ def _kitti_road(
 
 def _held_out(labeller: Labeller) -> int:
     """The fold that the network's training run validated on."""
-    data = ((labeller.model.record.get("extra") or {}).get("config") or {}).get("data") or {}
+    data = ((labeller.record.get("extra") or {}).get("config") or {}).get("data") or {}
     return int(data.get("fold", 0)) if data.get("dataset") == "kitti-road" else 0
 
 
@@ -120,7 +120,7 @@ def _draw_roads(labeller: Labeller, frames: KittiRoad, path: Path, *, count: int
     """Frames spread evenly over the data set."""
     number = min(count, len(frames))
     images = [frames[(2 * position + 1) * len(frames) // (2 * number)].image for position in range(number)]
-    road = road_class(labeller.model.classes)
+    road = road_class(labeller.classes)
     draw_roads([(image, labeller(image) == road) for image in images], path)
 
 
@@ -238,7 +238,7 @@ def write_kitti_submission(
         UserError: calibration files that are missing or do not read; `out` holding pictures that are no such results; a
             model without the class "road"; pictures that do not read; a disk that refuses the results.
     """
-    road_class(labeller.model.classes)
+    road_class(labeller.classes)
     check_calibration(dataset)
     files = [out / f"{result_name(frame, dataset.ground_truth)}.png" for frame in dataset.ids]
 

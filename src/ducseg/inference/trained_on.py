@@ -9,7 +9,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.layouts.opening import open_dataset
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import UserError, explain
-from ducseg.weights.checkpoint import checkpoint_folder, read_model_json
+from ducseg.inference.opening import recorded
 
 __all__ = ["open_trained_on", "trained_on"]
 
@@ -30,7 +30,7 @@ def open_trained_on(
     """
     data = trained_on(checkpoint, root=root)
     chosen = split or data.val_split
-    own = ClassSet.from_json(read_model_json(checkpoint_folder(checkpoint))["classes"])
+    own = ClassSet.from_json(recorded(checkpoint)[1]["classes"])
     try:
         return open_dataset(data, chosen, own), chosen
     except UserError as error:
@@ -46,25 +46,24 @@ def trained_on(checkpoint: str | Path, *, root: Path | None = None) -> DataConfi
     Raises:
         UserError: the checkpoint was not written by training, or by another version; no folder at the root.
     """
-    folder = checkpoint_folder(checkpoint)
-    extra = read_model_json(folder).get("extra") or {}
-    recorded = (extra.get("config") or {}).get("data")
-    if not recorded:
+    place, description = recorded(checkpoint)
+    noted = ((description.get("extra") or {}).get("config") or {}).get("data")
+    if not noted:
         raise explain(
-            f"checkpoint {folder}",
-            found="no data set recorded in its model.json",
+            f"checkpoint {place}",
+            found="no data set recorded in it",
             needed="a checkpoint that `ducseg train` wrote",
             fix="Score its predictions with the library: ducseg.inference.evaluate.evaluate(predictor, dataset).",
         )
     known = {field.name for field in fields(DataConfig)}
-    if strange := sorted(recorded.keys() - known):
+    if strange := sorted(noted.keys() - known):
         raise explain(
-            f"checkpoint {folder}",
+            f"checkpoint {place}",
             found=f"data options of another version: {', '.join(strange)}",
             needed=f"some of {', '.join(sorted(known))}",
             fix="Update ducseg.",
         )
-    data = DataConfig(**{key: _tuples(value) for key, value in recorded.items()})
+    data = DataConfig(**{key: _tuples(value) for key, value in noted.items()})
     return data if data.dataset == "synthetic" else _at(data, root)
 
 

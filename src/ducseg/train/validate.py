@@ -39,8 +39,8 @@ class _Stoppable:
     """A predictor that goes no further once the run is asked to stop."""
 
     def __init__(self, predictor: Predictor, stopping: Stopping) -> None:
-        self._predictor, self._stopping, self.model = predictor, stopping, predictor.model
-        self.probabilities = predictor.probabilities
+        self._predictor, self._stopping = predictor, stopping
+        self.classes, self.record, self.probabilities = predictor.classes, predictor.record, predictor.probabilities
 
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         if self._stopping.requested:

@@ -1,0 +1,204 @@
+"""What labels pictures: the protocol, and what all that compute probabilities share: checks, scales and flip.
+
+With several scales, or with flip, the softmax probabilities of all versions are resized bilinearly to the picture's
+size and averaged before the argmax.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ducseg.classes import ClassSet
+from ducseg.errors import UserError, explain
+
+__all__ = ["AveragingLabeller", "Labeller", "as_picture", "each", "too_large"]
+
+
+class Labeller(Protocol):
+    """What labels pictures: a `Predictor`, or anything around one."""
+
+    @property
+    def classes(self) -> ClassSet:
+        """What the labels index: names and colours of the L classes."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What training noted beside the network: "metrics" and "extra" of its `model.json`; empty where nothing is."""
+
+    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+        """RGB uint8 (H, W, 3) to labels uint8 (H, W)."""
+
+    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """RGB uint8 (H, W, 3) to class probabilities float32 (L, H, W)."""
+
+
+class AveragingLabeller(ABC):
+    """Labels pictures of any size, also by the average over scales and the mirrored picture; what computes is below.
+
+    Args:
+        scales: the probabilities are averaged over the picture resized by these factors; (1.0,): the picture itself.
+        flip: average over the mirrored picture too.
+
+    Raises:
+        UserError: no scale, or one that is not above 0.
+    """
+
+    def __init__(self, *, scales: Sequence[float], flip: bool) -> None:
+        self.scales = tuple(map(float, scales)) if isinstance(scales, Iterable) else ()
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise explain(
+                "scales", found=scales, needed="one or more factors above 0", fix="(1.0,) is the picture itself."
+            )
+        self.flip = flip
+
+    @property
+    @abstractmethod
+    def classes(self) -> ClassSet:
+        """What the labels index: names and colours of the L classes."""
+
+    @property
+    @abstractmethod
+    def record(self) -> Mapping[str, Any]:
+        """What training noted beside the network: "metrics" and "extra" of its `model.json`; empty where nothing is."""
+
+    @abstractmethod
+    def _labels(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """RGB uint8 (N, H, W, 3) to labels uint8 (N, H, W)."""
+
+    @abstractmethod
+    def _probabilities(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """RGB uint8 (N, H, W, 3) to probabilities float32 (N, L, H, W), a tensor of the caller's."""
+
+    @abstractmethod
+    def _computing(self, pictures: NDArray[np.uint8]) -> AbstractContextManager[None]:
+        """Around all of the above."""
+
+    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+        """Label one picture.
+
+        Args:
+            image: RGB uint8 (H, W, 3) of any size, a numpy array or a PIL image.
+
+        Returns:
+            uint8 (H, W), the most probable class of each pixel, an index into `classes`.
+
+        Raises:
+            UserError: another type or shape (what it looks like, how to convert it), or not enough memory.
+        """
+        return self.labels_of([image])[0]
+
+    def labels_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Label pictures of one size in one pass of the network: RGB uint8 (H, W, 3) each, to uint8 (H, W) each.
+
+        Raises:
+            UserError: pictures of several sizes; as labelling one.
+        """
+        pictures = _stacked(images)
+        with self._computing(pictures):
+            if self.scales == (1.0,) and not self.flip:
+                return list(self._labels(pictures).cpu().numpy())
+            return list(self._averaged(pictures).argmax(1).to(torch.uint8).cpu().numpy())
+
+    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Class probabilities of one picture: RGB uint8 (H, W, 3) to float32 (L, H, W) that sums to 1 over L.
+
+        Raises:
+            UserError: as labelling one.
+        """
+        return self.probabilities_of([image])[0]
+
+    def probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Class probabilities of pictures of one size, as `labels_of` labels them."""
+        pictures = _stacked(images)
+        with self._computing(pictures):
+            return list(self._averaged(pictures).cpu().numpy())
+
+    def _averaged(self, pictures: NDArray[np.uint8]) -> Tensor:
+        height, width = pictures.shape[1:3]
+        total: Tensor | None = None
+        for scale in self.scales:
+            scaled = _resized(pictures, max(1, round(height * scale)), max(1, round(width * scale)))
+            for flipped in (False, True) if self.flip else (False,):
+                found = self._probabilities(scaled[:, :, ::-1] if flipped else scaled)
+                if flipped:
+                    found = found.flip(-1)
+                if found.shape[-2:] != (height, width):
+                    found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)
+                total = found if total is None else total.add_(found)
+        assert total is not None
+        return total.div_(len(self.scales) * (1 + self.flip))
+
+
+def as_picture(image: Any) -> NDArray[np.uint8]:
+    """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it."""
+    array = np.asarray(image)
+    shape = array.shape
+    if array.ndim == 3 and shape[2] == 3 and array.dtype == np.uint8 and array.size:
+        return array
+    if array.ndim == 4:
+        fix = "That is a batch: pass one picture at a time."
+    elif array.ndim == 2 or (array.ndim == 3 and shape[2] == 1):
+        fix = "That is grey: repeat it, np.stack([grey] * 3, axis=-1), or PIL's image.convert('RGB')."
+    elif array.ndim == 3 and shape[2] == 4:
+        fix = "That has an alpha channel: pass image[:, :, :3]."
+    elif array.ndim == 3 and shape[2] != 3 and shape[0] == 3:
+        fix = "That has the channels first: pass image.transpose(1, 2, 0)."
+    elif array.dtype.kind == "f":
+        fix = "Bring it to 0..255: (image * 255).round().astype(np.uint8) if it lies in 0..1."
+    elif array.dtype.kind in "ui":
+        fix = "Bring it to 0..255 and .astype(np.uint8)."
+    else:
+        fix = "Read it with cv2.imread(path)[:, :, ::-1] or PIL's Image.open(path).convert('RGB')."
+    raise explain("image", found=f"{array.dtype} {shape}", needed="RGB uint8 (H, W, 3), not empty", fix=fix)
+
+
+def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures of one size as (N, H, W, 3)."""
+    pictures = [as_picture(image) for image in images]
+    sizes = dict.fromkeys(picture.shape[:2] for picture in pictures)
+    if len(sizes) != 1:
+        found = ", ".join(f"{height} x {width}" for height, width in sizes) or "no picture"
+        raise explain("pictures at once", found=found, needed="one size (H x W)", fix="Pass them one by one.")
+    return np.stack(pictures) if len(pictures) > 1 else pictures[0][None]
+
+
+def _resized(pictures: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if pictures.shape[1:3] == (height, width):
+        return pictures
+    # bilinear, as in training's scale jitter and the released code
+    size, how = (width, height), cv2.INTER_LINEAR
+    try:
+        resized = [cv2.resize(np.ascontiguousarray(one), size, interpolation=how) for one in pictures]
+    except cv2.error as error:  # how OpenCV says that there is no memory, or that a side is beyond its integers
+        raise MemoryError from error
+    return np.stack([np.asarray(one) for one in resized])
+
+
+def too_large(pictures: NDArray[np.uint8], device: object) -> UserError:
+    """The error for pictures (N, H, W, 3) that need more memory than there is."""
+    count, height, width = pictures.shape[:3]
+    several = f"{count} pictures" if count > 1 else "a picture"
+    return explain(
+        "not enough memory",
+        found=f"{several} of {height} x {width} pixels (H x W) on {device}",
+        needed="one that fits, whole",
+        fix="Use scales=(0.5,) (--scales 0.5), another device, or parts of the picture.",
+    )
+
+
+def each(
+    labeller: Labeller, images: Sequence[NDArray[np.uint8]], *, probabilities: bool = False
+) -> Sequence[NDArray[Any]]:
+    """Labels, or probabilities, of pictures of one size: at once where the labeller can, else one by one."""
+    if isinstance(labeller, AveragingLabeller):
+        return labeller.probabilities_of(images) if probabilities else labeller.labels_of(images)
+    return [labeller.probabilities(image) for image in images] if probabilities else list(map(labeller, images))
