@@ -26,6 +26,8 @@ def load(
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
     bf16: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> "Predictor":
     """Load a trained segmenter, ready for pictures.
 
@@ -34,6 +36,7 @@ def load(
         device: "cpu", "cuda" or "cuda:N".
         scales, flip: average the probabilities over these sizes and over the mirrored picture.
         bf16: compute convolutions in bfloat16: about twice as fast on hardware that has it, labels differ slightly.
+        tile, overlap: label pictures longer than `tile` in windows of that side, blended where they overlap.
 
     Returns:
         A `Predictor`: image uint8 RGB (H, W, 3) -> label map uint8 (H, W).
@@ -43,4 +46,4 @@ def load(
     """
     from ducseg.inference.predictor import load_predictor
 
-    return load_predictor(path_or_hub_id, device, scales=scales, flip=flip, bf16=bf16)
+    return load_predictor(path_or_hub_id, device, scales=scales, flip=flip, bf16=bf16, tile=tile, overlap=overlap)

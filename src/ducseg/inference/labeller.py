@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from typing import Any, Protocol
 
 import cv2
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain
+from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
 
 __all__ = ["AveragingLabeller", "Labeller", "as_picture", "each", "too_large"]
 
@@ -47,18 +49,26 @@ class AveragingLabeller(ABC):
     Args:
         scales: the probabilities are averaged over the picture resized by these factors; (1.0,): the picture itself.
         flip: average over the mirrored picture too.
+        tile, overlap: label pictures longer than `tile` in windows of that side, blended, see `ducseg.inference.tiles`;
+            scales and flip are averaged inside each. None: whole (of one of both alone: 1024, a quarter of the tile).
 
     Raises:
-        UserError: no scale, or one that is not above 0.
+        UserError: no scale, or one that is not above 0; no tile, or an overlap that is not below it.
     """
 
-    def __init__(self, *, scales: Sequence[float], flip: bool) -> None:
+    stride = 32
+    """Of the grid on which the network computes: pictures are padded to multiples of it."""
+
+    def __init__(
+        self, *, scales: Sequence[float], flip: bool, tile: int | None = None, overlap: int | None = None
+    ) -> None:
         self.scales = tuple(map(float, scales)) if isinstance(scales, Iterable) else ()
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise explain(
                 "scales", found=scales, needed="one or more factors above 0", fix="(1.0,) is the picture itself."
             )
         self.flip = flip
+        self.tiling = Tiling.given(tile, overlap)
 
     @property
     @abstractmethod
@@ -82,6 +92,16 @@ class AveragingLabeller(ABC):
     def _computing(self, pictures: NDArray[np.uint8]) -> AbstractContextManager[None]:
         """Around all of the above."""
 
+    @property
+    def grid(self) -> int:
+        """At multiples of this windows start: there the picture in each of the scales is at a multiple of the stride.
+
+        Scales that are no fraction of a denominator up to 16 are not looked at.
+        """
+        fractions = [Fraction(scale).limit_denominator(16) for scale in self.scales]
+        exact = [one.denominator for one, scale in zip(fractions, self.scales) if math.isclose(one, scale)]
+        return self.stride * math.lcm(*exact)
+
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         """Label one picture.
 
@@ -103,6 +123,8 @@ class AveragingLabeller(ABC):
             UserError: pictures of several sizes; as labelling one.
         """
         pictures = _stacked(images)
+        if self._cut(pictures):
+            return [np.asarray(self._in_windows(picture, None), np.uint8) for picture in pictures]
         with self._computing(pictures):
             if self.scales == (1.0,) and not self.flip:
                 return list(self._labels(pictures).cpu().numpy())
@@ -119,8 +141,25 @@ class AveragingLabeller(ABC):
     def probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Class probabilities of pictures of one size, as `labels_of` labels them."""
         pictures = _stacked(images)
+        if self._cut(pictures):
+            return [np.asarray(self._in_windows(picture, len(self.classes)), np.float32) for picture in pictures]
+        return self.whole_probabilities_of(images)
+
+    def whole_probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """As `probabilities_of`, never in windows."""
+        pictures = _stacked(images)
         with self._computing(pictures):
             return list(self._averaged(pictures).cpu().numpy())
+
+    def _cut(self, pictures: NDArray[np.uint8]) -> bool:
+        return self.tiling is not None and self.tiling.cuts((pictures.shape[1], pictures.shape[2]), self.grid)
+
+    def _in_windows(self, picture: NDArray[np.uint8], classes: int | None) -> NDArray[Any]:
+        """Labels, or with the number of classes probabilities."""
+        assert self.tiling is not None
+        pixels, number = PixelsInMemory(picture), len(self.classes)
+        blocks = answer_windows(pixels, self.whole_probabilities_of, self.tiling, classes=number, grid=self.grid)
+        return assemble(blocks, pixels.size, classes)
 
     def _averaged(self, pictures: NDArray[np.uint8]) -> Tensor:
         height, width = pictures.shape[1:3]
@@ -191,7 +230,7 @@ def too_large(pictures: NDArray[np.uint8], device: object) -> UserError:
         "not enough memory",
         found=f"{several} of {height} x {width} pixels (H x W) on {device}",
         needed="one that fits, whole",
-        fix="Use scales=(0.5,) (--scales 0.5), another device, or parts of the picture.",
+        fix="Label it in windows, tile=512 (--tile 512), or take scales=(0.5,) (--scales 0.5) or another device.",
     )
 
 

@@ -31,6 +31,7 @@ class OnnxPredictor(AveragingLabeller):
         device: "cpu", "cuda" or "cuda:N" (with onnxruntime-gpu).
         scales, flip: average the probabilities over these sizes and over the mirrored picture; needs a file that
             gives scores or probabilities.
+        tile, overlap: as `Predictor`'s; need such a file too.
 
     Attributes:
         file: what was read, with its description.
@@ -47,11 +48,13 @@ class OnnxPredictor(AveragingLabeller):
         *,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> None:
-        super().__init__(scales=scales, flip=flip)
+        super().__init__(scales=scales, flip=flip, tile=tile, overlap=overlap)
         self.file = file if isinstance(file, OnnxFile) else read_onnx(file)
-        if self.file.output == "labels" and (self.scales != (1.0,) or flip):
-            raise no_probabilities(self.file, "to average over scales or flip")
+        if self.file.output == "labels" and (self.scales != (1.0,) or flip or self.tiling is not None):
+            raise no_probabilities(self.file, "to average over scales, flip or windows")
         self.device = torch.device(device)
         self._session = onnx_session(self.file, self.device)
         (taken,) = self._session.get_inputs()

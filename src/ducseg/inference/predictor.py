@@ -37,12 +37,14 @@ class Predictor(AveragingLabeller):
         bf16: compute convolutions in bfloat16: about twice as fast on hardware that has it, labels differ slightly.
         fused: compute with a copy that has its batch norms folded into its convolutions and its weights in
             channels_last order: faster and the same to rounding, but later changes of `segmenter` are not seen.
+        tile, overlap: label pictures longer than `tile` in windows of that side, blended, see `ducseg.inference.tiles`;
+            scales and flip are averaged inside each. None: whole (of one of both alone: 1024, a quarter of the tile).
 
     Attributes:
         model: the `Segmenter`; `model.classes.names[label]` names a label.
 
     Raises:
-        UserError: no scale, or one that is not above 0; a device that is not there.
+        UserError: no scale, or one that is not above 0; a device that is not there; an overlap not below the tile.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Predictor(AveragingLabeller):
         flip: bool = False,
         bf16: bool = False,
         fused: bool = False,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> None:
-        super().__init__(scales=scales, flip=flip)
-        self.model, self.bf16 = segmenter, bf16
+        super().__init__(scales=scales, flip=flip, tile=tile, overlap=overlap)
+        self.model, self.bf16, self.stride = segmenter, bf16, segmenter.output_stride
         self.device = _move(segmenter, device)
         self._network, self._memory = segmenter, torch.contiguous_format
         if fused:
@@ -121,6 +125,11 @@ def load_predictor(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     bf16: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> Predictor:
     """What `ducseg.load` does."""
-    return Predictor(load_segmenter(path_or_hub_id), device, scales=scales, flip=flip, bf16=bf16, fused=True)
+    return Predictor(
+        load_segmenter(path_or_hub_id), device, scales=scales, flip=flip, bf16=bf16, fused=True, tile=tile,
+        overlap=overlap,
+    )  # fmt: skip
