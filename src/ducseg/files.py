@@ -3,15 +3,16 @@
 import contextlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ducseg.errors import explain
 
-__all__ = ["PLAN", "compiled", "find_checkpoint", "sync", "whole_file", "whole_folder", "write_whole"]
+__all__ = ["PLAN", "compiled", "find_checkpoint", "sweep_unfinished", "sync", "whole_file", "whole_folder", "write_whole"]
 
 PLAN = "plan.txt"
 """In the run folder of a planned run (`ducseg train DIR`): why its configuration is as it is, a line a setting."""
@@ -38,6 +39,19 @@ def whole_file(path: Path, *, option: str = "--out") -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sweep_unfinished(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left of `whole_file` for these paths; no other process may be writing them."""
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, wanted in names.items():
+        with contextlib.suppress(FileNotFoundError):
+            for file in folder.iterdir():
+                found = re.fullmatch(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", file.name, re.DOTALL)
+                if found and found[1] in wanted:
+                    file.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes, *, option: str = "--out") -> None:

@@ -1,7 +1,8 @@
 """Label files, folders and globs: what `ducseg predict` does."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,9 +20,31 @@ from ducseg.inference.sources import find_pictures
 from ducseg.inference.writers import KINDS, Kind, Picture, result_name, write_results
 from ducseg.progress import counted
 
-__all__ = ["PredictReport", "predict_files", "write_each"]
+__all__ = ["Answers", "Done", "Job", "PredictReport", "answers_of", "find_jobs", "predict_files", "write_each", "write_jobs"]
 
 _WRITES_AT_ONCE = 2
+
+Answers = Callable[[Sequence[Path], Sequence[Picture]], Sequence[NDArray[Any]]]
+"""Names below the results folder and pictures of one size, to labels (H, W) or probabilities (L, H, W) of each."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to be labelled.
+
+    Attributes:
+        file: the picture.
+        name: of its results below their folder, without suffix.
+        results: where each kind goes.
+    """
+
+    file: Path
+    name: Path
+    results: Mapping[Kind, Path]
+
+
+Done = Callable[[Job, str | None, float], None]
+"""Told of a job once its files are written, or of why it has none, and the seconds it took; from any thread."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +87,19 @@ def predict_files(
             a disk that refuses the results.
     """
 
-    def answers(_names: Sequence[Path], images: Sequence[Picture]) -> Sequence[NDArray[Any]]:
-        return each(labeller, images, probabilities="probabilities" in kinds)
+    return write_each(
+        answers_of(labeller, kinds), labeller.model.classes, inputs, out, kinds=kinds, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
 
-    classes = labeller.classes
-    return write_each(answers, classes, inputs, out, kinds=kinds, batch_size=batch_size, progress=progress)
+
+def answers_of(labeller: Labeller, kinds: Sequence[Kind]) -> Answers:
+    """A labeller's answers: probabilities where they are to be written, else labels."""
+    return lambda _names, images: each(labeller, images, probabilities="probabilities" in kinds)
 
 
 def write_each(
-    answers: Callable[[Sequence[Path], Sequence[Picture]], Sequence[NDArray[Any]]],
+    answers: Answers,
     classes: ClassSet,
     inputs: Sequence[str | Path],
     out: Path,
@@ -84,57 +111,95 @@ def write_each(
     """What `predict_files` does, with any source of labels (H, W) or probabilities (L, H, W).
 
     Args:
-        answers: of pictures of one size and their names below the results folder, one each; where it raises UserError
-            for several, it is asked for each alone, and what it raises then is reported.
+        answers: as `write_jobs`.
 
     Raises:
         UserError: as `predict_files`.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(KINDS)}", fix="Correct the list.")
-    pictures, targets = _targets(inputs, out, kinds)
-    _open_folder(out)
+    jobs = find_jobs(inputs, out, kinds)
+    return write_jobs(answers, classes, jobs, batch_size=batch_size, progress=progress)
+
+
+def write_jobs(
+    answers: Answers,
+    classes: ClassSet,
+    jobs: Sequence[Job],
+    *,
+    batch_size: int = 1,
+    progress: bool = True,
+    read: Callable[[Job], Picture] = lambda job: read_image(job.file),
+    done: Done = lambda _job, _error, _seconds: None,
+) -> PredictReport:
+    """Label pictures in their order and write their results.
+
+    Args:
+        answers: of pictures of one size and their names; where it raises UserError for several, it is asked for each
+            alone, and what it raises then is reported.
+        read: in threads, ahead of the network; a UserError is reported.
+        done: told of each picture; what it raises stops the run.
+
+    Raises:
+        UserError: a disk that refuses the results.
+    """
     written: list[Path] = []
     failed: list[tuple[Path, str]] = []
     writing: deque[Future[None]] = deque()
 
-    def readable() -> Iterator[tuple[Path, Picture]]:
-        for file, read in read_ahead(read_image, list(targets), ahead=max(2, batch_size)):
-            try:
-                yield file, read()
-            except UserError as error:
-                failed.append((file, str(error)))
+    def fail(job: Job, error: UserError) -> None:
+        failed.append((job.file, str(error)))
+        done(job, str(error), 0.0)
 
-    def answered(batch: list[tuple[Path, Picture]]) -> Iterator[tuple[Path, Picture, NDArray[Any]]]:
+    def readable() -> Iterator[tuple[Job, Picture]]:
+        for job, result in read_ahead(read, jobs, ahead=max(2, batch_size)):
+            try:
+                image = result()
+            except UserError as error:
+                fail(job, error)
+            else:
+                yield job, image
+
+    def answered(batch: list[tuple[Job, Picture]]) -> Iterator[tuple[Job, Picture, NDArray[Any], float]]:
+        began = time.monotonic()
         try:
-            found = answers([pictures[file] for file, _ in batch], [image for _, image in batch])
+            found = answers([job.name for job, _ in batch], [image for _, image in batch])
         except UserError as error:
             if len(batch) == 1:
-                failed.append((batch[0][0], str(error)))
+                fail(batch[0][0], error)
             for one in batch if len(batch) > 1 else ():
                 yield from answered([one])
         else:
-            yield from ((file, image, one) for (file, image), one in zip(batch, found))
+            seconds = (time.monotonic() - began) / len(batch)
+            yield from ((job, image, one, seconds) for (job, image), one in zip(batch, found))
+
+    def write(job: Job, image: Picture, found: NDArray[Any], seconds: float) -> None:
+        began = time.monotonic()
+        write_results(job.results, image, found, classes)
+        done(job, None, seconds + time.monotonic() - began)
 
     with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, counted("predicted") if progress else nullcontext() as show:
         for batch in equal_batches(readable(), lambda item: item[1].shape, batch_size):
-            for file, image, found in answered(batch):
-                writing.append(writers.submit(write_results, targets[file], image, found, classes))
-                written.append(file)
+            for one in answered(batch):
+                writing.append(writers.submit(write, *one))
+                written.append(one[0].file)
                 if len(writing) > _WRITES_AT_ONCE:
                     writing.popleft().result()
             if show is not None:
-                show(len(written) + len(failed), len(targets))
+                show(len(written) + len(failed), len(jobs))
         for last in writing:
             last.result()
     return PredictReport(tuple(written), tuple(failed))
 
 
-def _targets(
-    inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]
-) -> tuple[dict[Path, Path], dict[Path, dict[Kind, Path]]]:
-    """Name and result files of each picture; no result is a picture to be read."""
+def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) -> list[Job]:
+    """The pictures that inputs stand for, see `find_pictures`, with where their results go; `out` is made.
+
+    Raises:
+        UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
+            a folder that cannot be made.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(KINDS)}", fix="Correct the list.")
     whole = out.resolve()
     for given in inputs:
         if Path(given).expanduser().resolve() == whole:
@@ -146,19 +211,18 @@ def _targets(
             )
     pictures = find_pictures(inputs, leave_out=out)
     sources = {file.resolve() for file, _ in pictures}
-    targets: dict[Path, dict[Kind, Path]] = {
-        file: {kind: out / result_name(name, kind) for kind in kinds} for file, name in pictures
-    }
-    for file, results in targets.items():
-        for result in results.values():
+    jobs = [Job(file, name, {kind: out / result_name(name, kind) for kind in kinds}) for file, name in pictures]
+    for job in jobs:
+        for result in job.results.values():
             if result.resolve() in sources:
                 raise explain(
                     f"--out {out}",
-                    found=f"{result}, a picture to be read, where a result of {file} would be written",
+                    found=f"{result}, a picture to be read, where a result of {job.file} would be written",
                     needed="results that replace no input",
                     fix="Choose another --out.",
                 )
-    return dict(pictures), targets
+    _open_folder(out)
+    return jobs
 
 
 def _open_folder(out: Path) -> None:
