@@ -12,7 +12,16 @@ from typing import Any
 
 from ducseg.errors import explain
 
-__all__ = ["PLAN", "compiled", "find_checkpoint", "sweep_unfinished", "sync", "whole_file", "whole_folder", "write_whole"]
+__all__ = [
+    "PLAN",
+    "compiled",
+    "find_checkpoint",
+    "sweep_unfinished",
+    "sync",
+    "whole_file",
+    "whole_folder",
+    "write_whole",
+]
 
 PLAN = "plan.txt"
 """In the run folder of a planned run (`ducseg train DIR`): why its configuration is as it is, a line a setting."""

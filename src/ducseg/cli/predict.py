@@ -1,22 +1,30 @@
 """`ducseg predict`: label pictures, or write what a benchmark's server takes."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ducseg.cli.options import Batch, File, Folder, Kinds, RefinedNetwork, report
 from ducseg.errors import explain
 
+if TYPE_CHECKING:
+    from ducseg.inference.shards import Shard
+
 __all__ = ["Options", "run"]
+
+_SAME_RESULT = {"checkpoint", "inputs", "out", "device", "batch_size", "resume", "shard"}
+"""Options that do not change what a picture's result is, or are told by `Options.settings` in another form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Batch, RefinedNetwork):
     """Predict pictures: label PNGs, colour maps, overlays with a legend. Exits with 1 if a file could not be read.
 
-    With --format, write what a benchmark's server takes, from a data set's folder.
+    With --format, write what a benchmark's server takes, from a data set's folder. Results of an earlier run are
+    replaced, with --resume or --shard only what is not done is predicted.
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
@@ -25,6 +33,11 @@ class Options(Batch, RefinedNetwork):
     """Folder for the results; sub-folders of the inputs are kept."""
     kinds: Kinds = ()
     """What to write (default: labels color overlay); probabilities are .npy files, float16 (classes, height, width)."""
+    resume: bool = False
+    """Leave out what an earlier run with --resume or --shard has done whole, with these settings; keep a manifest."""
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """Only part I of N, from 0/N to N-1/N, as --resume (default: of several processes that srun or torchrun started,
+    this one's)."""
     format: Literal["cityscapes", "kitti-road", "voc2012"] | None = None
     """Whose names, values and sizes to write."""
     split: str | None = None
@@ -36,6 +49,36 @@ class Options(Batch, RefinedNetwork):
     figure: File | None = None
     """With --format kitti-road: also draw up to six frames with the road in red there (PNG)."""
 
+    def taken_shard(self) -> "Shard | None":
+        """What --shard says, else srun or torchrun, which is printed, else 0/1 with --resume; raises UserError."""
+        from ducseg.inference.shards import Shard, parse_shard, shard_from
+
+        if self.shard is not None:
+            return parse_shard(self.shard)
+        started = shard_from(os.environ)
+        if started is not None:
+            print(f"shard {started}, from {started.source} (--shard 0/1: all pictures)")
+            return started
+        return Shard(0, 1) if self.resume else None
+
+    def on_device_of(self, shard: "Shard") -> "Options":
+        """The same, on the GPU that is this process's of several on its machine, where none is named."""
+        import torch
+
+        if shard.local is None or self.device not in ("auto", "cuda") or torch.cuda.device_count() < 2:
+            return self
+        return replace(self, device=f"cuda:{shard.local % torch.cuda.device_count()}")
+
+    def settings(self, kinds: tuple[str, ...]) -> str:
+        """Digest of the checkpoint and of every option that changes a result."""
+        from ducseg.inference.manifest import digest
+        from ducseg.inference.many import network_digest
+        from ducseg.inference.refine import crf_settings
+
+        chosen = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _SAME_RESULT}
+        refined = None if self.crf is None else crf_settings(self.crf)
+        return digest(chosen | {"crf": refined, "kinds": sorted(kinds), "network": network_digest(self.checkpoint)})
+
 
 def run(options: Options) -> int:
     """Exit status 1 where a picture could not be read."""
@@ -45,12 +88,35 @@ def run(options: Options) -> int:
     meant = [f"--{name}" for name, value in given.items() if value is not None]
     if meant:
         raise explain(" and ".join(meant), found="no --format", needed="one", fix="Add --format, or leave them out.")
+    shard = options.taken_shard()
+    if shard is not None:
+        return _part(options, shard)
     from ducseg.inference.predict_files import predict_files
 
     kinds = options.kinds or ("labels", "color", "overlay")
     labeller = options.labeller(probabilities="probabilities" in kinds)
     done = predict_files(labeller, options.inputs, options.out, kinds=kinds, batch_size=options.batch_size)
     return report(done, options.out, "predicted")
+
+
+def _part(options: Options, shard: "Shard") -> int:
+    """A shard of the pictures, or all of them as 0/1."""
+    from ducseg.inference.many import predict_shard
+
+    kinds = options.kinds or ("labels", "color", "overlay")
+    done = predict_shard(
+        options.on_device_of(shard).labeller(probabilities="probabilities" in kinds), options.inputs, options.out,
+        kinds=kinds, shard=shard, settings=options.settings(kinds), batch_size=options.batch_size,
+    )  # fmt: skip
+    if shard.count > 1:
+        print(f"shard {shard}: {done.skipped + done.labelled} of {done.total} pictures")
+    if done.skipped:
+        print(f"{done.skipped} pictures were done and whole: left as they are")
+    if done.changed:
+        print(f"{done.changed} results were made with other settings, of another checkpoint or input: made anew")
+    if done.damaged:
+        print(f"{done.damaged} results were gone or not as they were written: made anew")
+    return report(done.report, options.out, "predicted")
 
 
 def _for_server(options: Options) -> int:

@@ -9,7 +9,6 @@ again.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -65,9 +64,7 @@ class Manifest:
         self._lock = Lock()
         try:
             self._file = self.path.open("ab", buffering=0)
-            whole = self.path.read_bytes().rfind(b"\n") + 1
-            if whole < self.path.stat().st_size:
-                self._file.truncate(whole)
+            self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
         except OSError as error:
             raise explain(
                 f"manifest {self.path}",
@@ -109,9 +106,9 @@ def read_rows(folder: Path) -> dict[str, Row]:
     Where several manifests know a picture, the newest file counts.
     """
     rows: dict[str, Row] = {}
-    files = sorted(folder.glob("manifest-*.jsonl"), key=lambda file: (file.stat().st_mtime_ns, file.name))
-    for file in files:
-        rows.update((row.name, row) for row in _rows(file.read_bytes().split(b"\n")))
+    files = [file for file in folder.glob("manifest-*.jsonl") if file.is_file()]
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)):
+        rows.update((row.name, row) for row in _rows(file.read_bytes().split(b"\n")[:-1]))
     return rows
 
 
@@ -154,7 +151,7 @@ def file_digest(path: Path) -> str:
 def stamp(path: Path) -> str:
     """Size in bytes and time of change of a file; "" where there is none."""
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return ""
     return f"{found.st_size}-{found.st_mtime_ns}"

@@ -5,19 +5,20 @@ checkpoint of the same input. Files are written under a temporary name and renam
 killed at any time loses the pictures in hand and nothing else, and the same command goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ducseg.files import sweep_unfinished
+from ducseg.inference.labeller import Labeller
 from ducseg.inference.manifest import Manifest, Row, file_digest, read_rows, stamp
+from ducseg.inference.opening import recorded
 from ducseg.inference.predict_files import Job, PredictReport, answers_of, find_jobs, write_jobs
-from ducseg.inference.predictor import Labeller
 from ducseg.inference.shards import Shard
 from ducseg.inference.writers import Kind
 
-__all__ = ["ShardReport", "predict_shard"]
+__all__ = ["ShardReport", "network_digest", "predict_shard"]
 
 _CHECKS_AT_ONCE = 4
 
@@ -39,6 +40,11 @@ class ShardReport:
     skipped: int
     changed: int
     damaged: int
+
+    @property
+    def labelled(self) -> int:
+        """Pictures that this run labelled, or tried to."""
+        return len(self.report.written) + len(self.report.failed)
 
 
 def predict_shard(
@@ -62,20 +68,21 @@ def predict_shard(
     """
     every = sorted(find_jobs(inputs, out, kinds), key=lambda job: job.name.as_posix())
     jobs = shard.of(every)
-    states = _states(jobs, out, settings)
+    stamps = {job.name: stamp(job.file) for job in jobs}
+    states = _states(jobs, stamps, out, settings)
     todo = [job for job, state in zip(jobs, states) if state != "done"]
     sweep_unfinished(result for job in todo for result in job.results.values())
     with Manifest(out, shard) as manifest:
 
         def done(job: Job, error: str | None, seconds: float) -> None:
-            manifest.add(_row(job, out, settings, error, seconds))
+            manifest.add(_row(job, out, error, stamp=stamps[job.name], settings=settings, seconds=seconds))
 
-        classes, answers = labeller.model.classes, answers_of(labeller, kinds)
+        classes, answers = labeller.classes, answers_of(labeller, kinds)
         report = write_jobs(answers, classes, todo, batch_size=batch_size, progress=progress, done=done)
     return ShardReport(report, len(every), len(jobs) - len(todo), states.count("changed"), states.count("damaged"))
 
 
-def _states(jobs: Sequence[Job], out: Path, settings: str) -> list[str]:
+def _states(jobs: Sequence[Job], stamps: Mapping[Path, str], out: Path, settings: str) -> list[str]:
     """Of each: "new", "done", "changed" or "damaged"."""
     rows = read_rows(out)
 
@@ -83,7 +90,7 @@ def _states(jobs: Sequence[Job], out: Path, settings: str) -> list[str]:
         row = rows.get(job.name.as_posix())
         if row is None or row.error is not None:
             return "new"
-        if row.settings != settings or row.stamp != stamp(job.file):
+        if row.settings != settings or row.stamp != stamps[job.name]:
             return "changed"
         whole = all(row.sha256.get(kind) == file_digest(result) for kind, result in job.results.items())
         return "done" if whole else "damaged"
@@ -92,15 +99,22 @@ def _states(jobs: Sequence[Job], out: Path, settings: str) -> list[str]:
         return list(pool.map(state, jobs))
 
 
-def _row(job: Job, out: Path, settings: str, error: str | None, seconds: float) -> Row:
+def _row(job: Job, out: Path, error: str | None, *, stamp: str, settings: str, seconds: float) -> Row:
     results = {} if error is not None else job.results
     return Row(
         name=job.name.as_posix(),
         input=str(job.file),
-        stamp=stamp(job.file),
+        stamp=stamp,
         settings=settings,
         outputs={kind: path.relative_to(out).as_posix() for kind, path in results.items()},
         sha256={kind: file_digest(path) for kind, path in results.items()},
         seconds=round(seconds, 4),
         error=error,
     )
+
+
+def network_digest(path_or_hub_id: str | Path) -> str:
+    """SHA-256 of the files of a checkpoint, or of an exported file; raises UserError as `recorded`."""
+    place = recorded(path_or_hub_id)[0]
+    files = [place] if place.is_file() else sorted(file for file in place.iterdir() if file.name.startswith("model."))
+    return " ".join(map(file_digest, files))

@@ -20,7 +20,17 @@ from ducseg.inference.sources import find_pictures
 from ducseg.inference.writers import KINDS, Kind, Picture, result_name, write_results
 from ducseg.progress import counted
 
-__all__ = ["Answers", "Done", "Job", "PredictReport", "answers_of", "find_jobs", "predict_files", "write_each", "write_jobs"]
+__all__ = [
+    "Answers",
+    "Done",
+    "Job",
+    "PredictReport",
+    "answers_of",
+    "find_jobs",
+    "predict_files",
+    "write_each",
+    "write_jobs",
+]
 
 _WRITES_AT_ONCE = 2
 
@@ -88,7 +98,7 @@ def predict_files(
     """
 
     return write_each(
-        answers_of(labeller, kinds), labeller.model.classes, inputs, out, kinds=kinds, batch_size=batch_size,
+        answers_of(labeller, kinds), labeller.classes, inputs, out, kinds=kinds, batch_size=batch_size,
         progress=progress,
     )  # fmt: skip
 

@@ -49,7 +49,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def shard_from(environment: Mapping[str, str]) -> Shard | None:
-    """What torchrun (RANK, WORLD_SIZE) or else srun (SLURM_PROCID, SLURM_NTASKS) say, where there are several processes.
+    """What torchrun (RANK, WORLD_SIZE) or srun (SLURM_PROCID, SLURM_NTASKS) say, where there are several processes.
 
     A batch script itself has SLURM's variables too, but runs once: what srun starts in it has SLURM_STEP_ID.
 
