@@ -114,7 +114,7 @@ def held_out(
             "groups to split" if grouped else "images to split",
             found=len(groups),
             needed="at least 2",
-            fix='Add images, or use split "all" for both parts.',
+            fix="Add images, or train and validate on the same ones: --data.train-split all --data.val-split all.",
         )
     ordered = sorted(groups, key=lambda key: hashlib.sha256(key.encode()).digest(), reverse=last)
     wanted, chosen = max(1, round(len(names) * fraction)), list[str]()
