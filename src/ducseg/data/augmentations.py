@@ -1,19 +1,22 @@
-"""More joint transforms on uint8, as those of `transforms`: turns and bends of picture and label, flaws of the camera.
+"""More joint transforms, as those of `transforms`: turns and bends of picture and label, flaws of the camera.
 
 Turns, rotations and bends move the label's pixels with the picture's (image bilinear, label nearest); what comes from
 outside is the mean colour and 255, or with `reflect` the mirrored picture and label. Blur, noise, gamma and JPEG change
-the picture alone. `Sometimes` applies any transform with a probability. Legend: H, W pixels; sizes are (H, W).
+the picture alone; where a picture is not RGB of 8 bits, gamma and noise go by the range of each channel in it, and
+JPEG is refused. `Sometimes` applies any transform with a probability. Legend: H, W pixels; sizes are (H, W).
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, Colour
-from ducseg.data.sample import Sample
+from ducseg.classes import IGNORE
+from ducseg.data.resampling import Fill
+from ducseg.data.sample import Sample, as_type, is_rgb
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR, Transform, check_probability, check_range
 from ducseg.errors import explain
 
@@ -78,7 +81,7 @@ class RandomRotation:
 
     degrees: float = 180.0
     reflect: bool = False
-    mean_colour: Colour = IMAGENET_MEAN_COLOUR
+    mean_colour: Fill = IMAGENET_MEAN_COLOUR
 
     def __post_init__(self) -> None:
         if not 0 < self.degrees <= 180:
@@ -103,7 +106,7 @@ class RandomElastic:
     pixels: float = 4.0
     spacing: float = 48.0
     reflect: bool = False
-    mean_colour: Colour = IMAGENET_MEAN_COLOUR
+    mean_colour: Fill = IMAGENET_MEAN_COLOUR
 
     def __post_init__(self) -> None:
         if not 0 < self.pixels <= self.spacing / 4:
@@ -132,12 +135,12 @@ class RandomBlur:
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         blurred = cv2.GaussianBlur(sample.image, (0, 0), rng.uniform(*self.sigma))
-        return replace(sample, image=np.asarray(blurred, dtype=np.uint8))
+        return replace(sample, image=np.asarray(blurred).reshape(sample.image.shape))
 
 
 @dataclass(frozen=True)
 class RandomNoise:
-    """Gaussian noise on every value, its deviation uniform in `sigma`, of 255."""
+    """Gaussian noise on every value, its deviation uniform in `sigma`, of 255, or of the channel's range."""
 
     sigma: tuple[float, float] = (2.0, 10.0)
 
@@ -146,12 +149,19 @@ class RandomNoise:
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         noise = rng.uniform(*self.sigma) * rng.standard_normal(sample.image.shape, dtype=np.float32)
+        if not is_rgb(sample.image):
+            low, high = _range(sample.image)
+            return replace(sample, image=as_type(sample.image + noise * ((high - low) / 255), sample.image.dtype))
         return replace(sample, image=np.clip(np.rint(sample.image + noise), 0, 255).astype(np.uint8))
 
 
 @dataclass(frozen=True)
 class RandomGamma:
-    """v -> 255 (v / 255)^gamma, the logarithm of gamma uniform between those of `gamma`."""
+    """v -> 255 (v / 255)^gamma, the logarithm of gamma uniform between those of `gamma`.
+
+    Of pictures that are not RGB of 8 bits, v -> low + (high - low) ((v - low) / (high - low))^gamma, with the lowest
+    and the highest value of the channel in the picture: 16 bits are rarely all in use.
+    """
 
     gamma: tuple[float, float] = (0.7, 1.4)
 
@@ -160,13 +170,18 @@ class RandomGamma:
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         gamma = np.exp(rng.uniform(*np.log(self.gamma)))
+        if not is_rgb(sample.image):
+            low, high = _range(sample.image)
+            span = np.where(high > low, high - low, 1)
+            values = low + span * ((sample.image - low) / span) ** gamma
+            return replace(sample, image=as_type(values, sample.image.dtype))
         curve = np.rint(255 * np.linspace(0, 1, 256) ** gamma).astype(np.uint8)
         return replace(sample, image=curve[sample.image])
 
 
 @dataclass(frozen=True)
 class RandomJpeg:
-    """Compressed as JPEG and back, the quality a whole number uniform in `quality`."""
+    """Compressed as JPEG and back, the quality a whole number uniform in `quality`; of RGB of 8 bits alone."""
 
     quality: tuple[int, int] = (40, 95)
 
@@ -183,12 +198,22 @@ class RandomJpeg:
         return replace(sample, image=np.asarray(simplejpeg.decode_jpeg(packed), dtype=np.uint8))
 
 
-def _moved(sample: Sample, x: _Map, y: _Map, reflect: bool, mean_colour: Colour) -> Sample:
+def _moved(sample: Sample, x: _Map, y: _Map, reflect: bool, mean_colour: Fill) -> Sample:
     """The sample whose pixel (i, j) shows its place (y, x)[i, j], in pixels from the first one's centre."""
     border = cv2.BORDER_REFLECT_101 if reflect else cv2.BORDER_CONSTANT
-    image = cv2.remap(sample.image, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=mean_colour)
+    image = sample.image
+    parts = []
+    for first in range(0, image.shape[2], 4):  # OpenCV's border values are four
+        part, fill = np.ascontiguousarray(image[..., first : first + 4]), mean_colour[first : first + 4]
+        parts.append(cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
+    moved_image = parts[0] if len(parts) == 1 else np.dstack(parts)
     label = sample.label
     if label is not None:
         moved = cv2.remap(label, x, y, cv2.INTER_NEAREST, borderMode=border, borderValue=IGNORE)
         label = np.asarray(moved, dtype=np.uint8)
-    return replace(sample, image=np.asarray(image, dtype=np.uint8), label=label)
+    return replace(sample, image=np.asarray(moved_image).reshape(image.shape), label=label)
+
+
+def _range(image: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lowest and the highest value of each channel."""
+    return image.min((0, 1)).astype(np.float64), image.max((0, 1)).astype(np.float64)

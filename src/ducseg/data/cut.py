@@ -16,6 +16,7 @@ from ducseg.data.files.png import encode_png
 from ducseg.data.paired import PairedFiles, SegmentationDataset, match_pairs, pictures_in
 from ducseg.data.patches import Patches
 from ducseg.data.processes import mapped
+from ducseg.data.resampling import Fill
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR
 from ducseg.errors import explain
 from ducseg.files import write_whole
@@ -58,7 +59,7 @@ class CutPatches(PairedFiles):
         scheme: str | None = None,
         *,
         frames: Sequence[str] | None = None,
-        mean_colour: Colour | None = None,
+        mean_colour: Fill | None = None,
     ) -> None:
         root = Path(root)
         record = _read_record(root, split)

@@ -20,10 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate, product
 
-from ducseg.classes import Colour
 from ducseg.data.files.reading import picture_size
 from ducseg.data.paired import SegmentationDataset
-from ducseg.data.resampling import Size, window_of
+from ducseg.data.resampling import Fill, Size, window_of
 from ducseg.data.sample import Sample
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR
 from ducseg.errors import explain
@@ -132,9 +131,7 @@ class Patches:
         UserError: no such scheme, frames that it does not cover; as `dataset` when samples are read.
     """
 
-    def __init__(
-        self, dataset: SegmentationDataset, scheme: str, *, mean_colour: Colour = IMAGENET_MEAN_COLOUR
-    ) -> None:
+    def __init__(self, dataset: SegmentationDataset, scheme: str, *, mean_colour: Fill = IMAGENET_MEAN_COLOUR) -> None:
         if scheme not in SCHEMES:
             raise explain("patch scheme", found=repr(scheme), needed=f"one of {', '.join(SCHEMES)}", fix="Correct it.")
         self.classes = dataset.classes

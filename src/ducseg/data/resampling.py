@@ -5,22 +5,25 @@ and label (nearest) alike.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, Colour
+from ducseg.classes import IGNORE
 from ducseg.data.sample import Sample
 
-__all__ = ["Size", "window_of"]
+__all__ = ["Fill", "Size", "window_of"]
 
 Size = tuple[int, int]
-Image = NDArray[np.uint8]
+Fill = tuple[float, ...]
+"""A pixel for what lies outside the picture: a value a channel."""
+Image = NDArray[Any]
 
 
 def window_of(
-    sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Colour, *, reflect: bool = False
+    sample: Sample, scaled: Size, offset: Size, size: Size, mean_colour: Fill, *, reflect: bool = False
 ) -> Sample:
     """The window of `size` that begins at `offset` (top, left) of the picture resized to `scaled`.
 
@@ -41,12 +44,13 @@ def _overlap(start: int, length: int, full: int) -> tuple[int, int]:
     return max(0, -start), min(length, full - start)
 
 
-def _placed(part: Image, fill: Colour | int | None, size: Size, rows: Size, columns: Size) -> Image:
+def _placed(part: Image, fill: Fill | int | None, size: Size, rows: Size, columns: Size) -> Image:
     """The part at these rows and columns of a picture of `size`; None mirrors it at its borders."""
     if fill is None:
         border = rows[0], size[0] - rows[1], columns[0], size[1] - columns[1]
-        return np.asarray(cv2.copyMakeBorder(part, *border, cv2.BORDER_REFLECT_101), dtype=np.uint8)
-    canvas = np.empty((*size, *part.shape[2:]), dtype=np.uint8)
+        mirrored = cv2.copyMakeBorder(part, *border, cv2.BORDER_REFLECT_101)
+        return np.asarray(mirrored).reshape(*size, *part.shape[2:])
+    canvas = np.empty((*size, *part.shape[2:]), dtype=part.dtype)
     canvas[...] = fill
     canvas[rows[0] : rows[1], columns[0] : columns[1]] = part
     return canvas
@@ -64,7 +68,7 @@ def _resized_part(image: Image, scaled: Size, offset: Size, rows: Size, columns:
     )  # pixel centres at half integers, as cv2.resize
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     part = cv2.warpAffine(image, to_source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(part, dtype=np.uint8)
+    return np.asarray(part).reshape(height, width, -1)
 
 
 def _nearest_part(label: Image, scaled: Size, offset: Size, rows: Size, columns: Size) -> Image:

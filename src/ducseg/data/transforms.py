@@ -1,8 +1,8 @@
-"""Joint transforms of a picture and its label, on uint8, each a callable (Sample, numpy Generator) -> Sample.
+"""Joint transforms of a picture and its label, each a callable (Sample, numpy Generator) -> Sample.
 
-Legend: H, W pixels; sizes are (H, W). Images are RGB uint8 (H, W, 3), labels uint8 (H, W). Pixel centres lie at half
-integers, for image (bilinear) and label (nearest) alike. What is outside the picture gets the mean colour and label 255
-(paper section 4.1), or the mirrored picture and label.
+Legend: H, W pixels; sizes are (H, W). Images (H, W, C) keep their type, RGB uint8 mostly (`Sample`); labels are uint8
+(H, W). Pixel centres lie at half integers, for image (bilinear) and label (nearest) alike. What is outside the picture
+gets the mean colour and label 255 (paper section 4.1), or the mirrored picture and label.
 All randomness comes from the Generator, so a sample depends on (seed, epoch, index) alone.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import Colour
-from ducseg.data.resampling import Size, window_of
-from ducseg.data.sample import Sample
+from ducseg.data.resampling import Fill, Size, window_of
+from ducseg.data.sample import Sample, as_type, is_rgb
 from ducseg.errors import explain
 
 __all__ = [
@@ -64,7 +64,7 @@ class RandomCrop:
     """
 
     size: Size
-    mean_colour: Colour = IMAGENET_MEAN_COLOUR
+    mean_colour: Fill = IMAGENET_MEAN_COLOUR
     rare: tuple[int, ...] = ()
     share: float = 0.5
     reflect: bool = False
@@ -89,7 +89,7 @@ class RandomScaleCrop:
 
     size: Size
     scale: tuple[float, float] = (0.5, 2.0)
-    mean_colour: Colour = IMAGENET_MEAN_COLOUR
+    mean_colour: Fill = IMAGENET_MEAN_COLOUR
     aspect: tuple[float, float] = (1.0, 1.0)
     rare: tuple[int, ...] = ()
     share: float = 0.5
@@ -120,7 +120,7 @@ class RandomMirror:
         if rng.random() >= self.probability:
             return sample
         label = None if sample.label is None else np.asarray(cv2.flip(sample.label, 1), dtype=np.uint8)
-        return replace(sample, image=np.asarray(cv2.flip(sample.image, 1), dtype=np.uint8), label=label)
+        return replace(sample, image=cv2.flip(sample.image, 1).reshape(sample.image.shape), label=label)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class ColourJitter:
     """Random brightness, contrast and saturation, as one linear map of RGB rounded and clipped once; labels stay.
 
     Each is a factor f from 1 +- its strength (at most 1), applied in this order: v -> f v; v -> m + f (v - m) with the
-    picture's mean grey m; v -> g + f (v - g) with the pixel's grey g. 0 leaves that property alone.
+    picture's mean grey m; v -> g + f (v - g) with the pixel's grey g. 0 leaves that property alone. Pictures that are
+    not RGB of 8 bits have no saturation, and m is each channel's own mean.
     """
 
     brightness: float = 0.0
@@ -146,6 +147,10 @@ class ColourJitter:
         brightness, contrast, saturation = (
             1.0 + strength * rng.uniform(-1.0, 1.0) for strength in (self.brightness, self.contrast, self.saturation)
         )
+        if not is_rgb(sample.image):
+            means = sample.image.mean((0, 1), dtype=np.float64)
+            values = contrast * brightness * sample.image + (1.0 - contrast) * brightness * means
+            return replace(sample, image=as_type(values, sample.image.dtype))
         mean_grey = float(_GREY @ cv2.mean(sample.image)[:3])
         colour = contrast * brightness * _saturation_matrix(saturation)
         offset = np.full((3, 1), (1.0 - contrast) * brightness * mean_grey)

@@ -13,7 +13,7 @@ from ducseg.models.efficientnet_lite import EFFICIENTNET_LITES, EfficientNetLite
 from ducseg.models.encoder import NamedEncoder
 from ducseg.models.heads import HEADS
 from ducseg.models.mobilenet import MOBILENET_V2_BLOCKS, MobileNetV2
-from ducseg.models.preprocessing import IMAGENET, TENSORFLOW, Preprocessing
+from ducseg.models.preprocessing import IMAGENET, MOST_CHANNELS, TENSORFLOW, Preprocessing
 from ducseg.models.resnet import RESNETS, ResNet
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
 
@@ -42,6 +42,7 @@ class Architecture:
     pool_padding: bool = True
     batch_norm_eps: float = 1e-5
     width: int = 64
+    num_channels: int = 3
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
@@ -51,9 +52,10 @@ class Architecture:
         object.__setattr__(self, "dilation", _plain_rates(self.dilation))
 
     def to_json(self) -> dict[str, Any]:
-        """The form of `model.json`: every field, explicit rates as lists."""
+        """The form of `model.json`: every field, explicit rates as lists; three channels, as all had before, unsaid."""
         rates = self.dilation if isinstance(self.dilation, str) else [list(stage) for stage in self.dilation]
-        return {**asdict(self), "dilation": rates}
+        values = {**asdict(self), "dilation": rates}
+        return {key: value for key, value in values.items() if (key, value) != ("num_channels", 3)}
 
     @classmethod
     def from_json(cls, value: object) -> "Architecture":
@@ -87,7 +89,12 @@ class Architecture:
         ):
             if getattr(self, name) not in allowed:
                 conflicts.append(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(str, allowed))}")
-        for name, low, high in (("num_classes", 1, IGNORE), ("aspp", 0, MAX_ASPP), ("width", 1, MAX_WIDTH)):
+        for name, low, high in (
+            ("num_classes", 1, IGNORE),
+            ("aspp", 0, MAX_ASPP),
+            ("width", 1, MAX_WIDTH),
+            ("num_channels", 1, MOST_CHANNELS),
+        ):
             if not low <= getattr(self, name) <= high:
                 conflicts.append(f"{name}={getattr(self, name)} is not in {low}..{high}")
         if classes is not None and len(classes) != self.num_classes:
@@ -128,6 +135,8 @@ class Architecture:
             for name in _OPTIONS
             if name not in row.takes and getattr(self, name) != getattr(_DEFAULTS, name)
         ]
+        if "num_channels" not in row.takes and self.num_channels != 3:
+            conflicts.append(f"num_channels={self.num_channels} is not for {self.encoder}, which takes 3")
         if self.encoder in RESNETS:
             conflicts += self._resnet_conflicts()
         return conflicts
@@ -147,7 +156,7 @@ class Architecture:
 
 _KINDS: dict[str, Any] = {
     "encoder": str, "head": str, "num_classes": int, "output_stride": int, "cell": int, "aspp": int, "stem": str,
-    "stride_in": str, "pool_padding": bool, "batch_norm_eps": float, "width": int,
+    "stride_in": str, "pool_padding": bool, "batch_norm_eps": float, "width": int, "num_channels": int,
 }  # fmt: skip
 _WORDS = {str: "a name", int: "a whole number", float: "a number", bool: "True or False"}
 _OPTIONS = ("stem", "stride_in", "pool_padding", "batch_norm_eps", "width")
@@ -175,7 +184,7 @@ class _Row(NamedTuple):
     Attributes:
         make: from an architecture without conflicts, with the preprocessing that its ImageNet weights expect.
         blocks: in res2..res5; none where only the made network tells.
-        takes: which of the ResNets' options it does not ignore.
+        takes: which of the ResNets' options it does not ignore, and "num_channels" where it takes other than 3.
     """
 
     make: Callable[[Architecture], tuple[NamedEncoder, Preprocessing]]
@@ -193,32 +202,39 @@ def _resnet(chosen: Architecture) -> tuple[ResNet, Preprocessing]:
         pool_padding=chosen.pool_padding,
         eps=chosen.batch_norm_eps,
         width=chosen.width,
+        num_channels=chosen.num_channels,
     )
     return made, IMAGENET
 
 
 def _mobilenet_v2(chosen: Architecture) -> tuple[MobileNetV2, Preprocessing]:
     rates = stage_rates(chosen.dilation, chosen.output_stride, MOBILENET_V2_BLOCKS)
-    return MobileNetV2(output_stride=chosen.output_stride, rates=rates, eps=chosen.batch_norm_eps), IMAGENET
+    made = MobileNetV2(
+        output_stride=chosen.output_stride, rates=rates, eps=chosen.batch_norm_eps, num_channels=chosen.num_channels
+    )
+    return made, IMAGENET
 
 
 def _efficientnet_lite(chosen: Architecture) -> tuple[EfficientNetLite, Preprocessing]:
     layout = EFFICIENTNET_LITES[chosen.encoder]
     rates = stage_rates(chosen.dilation, chosen.output_stride, layout.blocks)
-    return EfficientNetLite(layout, output_stride=chosen.output_stride, rates=rates), TENSORFLOW
+    made = EfficientNetLite(layout, output_stride=chosen.output_stride, rates=rates, num_channels=chosen.num_channels)
+    return made, TENSORFLOW
 
 
 def _timm(chosen: Architecture) -> tuple[TimmEncoder, Preprocessing]:
     name = chosen.encoder.removeprefix(PREFIX)
-    made = TimmEncoder(name, output_stride=chosen.output_stride, dilation=chosen.dilation)
+    made = TimmEncoder(
+        name, output_stride=chosen.output_stride, dilation=chosen.dilation, num_channels=chosen.num_channels
+    )
     return made, made.preprocessing
 
 
 _TABLE = {
-    **{name: _Row(_resnet, layout.blocks, _OPTIONS) for name, layout in RESNETS.items()},
-    "mobilenet_v2": _Row(_mobilenet_v2, MOBILENET_V2_BLOCKS, ("batch_norm_eps",)),
-    **{name: _Row(_efficientnet_lite, layout.blocks, ()) for name, layout in EFFICIENTNET_LITES.items()},
-    PREFIX: _Row(_timm, (), ()),
+    **{name: _Row(_resnet, layout.blocks, (*_OPTIONS, "num_channels")) for name, layout in RESNETS.items()},
+    "mobilenet_v2": _Row(_mobilenet_v2, MOBILENET_V2_BLOCKS, ("batch_norm_eps", "num_channels")),
+    **{name: _Row(_efficientnet_lite, layout.blocks, ("num_channels",)) for name, layout in EFFICIENTNET_LITES.items()},
+    PREFIX: _Row(_timm, (), ("num_channels",)),
 }
 """Encoders by name, and one row for all of timm's. A new encoder is one file and one line here."""
 

@@ -3,7 +3,7 @@
 import colorsys
 
 from ducseg.classes import ClassSet, Colour
-from ducseg.errors import UserError
+from ducseg.errors import UserError, explain
 from ducseg.models.architecture import Architecture, make_encoder
 from ducseg.models.dilation import Dilation
 from ducseg.models.heads import HEADS
@@ -27,6 +27,7 @@ def build(
     pool_padding: bool = True,
     batch_norm_eps: float = 1e-5,
     width: int = 64,
+    num_channels: int = 3,
     classes: ClassSet | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Segmenter:
@@ -51,8 +52,10 @@ def build(
         pool_padding: whether the max-pooling is padded (torchvision) or not (released network).
         batch_norm_eps: 1e-5 (torchvision) or 1e-6 (released network).
         width: channels of the ResNet's stem and of res2's 3x3 convolutions; smaller ones are for tests and toys.
+        num_channels: C of the images, 1 to 16.
         classes: names and colours; None: class0, class1, ... in distinct colours.
-        preprocessing: how pictures become its input; None: as the encoder's ImageNet weights expect them.
+        preprocessing: how pictures become its input, of C channels; None: as the encoder's ImageNet weights expect
+            them, and where these are not three, with the three's average for each channel of 8 bits.
 
     Raises:
         UserError: one message with every conflict among the arguments; or timm has no such network, or it cannot be
@@ -60,7 +63,7 @@ def build(
     """
     chosen = Architecture(
         encoder, head, num_classes, output_stride, cell, aspp, dilation, stem, stride_in, pool_padding, batch_norm_eps,
-        width,
+        width, num_channels,
     )  # fmt: skip
     return build_architecture(chosen, classes=classes, preprocessing=preprocessing)
 
@@ -72,7 +75,17 @@ def build_architecture(
     conflicts = chosen.conflicts(classes)
     if conflicts:
         raise UserError("this network cannot be built: " + "; ".join(conflicts))
+    if preprocessing is not None and preprocessing.num_channels != chosen.num_channels:
+        raise explain(
+            "preprocessing",
+            found=f"{preprocessing.num_channels} values",
+            needed=f"num_channels={chosen.num_channels} of them",
+            fix="Pass num_channels as there are channels.",
+        )
     encoder, expected = make_encoder(chosen)
+    if chosen.num_channels != 3:
+        mean, std = ((sum(values) / 3,) * chosen.num_channels for values in (expected.mean, expected.std))
+        expected = Preprocessing(mean=mean, std=std)
     return Segmenter(
         encoder,
         HEADS[chosen.head].make(encoder, chosen.num_classes, chosen.cell, chosen.aspp),

@@ -122,6 +122,7 @@ class EfficientNetLite(nn.Module):
         layout: a row of `EFFICIENTNET_LITES`.
         output_stride: 32, 16, 8 or 4.
         rates: dilation rate of every block of res2..res5.
+        num_channels: of the images.
 
     Attributes:
         out_channels: c.
@@ -129,10 +130,12 @@ class EfficientNetLite(nn.Module):
         rates: as given.
     """
 
-    def __init__(self, layout: EfficientNetLiteLayout, *, output_stride: int, rates: Rates) -> None:
+    def __init__(
+        self, layout: EfficientNetLiteLayout, *, output_stride: int, rates: Rates, num_channels: int = 3
+    ) -> None:
         super().__init__()
-        self.output_stride, self.rates = output_stride, rates
-        self.conv_stem = _Conv2d(3, 32, 3, stride=2, strided=True, rate=1)
+        self.output_stride, self.rates, self.num_channels = output_stride, rates, num_channels
+        self.conv_stem = _Conv2d(num_channels, 32, 3, stride=2, strided=True, rate=1)
         self.bn1 = nn.BatchNorm2d(32, eps=_EPS)
         self.act = nn.ReLU6(inplace=True)
         strides = (2, *OUTPUT_STRIDES[output_stride])

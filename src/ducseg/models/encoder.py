@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["STRIDES", "Encoder", "NamedEncoder", "Part", "strides_at"]
+__all__ = ["STRIDES", "Encoder", "NamedEncoder", "Part", "num_channels_of", "strides_at"]
 
 STRIDES = {"stem": 2, "res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """Stride of each named intermediate in the undilated network, finest first."""
@@ -24,6 +24,11 @@ STRIDES = {"stem": 2, "res2": 4, "res3": 8, "res4": 16, "res5": 32}
 def strides_at(output_stride: int, names: Mapping[str, int] | None = None) -> dict[str, int]:
     """Stride of each intermediate (those of `names`, or all) in an encoder of that output stride."""
     return {name: min(STRIDES[name], output_stride) for name in (STRIDES if names is None else names)}
+
+
+def num_channels_of(encoder: object) -> int:
+    """Channels of the images that an encoder takes: its `num_channels`; one that does not say takes 3."""
+    return int(getattr(encoder, "num_channels", 3))
 
 
 class Part(Protocol):
@@ -39,7 +44,9 @@ class Part(Protocol):
 
 
 class Encoder(Part, Protocol):
-    """A torch module from images (N, 3, H, W), H and W multiples of d, to features (N, c, H/d, W/d).
+    """A torch module from images (N, C, H, W), H and W multiples of d, to features (N, c, H/d, W/d).
+
+    C is `num_channels` where it has that, else 3.
 
     Attributes:
         output_stride: d.

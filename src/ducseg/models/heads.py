@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ducseg.models.encoder import NamedEncoder, Part
+from ducseg.models.encoder import NamedEncoder, Part, num_channels_of
 from ducseg.models.pyramid import PyramidHead
 from ducseg.ops.duc import DenseUpsampling
 
@@ -213,6 +213,11 @@ HEADS = {
     "duc": HeadRow(partial(_on_last_map, "duc"), ("cell", "aspp")),
     "deconv": HeadRow(partial(_on_last_map, "deconv"), ("cell", "aspp")),
     "deconv2": HeadRow(partial(_on_last_map, "deconv2"), ("cell", "aspp")),
-    "pyramid": HeadRow(lambda encoder, classes, *_: PyramidHead(encoder.channels, encoder.strides, classes), ()),
+    "pyramid": HeadRow(
+        lambda encoder, classes, *_: PyramidHead(
+            encoder.channels, encoder.strides, classes, picture_channels=num_channels_of(encoder)
+        ),
+        (),
+    ),
 }
 """Heads by name. A new head is one file and one line here."""

@@ -88,6 +88,7 @@ class MobileNetV2(nn.Module):
         output_stride: 32, 16, 8 or 4.
         rates: dilation rate of every block of res2..res5.
         eps: of every batch norm.
+        num_channels: of the images.
 
     Attributes:
         out_channels: 320.
@@ -95,11 +96,11 @@ class MobileNetV2(nn.Module):
         rates: as given.
     """
 
-    def __init__(self, *, output_stride: int, rates: Rates, eps: float = 1e-5) -> None:
+    def __init__(self, *, output_stride: int, rates: Rates, eps: float = 1e-5, num_channels: int = 3) -> None:
         super().__init__()
-        self.output_stride, self.rates = output_stride, rates
+        self.output_stride, self.rates, self.num_channels = output_stride, rates, num_channels
         layers: list[nn.Module] = [
-            _conv_norm_relu(3, 32, 3, stride=2, eps=eps),
+            _conv_norm_relu(num_channels, 32, 3, stride=2, eps=eps),
             _InvertedResidual(32, 16, expand=1, stride=1, rate=1, eps=eps),
         ]
         channels = 16

@@ -170,6 +170,7 @@ class PyramidHead(DenseUpsamplingPyramid):
     Args:
         channels, strides: of the encoder's intermediates (`ducseg.models.encoder.NamedEncoder`).
         num_classes: L.
+        picture_channels: of the picture.
 
     Attributes:
         grid_stride: the finest stride, equal to `factor`: one score a pixel.
@@ -177,11 +178,18 @@ class PyramidHead(DenseUpsamplingPyramid):
 
     takes_intermediates = True
 
-    def __init__(self, channels: Mapping[str, int], strides: Mapping[str, int], num_classes: int) -> None:
+    def __init__(
+        self, channels: Mapping[str, int], strides: Mapping[str, int], num_classes: int, *, picture_channels: int = 3
+    ) -> None:
         self._names = tuple(
             {stride: name for name, stride in sorted(strides.items(), key=lambda item: item[1])}.values()
         )
-        super().__init__([channels[name] for name in self._names], num_classes, finest_stride=min(strides.values()))
+        super().__init__(
+            [channels[name] for name in self._names],
+            num_classes,
+            finest_stride=min(strides.values()),
+            picture_channels=picture_channels,
+        )
         self.grid_stride = self.factor
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]

@@ -93,10 +93,10 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, eps: float) -> n
     )
 
 
-def _deep_stem(width: int, eps: float) -> nn.Sequential:
+def _deep_stem(num_channels: int, width: int, eps: float) -> nn.Sequential:
     # Indices as in timm's resnet101s, so that its weights map.
     return nn.Sequential(
-        nn.Conv2d(3, width, 3, 2, padding=1, bias=False),
+        nn.Conv2d(num_channels, width, 3, 2, padding=1, bias=False),
         nn.BatchNorm2d(width, eps=eps),
         nn.ReLU(inplace=True),
         nn.Conv2d(width, width, 3, padding=1, bias=False),
@@ -118,6 +118,7 @@ class ResNet(nn.Module):
         pool_padding: pad the max-pooling by 1 (torchvision); the released network does not.
         eps: of every batch norm; torchvision 1e-5, the released network 1e-6.
         width: channels of the stem and of res2's 3x3 convolutions; 64 in every published ResNet.
+        num_channels: of the images.
 
     Attributes:
         out_channels: c of the features.
@@ -136,13 +137,16 @@ class ResNet(nn.Module):
         pool_padding: bool = True,
         eps: float = 1e-5,
         width: int = 64,
+        num_channels: int = 3,
     ) -> None:
         super().__init__()
         block = _Bottleneck if layout.bottleneck else _BasicBlock
-        self.output_stride, self.rates = output_stride, rates
+        self.output_stride, self.rates, self.num_channels = output_stride, rates, num_channels
         channels = 2 * width if deep_stem else width
         self.conv1: nn.Module = (
-            _deep_stem(width, eps) if deep_stem else nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+            _deep_stem(num_channels, width, eps)
+            if deep_stem
+            else nn.Conv2d(num_channels, width, 7, 2, padding=3, bias=False)
         )
         self.bn1 = nn.BatchNorm2d(channels, eps=eps)
         self.relu = nn.ReLU(inplace=True)

@@ -1,6 +1,7 @@
 """Encoder, head, classes and preprocessing in one module.
 
-Legend: N pictures, L classes, d output stride, r head factor, cell = label pixels per predicted place along one side.
+Legend: N pictures of C channels (3 unless it is built for others), L classes, d output stride, r head factor, cell =
+label pixels per predicted place along one side.
 Worked example, ResNet-101-DUC, d = 8, cell 2, L = 19: images 1x3x513x1024 are padded to 1x3x520x1024, features are
 1x2048x65x128, folded scores 1x19x16x65x128 (r = 4), `forward` returns 1x19x513x1024.
 """
@@ -38,7 +39,7 @@ class Segmenter(nn.Module):
     Attributes:
         encoder, head: the two parts.
         classes: names and colours of the L classes.
-        preprocessing: how uint8 pictures become its input.
+        preprocessing: how pictures become its input.
         architecture: the arguments of `build` that make it again.
         output_stride: d.
         grid_stride: pixels per place of the head's grid: d, or 1 for the deconvolution heads.
@@ -93,7 +94,7 @@ class Segmenter(nn.Module):
         return self._architecture
 
     def folded(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.
+        """Normalised images (N, C, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.
 
         Images are padded right and below with 0, the mean colour, to multiples of d; nothing is cropped: h and w are
         the padded height and width divided by `grid_stride`.
@@ -129,18 +130,18 @@ class Segmenter(nn.Module):
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) of any size to scores (N, L, H, W)."""
+        """Normalised images (N, C, H, W) of any size to scores (N, L, H, W)."""
         return self._at_image_size(self._unfolded(self.folded(images)), images.shape[-2:])
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) of any size to float32 probabilities (N, L, H, W)."""
+        """Normalised images (N, C, H, W) of any size to float32 probabilities (N, L, H, W)."""
         scores = self._unfolded(self.folded(images)).float()
         if self.resize_probabilities:
             return self._at_image_size(scores.softmax(1), images.shape[-2:])
         return self._at_image_size(scores, images.shape[-2:]).softmax(1)
 
     def predict_labels(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) of any size to uint8 labels (N, H, W): the most probable class.
+        """Normalised images (N, C, H, W) of any size to uint8 labels (N, H, W): the most probable class.
 
         With one prediction a pixel, argmax is taken in folded space and only the labels are unfolded.
         """

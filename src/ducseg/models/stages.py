@@ -3,16 +3,16 @@
 import torch
 from torch import nn
 
-from ducseg.models.encoder import NamedEncoder
+from ducseg.models.encoder import NamedEncoder, num_channels_of
 
 __all__ = ["parameters_by_stage"]
 
 
-def parameters_by_stage(encoder: NamedEncoder, num_channels: int = 3) -> dict[str, list[nn.Parameter]]:
+def parameters_by_stage(encoder: NamedEncoder) -> dict[str, list[nn.Parameter]]:
     """The parameters of each stage, finest first: "stem" (where the encoder names one), "res2" .. "res5".
 
     A stage holds what its intermediate depends on and no finer one does; the last also what none does. One picture of
-    64 x 64 pixels, of `num_channels`, goes through the encoder, which is left as it was.
+    64 x 64 pixels goes through the encoder, which is left as it was.
     """
     parameters = list(encoder.parameters())
     first, modes = parameters[0], [(module, module.training) for module in encoder.modules()]
@@ -24,7 +24,7 @@ def parameters_by_stage(encoder: NamedEncoder, num_channels: int = 3) -> dict[st
             module.training = False
         for parameter in parameters:
             parameter.requires_grad_(True)
-        picture = torch.zeros(1, num_channels, 64, 64, device=first.device, dtype=first.dtype)
+        picture = torch.zeros(1, num_channels_of(encoder), 64, 64, device=first.device, dtype=first.dtype)
         with torch.enable_grad():
             maps = encoder.intermediates(picture)
         for name in encoder.channels:

@@ -68,6 +68,7 @@ class TimmEncoder(nn.Module):
         name: timm's name, with or without a tag: "resnet50d", "convnext_atto.d2_in1k".
         output_stride: 32, 16, 8 or 4.
         dilation: as in `ducseg.models.build`.
+        num_channels: of the images.
 
     Attributes:
         network: timm's model without its classifier.
@@ -82,10 +83,10 @@ class TimmEncoder(nn.Module):
         UserError: timm is missing, has no such network, or the network cannot be dilated (with the reason).
     """
 
-    def __init__(self, name: str, *, output_stride: int, dilation: Dilation) -> None:
+    def __init__(self, name: str, *, output_stride: int, dilation: Dilation, num_channels: int = 3) -> None:
         super().__init__()
-        self.name, self.output_stride = name, output_stride
-        self.network, self.left_out = _create(name)
+        self.name, self.output_stride, self.num_channels = name, output_stride, num_channels
+        self.network, self.left_out = _create(name, num_channels)
         stages = list(self.network.feature_info)
         self._indices = {_NAMES[s["reduction"]]: index for index, s in enumerate(stages) if s["reduction"] in _NAMES}
         self.channels = {name: int(stages[index]["num_chs"]) for name, index in self._indices.items()}
@@ -93,7 +94,7 @@ class TimmEncoder(nn.Module):
         self.out_channels = self.channels["res5"]
         self.preprocessing = _preprocessing(name, self.network)
         try:
-            layers = spatial_layers(self.network, self)
+            layers = spatial_layers(self.network, self, num_channels=num_channels)
             blocks = _blocks(self.network, layers)
             self.rates = _stage_rates(blocks, output_stride, dilation)
             self.block_names = tuple(tuple(stage) for stage in blocks)
@@ -108,7 +109,7 @@ class TimmEncoder(nn.Module):
     @torch.no_grad()
     def _check_grid(self) -> None:
         parameter = next(self.network.parameters())
-        image = torch.zeros(1, 3, 64, 96, device=parameter.device, dtype=parameter.dtype)
+        image = torch.zeros(1, self.num_channels, 64, 96, device=parameter.device, dtype=parameter.dtype)
         found = {name: tuple(grid.shape) for name, grid in self.eval().intermediates(image).items()}
         self.train()
         wanted = {name: (1, self.channels[name], 64 // stride, 96 // stride) for name, stride in self.strides.items()}
@@ -123,7 +124,7 @@ class TimmEncoder(nn.Module):
         return cast(list[Tensor], self.network.forward_intermediates(images, indices=indices, intermediates_only=True))
 
 
-def _create(name: str) -> tuple[Any, tuple[str, ...]]:
+def _create(name: str, num_channels: int) -> tuple[Any, tuple[str, ...]]:
     """timm's model without classifier, and the names of the tensors that this left out."""
     timm = import_timm()
     architecture, _, tag = name.partition(".")
@@ -131,7 +132,7 @@ def _create(name: str) -> tuple[Any, tuple[str, ...]]:
         raise _refuse(name, "no such network in timm " + timm.__version__, _near(timm, name))
     if tag and name not in timm.list_models(f"{architecture}.*", include_tags=True):
         raise _refuse(name, f"no weights of that name, {tag!r}, for {architecture}", _near(timm, name))
-    network = timm.create_model(name, pretrained=False)
+    network = timm.create_model(name, pretrained=False, in_chans=num_channels)
     reductions = [stage["reduction"] for stage in getattr(network, "feature_info", [])]
     if not hasattr(network, "forward_intermediates") or not hasattr(network, "prune_intermediate_layers"):
         raise _refuse(name, "no intermediate features", "Choose a network with `forward_intermediates`.")

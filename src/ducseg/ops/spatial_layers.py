@@ -67,19 +67,22 @@ class SpatialLayer:
         return self.is_window and isinstance(self.module, nn.Conv2d)
 
 
-def spatial_layers(network: nn.Module, run: Callable[[Tensor], object] | None = None) -> list[SpatialLayer]:
+def spatial_layers(
+    network: nn.Module, run: Callable[[Tensor], object] | None = None, *, num_channels: int = 3
+) -> list[SpatialLayer]:
     """The convolutions and poolings of a network in the order in which they run, from one run on 64 x 96 pixels.
 
     Args:
-        network: its mode and its tensors stay; three input channels.
+        network: its mode and its tensors stay.
         run: what to call; None: the network itself.
+        num_channels: of the images that it takes.
 
     Raises:
         UserError: it has something that strides cannot be turned into dilation across (all reasons in one message).
     """
     record = _Record(network)
     parameter = next(network.parameters())
-    image = torch.zeros(1, 3, *_PROBE, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(1, num_channels, *_PROBE, device=parameter.device, dtype=parameter.dtype)
     modes = {module: module.training for module in network.modules()}
     handles = [module.register_forward_hook(record.see) for module in network.modules()]
     try:

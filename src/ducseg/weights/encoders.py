@@ -84,6 +84,9 @@ def load_encoder(
 ) -> LoadReport:
     """Load ImageNet weights into `segmenter.encoder`, and take their preprocessing where they come by name.
 
+    An encoder of other than three channels gets RGB's first kernels spread over its own
+    (`ducseg.weights.widening.spread_over`). Where pictures are not RGB of 8 bits, the preprocessing stays as it is.
+
     Args:
         segmenter: of one of our encoders or of one of timm.
         source: "imagenet": torchvision's file for our ResNets and MobileNetV2, for others timm's default; "timm:NAME"
@@ -103,11 +106,13 @@ def load_encoder(
     encoder, preprocessing, shown = segmenter.encoder, segmenter.preprocessing, str(source)
     if shown == "imagenet" or shown.startswith(PREFIX):
         named = _named(segmenter, shown)
-        preprocessing, file = named.preprocessing, _in_folder(named.names)
+        preprocessing = named.preprocessing if preprocessing.is_rgb else preprocessing
+        file = _in_folder(named.names)
         if file is not None:
             tensors, shown, allow_missing = read_tensors(file), f"{shown}: {file} ({FOLDER_VARIABLE})", True
         elif named.hub:
-            file, preprocessing = _from_hub(named.hub)
+            file, of_weights = _from_hub(named.hub)
+            preprocessing = of_weights if preprocessing.is_rgb else preprocessing
             tensors = read_tensors(file)
         else:
             tensors = _from_torchvision(segmenter.architecture.encoder, urls)
@@ -176,7 +181,7 @@ def _named(segmenter: Segmenter, source: str) -> _Named:
         return _Named(_file_names(chosen.encoder), f"tf_{chosen.encoder}.in1k", TENSORFLOW)
     own = (("stem", "7x7"), *FUNCTION, ("width", 64))
     wrong = differing(segmenter, own)
-    if segmenter.preprocessing != IMAGENET:
+    if segmenter.preprocessing.is_rgb and segmenter.preprocessing != IMAGENET:
         wrong.append(f"preprocessing mean {segmenter.preprocessing.mean} and std {segmenter.preprocessing.std}")
     if wrong:
         raise explain(
@@ -275,7 +280,9 @@ def _preprocessing(name: str, description: Path) -> Preprocessing:
     try:
         config: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["pretrained_cfg"]
         mean, std = (tuple(round(255 * float(value), 6) for value in config[key]) for key in ("mean", "std"))
-        return Preprocessing(mean=mean, std=std)  # type: ignore[arg-type]
+        if len(mean) != 3:
+            raise ValueError(f"{len(mean)} values")
+        return Preprocessing(mean=mean, std=std)
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error) if isinstance(error, UserError) else repr(error)
         raise explain(

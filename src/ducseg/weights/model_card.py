@@ -36,11 +36,9 @@ def model_card(description: dict[str, Any], repo_id: str | None = None) -> str:
     parts = [
         f"---\n{head.to_yaml()}\n---\n\n# {name}",
         f"A semantic segmentation network of `ducseg` (pip install ducseg): {_in_words(architecture)} ({_PAPER}).",
-        _SNIPPET.format(repo_id=repo_id or "OWNER/NAME"),
+        _SNIPPET.format(repo_id=repo_id or "OWNER/NAME", picture=_picture(description["preprocessing"])),
         f"## Classes\n\n{', '.join(entry['name'] for entry in description['classes'])}",
-        "## Preprocessing\n\nRGB minus "
-        f"{_numbers(description['preprocessing']['mean'])}, divided by {_numbers(description['preprocessing']['std'])} "
-        "(0 to 255); any size. `ducseg` does this.",
+        f"## Preprocessing\n\n{_preprocessing(description['preprocessing'])}; any size. `ducseg` does this.",
         *_score_part(metrics, data),
         *_training_part(extra),
         "## Versions\n\n" + ", ".join(f"{key} {value}" for key, value in (description.get("versions") or {}).items()),
@@ -53,16 +51,32 @@ _SNIPPET = """## Use
 ```python
 import cv2, ducseg
 predictor = ducseg.load("{repo_id}")
-image = cv2.imread("picture.png")[:, :, ::-1]                     # RGB uint8 (H, W, 3), any size
+image = {picture}, any size
 labels = predictor(image)                                         # uint8 (H, W)
 print([predictor.model.classes.names[i] for i in set(labels.ravel())])
 ```"""
+
+
+def _picture(preprocessing: dict[str, Any]) -> str:
+    """How the snippet reads a picture."""
+    channels, dtype = len(preprocessing["mean"]), preprocessing.get("dtype", "uint8")
+    if (channels, dtype) == (3, "uint8"):
+        return 'cv2.imread("picture.png")[:, :, ::-1]                     # RGB uint8 (H, W, 3)'
+    return f'ducseg.data.files.channels.read_channels("picture.tif")   # {dtype} (H, W, {channels})'
+
+
+def _preprocessing(values: dict[str, Any]) -> str:
+    channels, dtype = len(values["mean"]), values.get("dtype", "uint8")
+    rgb = (channels, dtype) == (3, "uint8")
+    pictures, scale = ("RGB", " (0 to 255)") if rgb else (f"{channels} channels of {dtype}", "")
+    return f"{pictures} minus {_numbers(values['mean'])}, divided by {_numbers(values['std'])}{scale}"
 
 
 def _in_words(architecture: dict[str, Any]) -> str:
     heads = {
         "duc": f"dense upsampling convolution (cell {architecture['cell']})",
         "bilinear": "bilinear upsampling",
+        "pyramid": "a pyramid of dense upsampling convolutions",
         "deconv": "one transposed convolution",
         "deconv2": "two transposed convolutions",
     }

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ducseg.errors import UserError, explain, listed
 from ducseg.models.encoder import Part
+from ducseg.weights.widening import widened
 
 __all__ = ["LoadReport", "load_strictly", "read_tensors"]
 
@@ -36,16 +37,19 @@ class LoadReport:
         unused: the file's tensors that the encoder has no place for: the classifier, what stands beside the prefix.
         prefix: what the file's names of the encoder begin with, such as "module.".
         source: where the tensors came from.
+        widened: kernels of RGB that were spread over other channels.
     """
 
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     prefix: str = ""
     source: str = ""
+    widened: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         fresh = f", {len(self.missing)} tensors start fresh: {listed(list(self.missing), 6)}" if self.missing else ""
-        return f"encoder from {self.source}{fresh}"
+        spread = f", {listed(list(self.widened))} spread over the channels" if self.widened else ""
+        return f"encoder from {self.source}{spread}{fresh}"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -154,7 +158,7 @@ def load_strictly(
     """Load `tensors` into `encoder`; all of both must fit but for what `is_classifier` says of the file's names.
 
     A prefix that the encoder's names have in the file (module., backbone., ...) is taken off; what does not have it is
-    another part of the network, and unused.
+    another part of the network, and unused. Kernels of RGB are spread over an encoder's other number of channels.
 
     Args:
         name: of the encoder, for messages.
@@ -168,6 +172,7 @@ def load_strictly(
     own, given = encoder.state_dict(), tensors
     prefix = _prefix(own, tensors, source)
     tensors = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    tensors, spread = widened(tensors, own)
     beside = [key for key in given if not key.startswith(prefix)]
     # torch counts the batches a batch norm has seen; files older than that counter load all the same.
     missing = tuple(sorted(key for key in own.keys() - tensors.keys() if not key.endswith(".num_batches_tracked")))
@@ -193,7 +198,9 @@ def load_strictly(
             fix="Set allow_missing (--model.allow-missing-weights) to start these tensors fresh.",
         )
     encoder.load_state_dict({key: tensors[key] for key in own if key in tensors}, strict=False)
-    return LoadReport(missing=missing, unused=(*unused, *sorted(beside)), prefix=prefix, source=str(source))
+    return LoadReport(
+        missing=missing, unused=(*unused, *sorted(beside)), prefix=prefix, source=str(source), widened=tuple(spread)
+    )
 
 
 def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str | Path) -> str:

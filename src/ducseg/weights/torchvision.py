@@ -29,14 +29,16 @@ def to_torchvision(segmenter: Segmenter) -> dict[str, Tensor]:
     resnet50s, resnet101s and resnet152s, for an encoder of timm those of timm's network.
 
     Raises:
-        UserError: a network that torchvision's would compute otherwise (Caffe's stride, unpadded pooling, another eps).
+        UserError: a network that torchvision's would compute otherwise (Caffe's stride, unpadded pooling, another eps,
+            other channels).
     """
-    wrong = differing(segmenter)
+    own = (*FUNCTION, ("num_channels", 3))
+    wrong = differing(segmenter, own)
     if wrong:
         raise explain(
             "conversion to torchvision",
             found=", ".join(wrong),
-            needed="what torchvision's networks have: " + ", ".join(f"{key}={own!r}" for key, own in FUNCTION),
+            needed="what torchvision's networks have: " + ", ".join(f"{key}={value!r}" for key, value in own),
             fix="model.safetensors in the checkpoint has the same tensors, under encoder. and head.",
         )
     encoder = segmenter.encoder.network if isinstance(segmenter.encoder, TimmEncoder) else segmenter.encoder

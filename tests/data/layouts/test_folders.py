@@ -146,7 +146,9 @@ def test_what_is_said_of_folders_that_cannot_be_trained_on(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"found 1 pictures and no masks; needed images/"):
         ids(tmp_path / "bare", "train")
     add(tmp_path / "one", "images/1.png", "masks/1.png")
-    with pytest.raises(UserError, match=r"found 1; needed at least 2\. Add images, .*--data.train-split all --data.val-split all"):
+    with pytest.raises(
+        UserError, match=r"found 1; needed at least 2\. Add images, .*--data.train-split all --data.val-split all"
+    ):
         ids(tmp_path / "one", "train")
     flat(tmp_path / "sizes", 4)
     for name in ("p02", "p03"):

@@ -131,8 +131,8 @@ class _Folders:
                 f"images and masks in {self.root}",
                 found=f"{pictures} pictures and no masks",
                 needed=self.needed(split),
-                fix="Put the masks there, or say where they lie: --data.images DIR --data.masks DIR; what an annotation tool "
-                "exported becomes masks by ducseg data convert.",
+                fix="Put the masks there, or say where they lie: --data.images DIR --data.masks DIR; what an "
+                "annotation tool exported becomes masks by ducseg data convert.",
             )
         raise no_such_data("images and masks", self.root, missing="no pictures", layout=self.needed(split))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ducseg.classes import ClassSet, Colour
+from ducseg.classes import ClassSet
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
@@ -17,6 +17,7 @@ from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
 from ducseg.data.ranges import out_of_range
+from ducseg.data.resampling import Fill
 from ducseg.errors import UserError, explain
 
 __all__ = ["LAYOUTS", "data_notes", "open_dataset", "open_layout", "open_training_set"]
@@ -69,7 +70,7 @@ def open_dataset(config: DataConfig, split: str, classes: ClassSet | None = None
     return open_layout(config, classes).open(split)
 
 
-def open_training_set(config: DataConfig, mean_colour: Colour, classes: ClassSet | None = None) -> SegmentationDataset:
+def open_training_set(config: DataConfig, mean_colour: Fill, classes: ClassSet | None = None) -> SegmentationDataset:
     """What a configuration trains on: the training split, with the coarse frames or COCO's pictures, as patches.
 
     Args:
