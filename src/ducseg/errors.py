@@ -24,15 +24,13 @@ def listed(items: Sequence[object], most: int = 5, separator: str = ", ") -> str
     return separator.join(map(str, items[:most])) + more
 
 
-def package(module: str, *, what: str, install: str) -> Any:
+def package(module: str, *, what: str, install: str, needed: str = "it to read them") -> Any:
     """The module of a package that only some need; `UserError` where it is missing: what needs it, what to install."""
     try:
         return importlib.import_module(module)
     except ImportError:
         name = module.partition(".")[0]
-        raise explain(
-            what, found=f"{name} is not installed", needed="it to read them", fix=f"pip install {install}"
-        ) from None
+        raise explain(what, found=f"{name} is not installed", needed=needed, fix=f"pip install {install}") from None
 
 
 def whole(what: str, value: object, *, least: int = 0, fix: str) -> int:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "eval": "score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy",
     "report": "write one HTML page about a run, or several side by side",
     "predict": "predict pictures: label PNGs, colour maps, overlays with a legend; files for a benchmark's server",
+    "serve": "a page to use a network in a browser, and POST /predict for programs",
     "crf": "refine saved probabilities with the dense CRF",
     "crf-tune": "find the dense CRF's settings by grid search on a validation split",
     "score cityscapes": "class and category IoU and iIoU, as cityscapesScripts",

@@ -38,6 +38,7 @@ __all__ = [
     "check_label",
     "check_same_size",
     "colours_in_use",
+    "decode_image",
     "picture_size",
     "read_image",
     "read_instance_ids",
@@ -71,7 +72,15 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def read_turned(path: Path) -> tuple[NDArray[np.uint8], int]:
     """As `read_image`, and the EXIF orientation, 1 to 8, that was applied."""
-    data = _file(path)
+    return _decode_turned(_file(path), path)
+
+
+def decode_image(data: bytes, name: Path) -> NDArray[np.uint8]:
+    """As `read_image`, of a file that is in memory already; `name` is what errors call it."""
+    return _decode_turned(data, name)[0]
+
+
+def _decode_turned(data: bytes, path: Path) -> tuple[NDArray[np.uint8], int]:
     header = read_header(data, path)
     check_header(header, path)
     _check_channels(header, path)

@@ -1,0 +1,66 @@
+"""Run the server: bind its port first, listen until a signal, let requests in hand end."""
+
+import ipaddress
+import signal
+import socket
+
+from fastapi import FastAPI
+
+from ducseg.errors import explain
+
+__all__ = ["bind", "is_loopback", "run_server"]
+
+_CONNECTIONS = 512
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at that address, not yet listening; port 0: any free one.
+
+    Raises:
+        UserError: a port in use or not allowed, an address that is none of this machine's.
+    """
+    try:
+        if not 0 <= port <= 65535:  # some systems take the rest of a division
+            raise OverflowError("no such port")
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+        except BaseException:
+            found.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise explain(
+            f"--host {host} --port {port}",
+            found=reason.lower(),
+            needed="an address of this machine and a free port, 1024 to 65535",
+            fix="Stop what uses it, or choose another; --port 0 takes any free one.",
+        ) from None
+    return found
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    return ipaddress.ip_address(bound.getsockname()[0]).is_loopback
+
+
+def run_server(app: FastAPI, bound: socket.socket, *, timeout: float) -> None:
+    """Serve until SIGTERM or SIGINT; then no connection is accepted and requests in hand have `timeout` seconds to end.
+
+    Raises:
+        KeyboardInterrupt: after SIGINT.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, http="h11", limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=max(1, round(timeout)), server_header=False,
+    )  # fmt: skip
+    # uvicorn raises the signal again when it is done; SIGTERM is then no failure
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        signal.signal(signal.SIGTERM, before)
