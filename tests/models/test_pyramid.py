@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ducseg import UserError
-from ducseg.models.pyramid import DenseUpsamplingPyramid, pyramid_widths
+from ducseg.models.pyramid import DenseUpsamplingPyramid, _shuffle, pyramid_widths
 from ducseg.ops.duc import unfold
 
 
@@ -53,7 +53,7 @@ def test_equals_its_definition_step_by_step(factor: int) -> None:
     for step, lateral in ((head.steps[1], middle), (head.steps[0], fine)):
         up = normed(torch.einsum("oc,nchw->nohw", step.up.weight[:, :, 0, 0], x))
         number, width = len(up), up.shape[1] // 4
-        up = up.view(number, width, 2, 2, *x.shape[-2:]).permute(0, 1, 4, 2, 5, 3)  # row offset first, then column
+        up = up.view(number, 2, 2, width, *x.shape[-2:]).permute(0, 3, 4, 1, 5, 2)  # row offset, column offset, channel
         up = up.reshape(number, width, *lateral.shape[-2:])
         x = (up + normed(step.lateral(lateral))).relu()
         x = normed(F.conv2d(x, step.conv.weight, padding=1)).relu()
@@ -67,11 +67,19 @@ def fold_picture(picture: Tensor, factor: int) -> Tensor:
     return torch.stack(offsets, 2).flatten(1, 2)
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_shuffle_is_pixel_shuffle_with_another_order_of_channels(order: torch.memory_format) -> None:
+    x = torch.randn(2, 12, 3, 5).contiguous(memory_format=order)
+    expected = F.pixel_shuffle(x.unflatten(1, (4, 3)).transpose(1, 2).flatten(1, 2), 2)
+    assert torch.equal(_shuffle(x), expected)
+    assert _shuffle(x).is_contiguous(memory_format=order)
+
+
 def test_shuffles_start_as_nearest_neighbour_and_scores_near_even() -> None:
     torch.manual_seed(0)
     head = DenseUpsamplingPyramid((16, 24, 32, 96, 320), 2)
     for step in head.steps:
-        grid = F.pixel_shuffle(step.up(torch.randn(1, step.up.in_channels, 3, 3)), 2)
+        grid = _shuffle(step.up(torch.randn(1, step.up.in_channels, 3, 3)))
         torch.testing.assert_close(grid, F.interpolate(grid[..., ::2, ::2], scale_factor=2, mode="nearest"))
     features = _features([16, 24, 32, 96, 320], 2, 2, number=2)
     assert unfold(head(features, _picture(features))).softmax(1).std() < 0.2

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ducseg.models.depthwise import DepthwiseConv2d
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
 from ducseg.models.encoder import strides_at
 
@@ -51,27 +52,19 @@ _STRIDED = {1: 0, 2: 1, 3: 2, 5: 3}
 _NAME_OF_STAGE = {0: "stem", 1: "res2", 2: "res3", 4: "res4", 6: "res5"}
 
 
-class _Conv2d(nn.Conv2d):
-    """A convolution without bias whose window is TensorFlow's: off centre where it is, or was, strided."""
+class _DepthwiseConv2d(DepthwiseConv2d):
+    """A depthwise convolution whose window is TensorFlow's: off centre where it is, or was, strided."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        *,
-        stride: int,
-        strided: bool,
-        rate: int,
-        groups: int = 1,
-    ) -> None:
+    def __init__(self, channels: int, kernel: int, *, stride: int, strided: bool, rate: int) -> None:
         before = (kernel - 2 if strided else kernel - 1) // 2 * rate
         after = rate * (kernel - 1) - before
-        centred = before == after
-        super().__init__(
-            in_channels, out_channels, kernel, stride, before if centred else 0, rate, groups=groups, bias=False
-        )
-        self._sides = None if centred else (before, after, before, after)
+        if stride == 2:  # a window earlier, and left out: no padded copy of the input is made
+            super().__init__(channels, kernel, stride=2, padding=before + 2, dilation=rate, skip=1)
+            self._sides = None
+        else:
+            centred = before == after
+            super().__init__(channels, kernel, padding=before if centred else 0, dilation=rate)
+            self._sides = None if centred else (before, after, before, after)
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input if self._sides is None else F.pad(input, self._sides))
@@ -85,7 +78,7 @@ class _Block(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         hidden = in_channels * expand
-        depthwise = _Conv2d(hidden, hidden, kernel, stride=stride, strided=strided, rate=rate, groups=hidden)
+        depthwise = _DepthwiseConv2d(hidden, kernel, stride=stride, strided=strided, rate=rate)
         pointwise = nn.Conv2d(hidden, out_channels, 1, bias=False)
         self._expands = expand > 1
         if self._expands:
@@ -135,7 +128,7 @@ class EfficientNetLite(nn.Module):
     ) -> None:
         super().__init__()
         self.output_stride, self.rates, self.num_channels = output_stride, rates, num_channels
-        self.conv_stem = _Conv2d(num_channels, 32, 3, stride=2, strided=True, rate=1)
+        self.conv_stem = nn.Conv2d(num_channels, 32, 3, 2, bias=False)
         self.bn1 = nn.BatchNorm2d(32, eps=_EPS)
         self.act = nn.ReLU6(inplace=True)
         strides = (2, *OUTPUT_STRIDES[output_stride])
@@ -170,7 +163,7 @@ class EfficientNetLite(nn.Module):
     def intermediates(self, images: Tensor) -> dict[str, Tensor]:
         """Every named intermediate: "stem" (stride 2), "res2" .. "res5"."""
         found = {}
-        x = self.act(self.bn1(self.conv_stem(images)))
+        x = self.act(self.bn1(self.conv_stem(F.pad(images, (0, 1, 0, 1)))))
         for stage, blocks in enumerate(self.blocks):
             x = blocks(x)
             if stage in _NAME_OF_STAGE:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ducseg.models.depthwise import DepthwiseConv2d
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
 from ducseg.models.encoder import strides_at
 
@@ -44,23 +45,15 @@ def _conv_norm_relu(
     *,
     stride: int = 1,
     rate: int = 1,
-    groups: int = 1,
+    depthwise: bool = False,
     eps: float,
 ) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=rate * (kernel_size // 2),
-            dilation=rate,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels, eps=eps),
-        nn.ReLU6(inplace=True),
+    conv = (
+        DepthwiseConv2d(out_channels, kernel_size, stride=stride, padding=rate, dilation=rate)
+        if depthwise
+        else nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
     )
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels, eps=eps), nn.ReLU6(inplace=True))
 
 
 class _InvertedResidual(nn.Module):
@@ -70,7 +63,7 @@ class _InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if expand != 1:
             layers.append(_conv_norm_relu(in_channels, hidden, 1, eps=eps))
-        layers.append(_conv_norm_relu(hidden, hidden, 3, stride=stride, rate=rate, groups=hidden, eps=eps))
+        layers.append(_conv_norm_relu(hidden, hidden, 3, stride=stride, rate=rate, depthwise=True, eps=eps))
         layers.append(nn.Conv2d(hidden, out_channels, 1, bias=False))
         layers.append(nn.BatchNorm2d(out_channels, eps=eps))
         self.conv = nn.Sequential(*layers)
