@@ -70,7 +70,8 @@ def _shuffle(x: Tensor) -> Tensor:
     """
     count, channels, height, width = x.shape
     if torch.compiler.is_compiling() or not x.is_contiguous(memory_format=torch.channels_last):
-        return F.pixel_shuffle(x.unflatten(1, (4, channels // 4)).transpose(1, 2).flatten(1, 2), 2)
+        parts = x.reshape(count, 4, channels // 4, height, width).transpose(1, 2)
+        return F.pixel_shuffle(parts.flatten(1, 2), 2)
     cells = x.permute(0, 2, 3, 1).reshape(count, height, width, 2, 2, channels // 4).transpose(2, 3)
     return cells.reshape(count, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
