@@ -5,6 +5,7 @@ Legend: H, W pixels as stored, before EXIF's turn.
 """
 
 import io
+import mmap
 import os
 import re
 import struct
@@ -23,8 +24,8 @@ from ducseg.data.files import png
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "read_header", "unbounded", "undecodable",
-    "upright",
+    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "read_header", "tiff_header", "unbounded",
+    "undecodable", "upright",
 ]  # fmt: skip
 
 JPEG_START = b"\xff\xd8\xff"
@@ -34,6 +35,10 @@ _MAX_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _EXIF_ORIENTATION = 0x0112
 _TURNED = range(5, 9)  # height and width change places
 _MOST_PAGES = 10_000
+_WAY_OUT = (
+    "`ducseg predict` reads TIFFs of any size by windows: rio convert IN OUT.tif --co TILED=YES --co COMPRESS=LZW "
+    "--co BIGTIFF=IF_SAFER (pip install ducseg[geo] brings rio)."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,7 @@ class Header:
         dtype: "uint8" also for fewer bits, "uint16", "float32", ...
         pages: pictures in the file; smaller copies of the first do not count.
         orientation: EXIF's 1 to 8; 1: as stored.
+        placed: whether a TIFF says where on earth it lies, or which value stands for no data.
     """
 
     size: tuple[int, int]
@@ -55,6 +61,7 @@ class Header:
     dtype: str = "uint8"
     pages: int = 1
     orientation: int = 1
+    placed: bool = False
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -78,16 +85,32 @@ def read_header(data: bytes, path: Path) -> Header:
         orientation = _orientation(data) if b"Exif\0\0" in data[: 1 << 17] else 1
         channels = 1 if space == "Gray" else 3
         return Header(size=(int(height), int(width)), channels=channels, orientation=orientation)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        try:
-            return _tiff(data)
-        except (struct.error, KeyError, IndexError, ValueError):
-            raise undecodable(path, data, "its directory is cut off") from None
+    if data[:4] in _TIFF_STARTS:
+        return _tiff_of(data, path)
     return _by_pillow(data, path)
 
 
-def check_header(header: Header, path: Path) -> None:
-    """Refuse a picture too large for memory, a stack of pages.
+def tiff_header(path: Path) -> Header | None:
+    """The header of a TIFF of any size, of which only the directories are read; None: another file, or none."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _TIFF_STARTS:
+                return None
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _tiff_of(data, path)
+    except OSError:
+        return None
+
+
+def _tiff_of(data: bytes | mmap.mmap, path: Path) -> Header:
+    try:
+        return _tiff(data)
+    except (struct.error, KeyError, IndexError, ValueError):
+        raise undecodable(path, b"", "its directory is cut off") from None
+
+
+def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
+    """Refuse a picture too large for memory, unless it is not read into it; a stack of pages.
 
     Raises:
         UserError: with the size found and the limit.
@@ -95,12 +118,13 @@ def check_header(header: Header, path: Path) -> None:
     height, width = header.size
     if not height * width:
         raise undecodable(path, b"", f"{height} x {width} pixels")
-    if height * width > max_pixels():
+    if height * width > max_pixels() and not any_size:
         raise explain(
             f"file {path}",
             found=f"{height} x {width} pixels (H x W), {height * width / 1e6:.0f} megapixels",
             needed=f"1 pixel to {max_pixels() / 1e6:.0f} megapixels",
-            fix=f"Cut it into tiles, or set DUCSEG_MAX_PIXELS={height * width} where memory allows (3 bytes each).",
+            fix=f"{_WAY_OUT} For training cut it into tiles, or set DUCSEG_MAX_PIXELS={height * width} where memory "
+            "allows (3 bytes each).",
         )
     if header.pages > 1:
         raise explain(
@@ -209,11 +233,13 @@ def unbounded() -> Iterator[None]:
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 338, 339
 _SUBFILE, _SMALLER_OR_MASK = 254, 0b101
 _CMYK = 5
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PLACES = {33550, 33922, 34264, 34735, 42113}  # GeoTIFF's scale, tie points, transformation, keys; GDAL's nodata
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "uint", 2: "int", 3: "float", 6: "complex"}
 
 
-def _tiff(data: bytes) -> Header:
+def _tiff(data: bytes | mmap.mmap) -> Header:
     pages = [tags for tags in _directories(data) if not tags.get(_SUBFILE, [0])[0] & _SMALLER_OR_MASK]
     first = pages[0]
     bits, alpha = max(first.get(_BITS, [1])), any(kind in (1, 2) for kind in first.get(_EXTRA, ()))
@@ -228,11 +254,12 @@ def _tiff(data: bytes) -> Header:
         dtype="uint8" if bits <= 8 and kind == "uint" else f"{kind}{bits}",
         pages=len(pages),
         orientation=max(1, min(8, first.get(_EXIF_ORIENTATION, [1])[0])),
+        placed=not _PLACES.isdisjoint(first),
     )
 
 
-def _directories(data: bytes) -> Iterator[dict[int, list[int]]]:
-    order = "<" if data.startswith(b"II") else ">"
+def _directories(data: bytes | mmap.mmap) -> Iterator[dict[int, list[int]]]:
+    order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     word, entry, count_of = ("Q", 20, "Q") if big else ("I", 12, "H")
     (place,) = struct.unpack_from(order + word, data, 8 if big else 4)
@@ -245,7 +272,7 @@ def _directories(data: bytes) -> Iterator[dict[int, list[int]]]:
         (place,) = struct.unpack_from(order + word, data, start + count * entry)
 
 
-def _tag(data: bytes, at: int, order: str, word: str) -> tuple[int, list[int]]:
+def _tag(data: bytes | mmap.mmap, at: int, order: str, word: str) -> tuple[int, list[int]]:
     number, kind, count = struct.unpack_from(f"{order}HH{word}", data, at)
     if kind not in _TYPES or count > 1 << 10:
         return number, [0]

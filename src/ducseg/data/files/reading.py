@@ -35,6 +35,7 @@ from ducseg.errors import explain, listed
 
 __all__ = [
     "PICTURE_SUFFIXES",
+    "check_channels",
     "check_label",
     "check_same_size",
     "colours_in_use",
@@ -83,7 +84,7 @@ def decode_image(data: bytes, name: Path) -> NDArray[np.uint8]:
 def _decode_turned(data: bytes, path: Path) -> tuple[NDArray[np.uint8], int]:
     header = read_header(data, path)
     check_header(header, path)
-    _check_channels(header, path)
+    check_channels(header, path)
     if not _ends_as_it_should(data):
         _pillow(data, path)
     return _decode_image(data, header, path), header.orientation
@@ -111,7 +112,8 @@ def picture_size(path: Path) -> tuple[int, int]:
     return read_header(_file(path), path).shown_size
 
 
-def _check_channels(header: Header, path: Path) -> None:
+def check_channels(header: Header, path: Path) -> None:
+    """Refuse what is neither grey nor RGB of 8 bits, beside alpha, with a `UserError`."""
     if header.dtype != "uint8":
         raise explain(
             f"image {path}",

@@ -1,0 +1,223 @@
+"""TIFFs that are read and written by rows, so that they need not fit in memory, with their place on earth.
+
+Legend: H, W pixels as stored; what a raster knows nothing of is its nodata value, its mask, or an alpha of 0.
+rasterio does it (`pip install ducseg[geo]`).
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.data.files.header import check_header, max_pixels, tiff_header, undecodable
+from ducseg.data.files.reading import check_channels
+from ducseg.errors import explain, package
+from ducseg.files import whole_file
+
+__all__ = ["Place", "Raster", "is_raster", "open_raster", "write_raster"]
+
+INSTALL = "ducseg[geo]"
+_ROWS = 512  # written together
+_BLOCK = 512
+_CACHE = "128"  # megabytes of decoded blocks
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a raster lies.
+
+    Attributes:
+        crs: rasterio's coordinate reference system; None: none is known.
+        transform: from (column, row) to its coordinates, rasterio's `Affine`.
+        points: ground control points and their system, where there are any instead.
+    """
+
+    crs: Any
+    transform: Any
+    points: tuple[Any, Any]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether pixels have coordinates."""
+        return self.crs is not None or not self.transform.is_identity
+
+    @property
+    def name(self) -> str | None:
+        """Of the system, as "EPSG:32633", else its well-known text."""
+        if self.crs is None:
+            return None
+        code = self.crs.to_epsg()
+        return f"EPSG:{code}" if code else str(self.crs.to_wkt())
+
+
+class Raster:
+    """An open TIFF of grey or RGB bytes; `open_raster` makes one.
+
+    Attributes:
+        path: of the file; size: (H, W); place: where it lies.
+    """
+
+    def __init__(self, path: Path, source: Any) -> None:
+        self.path, self._source = path, source
+        self.size: tuple[int, int] = (source.height, source.width)
+        self.place = Place(source.crs, source.transform, source.gcps)
+        kinds = [one.name for one in source.colorinterp]
+        self._bands = [number + 1 for number, kind in enumerate(kinds) if kind != "alpha"]
+        masks = {flag.name for flags in source.mask_flag_enums for flag in flags}
+        self._known = masks != {"all_valid"}
+        self._palette = None
+        if kinds[0] == "palette":
+            colours = source.colormap(1)
+            self._palette = np.array([colours.get(value, (0, 0, 0))[:3] for value in range(256)], np.uint8)
+
+    def rows(self, begin: int, end: int) -> NDArray[np.uint8]:
+        """RGB uint8 (end - begin, W, 3); grey is repeated, a palette expanded, alpha dropped.
+
+        Raises:
+            UserError: the file is damaged there.
+        """
+        return self._rgb(self._read(self._bands, begin, end, (end - begin, self.size[1])))
+
+    def known(self, begin: int, end: int) -> NDArray[np.bool_] | None:
+        """Where there are data (end - begin, W); None: everywhere."""
+        if not self._known:
+            return None
+        with _explained(self.path):
+            mask = self._source.dataset_mask(window=((begin, end), (0, self.size[1])))
+        return np.asarray(mask > 0)
+
+    def reduced(self, factor: int) -> NDArray[np.uint8]:
+        """RGB uint8, as many times smaller on both sides (rounded up), each pixel the mean of those it stands for."""
+        height, width = (-(-side // factor) for side in self.size)
+        rows = max(1, _ROWS // factor)
+        parts = []
+        for begin in range(0, height, rows):
+            end = min(begin + rows, height)
+            bottom = min(end * factor, self.size[0])
+            parts.append(self._read(self._bands, begin * factor, bottom, (end - begin, width), "average"))
+        return self._rgb(np.concatenate(parts, axis=1))
+
+    def _read(
+        self, bands: list[int], begin: int, end: int, shape: tuple[int, int], how: str = "nearest"
+    ) -> NDArray[Any]:
+        from rasterio.enums import Resampling
+
+        window, method = ((begin, end), (0, self.size[1])), Resampling[how if self._palette is None else "nearest"]
+        with _explained(self.path):
+            return np.asarray(
+                self._source.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
+            )
+
+    def _rgb(self, bands: NDArray[Any]) -> NDArray[np.uint8]:
+        if self._palette is not None:
+            return np.asarray(self._palette[bands[0]])
+        return np.ascontiguousarray(np.moveaxis(bands if len(bands) == 3 else bands[[0, 0, 0]], 0, 2))
+
+
+def is_raster(path: Path) -> bool:
+    """Whether a file is read by rows and its results are TIFFs: a TIFF with a place or nodata, or of many pixels.
+
+    Raises:
+        UserError: a TIFF whose header is damaged.
+    """
+    header = tiff_header(path)
+    return header is not None and (header.placed or header.size[0] * header.size[1] > max_pixels())
+
+
+@contextmanager
+def open_raster(path: Path) -> Iterator[Raster]:
+    """Open a TIFF by rows, whatever its size.
+
+    Raises:
+        UserError: no or a damaged TIFF, several pages, other than grey or RGB of 8 bits, rasterio not installed.
+    """
+    rasterio = package("rasterio", what=f"TIFF {path}", install=INSTALL)
+    header = tiff_header(path)
+    if header is None:
+        raise undecodable(path, b"", "no TIFF")
+    check_header(header, path, any_size=True)
+    check_channels(header, path)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings(action="ignore"):
+        with _explained(path):
+            source = rasterio.open(path)
+        with source:
+            few_bits = source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+            bands = sum(one.name != "alpha" for one in source.colorinterp)
+            if few_bits or bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
+                raise explain(
+                    f"TIFF {path}",
+                    found=f"{bands} bands of {few_bits or source.dtypes[0]}" + (" bits" if few_bits else ""),
+                    needed="1 (grey) or 3 (RGB) bands of 8 bits",
+                    fix="Convert it: gdal_translate -ot Byte -b 1 -b 2 -b 3 IN OUT.",
+                )
+            yield Raster(path, source)
+
+
+def write_raster(
+    path: Path,
+    size: tuple[int, int],
+    place: Place,
+    rows: Callable[[int, int], NDArray[np.uint8]],
+    *,
+    bands: int = 1,
+    nodata: int | None = None,
+    palette: Mapping[int, tuple[int, int, int]] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write a TIFF in tiles, LZW, as BigTIFF where it may pass 4 GB; whole or not at all.
+
+    Args:
+        rows: asked for uint8 (end - begin, W), or (end - begin, W, bands), from the top to the bottom.
+        palette: colours of the values of one band.
+
+    Raises:
+        UserError: a folder or disk that refuses it.
+    """
+    rasterio = package("rasterio", what=f"TIFF {path}", install=INSTALL)
+    (height, width), (points, points_crs) = size, place.points
+    how = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": "uint8", "nodata": nodata}
+    how |= {"crs": place.crs, "transform": place.transform, "compress": "LZW", "BIGTIFF": "IF_SAFER"}
+    how |= {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
+    if bands == 3:
+        how |= {"photometric": "RGB", "interleave": "pixel"}
+    with whole_file(path) as temporary, rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings(action="ignore"):
+        try:
+            with rasterio.open(temporary, "w", **how) as target:
+                if points and place.crs is None:
+                    target.gcps = points, points_crs
+                if palette is not None:
+                    target.write_colormap(1, dict(palette))
+                target.update_tags(**(tags or {}))
+                for begin in range(0, height, _ROWS):
+                    end = min(begin + _ROWS, height)
+                    part = rows(begin, end)
+                    window = ((begin, end), (0, width))
+                    if bands == 1:
+                        target.write(part, 1, window=window)
+                    else:
+                        target.write(np.moveaxis(part, 2, 0), window=window)
+            _check_written(rasterio, temporary, size)
+        except rasterio.errors.RasterioError as error:
+            raise OSError(None, f"the disk does not take it ({error})") from error
+
+
+def _check_written(rasterio: Any, path: Path, size: tuple[int, int]) -> None:
+    """GDAL writes the last blocks when it closes a file, and says nothing where the disk is full."""
+    with rasterio.open(path) as written:
+        for begin in range(0, size[0], _BLOCK):
+            written.read(1, window=((begin, min(begin + _BLOCK, size[0])), (0, size[1])))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        raise undecodable(path, b"", str(error.__cause__ or error)) from None

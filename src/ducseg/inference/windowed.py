@@ -1,0 +1,213 @@
+"""Label one picture by windows and write its files; a run that was killed goes on where it was.
+
+What is finished lies in a hidden folder beside the results, .NAME.windows: the labels and what else is asked for, as
+arrays in files, and how many rows are done of what with what. A later run goes on with it only if all of that is the
+same, and the labeller still gives the same answer for the middle of the picture; else it starts anew. The files get
+their names when all is done.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.data.files.rasters import Raster
+from ducseg.errors import UserError, explain
+from ducseg.files import write_whole
+from ducseg.inference.labeller import AveragingLabeller, Labeller, each
+from ducseg.inference.tiles import Block, Pixels, PixelsInMemory, Tiling, answer_windows
+from ducseg.inference.writers import Kind, Picture, as_confidence, write_raster_results, write_results
+from ducseg.version import __version__
+
+__all__ = ["grid_of", "write_windowed"]
+
+_GRID = 32  # of labellers that do not say theirs: a multiple of all output strides
+_PROBE = 128  # pixels on both sides
+_SAME = 1e-4
+Show = Callable[[int, int], None]
+
+
+def grid_of(labeller: Labeller) -> int:
+    """At multiples of what a labeller's windows start."""
+    return labeller.grid if isinstance(labeller, AveragingLabeller) else _GRID
+
+
+def write_windowed(
+    labeller: Labeller,
+    file: Path,
+    picture: Raster | Picture,
+    results: Mapping[Kind, Path],
+    tiling: Tiling,
+    *,
+    at_once: int = 1,
+    show: Show = lambda _done, _total: None,
+) -> None:
+    """Label a picture by windows, see `ducseg.inference.tiles`, and write its files.
+
+    Args:
+        labeller: gives probabilities; one that cuts into windows itself is asked for less than its tile.
+        file: where the picture comes from.
+        results: where each kind goes, all beside each other.
+        at_once: so many windows go through the network together.
+        show: told of windows done and in all.
+
+    Raises:
+        UserError: the picture is damaged, the labeller gives no probabilities or has not enough memory, a disk refuses
+            the files or has no room for them.
+    """
+    pixels: Pixels = picture if isinstance(picture, Raster) else PixelsInMemory(picture)
+    part = _Unfinished(_folder_of(results), labeller, file, pixels, results, tiling)
+    with _explained(part.folder):
+        try:
+            _label(part, labeller, pixels, tiling, at_once, show)
+        except UserError:  # of the picture or the labeller; after a full disk it can go on
+            shutil.rmtree(part.folder, ignore_errors=True)
+            raise
+        _write(part, labeller, picture, results)
+        shutil.rmtree(part.folder, ignore_errors=True)
+
+
+def _folder_of(results: Mapping[Kind, Path]) -> Path:
+    kind, path = next(iter(results.items()))
+    return path.with_name(f".{path.stem.removesuffix(f'_{kind}')}.windows")
+
+
+def _label(part: "_Unfinished", labeller: Labeller, pixels: Pixels, tiling: Tiling, at_once: int, show: Show) -> None:
+    done = part.resume()
+    if done == pixels.size[0]:
+        return
+    blocks = answer_windows(
+        pixels, lambda images: each(labeller, images, probabilities=True), tiling, classes=len(labeller.classes),
+        grid=grid_of(labeller), from_row=done, at_once=at_once, show=show,
+    )  # fmt: skip
+    for end, row in groupby(blocks, lambda block: block.rows.stop):
+        with part.arrays() as arrays:
+            for block in row:
+                _put(arrays, block)
+        part.finished(end)
+
+
+def _put(arrays: Mapping[str, NDArray[Any]], block: Block) -> None:
+    place = block.rows, block.columns
+    arrays["labels"][place] = block.labels()
+    if "confidence" in arrays:
+        sure = as_confidence(block.probabilities)
+        arrays["confidence"][place] = sure if block.known is None else sure * block.known
+    if "probabilities" in arrays:
+        arrays["probabilities"][:, *place] = block.probabilities
+
+
+def _write(part: "_Unfinished", labeller: Labeller, picture: Raster | Picture, results: Mapping[Kind, Path]) -> None:
+    drawn: dict[Kind, Path] = {kind: path for kind, path in results.items() if kind != "probabilities"}
+    with part.arrays("r") as arrays:
+        labels, sure = arrays["labels"], arrays.get("confidence")
+        if isinstance(picture, Raster):
+            write_raster_results(drawn, picture, labels, sure, labeller.classes)
+        else:
+            write_results(drawn, picture, np.asarray(labels), labeller.classes, confidence=sure)
+    if "probabilities" in results:
+        part.path("probabilities").replace(results["probabilities"])
+
+
+class _Unfinished:
+    """What is done of a picture, in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        labeller: Labeller,
+        file: Path,
+        pixels: Pixels,
+        results: Mapping[Kind, Path],
+        tiling: Tiling,
+    ) -> None:
+        (height, width), count = pixels.size, len(labeller.classes)
+        self.folder = folder
+        self._forms: dict[str, tuple[type, tuple[int, ...]]] = {"labels": (np.uint8, (height, width))}
+        if "confidence" in results:
+            self._forms["confidence"] = (np.uint8, (height, width))
+        if "probabilities" in results:
+            self._forms["probabilities"] = (np.float16, (count, height, width))
+        stat, grid = file.stat(), grid_of(labeller)
+        self._of = {
+            "version": __version__,
+            "file": [str(file.absolute()), stat.st_size, stat.st_mtime_ns],
+            "arrays": {name: list(shape) for name, (_, shape) in self._forms.items()},
+            "windows": [*tiling.on_grid(grid), grid],
+            "classes": labeller.classes.to_json(),
+        }
+        self._probe = _middle(labeller, pixels)
+
+    def path(self, name: str) -> Path:
+        """Of an array."""
+        return self.folder / f"{name}.npy"
+
+    def resume(self) -> int:
+        """How many rows are done; all files are there afterwards, with all their room."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+            probe = np.load(self.path("probe"))
+            if state["of"] == self._of and np.allclose(probe, self._probe, rtol=0, atol=_SAME):
+                with self.arrays("r"):
+                    return int(state["rows"])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        for name, (dtype, shape) in self._forms.items():
+            _reserve(self.path(name), dtype, shape)
+        np.save(self.path("probe"), self._probe)
+        self.finished(0)
+        return 0
+
+    def finished(self, rows: int) -> None:
+        """Note that so many rows are done and on the disk."""
+        state = json.dumps({"of": self._of, "rows": rows})
+        write_whole(self.folder / "state.json", state.encode())
+
+    @contextmanager
+    def arrays(self, mode: str = "r+") -> Iterator[dict[str, NDArray[Any]]]:
+        """The arrays as memory maps; on the disk afterwards, and their pages given back."""
+        found: dict[str, Any] = {}
+        for name, (dtype, shape) in self._forms.items():
+            found[name] = np.lib.format.open_memmap(self.path(name), mode=mode)
+            if (found[name].dtype, found[name].shape) != (dtype, shape):
+                raise ValueError(name)
+        yield found
+        for array in found.values():
+            array.flush()
+
+
+def _middle(labeller: Labeller, pixels: Pixels) -> NDArray[np.float32]:
+    """The labeller's answer for the middle of a picture, by which it is known again."""
+    (top, bottom), (left, right) = (
+        (max(0, (side - _PROBE) // 2), min(side, (side + _PROBE) // 2)) for side in pixels.size
+    )
+    window = np.ascontiguousarray(pixels.rows(top, bottom)[:, left:right])
+    return np.asarray(each(labeller, [window], probabilities=True)[0], np.float32)
+
+
+def _reserve(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
+    """An array in a file that has its room on the disk: a memory map onto a full one would end the process."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise explain(
+            f"unfinished results {folder}",
+            found=error.strerror or str(error),
+            needed="a folder that can be written, on a disk with room for all arrays",
+            fix="Make room, or choose another --out.",
+        ) from error
