@@ -24,7 +24,7 @@ __all__ = [
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
-Kinds = tuple[Literal["labels", "color", "overlay", "probabilities"], ...]
+Kinds = tuple[Literal["labels", "color", "overlay", "confidence", "polygons", "probabilities"], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +160,8 @@ class Scored(Workers):
 def report(found: "PredictReport", out: Path, done: str) -> int:
     """Say what came of each picture; the exit status: 1 where one failed."""
     print(f"{len(found.written)} of {len(found.written) + len(found.failed)} pictures {done} into {out}")
+    for name, note in found.notes:
+        print(f"{name}: {note}")
     for name, message in found.failed:
         print(f"not {done}: {name}: {message}")
     return 1 if found.failed else 0

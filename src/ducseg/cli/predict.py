@@ -12,6 +12,7 @@ from ducseg.errors import explain
 
 if TYPE_CHECKING:
     from ducseg.inference.shards import Shard
+    from ducseg.inference.tiles import Tiling
 
 __all__ = ["Options", "run"]
 
@@ -32,7 +33,13 @@ class Options(Batch, RefinedNetwork):
     out: Folder
     """Folder for the results; sub-folders of the inputs are kept."""
     kinds: Kinds = ()
-    """What to write (default: labels color overlay); probabilities are .npy files, float16 (classes, height, width)."""
+    """What to write (default: labels color overlay). Confidence is grey, 255 is sure; polygons are GeoJSON;
+    probabilities are .npy files, float16 (classes, height, width)."""
+    tile: int | None = None
+    """Label what is longer in windows of so many pixels, blended; memory then does not grow with the picture (default:
+    1024 for what would not fit in memory)."""
+    overlap: int | None = None
+    """Of neighbouring windows, in pixels (default: a quarter of --tile)."""
     resume: bool = False
     """Leave out what an earlier run with --resume or --shard has done whole, with these settings; keep a manifest."""
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
@@ -69,6 +76,12 @@ class Options(Batch, RefinedNetwork):
             return self
         return replace(self, device=f"cuda:{shard.local % torch.cuda.device_count()}")
 
+    def tiling(self) -> "Tiling | None":
+        """What --tile and --overlap say; raises UserError where they cannot be."""
+        from ducseg.inference.tiles import Tiling
+
+        return Tiling.given(self.tile, self.overlap)
+
     def settings(self, kinds: tuple[str, ...]) -> str:
         """Digest of the checkpoint and of every option that changes a result."""
         from ducseg.inference.manifest import digest
@@ -92,21 +105,26 @@ def run(options: Options) -> int:
     if shard is not None:
         return _part(options, shard)
     from ducseg.inference.predict_files import predict_files
+    from ducseg.inference.writers import needs_probabilities
 
-    kinds = options.kinds or ("labels", "color", "overlay")
-    labeller = options.labeller(probabilities="probabilities" in kinds)
-    done = predict_files(labeller, options.inputs, options.out, kinds=kinds, batch_size=options.batch_size)
+    kinds, tiling = options.kinds or ("labels", "color", "overlay"), options.tiling()
+    labeller = options.labeller(probabilities=tiling is not None or needs_probabilities(kinds))
+    done = predict_files(
+        labeller, options.inputs, options.out, kinds=kinds, batch_size=options.batch_size, tiling=tiling
+    )
     return report(done, options.out, "predicted")
 
 
 def _part(options: Options, shard: "Shard") -> int:
     """A shard of the pictures, or all of them as 0/1."""
     from ducseg.inference.many import predict_shard
+    from ducseg.inference.writers import needs_probabilities
 
-    kinds = options.kinds or ("labels", "color", "overlay")
+    kinds, tiling = options.kinds or ("labels", "color", "overlay"), options.tiling()
+    labeller = options.on_device_of(shard).labeller(probabilities=tiling is not None or needs_probabilities(kinds))
     done = predict_shard(
-        options.on_device_of(shard).labeller(probabilities="probabilities" in kinds), options.inputs, options.out,
-        kinds=kinds, shard=shard, settings=options.settings(kinds), batch_size=options.batch_size,
+        labeller, options.inputs, options.out, kinds=kinds, shard=shard, settings=options.settings(kinds),
+        batch_size=options.batch_size, tiling=tiling,
     )  # fmt: skip
     if shard.count > 1:
         print(f"shard {shard}: {done.skipped + done.labelled} of {done.total} pictures")
@@ -121,13 +139,15 @@ def _part(options: Options, shard: "Shard") -> int:
 
 def _for_server(options: Options) -> int:
     foreign = [*(["--kinds"] if options.kinds else []), *(["--batch-size"] if options.batch_size != 1 else [])]
+    foreign += [f"--{name}" for name in ("tile", "overlap") if getattr(options, name) is not None]
     if options.format != "kitti-road":
         foreign += [f"--{name}" for name in ("fold", "figure") if getattr(options, name) is not None]
     if len(options.inputs) != 1 or foreign:
         raise explain(
             f"--format {options.format}",
             found=" and ".join(foreign) or f"{len(options.inputs)} inputs",
-            needed="the data set's folder, without --kinds and --batch-size; --fold and --figure for kitti-road alone",
+            needed="the data set's folder; not --kinds, --batch-size, --tile, --overlap; --fold and --figure for "
+            "kitti-road alone",
             fix="For example: ducseg predict RUN DATASET --out DIR --format cityscapes --split val.",
         )
     from ducseg.inference.submit import submit

@@ -16,6 +16,8 @@ from ducseg.inference.manifest import Manifest, Row, file_digest, read_rows, sta
 from ducseg.inference.opening import recorded
 from ducseg.inference.predict_files import Job, PredictReport, answers_of, find_jobs, write_jobs
 from ducseg.inference.shards import Shard
+from ducseg.inference.tiles import Tiling
+from ducseg.inference.windowed import ByWindows
 from ducseg.inference.writers import Kind
 
 __all__ = ["ShardReport", "network_digest", "predict_shard"]
@@ -56,6 +58,7 @@ def predict_shard(
     shard: Shard,
     settings: str,
     batch_size: int = 1,
+    tiling: Tiling | None = None,
     progress: bool = True,
 ) -> ShardReport:
     """As `predict_files`, for the part `shard` of the pictures sorted by name, and only what is not done.
@@ -66,7 +69,7 @@ def predict_shard(
     Raises:
         UserError: as `predict_files`; a manifest that cannot be written.
     """
-    every = sorted(find_jobs(inputs, out, kinds), key=lambda job: job.name.as_posix())
+    every = sorted(find_jobs(inputs, out, kinds, rasters=True), key=lambda job: job.name.as_posix())
     jobs = shard.of(every)
     stamps = {job.name: stamp(job.file) for job in jobs}
     states = _states(jobs, stamps, out, settings)
@@ -77,8 +80,10 @@ def predict_shard(
         def done(job: Job, error: str | None, seconds: float) -> None:
             manifest.add(_row(job, out, error, stamp=stamps[job.name], settings=settings, seconds=seconds))
 
-        classes, answers = labeller.classes, answers_of(labeller, kinds)
-        report = write_jobs(answers, classes, todo, batch_size=batch_size, progress=progress, done=done)
+        report = write_jobs(
+            answers_of(labeller, kinds), labeller.classes, todo, batch_size=batch_size, progress=progress,
+            windows=ByWindows(labeller, tiling, at_once=batch_size), done=done,
+        )  # fmt: skip
     return ShardReport(report, len(every), len(jobs) - len(todo), states.count("changed"), states.count("damaged"))
 
 

@@ -4,21 +4,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
+from ducseg.data.files.rasters import is_raster
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain
 from ducseg.inference.labeller import Labeller, each
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
-from ducseg.inference.writers import KINDS, Kind, Picture, result_name, write_results
-from ducseg.progress import counted
+from ducseg.inference.tiles import Tiling
+from ducseg.inference.windowed import ByWindows, WriteError
+from ducseg.inference.writers import KINDS, Kind, Picture, needs_probabilities, result_name, write_results
+from ducseg.progress import counted_stages
 
 __all__ = [
     "Answers",
@@ -46,11 +50,13 @@ class Job:
         file: the picture.
         name: of its results below their folder, without suffix.
         results: where each kind goes.
+        raster: read by rows, results are TIFFs.
     """
 
     file: Path
     name: Path
     results: Mapping[Kind, Path]
+    raster: bool = False
 
 
 Done = Callable[[Job, str | None, float], None]
@@ -64,10 +70,12 @@ class PredictReport:
     Attributes:
         written: pictures whose results are all written.
         failed: pictures that could not be read or labelled, with the reason.
+        notes: what a person should know of a picture's results, see `ByWindows`.
     """
 
     written: tuple[Path, ...]
     failed: tuple[tuple[Path, str], ...]
+    notes: tuple[tuple[Path, str], ...] = ()
 
 
 def predict_files(
@@ -77,6 +85,7 @@ def predict_files(
     *,
     kinds: Sequence[Kind] = ("labels", "color", "overlay"),
     batch_size: int = 1,
+    tiling: Tiling | None = None,
     progress: bool = True,
 ) -> PredictReport:
     """Label pictures of any size and write NAME_labels.png, NAME_color.png and NAME_overlay.png into `out`.
@@ -87,9 +96,12 @@ def predict_files(
     Args:
         inputs: files, folders and globs, see `find_pictures`; what lies in `out` is not taken from folders above it.
         out: results; sub-folders of given folders are kept; results of an earlier run are replaced.
-        kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend; and
-            NAME_probabilities.npy, float16 (L, H, W).
-        batch_size: so many pictures of one size, where they follow each other, go through the network at once.
+        kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend; confidence (grey,
+            255 is a probability of 1); NAME_polygons.geojson; NAME_probabilities.npy, float16 (L, H, W). Of a TIFF that
+            has a place on earth, or very many pixels, the pictures are TIFFs too, see `write_raster_results`.
+        batch_size: so many pictures of one size, where they follow each other, go through the network at once, and so
+            many windows of one picture.
+        tiling: label by windows what is longer; None: what would not fit in memory.
         progress: draw a bar on a terminal.
 
     Raises:
@@ -97,15 +109,14 @@ def predict_files(
             a disk that refuses the results.
     """
 
-    return write_each(
-        answers_of(labeller, kinds), labeller.classes, inputs, out, kinds=kinds, batch_size=batch_size,
-        progress=progress,
-    )  # fmt: skip
+    jobs, windows = find_jobs(inputs, out, kinds, rasters=True), ByWindows(labeller, tiling, at_once=batch_size)
+    answers = answers_of(labeller, kinds)
+    return write_jobs(answers, labeller.classes, jobs, batch_size=batch_size, progress=progress, windows=windows)
 
 
 def answers_of(labeller: Labeller, kinds: Sequence[Kind]) -> Answers:
     """A labeller's answers: probabilities where they are to be written, else labels."""
-    return lambda _names, images: each(labeller, images, probabilities="probabilities" in kinds)
+    return lambda _names, images: each(labeller, images, probabilities=needs_probabilities(kinds))
 
 
 def write_each(
@@ -137,7 +148,8 @@ def write_jobs(
     *,
     batch_size: int = 1,
     progress: bool = True,
-    read: Callable[[Job], Picture] = lambda job: read_image(job.file),
+    read: Callable[[Job], Path | Picture] = lambda job: job.file if job.raster else read_image(job.file),
+    windows: ByWindows | None = None,
     done: Done = lambda _job, _error, _seconds: None,
 ) -> PredictReport:
     """Label pictures in their order and write their results.
@@ -145,7 +157,8 @@ def write_jobs(
     Args:
         answers: of pictures of one size and their names; where it raises UserError for several, it is asked for each
             alone, and what it raises then is reported.
-        read: in threads, ahead of the network; a UserError is reported.
+        read: in threads, ahead of the network, rasters as their paths; a UserError is reported.
+        windows: labels the pictures that it takes; None: all are labelled whole, and none is a raster.
         done: told of each picture; what it raises stops the run.
 
     Raises:
@@ -159,14 +172,15 @@ def write_jobs(
         failed.append((job.file, str(error)))
         done(job, str(error), 0.0)
 
-    def readable() -> Iterator[tuple[Job, Picture]]:
+    def readable() -> Iterator[tuple[Job, Path | Picture, object]]:
+        """With what pictures that go together share: their shape, or the job of one that goes by windows."""
         for job, result in read_ahead(read, jobs, ahead=max(2, batch_size)):
             try:
                 image = result()
             except UserError as error:
                 fail(job, error)
             else:
-                yield job, image
+                yield job, image, job if windows is not None and windows.takes(image) else _shape(image)
 
     def answered(batch: list[tuple[Job, Picture]]) -> Iterator[tuple[Job, Picture, NDArray[Any], float]]:
         began = time.monotonic()
@@ -186,22 +200,57 @@ def write_jobs(
         write_results(job.results, image, found, classes)
         done(job, None, seconds + time.monotonic() - began)
 
-    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, counted("predicted") if progress else nullcontext() as show:
-        for batch in equal_batches(readable(), lambda item: item[1].shape, batch_size):
-            for one in answered(batch):
-                writing.append(writers.submit(write, *one))
-                written.append(one[0].file)
-                if len(writing) > _WRITES_AT_ONCE:
-                    writing.popleft().result()
-            if show is not None:
-                show(len(written) + len(failed), len(jobs))
+    def by_windows(job: Job, image: Path | Picture, show: Callable[[int, int], None]) -> None:
+        assert windows is not None
+        began = time.monotonic()
+        try:
+            windows.write(job.file, image, job.results, show=show)
+        except WriteError:
+            raise
+        except UserError as error:
+            fail(job, error)
+        else:
+            written.append(job.file)
+            done(job, None, time.monotonic() - began)
+
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, _bars(progress) as show:
+        for batch in equal_batches(readable(), lambda item: item[2], batch_size):
+            job, image, together = batch[0]
+            if together is job:
+                by_windows(job, image, partial(show, "windows"))
+            else:
+                pictures = [(job, image) for job, image, _ in batch if not isinstance(image, Path)]
+                for one in answered(pictures):
+                    writing.append(writers.submit(write, *one))
+                    written.append(one[0].file)
+                    if len(writing) > _WRITES_AT_ONCE:
+                        writing.popleft().result()
+            show("predicted", len(written) + len(failed), len(jobs))
         for last in writing:
             last.result()
-    return PredictReport(tuple(written), tuple(failed))
+    return PredictReport(tuple(written), tuple(failed), () if windows is None else tuple(windows.notes))
 
 
-def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) -> list[Job]:
+def _shape(image: Path | Picture) -> tuple[int, ...]:
+    assert not isinstance(image, Path), "rasters go by windows"
+    return image.shape
+
+
+@contextmanager
+def _bars(progress: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """One of pictures and one of the windows of the picture in hand, on a terminal."""
+    if not progress:
+        yield lambda _stage, _done, _total: None
+        return
+    with counted_stages("predicted", "windows") as show:
+        yield show
+
+
+def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind], *, rasters: bool = False) -> list[Job]:
     """The pictures that inputs stand for, see `find_pictures`, with where their results go; `out` is made.
+
+    Args:
+        rasters: some are, see `is_raster`; else all are pictures.
 
     Raises:
         UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
@@ -221,7 +270,11 @@ def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind]) ->
             )
     pictures = find_pictures(inputs, leave_out=out)
     sources = {file.resolve() for file, _ in pictures}
-    jobs = [Job(file, name, {kind: out / result_name(name, kind) for kind in kinds}) for file, name in pictures]
+    jobs = []
+    for file, name in pictures:
+        raster = rasters and is_raster(file)
+        results = {kind: out / result_name(name, kind, raster=raster) for kind in kinds}
+        jobs.append(Job(file, name, results, raster))
     for job in jobs:
         for result in job.results.values():
             if result.resolve() in sources:

@@ -18,25 +18,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.rasters import Raster
+from ducseg.data.files.rasters import Raster, open_raster
 from ducseg.errors import UserError, explain
 from ducseg.files import write_whole
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each
+from ducseg.inference.memory import available_memory, memory_needed
 from ducseg.inference.tiles import Block, Pixels, PixelsInMemory, Tiling, answer_windows
-from ducseg.inference.writers import Kind, Picture, as_confidence, write_raster_results, write_results
+from ducseg.inference.writers import (
+    Kind,
+    Picture,
+    as_confidence,
+    overlay_factor,
+    write_raster_results,
+    write_results,
+)
 from ducseg.version import __version__
 
-__all__ = ["grid_of", "write_windowed"]
+__all__ = ["ByWindows", "WriteError", "grid_of", "write_windowed"]
 
 _GRID = 32  # of labellers that do not say theirs: a multiple of all output strides
 _PROBE = 128  # pixels on both sides
 _SAME = 1e-4
+_SMALL = 1 << 28  # bytes that are always taken to be there
+_MOST_OF_MEMORY = 0.8
 Show = Callable[[int, int], None]
+
+
+class WriteError(UserError):
+    """A disk that refuses results: no other picture's can be written either."""
+
+
+def _quiet(_done: int, _total: int) -> None:
+    """Show nothing."""
 
 
 def grid_of(labeller: Labeller) -> int:
     """At multiples of what a labeller's windows start."""
     return labeller.grid if isinstance(labeller, AveragingLabeller) else _GRID
+
+
+class ByWindows:
+    """Labels pictures by windows where that is asked for, and where they would not fit in memory whole.
+
+    Args:
+        labeller: gives probabilities.
+        tiling: of all pictures that are longer than a window; None: the labeller's own, else the usual one for those
+            that would take more than 0.8 of the free memory.
+        at_once: so many windows go through the network together.
+
+    Attributes:
+        notes: what a person should know of a picture: that it was cut without being asked, that its overlay is smaller.
+    """
+
+    def __init__(self, labeller: Labeller, tiling: Tiling | None = None, *, at_once: int = 1) -> None:
+        own = labeller.tiling if isinstance(labeller, AveragingLabeller) else None
+        self._labeller, self._tiling, self._at_once = labeller, tiling or own, at_once
+        self.notes: list[tuple[Path, str]] = []
+
+    def takes(self, picture: Path | Picture) -> bool:
+        """Whether a picture goes by windows; a path is a raster, which is always read by rows."""
+        if isinstance(picture, Path):
+            return True
+        size = picture.shape[0], picture.shape[1]
+        tiling = self._tiling or (Tiling() if self._short_of(size) else None)
+        return tiling is not None and tiling.cuts(size, grid_of(self._labeller))
+
+    def write(self, file: Path, picture: Path | Picture, results: Mapping[Kind, Path], *, show: Show = _quiet) -> None:
+        """Label a picture that `takes` took and write its files, as `write_windowed`."""
+        if isinstance(picture, Path):
+            with open_raster(picture) as raster:
+                self._write(file, raster, raster.size, results, show)
+            return
+        self._write(file, picture, (picture.shape[0], picture.shape[1]), results, show)
+
+    def _write(
+        self, file: Path, picture: Raster | Picture, size: tuple[int, int], results: Mapping[Kind, Path], show: Show
+    ) -> None:
+        tiling, short = self._tiling, self._tiling is None and self._short_of(size)
+        if tiling is None:
+            tiling = Tiling() if short else Tiling(max(size))
+        if short:
+            tile, overlap = tiling.on_grid(grid_of(self._labeller))
+            about = f"in windows of {tile}, overlapping by {overlap} (--tile, --overlap): whole it takes about {short}"
+            self.notes.append((file, f"{size[0]} x {size[1]} pixels {about}"))
+        if isinstance(picture, Raster) and "overlay" in results and overlay_factor(size) > 1:
+            self.notes.append((file, f"the overlay is 1/{overlay_factor(size)} of its width and height"))
+        write_windowed(self._labeller, file, picture, results, tiling, at_once=self._at_once, show=show)
+
+    def _short_of(self, size: tuple[int, int]) -> str:
+        """Memory needed and free in words, where a whole picture would take too much of it; else ""."""
+        needed = memory_needed(self._labeller, size)
+        if needed < _SMALL:
+            return ""
+        free = available_memory(getattr(self._labeller, "device", None))
+        if free is None or needed < _MOST_OF_MEMORY * free:
+            return ""
+        return f"{needed / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} are free"
 
 
 def write_windowed(
@@ -47,7 +124,7 @@ def write_windowed(
     tiling: Tiling,
     *,
     at_once: int = 1,
-    show: Show = lambda _done, _total: None,
+    show: Show = _quiet,
 ) -> None:
     """Label a picture by windows, see `ducseg.inference.tiles`, and write its files.
 
@@ -59,18 +136,21 @@ def write_windowed(
         show: told of windows done and in all.
 
     Raises:
-        UserError: the picture is damaged, the labeller gives no probabilities or has not enough memory, a disk refuses
-            the files or has no room for them.
+        UserError: the picture is damaged, the labeller gives no probabilities or has not enough memory.
+        WriteError: a disk refuses the files or has no room for them; what is done stays for a later run.
     """
     pixels: Pixels = picture if isinstance(picture, Raster) else PixelsInMemory(picture)
     part = _Unfinished(_folder_of(results), labeller, file, pixels, results, tiling)
     with _explained(part.folder):
         try:
             _label(part, labeller, pixels, tiling, at_once, show)
-        except UserError:  # of the picture or the labeller; after a full disk it can go on
+        except UserError:  # of the picture or the labeller
             shutil.rmtree(part.folder, ignore_errors=True)
             raise
-        _write(part, labeller, picture, results)
+        try:
+            _write(part, labeller, picture, results)
+        except UserError as error:
+            raise WriteError(*error.args) from error
         shutil.rmtree(part.folder, ignore_errors=True)
 
 
@@ -205,9 +285,11 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise explain(
-            f"unfinished results {folder}",
-            found=error.strerror or str(error),
-            needed="a folder that can be written, on a disk with room for all arrays",
-            fix="Make room, or choose another --out.",
+        raise WriteError(
+            *explain(
+                f"unfinished results {folder}",
+                found=error.strerror or str(error),
+                needed="a folder that can be written, on a disk with room for all arrays",
+                fix="Make room and start again: what is done is kept. Or choose another --out.",
+            ).args
         ) from error

@@ -1,7 +1,7 @@
 """The files of one picture's prediction: label indices, colours, an overlay, confidence, polygons, probabilities."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,7 @@ def result_name(name: Path, kind: Kind, *, raster: bool = False) -> Path:
     return name.with_name(f"{name.name}_{kind}.{suffix}")
 
 
-def needs_probabilities(kinds: Mapping[Kind, Path] | tuple[Kind, ...]) -> bool:
+def needs_probabilities(kinds: Collection[str]) -> bool:
     """Whether labels alone do not do for these kinds."""
     return "probabilities" in kinds or "confidence" in kinds
 

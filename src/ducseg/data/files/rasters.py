@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.header import check_header, max_pixels, tiff_header, undecodable
 from ducseg.data.files.reading import check_channels
-from ducseg.errors import explain, package
+from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
 __all__ = ["Place", "Raster", "is_raster", "open_raster", "write_raster"]
@@ -24,7 +25,7 @@ __all__ = ["Place", "Raster", "is_raster", "open_raster", "write_raster"]
 INSTALL = "ducseg[geo]"
 _ROWS = 512  # written together
 _BLOCK = 512
-_CACHE = "128"  # megabytes of decoded blocks
+_CACHE = 128 << 20  # bytes of decoded blocks
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,16 @@ class Raster:
 def is_raster(path: Path) -> bool:
     """Whether a file is read by rows and its results are TIFFs: a TIFF with a place or nodata, or of many pixels.
 
-    Raises:
-        UserError: a TIFF whose header is damaged.
+    Without rasterio only those of many pixels are, and say then that it is missing.
     """
-    header = tiff_header(path)
-    return header is not None and (header.placed or header.size[0] * header.size[1] > max_pixels())
+    try:
+        header = tiff_header(path)
+    except UserError:  # reading says what is wrong
+        return False
+    if header is None:
+        return False
+    many = header.size[0] * header.size[1] > max_pixels()
+    return many or (header.placed and find_spec("rasterio") is not None)
 
 
 @contextmanager

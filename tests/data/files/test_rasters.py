@@ -1,0 +1,174 @@
+"""TIFFs by rows: what GDAL's own tools see of them, and the same pixels as whole pictures have."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ducseg.data.files.header import tiff_header
+from ducseg.data.files.rasters import is_raster, open_raster, write_raster
+from ducseg.data.files.reading import read_image
+from ducseg.errors import UserError
+
+rasterio = pytest.importorskip("rasterio")
+UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 500_000, 0, -2, 4_000_000)}
+
+
+def write(path: Path, pixels: Any, **options: Any) -> Path:
+    """Pixels (bands, H, W) as a TIFF."""
+    count, height, width = pixels.shape
+    how = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": pixels.dtype.name, **options}
+    palette = how.pop("palette", None)
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "w", **how) as target:
+        if palette is not None:
+            target.write_colormap(1, palette)
+        target.write(pixels)
+    return path
+
+
+def noise(bands: int, height: int = 70, width: int = 53) -> Any:
+    return np.random.default_rng(0).integers(1, 256, (bands, height, width), np.uint8)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_rows_are_the_whole_pictures(tmp_path: Path, bands: int, tiled: bool) -> None:
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"} if tiled else {}
+    path = write(tmp_path / "x.tif", noise(bands), **UTM, **layout)
+    whole = read_image(path)
+    with open_raster(path) as raster:
+        assert raster.size == (70, 53)
+        assert (raster.place.name, tuple(raster.place.transform)[:6]) == ("EPSG:32633", (2, 0, 5e5, 0, -2, 4e6))
+        assert raster.known(0, 70) is None
+        for begin, end in ((0, 70), (0, 1), (15, 33), (69, 70)):
+            assert np.array_equal(raster.rows(begin, end), whole[begin:end])
+
+
+def test_nodata_alpha_and_masks_say_where_nothing_is_known(tmp_path: Path) -> None:
+    pixels = noise(3)
+    pixels[:, :20] = 0
+    with open_raster(write(tmp_path / "nodata.tif", pixels, nodata=0, **UTM)) as raster:
+        assert np.array_equal(raster.known(10, 30), np.repeat(np.arange(10, 30)[:, None] >= 20, 53, 1))
+    alpha = np.concatenate([noise(3), np.full((1, 70, 53), 255, np.uint8)])
+    alpha[3, :, 50:] = 0
+    path = write(tmp_path / "alpha.tif", alpha, photometric="RGB", ALPHA="YES", **UTM)
+    with open_raster(path) as raster:
+        known = raster.known(0, 70)
+        assert known is not None
+        assert known[:, :50].all() > known[:, 50:].any()
+        assert np.array_equal(raster.rows(0, 70), np.moveaxis(alpha[:3], 0, 2)), "three bands, not four"
+
+
+def test_palettes_are_expanded(tmp_path: Path) -> None:
+    indices = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    palette = {value: (value, 255 - value, 7) for value in range(256)}
+    path = write(tmp_path / "x.tif", indices, palette=palette, **UTM)
+    with open_raster(path) as raster:
+        assert raster.rows(1, 2).tolist() == [[[value, 255 - value, 7] for value in range(4, 8)]]
+        assert np.array_equal(raster.rows(0, 3), read_image(path))
+
+
+def test_reduced_is_the_mean_of_what_each_pixel_stands_for(tmp_path: Path) -> None:
+    pixels = noise(3, 1300, 60)
+    with open_raster(write(tmp_path / "x.tif", pixels, **UTM)) as raster:
+        expected = pixels.reshape(3, 325, 4, 15, 4).mean((2, 4))
+        assert np.abs(np.moveaxis(raster.reduced(4).astype(float), 2, 0) - expected).max() <= 1
+        assert raster.reduced(7).shape == (186, 9, 3)
+        assert np.array_equal(raster.reduced(1), raster.rows(0, 1300))
+
+
+def test_what_is_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = write(tmp_path / "plain.tif", noise(3))
+    placed = write(tmp_path / "placed.tif", noise(3), **UTM)
+    nodata = write(tmp_path / "nodata.tif", noise(3), nodata=0)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "x.png")
+    (tmp_path / "damaged.tif").write_bytes(b"II*\0nothing")
+    (tmp_path / "empty.tif").touch()
+    files = (plain, placed, nodata, tmp_path / "x.png", tmp_path / "damaged.tif", tmp_path / "empty.tif", tmp_path)
+    assert [is_raster(file) for file in files] == [False, True, True, False, False, False, False]
+    monkeypatch.setenv("DUCSEG_MAX_PIXELS", "3000")
+    assert is_raster(plain), "70 x 53 pixels"
+    with pytest.raises(UserError, match=r"rio convert IN OUT.tif --co TILED=YES.*BIGTIFF=IF_SAFER.*ducseg\[geo\]"):
+        read_image(plain)
+
+
+def test_the_header_of_a_huge_file_is_read_without_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "huge.tif"
+    sparse = {"tiled": True, "SPARSE_OK": True, "BIGTIFF": "YES"}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=200_000, height=300_000, count=3, dtype="uint8", **sparse, **UTM
+    ):
+        pass
+    header = tiff_header(path)
+    assert header is not None
+    assert (header.size, header.channels, header.placed) == ((300_000, 200_000), 3, True)
+    with open_raster(path) as raster:
+        assert raster.rows(299_990, 300_000).shape == (10, 200_000, 3)
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype", "message"),
+    [(2, np.uint8, "2 bands"), (5, np.uint8, "5 bands"), (3, np.uint16, "uint16"), (1, np.float32, "float32")],
+)
+def test_other_bands_are_refused_with_the_way_out(tmp_path: Path, bands: int, dtype: Any, message: str) -> None:
+    path = write(tmp_path / "x.tif", noise(bands).astype(dtype), **UTM)
+    with pytest.raises(UserError, match=message), open_raster(path):
+        pass
+
+
+def test_a_raster_cut_off_is_said_where_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", noise(3, 2000, 300), tiled=True, blockxsize=16, blockysize=16, **UTM)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=r"file .*x\.tif: found damaged"), open_raster(path) as raster:
+        raster.rows(0, 2000)
+
+
+def test_without_rasterio_a_place_is_not_kept_and_a_huge_file_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "x.tif", noise(3), **UTM)
+    monkeypatch.setitem(__import__("sys").modules, "rasterio", None)
+    with pytest.raises(UserError, match=r"rasterio is not installed.*pip install ducseg\[geo\]"), open_raster(path):
+        pass
+
+
+def test_written_files_keep_the_place_and_are_tiled_lzw(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.tif", noise(3), **UTM)
+    labels = np.random.default_rng(1).integers(0, 5, (70, 53)).astype(np.uint8)
+    with open_raster(source) as raster:
+        asked = []
+
+        def rows(begin: int, end: int) -> Any:
+            asked.append((begin, end))
+            return labels[begin:end]
+
+        write_raster(
+            tmp_path / "new" / "labels.tif", raster.size, raster.place, rows, nodata=255,
+            palette={3: (9, 8, 7)}, tags={"CLASSES": "a"},
+        )  # fmt: skip
+    assert asked == [(0, 70)]
+    with rasterio.open(tmp_path / "new" / "labels.tif") as found:
+        assert (found.crs.to_string(), found.transform) == ("EPSG:32633", UTM["transform"])
+        assert (found.nodata, found.colormap(1)[3][:3], found.tags()["CLASSES"]) == (255, (9, 8, 7), "a")
+        assert (found.profile["compress"], found.profile["tiled"]) == ("lzw", True)
+        assert np.array_equal(found.read(1), labels)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["labels.tif"]
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    source = write(tmp_path / "x.tif", noise(3, 600, 600), **UTM)
+    random = np.random.default_rng(1).integers(0, 255, (600, 600), np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_raster(source) as raster:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            with pytest.raises(UserError, match=r"output .*labels\.tif"):
+                write_raster(tmp_path / "labels.tif", raster.size, raster.place, lambda a, b: random[a:b])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.tif"]
