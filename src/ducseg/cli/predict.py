@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "run"]
 
-_SAME_RESULT = {"checkpoint", "inputs", "out", "device", "batch_size", "resume", "shard"}
+_SAME_RESULT = {"checkpoint", "inputs", "out", "device", "batch_size", "resume", "shard", "smooth", "fps", "frames"}
 """Options that do not change what a picture's result is, or are told by `Options.settings` in another form."""
 
 
@@ -25,16 +25,19 @@ class Options(Batch, RefinedNetwork):
     """Predict pictures: label PNGs, colour maps, overlays with a legend. Exits with 1 if a file could not be read.
 
     With --format, write what a benchmark's server takes, from a data set's folder. Results of an earlier run are
-    replaced, with --resume or --shard only what is not done is predicted.
+    replaced, with --resume or --shard only what is not done is predicted. A clip (a video file, or camera:0) becomes a
+    video with its sound (--out FILE.mp4) or files of each frame (--out DIR), pictures in the order of their numbers a
+    video.
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Files, folders (searched recursively) and globs, pictures of any size; with --format, the data set's folder."""
+    """Files, folders (searched recursively) and globs, pictures of any size; or one clip: a video file, camera:0; with
+    --format, the data set's folder."""
     out: Folder
-    """Folder for the results; sub-folders of the inputs are kept."""
+    """Folder for the results; sub-folders of the inputs are kept. Of a clip also a .mp4, .mov, .mkv or .webm."""
     kinds: Kinds = ()
-    """What to write (default: labels color overlay). Confidence is grey, 255 is sure; polygons are GeoJSON;
-    probabilities are .npy files, float16 (classes, height, width)."""
+    """What to write (default: labels color overlay; of a video one, overlay). Confidence is grey, 255 is sure; polygons
+    are GeoJSON; probabilities are .npy files, float16 (classes, height, width)."""
     tile: int | None = None
     """Label what is longer in windows of so many pixels, blended; memory then does not grow with the picture (default:
     1024 for what would not fit in memory)."""
@@ -45,6 +48,12 @@ class Options(Batch, RefinedNetwork):
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
     """Only part I of N, from 0/N to N-1/N, as --resume (default: of several processes that srun or torchrun started,
     this one's)."""
+    smooth: float = 0.0
+    """Of a clip: average the probabilities over time, this the share of the past (0.7 is much; default: none)."""
+    fps: float | None = None
+    """Of pictures that become a video: frames a second (default: 25)."""
+    frames: int | None = None
+    """Of a clip: so many frames, then end (default: all; a camera until Ctrl-C)."""
     format: Literal["cityscapes", "kitti-road", "voc2012"] | None = None
     """Whose names, values and sizes to write."""
     split: str | None = None
@@ -67,6 +76,15 @@ class Options(Batch, RefinedNetwork):
             print(f"shard {started}, from {started.source} (--shard 0/1: all pictures)")
             return started
         return Shard(0, 1) if self.resume else None
+
+    def is_of_a_clip(self) -> bool:
+        """Whether frames follow each other: a clip goes in or comes out, or an option says so."""
+        from ducseg.inference.frames import is_clip
+        from ducseg.inference.video_writer import WRITTEN_SUFFIXES
+
+        becomes = self.out.suffix.lower() in WRITTEN_SUFFIXES and not self.out.is_dir()
+        meant = bool(self.smooth) or self.fps is not None or self.frames is not None
+        return becomes or meant or any(map(is_clip, self.inputs))
 
     def on_device_of(self, shard: "Shard") -> "Options":
         """The same, on the GPU that is this process's of several on its machine, where none is named."""
@@ -101,6 +119,8 @@ def run(options: Options) -> int:
     meant = [f"--{name}" for name, value in given.items() if value is not None]
     if meant:
         raise explain(" and ".join(meant), found="no --format", needed="one", fix="Add --format, or leave them out.")
+    if options.is_of_a_clip():
+        return _clip(options)
     shard = options.taken_shard()
     if shard is not None:
         return _part(options, shard)
@@ -135,6 +155,29 @@ def _part(options: Options, shard: "Shard") -> int:
     if done.damaged:
         print(f"{done.damaged} results were gone or not as they were written: made anew")
     return report(done.report, options.out, "predicted")
+
+
+def _clip(options: Options) -> int:
+    """The frames of one clip, or of pictures in the order of their numbers."""
+    from ducseg.inference.smoothing import Smoothed, check_share
+    from ducseg.inference.video import open_clip, predict_clip
+    from ducseg.inference.writers import needs_probabilities
+
+    given = {"shard": options.shard, "resume": options.resume or None, "batch-size": options.batch_size - 1 or None}
+    given |= {"tile": options.tile, "overlap": options.overlap}
+    foreign = [f"--{name}" for name, value in given.items() if value is not None]
+    if foreign:
+        needed = "none of shards, batches and windows"
+        raise explain("a clip", found=" and ".join(foreign), needed=needed, fix="A clip is done frame by frame, whole.")
+    share = check_share(options.smooth)
+    clip = open_clip(options.inputs, options.out, fps=options.fps, frames=options.frames, kinds=options.kinds)
+    labeller = options.labeller(probabilities=share > 0 or needs_probabilities(options.kinds))
+    done = predict_clip(Smoothed(labeller, share) if share else labeller, clip)
+    rate = f"in {done.seconds:.1f} s, {done.rate:.1f} frames a second"
+    print(f"{done.frames} frames predicted into {options.out} {rate}{', stopped from the keyboard' * done.stopped}")
+    if done.fault is not None:
+        print(f"{clip.frames.name} broke off after {done.frames} frames: {done.fault}")
+    return 1 if done.fault is not None else 0
 
 
 def _for_server(options: Options) -> int:

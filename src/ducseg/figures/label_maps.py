@@ -30,6 +30,7 @@ __all__ = [
     "present_classes",
     "stack",
     "text_size",
+    "tint",
     "write_array",
     "write_png",
     "write_whole",
@@ -108,13 +109,18 @@ def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassS
     Returns:
         RGB uint8 (H + legend, max(W, narrowest legend), 3); the picture is at the top left, unscaled.
     """
+    tinted = tint(image, labels, classes)
+    present = present_classes(labels, classes)
+    entries = [(classes.names[index], classes.palette[index]) for index in present]
+    return stack([tinted, legend(entries, labels.shape[1])])
+
+
+def tint(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.uint8]:
+    """As `overlay`, without the legend: RGB uint8 (H, W, 3)."""
     image = as_rgb(image)
     assert image.shape == (*labels.shape, 3), (image.shape, labels.shape)
     tinted = cv2.addWeighted(image, 1 - _OPACITY, colourise(labels, classes), _OPACITY, 0)
-    tinted = np.where((labels == IGNORE)[..., None], image, tinted)
-    present = present_classes(labels, classes)
-    entries = [(classes.names[index], classes.palette[index]) for index in present]
-    return stack([np.asarray(tinted, dtype=np.uint8), legend(entries, labels.shape[1])])
+    return np.asarray(np.where((labels == IGNORE)[..., None], image, tinted), dtype=np.uint8)
 
 
 def legend(entries: Sequence[tuple[str, Colour]], width: int) -> NDArray[np.uint8]:
