@@ -53,7 +53,7 @@ OURS: dict[str, dict[str, Any]] = {
     "bilinear 8": {"head": "bilinear", "output_stride": 8, "dilation": "none", "aspp": 0},
     "deconv2 8": {"head": "deconv2", "output_stride": 8, "dilation": "none", "aspp": 0},
 }
-PEERS = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus")
+PEERS = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "plain U-Net")
 ENCODERS = {  # ours, smp's, weight file, mean and deviation on 0..255, whether batch norms are stored folded
     "mobilenet_v2": ("mobilenet_v2", "mobilenet_v2", "mobilenet_v2-imagenet", "imagenet", True),
     "efficientnet_lite0": (
@@ -90,9 +90,44 @@ def build_network(trial: Trial, num_classes: int) -> nn.Module:
         segmenter = build(encoder=ours, num_classes=num_classes, **OURS[trial.network])
         _load(segmenter.encoder, weights)
         return segmenter
+    if trial.network == "plain U-Net":
+        return PlainUNet(num_classes)
     peer = _smp().create_model(trial.network, theirs, encoder_weights=None, classes=num_classes)
     _load(getattr(peer.encoder, "model", peer.encoder), weights)
     return peer
+
+
+class PlainUNet(nn.Module):
+    """nnU-Net's two-dimensional shape (Isensee et al. 2021), from scratch: two 3x3 convolutions a stage with instance
+    norm and leaky ReLU, strides up to 32, transposed convolutions back; without deep supervision."""  # fmt: skip
+
+    def __init__(self, num_classes: int, widths: tuple[int, ...] = (32, 64, 128, 256, 512, 512)) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            _two_convs(before, after, stride=1 + (index > 0))
+            for index, (before, after) in enumerate(itertools.pairwise((3, *widths)))
+        )
+        pairs = list(itertools.pairwise(widths[::-1]))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for coarse, fine in pairs)
+        self.convs = nn.ModuleList(_two_convs(2 * fine, fine) for _, fine in pairs)
+        self.last = nn.Conv2d(widths[0], num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = []
+        for stage in self.down:
+            x = stage(x)
+            features.append(x)
+        for up, convs, lateral in zip(self.ups, self.convs, features[-2::-1]):
+            x = convs(torch.cat([up(x), lateral], 1))
+        scores: Tensor = self.last(x)
+        return scores
+
+
+def _two_convs(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels, step in ((before, stride), (after, 1)):
+        layers += [nn.Conv2d(channels, after, 3, step, 1), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.01)]
+    return nn.Sequential(*layers)
 
 
 def _load(encoder: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -142,11 +177,11 @@ def _crop(sample: Any, rng: np.random.Generator, turns: bool) -> tuple[Any, Any]
         image, label = (cv2.copyMakeBorder(x, 0, below, 0, right, cv2.BORDER_REFLECT_101) for x in (image, label))
     top, left = (int(rng.integers(side - CROP + 1)) for side in label.shape)
     window = (slice(top, top + CROP), slice(left, left + CROP))
-    image, label = image[window].astype(np.float32), label[window]
+    image, label = image[window], label[window]
     mean = image.mean()
-    image = (image - mean) * rng.uniform(0.7, 1.3) + mean * rng.uniform(0.75, 1.25)
-    image = np.clip(image * rng.uniform(0.9, 1.1, 3) / 255, 0, 1) ** rng.uniform(0.75, 1.33)
-    image = np.rint(255 * image).astype(np.uint8)
+    values = (np.arange(256)[:, None] - mean) * rng.uniform(0.7, 1.3) + mean * rng.uniform(0.75, 1.25)
+    values = np.clip(values * rng.uniform(0.9, 1.1, 3) / 255, 0, 1) ** rng.uniform(0.75, 1.33)
+    image = cv2.LUT(np.ascontiguousarray(image), np.rint(255 * values).astype(np.uint8)[None])
     if rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     if turns:
@@ -157,13 +192,12 @@ def _crop(sample: Any, rng: np.random.Generator, turns: bool) -> tuple[Any, Any]
 
 def loss_of(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy plus one minus the mean Dice of the classes that the batch shows; (N, L, H, W), (N, H, W)."""
-    valid = labels != 255
-    entropy = F.cross_entropy(scores, labels, ignore_index=255)
-    truth = F.one_hot(labels.where(valid, 0), scores.shape[1]).permute(0, 3, 1, 2) * valid[:, None]
-    found = scores.softmax(1) * valid[:, None]
-    sums = truth.sum((0, 2, 3))
-    dice = (2 * (found * truth).sum((0, 2, 3)) + 1) / (found.sum((0, 2, 3)) + sums + 1)
-    return entropy + 1 - dice[sums > 0].mean()
+    logarithms = scores.log_softmax(1)
+    found, valid, dice = logarithms.exp(), labels != 255, []
+    for index in labels[valid].unique().tolist():
+        truth, of_class = labels == index, found[:, index]
+        dice.append((2 * (of_class * truth).sum() + 1) / ((of_class * valid).sum() + truth.sum() + 1))
+    return F.nll_loss(logarithms, labels, ignore_index=255) + 1 - torch.stack(dice).mean()
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
@@ -179,7 +213,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     parameters = sum(p.numel() for p in network.parameters())
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMS[ENCODERS[trial.encoder][3]])
     stream = batches(train, np.random.default_rng(trial.seed), turns=DATA[trial.data]["turns"])
-    if ENCODERS[trial.encoder][4]:
+    if ENCODERS[trial.encoder][4] and trial.network != "plain U-Net":
         recalibrate_batch_norm(network.encoder, [(images - mean) / std for images, _ in itertools.islice(stream, 6)])
     steps = _train(network, stream, trial, mean, std)
     network.eval()
