@@ -19,7 +19,7 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ducseg.models.encoder import NamedEncoder, Part, num_channels_of
 from ducseg.models.pyramid import PyramidHead
 from ducseg.ops.duc import DenseUpsampling
+from ducseg.ops.summed import summed_convolutions
 
 __all__ = [
     "HEADS",
@@ -89,7 +90,8 @@ class FoldedHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, h, w) to folded scores (N, L, r*r, h, w)."""
-        return _summed(self.paths, features)
+        scores = summed_convolutions([cast(DenseUpsampling, path).conv for path in self.paths], features)
+        return cast(Tensor, scores.unflatten(1, (-1, self.factor**2)))  # type: ignore[no-untyped-call]
 
 
 class DeconvolutionHead(nn.Module):
@@ -127,15 +129,9 @@ class DeconvolutionHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, h, w) to scores (N, L, 1, h*d, w*d)."""
-        scores: Tensor = self.upsample(_summed(self.paths, features))
+        paths = [cast(nn.Conv2d, path) for path in self.paths]
+        scores: Tensor = self.upsample(summed_convolutions(paths, features))
         return scores.unsqueeze(2)
-
-
-def _summed(paths: nn.ModuleList, features: Tensor) -> Tensor:
-    total: Tensor = paths[0](features)
-    for path in paths[1:]:
-        total = total + path(features)
-    return total
 
 
 def _start_small(modules: "nn.ModuleList | list[nn.Module]", std: float) -> None:
