@@ -140,6 +140,16 @@ def test_folded_batch_norms_change_nothing_but_the_time(segmenter: Segmenter) ->
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
+def test_weights_in_bfloat16_give_what_autocast_gives(segmenter: Segmenter) -> None:
+    predictor, image = Predictor(segmenter, fused=True, bf16=True), picture()
+    kernels = [module.weight for module in predictor._network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert {kernel.dtype for kernel in kernels} == {torch.bfloat16}
+    found = predictor.probabilities(image)
+    predictor._network = Predictor(segmenter, fused=True)._network
+    np.testing.assert_array_equal(found, predictor.probabilities(image))
+    assert {parameter.dtype for parameter in segmenter.parameters()} == {torch.float32}
+
+
 def test_modes_gradients_and_statistics_are_left_as_they_were() -> None:
     network = small()
     network.train()

@@ -89,6 +89,8 @@ def test_fused_copy_is_equal(arguments: dict[str, object]) -> None:
     images = torch.randn(2, 3, 40, 48)
     fused = fuse_batch_norm(segmenter)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(fuse_batch_norm(segmenter).state_dict(), fused.state_dict())
     assert any(isinstance(module, nn.BatchNorm2d) for module in segmenter.modules()) and segmenter.training
     wanted = segmenter.eval()(images)
     assert (fused(images) - wanted).abs().max() < 1e-4 * wanted.abs().max()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ducseg.models import Segmenter, build
+from ducseg.models.segmenter import most_probable
 from ducseg.ops.duc import downsample_labels, fold_labels, unfold
 
 TOY: dict[str, Any] = {"encoder": "resnet18", "width": 4, "num_classes": 5, "aspp": 0, "dilation": "dilated"}
@@ -118,3 +120,12 @@ def test_frozen_batch_norm_still_learns_its_scale() -> None:
     segmenter.freeze_batch_norm()
     segmenter.folded(torch.randn(1, 3, 32, 32)).square().mean().backward()
     assert segmenter.encoder.bn1.weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_most_probable_is_the_first_of_the_largest(dtype: torch.dtype) -> None:
+    scores = torch.randint(0, 3, (2, 5, 4, 7, 9), generator=torch.Generator().manual_seed(0)).to(dtype)
+    wanted = scores.double().numpy().argmax(1)
+    for each in (scores, scores.flatten(1, 2).contiguous(memory_format=torch.channels_last).unflatten(1, (5, 4))):
+        assert most_probable(each).dtype == torch.uint8
+        np.testing.assert_array_equal(most_probable(each).numpy(), wanted)

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
+from ducseg.models.segmenter import most_probable
 
 __all__ = ["AveragingLabeller", "Labeller", "as_picture", "each", "too_large"]
 
@@ -128,7 +128,7 @@ class AveragingLabeller(ABC):
         with self._computing(pictures):
             if self.scales == (1.0,) and not self.flip:
                 return list(self._labels(pictures).cpu().numpy())
-            return list(self._averaged(pictures).argmax(1).to(torch.uint8).cpu().numpy())
+            return list(most_probable(self._averaged(pictures)).cpu().numpy())
 
     def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Class probabilities of one picture: RGB uint8 (H, W, 3) to float32 (L, H, W) that sums to 1 over L.

@@ -17,6 +17,7 @@ from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain, package
 from ducseg.inference.labeller import AveragingLabeller, too_large
 from ducseg.inference.onnx_file import INSTALL, OnnxFile, read_onnx
+from ducseg.models.segmenter import most_probable
 
 __all__ = ["OnnxPredictor", "no_probabilities", "onnx_session"]
 
@@ -73,7 +74,7 @@ class OnnxPredictor(AveragingLabeller):
     def _labels(self, pictures: NDArray[np.uint8]) -> Tensor:
         if self.file.output == "labels":
             return self._run(pictures)
-        return self._run(pictures).argmax(1).to(torch.uint8)
+        return most_probable(self._run(pictures))
 
     def _probabilities(self, pictures: NDArray[np.uint8]) -> Tensor:
         if self.file.output == "labels":

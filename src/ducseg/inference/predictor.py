@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ducseg.classes import ClassSet
 from ducseg.errors import explain
@@ -66,6 +66,9 @@ class Predictor(AveragingLabeller):
         if fused:
             self._memory = torch.channels_last
             self._network = fuse_batch_norm(segmenter).to(memory_format=self._memory)  # type: ignore[call-overload]
+            for module in self._network.modules() if bf16 else ():
+                if type(module) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear):  # autocast does it at every call
+                    module.to(torch.bfloat16)
 
     @property
     def classes(self) -> ClassSet:

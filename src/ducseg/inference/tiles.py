@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
 from ducseg.errors import explain, whole
+from ducseg.models.segmenter import most_probable
 
 __all__ = ["TILE", "Answers", "Block", "Pixels", "PixelsInMemory", "Tiling", "answer_windows", "assemble"]
 
@@ -128,7 +129,7 @@ class Block:
 
     def labels(self) -> NDArray[np.uint8]:
         """The most probable classes, uint8 (h, w); 255 where nothing is known."""
-        labels: NDArray[np.uint8] = torch.from_numpy(self.probabilities).argmax(0).to(torch.uint8).numpy()
+        labels: NDArray[np.uint8] = most_probable(torch.from_numpy(self.probabilities)[None])[0].numpy()
         if self.known is not None:
             labels[~self.known] = IGNORE
         return labels

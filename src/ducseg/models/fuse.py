@@ -23,6 +23,7 @@ _WITH_ACTIVATION = ("BatchNormAct2d", "SyncBatchNormAct", "_CpuSyncBatchNormAct2
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def fuse_batch_norm(segmenter: Segmenter) -> Segmenter:
     """A copy in evaluation mode whose batch norms, with their running statistics, are part of the convolutions.

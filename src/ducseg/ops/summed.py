@@ -117,7 +117,7 @@ class _SummedTaps(torch.autograd.Function):
         ctx.save_for_backward(features, *weights)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, *weights = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
