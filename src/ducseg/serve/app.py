@@ -29,9 +29,11 @@ from ducseg.version import __version__
 __all__ = ["create_app"]
 
 _STATIC = Path(__file__).parent / "static"
-_MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".jpg": "image/jpeg"}
+_MEDIA = {
+    ".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".jpg": "image/jpeg",
+}  # fmt: skip
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -88,8 +90,14 @@ def create_app(
     @app.get("/model")
     async def model() -> dict[str, Any]:
         """What is served: its name, classes with their colours, and the limits."""
-        described = {"name": name, "classes": _numbered(labeller.classes.to_json()), "limits": asdict(limits)}
-        return {**described, **(about or {}), "ducseg": __version__}
+        return {
+            "name": name,
+            "classes": [{"id": label, **entry} for label, entry in enumerate(labeller.classes.to_json())],
+            "confidence": service.confidence,
+            "limits": asdict(limits),
+            **(about or {}),
+            "ducseg": __version__,
+        }
 
     @app.get("/healthz", responses={503: {"description": "it cannot answer any more"}})
     async def healthz() -> Response:
@@ -103,10 +111,6 @@ def create_app(
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-def _numbered(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"id": label, **entry} for label, entry in enumerate(classes)]
 
 
 def _say_errors(app: FastAPI) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Collection
 from typing import cast, get_args
 from urllib.parse import quote
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ducseg.errors import UserError
 from ducseg.inference.labeller import Labeller
 from ducseg.serve.answers import KINDS, Answer, Included, Kind, Label, PictureJob
 from ducseg.serve.batches import Batches
@@ -26,10 +28,14 @@ def said(refusal: Refusal) -> Response:
 
 
 class Service:
-    """One network and all that want something of it."""
+    """One network and all that want something of it.
+
+    Attributes:
+        confidence: whether it gives probabilities; an exported file may give labels alone.
+    """
 
     def __init__(self, labeller: Labeller, limits: Limits) -> None:
-        self.limits = limits
+        self.limits, self.confidence = limits, _gives_probabilities(labeller)
         self.metrics = Metrics(waiting=lambda: len(self.batches))
         self.batches = Batches[PictureJob](Label(labeller, self.metrics.passed), most=limits.batch_size)
 
@@ -86,6 +92,14 @@ class Service:
             needed="less work at a time",
             fix="Send a smaller picture, or try again when the server is less busy.",
         )
+
+
+def _gives_probabilities(labeller: Labeller) -> bool:
+    try:
+        labeller.probabilities(np.zeros((64, 64, 3), np.uint8))
+    except UserError:
+        return False
+    return True
 
 
 async def _gone(request: Request) -> None:
