@@ -114,12 +114,12 @@ class Running:
 
 
 @contextmanager
-def serving(labeller: Any, **limits: Any) -> Iterator[Running]:
+def serving(labeller: Any, tiling: Any = None, **limits: Any) -> Iterator[Running]:
     """Until the block ends."""
     from ducseg.serve.app import create_app
     from ducseg.serve.limits import Limits
 
-    with listening(create_app(labeller, name="small", limits=Limits(**limits))) as running:
+    with listening(create_app(labeller, name="small", limits=Limits(**limits), tiling=tiling)) as running:
         yield running
 
 

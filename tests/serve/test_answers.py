@@ -13,8 +13,10 @@ from small_server import CLASSES, Held, Running, picture, png, serving, small_pr
 
 from ducseg.data.files.reading import read_image
 from ducseg.figures.label_maps import colourise, overlay
+from ducseg.inference import windowed
 from ducseg.inference.polygons import feature_collection
 from ducseg.inference.predictor import Predictor
+from ducseg.inference.tiles import Tiling
 
 
 @pytest.mark.parametrize("size", [(37, 51), (1, 1), (64, 9)])
@@ -93,6 +95,22 @@ def test_modes_are_read_as_the_library_reads_them(
 def test_other_ways_to_look_are_the_librarys(options: dict[str, Any]) -> None:
     with serving(small_predictor(**options)) as server:
         assert np.array_equal(server.predict(png(picture())).picture, small_predictor(**options)(picture()))
+
+
+def test_longer_pictures_go_by_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, tiling = picture(96, 200), Tiling(64, 32)
+    expected = small_predictor(tile=64, overlap=32)
+    assert not np.array_equal(expected(image), small_predictor()(image)), "else this test tells nothing"
+    with serving(small_predictor(), tiling=tiling) as server, serving(expected) as own:
+        for one in (server, own):
+            assert np.array_equal(one.predict(png(image)).picture, expected(image))
+            sure = np.rint(255 * expected.probabilities(image).max(0))
+            assert np.array_equal(one.predict(png(image), "?answer=confidence").picture, sure)
+    monkeypatch.setattr(windowed, "_SMALL", 0)
+    monkeypatch.setattr(windowed, "available_memory", lambda _device: 1 << 20)
+    large = picture(1200, 1400)
+    with serving(small_predictor()) as server:
+        assert np.array_equal(server.predict(png(large)).picture, small_predictor(tile=1024)(large)), "memory is short"
 
 
 def test_any_labeller_is_served() -> None:

@@ -28,6 +28,10 @@ class Options(RefinedNetwork):
     """Of a picture's file."""
     max_pixels: int = 25_000_000
     """Of a picture, by its header."""
+    tile: int | None = None
+    """Label what is longer in windows of so many pixels (default: 1024 for what would not fit in memory)."""
+    overlap: int | None = None
+    """Of neighbouring windows, in pixels (default: a quarter of --tile)."""
     timeout: float = 60.0
     """Seconds for a picture to arrive, as many for its answer."""
 
@@ -38,6 +42,7 @@ def run(options: Options) -> int:
         package(module, what="ducseg serve", needed="a web server", install="'ducseg[serve]'")
     import numpy as np
 
+    from ducseg.inference.tiles import Tiling
     from ducseg.serve.app import create_app
     from ducseg.serve.limits import Limits
     from ducseg.serve.running import bind, is_loopback, run_server
@@ -49,11 +54,12 @@ def run(options: Options) -> int:
         max_pixels=options.max_pixels,
         timeout=options.timeout,
     )
+    tiling = Tiling.given(options.tile, options.overlap)
     name = _name(Path(options.checkpoint))
     with bind(options.host, options.port) as bound:  # a port in use is said before the network is read
         labeller = options.labeller()
         labeller(np.zeros((64, 64, 3), np.uint8))  # what takes no such pictures says so now
-        app = create_app(labeller, name=name, limits=limits, about=_about(options))
+        app = create_app(labeller, name=name, limits=limits, tiling=tiling, about=_about(options))
         bound.listen()  # who comes while the server starts waits that long
         host, port = bound.getsockname()[:2]
         print(f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)

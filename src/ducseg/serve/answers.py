@@ -5,24 +5,21 @@ A picture is decoded in the thread that labels it, so that no more than two batc
 
 import base64
 import json
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.png import encode_png
 from ducseg.data.files.reading import decode_image
 from ducseg.errors import UserError
 from ducseg.figures.label_maps import colourise, overlay
-from ducseg.inference.labeller import Labeller, each
 from ducseg.inference.polygons import feature_collection
 from ducseg.serve.limits import Refusal
+from ducseg.serve.network import Network, Picture
 from ducseg.serve.upload import Upload
 
 __all__ = ["KINDS", "Answer", "Included", "Kind", "Label", "PictureJob"]
@@ -31,7 +28,8 @@ Included = Literal["labels", "color", "overlay", "confidence", "picture"]
 Kind = Literal["labels", "color", "overlay", "confidence", "json", "geojson"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-Picture = NDArray[np.uint8]
+_SMALL = 1 << 20
+"""Pixels of a picture that still gains by company; a batch of larger ones would only take memory."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ class Labelled:
     Attributes:
         picture: RGB uint8 (H, W, 3).
         labels: uint8 (H, W).
-        confidence: the label's probability, 255 for 1, uint8 (H, W); empty where nobody asked for it.
+        confidence: the label's probability, 255 for 1, uint8 (H, W); None where nobody asked for it.
     """
 
     picture: Picture
     labels: Picture
-    confidence: Picture
+    confidence: Picture | None
     classes: ClassSet
 
 
@@ -63,7 +61,7 @@ _PNGS: Mapping[Included, Callable[[Labelled], Picture]] = {
     "labels": lambda one: one.labels,
     "color": lambda one: colourise(one.labels, one.classes),
     "overlay": lambda one: overlay(one.picture, one.labels, one.classes),
-    "confidence": lambda one: one.confidence,
+    "confidence": lambda one: cast(Picture, one.confidence),
     "picture": lambda one: one.picture,
 }
 
@@ -83,22 +81,21 @@ class PictureJob:
         return "confidence" in (self.kind, *self.include)
 
     @property
-    def key(self) -> tuple[tuple[int, int], bool]:
-        """What goes through the network together."""
-        return self.upload.size, self.confidence
+    def key(self) -> object:
+        """What goes through the network together: small pictures of one size, a larger one alone."""
+        height, width = self.upload.size
+        return (height, width, self.confidence) if height * width <= _SMALL else id(self)
 
 
 class Label:
     """Answers jobs, all pictures of one size.
 
     Args:
-        labeller: the network.
-        watch: told the number of pictures and the seconds of each pass.
+        network: labels them.
     """
 
-    def __init__(self, labeller: Labeller, watch: Callable[[int, float], None]) -> None:
-        self._labeller, self._watch = labeller, watch
-        self._one_at_a_time = threading.Lock()
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def __call__(self, jobs: Sequence[PictureJob]) -> None:
         """Set their futures: an `Answer`, or a `Refusal`."""
@@ -123,20 +120,7 @@ class Label:
             read[0][0].future.set_exception(Refusal.of(422, error))
             return
         for (job, picture), (labels, confidence) in zip(read, found):
-            job.future.set_result(_answer(job, Labelled(picture, labels, confidence, self._labeller.classes)))
-
-    def _network(self, pictures: list[Picture], *, confidence: bool) -> list[tuple[Picture, Picture]]:
-        nothing = np.zeros((0, 0), np.uint8)
-        with self._one_at_a_time:
-            began = time.perf_counter()
-            labels = each(self._labeller, pictures)
-            sure = [nothing] * len(pictures)
-            if confidence:
-                # labels are those of the call above, whatever the probabilities' rounding makes of a tie
-                probabilities = each(self._labeller, pictures, probabilities=True)
-                sure = [np.rint(255 * one.max(0)).astype(np.uint8) for one in probabilities]
-            self._watch(len(pictures), time.perf_counter() - began)
-        return list(zip(labels, sure))
+            job.future.set_result(_answer(job, Labelled(picture, labels, confidence, self._network.classes)))
 
 
 def _answer(job: PictureJob, one: Labelled) -> Answer:

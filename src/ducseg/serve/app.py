@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ducseg.inference.labeller import Labeller
+from ducseg.inference.tiles import Tiling
 from ducseg.serve.described import PREDICT, RESPONSES
 from ducseg.serve.gate import Gate
 from ducseg.serve.limits import Limits, Refusal
@@ -42,7 +43,12 @@ _HEADERS = {
 
 
 def create_app(
-    labeller: Labeller, *, name: str = "model", limits: Limits | None = None, about: dict[str, Any] | None = None
+    labeller: Labeller,
+    *,
+    name: str = "model",
+    limits: Limits | None = None,
+    tiling: Tiling | None = None,
+    about: dict[str, Any] | None = None,
 ) -> FastAPI:
     """A server of one network, for uvicorn to run or to mount in an application of one's own.
 
@@ -50,10 +56,11 @@ def create_app(
         labeller: the network, as `ducseg.load` gives it.
         name: what the page calls it.
         limits: of memory and time.
+        tiling: windows for longer pictures; None: the labeller's own, else for what would not fit in memory whole.
         about: what else `GET /model` says.
     """
     limits = limits or Limits()
-    service = Service(labeller, limits)
+    service = Service(labeller, limits, tiling)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -7,16 +7,16 @@ from collections.abc import Collection
 from typing import cast, get_args
 from urllib.parse import quote
 
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ducseg.errors import UserError
 from ducseg.inference.labeller import Labeller
+from ducseg.inference.tiles import Tiling
 from ducseg.serve.answers import KINDS, Answer, Included, Kind, Label, PictureJob
 from ducseg.serve.batches import Batches
 from ducseg.serve.limits import Limits, Refusal
 from ducseg.serve.metrics import Metrics
+from ducseg.serve.network import Network
 from ducseg.serve.upload import Upload, read_upload
 
 __all__ = ["Service", "said"]
@@ -34,10 +34,12 @@ class Service:
         confidence: whether it gives probabilities; an exported file may give labels alone.
     """
 
-    def __init__(self, labeller: Labeller, limits: Limits) -> None:
-        self.limits, self.confidence = limits, _gives_probabilities(labeller)
+    def __init__(self, labeller: Labeller, limits: Limits, tiling: Tiling | None) -> None:
+        self.limits = limits
         self.metrics = Metrics(waiting=lambda: len(self.batches))
-        self.batches = Batches[PictureJob](Label(labeller, self.metrics.passed), most=limits.batch_size)
+        network = Network(labeller, tiling, self.metrics.passed)
+        self.confidence = network.gives_probabilities()
+        self.batches = Batches[PictureJob](Label(network), most=limits.batch_size)
 
     async def predict(self, request: Request) -> Response:
         """The answer to `POST /predict`.
@@ -92,14 +94,6 @@ class Service:
             needed="less work at a time",
             fix="Send a smaller picture, or try again when the server is less busy.",
         )
-
-
-def _gives_probabilities(labeller: Labeller) -> bool:
-    try:
-        labeller.probabilities(np.zeros((64, 64, 3), np.uint8))
-    except UserError:
-        return False
-    return True
 
 
 async def _gone(request: Request) -> None:
