@@ -26,6 +26,7 @@ HOUSE = """\
 | weights | networks in and out of files: checkpoints, the Hub, ImageNet's, the authors' | ops, models |
 | inference | from a network and pictures to labels, files, scores | ops, data, metrics, crf, figures, models, weights |
 | serve | a network behind HTTP, and its page | data, figures, inference |
+| export | networks for other runtimes: ONNX, its parity, int8 | ops, data, metrics, models, weights, inference |
 | train | configuration, run folder, step, loss, loop | ops, data, metrics, figures, models, weights, inference |
 | experiments | one function per published row, giving a configuration | data, train |
 | cli | one file per command: its options and its short body | every room |

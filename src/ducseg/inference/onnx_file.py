@@ -19,7 +19,7 @@ from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain, package
 from ducseg.weights.model_json import FORMAT
 
-__all__ = ["INSTALL", "METADATA", "OnnxFile", "Output", "read_onnx"]
+__all__ = ["INSTALL", "METADATA", "OnnxFile", "Output", "parse_onnx", "read_onnx"]
 
 Output = Literal["labels", "scores", "probabilities"]
 
@@ -69,7 +69,11 @@ def read_onnx(path: Path | str) -> OnnxFile:
             numbers in other files, a newer format; the package onnx is missing.
     """
     path = Path(path).expanduser()
-    content = _read(path)
+    return parse_onnx(path, _read(path))
+
+
+def parse_onnx(path: Path, content: bytes) -> OnnxFile:
+    """As `read_onnx`, of bytes that are or will be at `path`."""
     onnx = package("onnx", what="ONNX files", install=INSTALL)
     from google.protobuf.message import DecodeError
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain, package
-from ducseg.inference.labeller import AveragingLabeller, too_large
+from ducseg.inference.labeller import AveragingLabeller, as_picture, too_large
 from ducseg.inference.onnx_file import INSTALL, OnnxFile, read_onnx
 from ducseg.models.segmenter import most_probable
 
@@ -56,6 +56,7 @@ class OnnxPredictor(AveragingLabeller):
         self.file = file if isinstance(file, OnnxFile) else read_onnx(file)
         if self.file.output == "labels" and (self.scales != (1.0,) or flip or self.tiling is not None):
             raise no_probabilities(self.file, "to average over scales, flip or windows")
+        self.stride = (self.file.description.get("architecture") or {}).get("output_stride", self.stride)
         self.device = torch.device(device)
         self._session = onnx_session(self.file, self.device)
         (taken,) = self._session.get_inputs()
@@ -70,6 +71,12 @@ class OnnxPredictor(AveragingLabeller):
     def record(self) -> Mapping[str, Any]:
         """What training noted beside the network: "metrics" and "extra" of its description."""
         return {key: self.file.description.get(key) for key in ("metrics", "extra")}
+
+    def answer(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """What the graph gives of one picture: labels uint8 (H, W), or scores or probabilities float32 (L, H, W)."""
+        pictures = as_picture(image)[None]
+        with self._computing(pictures):
+            return np.asarray(self._run(pictures)[0].numpy())
 
     def _labels(self, pictures: NDArray[np.uint8]) -> Tensor:
         if self.file.output == "labels":

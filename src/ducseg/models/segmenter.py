@@ -111,7 +111,7 @@ class Segmenter(nn.Module):
     def _padded(self, images: Tensor) -> Tensor:
         """In a graph always and by traced sizes, so that it takes pictures of any size."""
         d, (height, width) = self.output_stride, images.shape[-2:]
-        below, right = -(-height // d) * d - height, -(-width // d) * d - width
+        below, right = (height + d - 1) // d * d - height, (width + d - 1) // d * d - width
         return F.pad(images, (0, right, 0, below)) if _in_a_graph() or below or right else images
 
     def _check_grid(self, images: Tensor, maps: Mapping[str, Tensor], strides: Mapping[str, int]) -> None:
@@ -163,7 +163,7 @@ class Segmenter(nn.Module):
         """(N, L, ., .) with one place a cell, over the padded image, to (N, L, H, W)."""
         height, width = size
         # Cropping first keeps predictions that lie wholly in the padding out of the resize, as the authors' test does.
-        maps = _cropped(maps, -(-height // self.cell), -(-width // self.cell))
+        maps = _cropped(maps, (height + self.cell - 1) // self.cell, (width + self.cell - 1) // self.cell)
         if self.cell > 1:
             maps = F.interpolate(maps, scale_factor=self.cell, mode="bilinear", align_corners=False)
         return _cropped(maps, height, width)

@@ -6,6 +6,7 @@ Then the old features are the new ones at every f-th place, `new[..., ::f, ::f] 
 over the whole picture (squeeze-and-excitation, group norm), which now average over more places.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -217,14 +218,13 @@ class DenseAvgPool2d(DenseMaxPool2d):
         self.counts_padding = counts_padding
 
     def forward(self, images: Tensor) -> Tensor:
-        taps = images.new_ones(1, 1, *self.kernel_size)
-        channels = images.shape[1]
-        kernels = taps.expand(channels, -1, -1, -1)
+        channels = int(images.shape[1])  # a constant of every graph, so that the kernels are
+        kernels = images.new_ones(channels, 1, *self.kernel_size)
         sums = F.conv2d(F.pad(images, self.sides), kernels, dilation=self.dilation, groups=channels)
         if self.counts_padding:
-            return sums / taps.numel()
+            return sums / math.prod(self.kernel_size)
         inside = F.pad(torch.ones_like(images[:1, :1]), self.sides)
-        return sums / F.conv2d(inside, taps, dilation=self.dilation)
+        return sums / F.conv2d(inside, kernels[:1], dilation=self.dilation)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, counts_padding={self.counts_padding}"

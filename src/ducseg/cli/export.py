@@ -1,0 +1,72 @@
+"""`ducseg export`: a network as one ONNX file, written if it answers as the network does."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ducseg.cli.options import DataRoot, File
+from ducseg.errors import explain
+
+if TYPE_CHECKING:
+    from ducseg.export.pictures import ComparedOn
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DataRoot):
+    """Write a network as ONNX: uint8 pictures (N, H, W, 3) of any size in, labels out, all steps between inside.
+
+    Before the file has its name, both label the same pictures; below 99.99 % equal labels nothing is written. Those
+    are --check, else the validation split at --data-root, else drawn scenes. FILE.json beside it has the report.
+    """
+
+    checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
+    """A checkpoint or run folder (then its best checkpoint), or an id on the Hugging Face Hub."""
+    out: File
+    """The file, FILE.onnx."""
+    output: Literal["labels", "scores", "probabilities"] = "labels"
+    """What it gives: labels uint8 (N, H, W), or float32 (N, classes, H, W), which --scales, --flip and --crf need."""
+    check: tuple[str, ...] = ()
+    """Files, folders and globs of pictures to compare on."""
+    int8: tuple[str, ...] = ()
+    """Quantise to 8 bits, calibrated on up to 32 of these pictures; layers that lose most stay in float."""
+    int8_bound: float = 0.97
+    """Agreement of the int8 labels with the float ones (mean IoU between them) that decides how many layers stay."""
+
+
+def run(options: Options) -> int:
+    """Write the file; print how alike it is."""
+    from ducseg.export.pictures import calibration_pictures
+    from ducseg.export.quantize import Int8
+    from ducseg.export.writing import check_name, export_onnx, report_path
+    from ducseg.weights.checkpoint import load_segmenter
+
+    if not options.int8 and options.int8_bound != Options.int8_bound:
+        raise explain("--int8-bound", found="no --int8", needed="one", fix="Add --int8 PICTURES, or leave it out.")
+    check_name(options.out)
+    int8 = None
+    if options.int8:
+        int8 = Int8(pictures=calibration_pictures(options.int8), bound=options.int8_bound)
+    samples = _compared_on(options)
+    found = export_onnx(
+        load_segmenter(options.checkpoint), options.out, samples, output=options.output, int8=int8, about=samples.about
+    )
+    print(f"compared on {samples.about}")
+    for line in found.lines():
+        print(line)
+    print(f"written: {options.out}, report: {report_path(options.out)}")
+    return 0
+
+
+def _compared_on(options: Options) -> "ComparedOn":
+    from ducseg.export.pictures import drawn_scenes, given_pictures, labelled_split
+
+    if options.check and (options.data_root or options.split):
+        raise explain("--check", found="--data-root or --split too", needed="one of them", fix="Leave one out.")
+    if options.data_root or options.split:
+        return labelled_split(*options.opened(options.checkpoint))
+    if options.check or options.int8:
+        return given_pictures(options.check or options.int8)
+    return drawn_scenes()

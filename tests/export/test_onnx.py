@@ -1,0 +1,132 @@
+"""The exported graph answers as the network does: every head and encoder, any size, any number of pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from small_networks import network, picture
+
+from ducseg.export.onnx import OPSET, description, exported_graph, with_description
+from ducseg.export.parity import Reference
+from ducseg.inference.onnx_file import METADATA, Output, parse_onnx
+from ducseg.inference.onnx_predictor import OnnxPredictor
+from ducseg.inference.predictor import Predictor
+from ducseg.models import Segmenter
+from ducseg.models.heads import HEADS
+
+SIZES = [(90, 110), (64, 96), (1, 1), (3, 70), (100, 17)]
+TIMM = ["resnet50d", "regnety_002", "mobilenetv3_small_100", "tf_efficientnet_b0", "densenet121"]
+NETWORKS: dict[str, dict[str, Any]] = {
+    **{head: {"head": head} for head in HEADS},
+    "duc, cell 2, ASPP": {"cell": 2, "aspp": 2, "output_stride": 8},
+    "duc, stride 32": {"output_stride": 32, "dilation": "none"},
+    "pyramid, stride 32": {"head": "pyramid", "output_stride": 32, "dilation": "none"},
+}
+
+
+def exported(segmenter: Segmenter, output: Output = "labels") -> OnnxPredictor:
+    content = with_description(exported_graph(segmenter, output), description(segmenter, output))
+    return OnnxPredictor(parse_onnx(Path("network.onnx"), content))
+
+
+def check(segmenter: Segmenter) -> None:
+    """Labels are equal, and scores and probabilities to rounding, for every size."""
+    predictor, labels, scores = Predictor(segmenter), exported(segmenter), exported(segmenter, "scores")
+    reference = Reference(segmenter, "scores")
+    for height, width in SIZES:
+        image = picture(height, width)
+        wanted = predictor(image)
+        assert (labels(image) == wanted).mean() > 0.9999 and (scores(image) == wanted).mean() > 0.9999
+        np.testing.assert_allclose(scores.probabilities(image), predictor.probabilities(image), atol=1e-4)
+        np.testing.assert_allclose(scores.answer(image), reference(image), rtol=1e-3, atol=1e-3)
+    assert len(np.unique(predictor(picture()))) > 2, "a network that says the same everywhere shows nothing"
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_every_head_answers_as_the_network(options: dict[str, Any]) -> None:
+    check(network(**options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("encoder", ["resnet50", "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite2"])
+@pytest.mark.parametrize("head", ["duc", "pyramid"])
+def test_every_encoder_answers_as_the_network(encoder: str, stride: int, head: str) -> None:
+    check(network(encoder, head, output_stride=stride, dilation="none"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("timm")
+@pytest.mark.parametrize(
+    "name", ["resnet50d", "regnety_002", "mobilenetv3_small_100", "tf_efficientnet_b0", "densenet121"]
+)
+def test_timms_encoders_answer_as_the_network(name: str) -> None:
+    check(network(f"timm:{name}", "duc", dilation="none"))
+
+
+def test_several_pictures_at_once() -> None:
+    file, images = exported(network()), [picture(seed=seed) for seed in range(3)]
+    for together, image in zip(file.labels_of(images), images):
+        np.testing.assert_array_equal(together, file(image))
+
+
+def test_a_file_of_probabilities() -> None:
+    segmenter, image = network(cell=2), picture()
+    file, predictor = exported(segmenter, "probabilities"), Predictor(segmenter)
+    np.testing.assert_allclose(file.probabilities(image), predictor.probabilities(image), atol=1e-5)
+    assert (file(image) == predictor(image)).mean() > 0.9999
+
+
+def test_scales_and_flip_average_as_a_predictor_does() -> None:
+    segmenter, image = network(), picture()
+    wanted = Predictor(segmenter, scales=(0.75, 1.5), flip=True)
+    content = with_description(exported_graph(segmenter, "scores"), description(segmenter, "scores"))
+    file = OnnxPredictor(parse_onnx(Path("x.onnx"), content), scales=(0.75, 1.5), flip=True)
+    np.testing.assert_allclose(file.probabilities(image), wanted.probabilities(image), atol=1e-3)
+    assert (file(image) == wanted(image)).mean() > 0.999
+
+
+def test_the_file_says_what_it_is() -> None:
+    segmenter = network()
+    segmenter.record = {
+        "metrics": {"mean_iou": 0.5},
+        "extra": {"config": {"data": {"dataset": "folder", "root": "/home/anna/x", "values": ["0=sky", "9=road"]}}},
+    }
+    model = onnx.load_model_from_string(with_description(exported_graph(segmenter), description(segmenter, "labels")))
+    onnx.checker.check_model(model)
+    assert [entry.version for entry in model.opset_import] == [OPSET] == [17]
+    (entry,) = model.metadata_props
+    found = json.loads(entry.value)
+    assert entry.key == METADATA and "anna" not in entry.value
+    assert (
+        found["classes"] == segmenter.classes.to_json() and found["preprocessing"] == segmenter.preprocessing.to_json()
+    )
+    assert found["architecture"] == segmenter.architecture.to_json() and found["metrics"] == {"mean_iou": 0.5}
+    assert {"ducseg", "torch", "onnx"} <= found["versions"].keys() and found["opset"] == OPSET
+    assert found["extra"]["config"]["data"] == {"dataset": "folder", "values": ["0=sky", "9=road"]}, (
+        "how masks are read"
+    )
+
+
+def test_the_network_is_left_as_it_is() -> None:
+    segmenter = network().train()
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    exported_graph(segmenter)
+    assert segmenter.training and not segmenter.batch_norm_fused
+    assert all((value == before[key]).all() for key, value in segmenter.state_dict().items())
+
+
+def test_openvino_runs_the_same_file(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    for options in ({}, {"cell": 2, "output_stride": 8}, {"head": "pyramid"}):
+        segmenter = network(**options)
+        path = tmp_path / "network.onnx"
+        path.write_bytes(with_description(exported_graph(segmenter), description(segmenter, "labels")))
+        compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        for height, width in SIZES:
+            image = picture(height, width)
+            found = compiled(image[None])[0]
+            assert found.dtype == np.uint8 and (found[0] == Predictor(segmenter)(image)).mean() > 0.999
