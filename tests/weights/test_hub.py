@@ -254,3 +254,23 @@ def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter
 def test_an_id_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="Hub id"):
         ducseg.load("me/--net..")
+
+
+def test_half_precision_on_disk_and_words_of_ones_own(tmp_path: Path) -> None:
+    """Half the bytes, kernels rounded to 11 bits, float32 again once loaded; the card says what it was told to."""
+    segmenter = build(encoder="resnet18", num_classes=11, width=8, aspp=0, classes=CAMVID)
+    with torch.no_grad():
+        large = next(p for p in segmenter.parameters() if p.ndim == 4)
+        large.flatten()[0] = 1e6  # beyond float16: this tensor stays as it is
+    save_pretrained(segmenter, tmp_path / "whole")
+    save_pretrained(segmenter, tmp_path / "half", half=True, about="## Data\n\nRoads, for research only.")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.6 * sizes[1]
+    for (name, kept), tensor in zip(
+        load_segmenter(tmp_path / "half").state_dict().items(), segmenter.state_dict().values(), strict=True
+    ):
+        assert kept.dtype == tensor.dtype, name
+        torch.testing.assert_close(kept, tensor, rtol=2**-11, atol=1e-7)
+        if tensor.ndim < 2 or tensor is large:
+            assert torch.equal(kept, tensor), name
+    assert "Roads, for research only." in (tmp_path / "half" / "README.md").read_text()

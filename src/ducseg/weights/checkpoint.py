@@ -90,7 +90,9 @@ def write_model_files(
     _write(folder, segmenter, describe(segmenter, metrics=metrics, extra=extra), {})
 
 
-def _write(folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes]) -> None:
+def _write(
+    folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes], *, half: bool = False
+) -> None:
     try:
         text = json.dumps(description, indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -103,10 +105,19 @@ def _write(folder: Path, segmenter: Segmenter, description: dict[str, Any], besi
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
     shared = Counter(value.data_ptr() for value in tensors.values())  # tied weights: the format has none
     tensors = {key: value.clone() if shared[value.data_ptr()] > 1 else value for key, value in tensors.items()}
+    if half:
+        tensors = {key: _halved(value) for key, value in tensors.items()}
     # save_file would hide the system's error code on a full disk
     for name, data in {_TENSORS: save(tensors), _DESCRIPTION: text.encode(), **beside}.items():
         (folder / name).write_bytes(data)
         sync(folder / name)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """Kernels in float16, unless they leave its range; vectors, which are few and enter every pixel, as they are."""
+    if tensor.ndim < 2 or tensor.abs().max() > torch.finfo(torch.float16).max:
+        return tensor
+    return tensor.half()
 
 
 def save_segmenter(
@@ -122,9 +133,18 @@ def save_segmenter(
 
 
 def save_description(
-    folder: Path, segmenter: Segmenter, description: dict[str, Any], beside: Mapping[str, bytes] | None = None
+    folder: Path,
+    segmenter: Segmenter,
+    description: dict[str, Any],
+    beside: Mapping[str, bytes] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
-    """As `save_segmenter`, with a `model.json` of the caller's, and other files `beside` the two, by name."""
+    """As `save_segmenter`, with a `model.json` of the caller's, and other files `beside` the two, by name.
+
+    Args:
+        half: store kernels in float16, half as large; loaded, they are float32 again.
+    """
     if folder.exists():
         raise explain(
             f"checkpoint {folder}", found="that name taken", needed="a new name", fix="Choose another folder."
@@ -133,7 +153,7 @@ def save_description(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _write(temporary, segmenter, description, beside or {})
+        _write(temporary, segmenter, description, beside or {}, half=half)
         temporary.chmod(0o755)  # mkdtemp makes folders for the owner alone
         temporary.replace(folder)
         sync(folder.parent)

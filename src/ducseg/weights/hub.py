@@ -24,6 +24,8 @@ def save_pretrained(
     metrics: dict[str, Any] | None = None,
     extra: dict[str, Any] | None = None,
     repo_id: str | None = None,
+    about: str | None = None,
+    half: bool = False,
 ) -> None:
     """Write a checkpoint folder with a model card (README.md), ready to be pushed.
 
@@ -31,14 +33,16 @@ def save_pretrained(
         metrics: scores of these weights, as `ducseg eval --json` writes them; none are taken from an earlier
             checkpoint, which the weights may have left.
         extra: notes such as {"command": ...}; what `ducseg.weights.published` does not list is left out.
-        repo_id: the Hub id that the card's snippet loads.
+        repo_id: the Hub id, or the folder, that the card's snippet loads.
+        about: Markdown that the card holds as it is: what it was trained on, on which terms, what it scores.
+        half: store kernels in float16, half as large; loaded, they are float32 again.
 
     Raises:
         UserError: the folder exists already (nothing is overwritten), or the disk does not take it.
     """
     description = public(describe(segmenter, metrics=metrics, extra=extra))
-    card = model_card(description, repo_id)  # before anything is written
-    save_description(Path(folder), segmenter, description, {"README.md": card.encode()})
+    card = model_card(description, repo_id, about=about)  # before anything is written
+    save_description(Path(folder), segmenter, description, {"README.md": card.encode()}, half=half)
 
 
 def push_to_hub(

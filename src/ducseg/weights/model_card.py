@@ -14,12 +14,13 @@ _TAGS = ["semantic-segmentation", "dense-upsampling-convolution", "hybrid-dilate
 _PAPER = "[Understanding Convolution for Semantic Segmentation](https://arxiv.org/abs/1702.08502)"
 
 
-def model_card(description: dict[str, Any], repo_id: str | None = None) -> str:
+def model_card(description: dict[str, Any], repo_id: str | None = None, *, about: str | None = None) -> str:
     """The card of a checkpoint as Markdown with the Hub's YAML head.
 
     Args:
         description: the content of `model.json`.
         repo_id: the Hub id that its snippet loads; None: a placeholder.
+        about: Markdown that follows the first sentence as it is.
     """
     description = public(description)
     architecture, metrics = description["architecture"], description.get("metrics") or {}
@@ -36,6 +37,7 @@ def model_card(description: dict[str, Any], repo_id: str | None = None) -> str:
     parts = [
         f"---\n{head.to_yaml()}\n---\n\n# {name}",
         f"A semantic segmentation network of `ducseg` (pip install ducseg): {_in_words(architecture)} ({_PAPER}).",
+        *([about.strip()] if about else []),
         _SNIPPET.format(repo_id=repo_id or "OWNER/NAME", picture=_picture(description["preprocessing"])),
         f"## Classes\n\n{', '.join(entry['name'] for entry in description['classes'])}",
         f"## Preprocessing\n\n{_preprocessing(description['preprocessing'])}; any size. `ducseg` does this.",
