@@ -15,7 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
-from ducseg.data.resampling import Fill
+from ducseg.data.resampling import Fill, by_channels
 from ducseg.data.sample import Sample, as_type, is_rgb
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR, Transform, check_probability, check_range
 from ducseg.errors import explain
@@ -201,17 +201,15 @@ class RandomJpeg:
 def _moved(sample: Sample, x: _Map, y: _Map, reflect: bool, mean_colour: Fill) -> Sample:
     """The sample whose pixel (i, j) shows its place (y, x)[i, j], in pixels from the first one's centre."""
     border = cv2.BORDER_REFLECT_101 if reflect else cv2.BORDER_CONSTANT
-    image = sample.image
-    parts = []
-    for first in range(0, image.shape[2], 4):  # OpenCV's border values are four
-        part, fill = np.ascontiguousarray(image[..., first : first + 4]), mean_colour[first : first + 4]
-        parts.append(cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
-    moved_image = parts[0] if len(parts) == 1 else np.dstack(parts)
+
+    def moved_part(part: NDArray[Any], fill: Fill) -> NDArray[Any]:
+        return np.asarray(cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
+
     label = sample.label
     if label is not None:
         moved = cv2.remap(label, x, y, cv2.INTER_NEAREST, borderMode=border, borderValue=IGNORE)
         label = np.asarray(moved, dtype=np.uint8)
-    return replace(sample, image=np.asarray(moved_image).reshape(image.shape), label=label)
+    return replace(sample, image=by_channels(moved_part, sample.image, mean_colour), label=label)
 
 
 def _range(image: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -46,6 +46,8 @@ class DataConfig:
     """`folder`: a value of the masks that is ignored, as 255 is where it is no class."""
     ignore_colours: tuple[tuple[Grey, Grey, Grey], ...] = ()
     """`folder`: colours of colour masks that are ignored, as 255 is in index masks."""
+    as_stored: bool = False
+    """`folder`: grey pictures of 8 bits stay one channel instead of becoming RGB; all other kinds always stay."""
     allow_absent: bool = False
     """`folder`, `split-folders`: train although the training pictures show no pixel of a class."""
     patches: PatchScheme | None = None
@@ -97,7 +99,7 @@ OWN_CLASSES = ("folder", "split-folders")
 """The data sets whose classes are the user's."""
 
 _BELONGS = {
-    **dict.fromkeys(("images", "masks", "mask_suffix", "masks_as", "ignore_colours"), ("folder",)),
+    **dict.fromkeys(("images", "masks", "mask_suffix", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
     **dict.fromkeys(("val_fraction", "test_fraction", "group_by"), ("folder",)),
     **dict.fromkeys(("classes", "values", "ignore_value", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),

@@ -1,6 +1,7 @@
 """From data sets to training batches that depend on (seed, epoch, index) alone, whatever the workers and ranks.
 
-Legend: B samples a rank and step, W ranks; batch {"image": uint8 (B, 3, H, W), "label": uint8 (B, H, W), "ids": list}.
+Legend: B samples a rank and step, W ranks; batch {"image": (B, C, H, W) of the pictures'
+type, RGB uint8 mostly, "label": uint8 (B, H, W), "ids": list}.
 The global batch g of an epoch is order[g * B * W : (g + 1) * B * W]; rank r takes its r-th piece of B, so two ranks
 with B see the batches of one rank with 2 B. What does not fill a global batch at an epoch's end is left out of it.
 """
@@ -136,7 +137,7 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one size, with labels, as one batch of uint8 tensors."""
+    """Samples of one size, with labels, as one batch of tensors of their types."""
     sizes = {sample.image.shape[:2] for sample in samples}
     assert len(sizes) == 1, f"the transform must give one size, not {sizes}"
     labels = [sample.label for sample in samples if sample.label is not None]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
 from ducseg.data.files.reading import (
     PICTURE_SUFFIXES,
     check_label,
@@ -55,6 +56,9 @@ class PairedFiles:
         train_ids: (256,) uint8, label file value -> train id or 255; None: the file holds train ids.
         num_values: label files hold 0..num_values-1 or 255; None: as many as there are classes.
         read: label file -> these values (H, W).
+        pixels: what the image files hold; `RGB`: any of 8 bits, grey or colours.
+
+    Where a channel of a float32 image has no finite number, the label is 255 and the image the channel's mean.
 
     Reading a sample raises `UserError` (file, value, pixels) for a file that does not decode, a label of another size
     than its image, and label values out of range.
@@ -68,6 +72,7 @@ class PairedFiles:
         train_ids: NDArray[np.uint8] | None = None,
         num_values: int | None = None,
         read: Callable[[Path], NDArray[np.uint8]] = read_label,
+        pixels: Pixels = RGB,
     ) -> None:
         self.classes = classes
         self.ids = tuple(pairs)
@@ -76,17 +81,26 @@ class PairedFiles:
         self._train_ids = train_ids
         self._num_values = len(classes) if num_values is None else num_values
         self._read = read
+        self.pixels = pixels
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image, orientation = read_turned(self.image_paths[index])
-        height, width = image.shape[:2]
-        if orientation in (2, 3, 4) or (orientation > 1 and height == width):  # else sizes tell a mask drawn otherwise
-            _say_turned()
+        path, undefined = self.image_paths[index], None
+        if self.pixels == RGB:
+            image, orientation = read_turned(path)
+            height, width = image.shape[:2]
+            if orientation in (2, 3, 4) or (orientation > 1 and height == width):  # else sizes tell another mask
+                _say_turned()
+        else:
+            image = read_pixels(path, self.pixels)
+            undefined = fill_undefined(image, path)
+            height, width = image.shape[:2]
         label = self.label(index)
-        check_same_size((height, width), label, self.image_paths[index], self.label_paths[index])
+        check_same_size((height, width), label, path, self.label_paths[index])
+        if undefined is not None:
+            label = np.where(undefined, np.uint8(IGNORE), label)
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
     def label(self, index: int) -> NDArray[np.uint8]:

@@ -4,7 +4,9 @@ Legend: sizes and offsets are (H, W) and (top, left) in pixels. Pixel centres li
 and label (nearest) alike.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import cv2
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE
 from ducseg.data.sample import Sample
 
-__all__ = ["Fill", "Size", "window_of"]
+__all__ = ["Fill", "Size", "by_channels", "window_of"]
 
 Size = tuple[int, int]
 Fill = tuple[float, ...]
@@ -37,6 +39,23 @@ def window_of(
         if label is not None:
             label = _placed(label, None if reflect else IGNORE, size, rows, columns)
     return replace(sample, image=image, label=label)
+
+
+def by_channels(warp: Callable[[Image, Fill], Any], image: Image, fill: Fill = ()) -> Image:
+    """A warp of OpenCV on any number of channels: its border values are four.
+
+    It takes 1, 3 or 4 at once: of those it interpolates at the very place, of 2 or more at the nearest 1/32 pixel.
+    """
+    channels = image.shape[2]
+    if channels in (3, 4):
+        return np.asarray(warp(image, fill))
+    sizes = [4] * (channels // 4) + ([1, 1] if channels % 4 == 2 else [channels % 4] if channels % 4 else [])
+    ends = list(accumulate(sizes))
+    parts = [
+        np.asarray(warp(np.ascontiguousarray(image[..., end - size : end]), fill[end - size : end]))
+        for size, end in zip(sizes, ends)
+    ]
+    return np.dstack(parts)
 
 
 def _overlap(start: int, length: int, full: int) -> tuple[int, int]:
@@ -67,8 +86,11 @@ def _resized_part(image: Image, scaled: Size, offset: Size, rows: Size, columns:
         [[step_x, 0.0, (left + 0.5) * step_x - 0.5], [0.0, step_y, (top + 0.5) * step_y - 0.5]]
     )  # pixel centres at half integers, as cv2.resize
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    part = cv2.warpAffine(image, to_source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(part).reshape(height, width, -1)
+
+    def warped(part: Image, _fill: Fill) -> Image:
+        return cv2.warpAffine(part, to_source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+    return by_channels(warped, image)
 
 
 def _nearest_part(label: Image, scaled: Size, offset: Size, rows: Size, columns: Size) -> Image:

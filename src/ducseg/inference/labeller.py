@@ -6,9 +6,10 @@ size and averaged before the argmax.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ducseg.classes import ClassSet
+from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
 from ducseg.errors import UserError, explain
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
 from ducseg.models.segmenter import most_probable
 
-__all__ = ["AveragingLabeller", "Labeller", "as_picture", "each", "too_large"]
+__all__ = ["AveragingLabeller", "Labeller", "as_picture", "each", "pixels_of", "reader_for", "too_large"]
 
 
 class Labeller(Protocol):
@@ -69,6 +71,11 @@ class AveragingLabeller(ABC):
             )
         self.flip = flip
         self.tiling = Tiling.given(tile, overlap)
+
+    @property
+    def pixels(self) -> Pixels:
+        """What the pictures hold that it takes."""
+        return RGB
 
     @property
     @abstractmethod
@@ -122,7 +129,7 @@ class AveragingLabeller(ABC):
         Raises:
             UserError: pictures of several sizes; as labelling one.
         """
-        pictures = _stacked(images)
+        pictures = _stacked(images, self.pixels)
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, None), np.uint8) for picture in pictures]
         with self._computing(pictures):
@@ -140,14 +147,14 @@ class AveragingLabeller(ABC):
 
     def probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Class probabilities of pictures of one size, as `labels_of` labels them."""
-        pictures = _stacked(images)
+        pictures = _stacked(images, self.pixels)
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, len(self.classes)), np.float32) for picture in pictures]
         return self.whole_probabilities_of(images)
 
     def whole_probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """As `probabilities_of`, never in windows."""
-        pictures = _stacked(images)
+        pictures = _stacked(images, self.pixels)
         with self._computing(pictures):
             return list(self._averaged(pictures).cpu().numpy())
 
@@ -177,9 +184,34 @@ class AveragingLabeller(ABC):
         return total.div_(len(self.scales) * (1 + self.flip))
 
 
-def as_picture(image: Any) -> NDArray[np.uint8]:
-    """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it."""
+def pixels_of(labeller: Labeller) -> Pixels:
+    """What pictures a labeller takes: its `pixels`; one that has none takes RGB."""
+    found: Pixels = getattr(labeller, "pixels", RGB)
+    return found
+
+
+def reader_for(labeller: Labeller) -> Callable[[Path], NDArray[Any]]:
+    """What reads a picture file as the labeller takes it; it raises `UserError` for a file of another kind."""
+    pixels = pixels_of(labeller)
+
+    def read(path: Path) -> NDArray[Any]:
+        picture = read_pixels(path, pixels)
+        fill_undefined(picture, path)
+        return picture
+
+    return read
+
+
+def as_picture(image: Any, pixels: Pixels = RGB) -> NDArray[Any]:
+    """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it.
+
+    Args:
+        pixels: of other channels or another type, (H, W, C) is asked for, of one channel (H, W) too; float32 values
+            that are no finite numbers become the mean of their channel's others, in a copy.
+    """
     array = np.asarray(image)
+    if pixels != RGB:
+        return _as_channels(array, pixels)
     shape = array.shape
     if array.ndim == 3 and shape[2] == 3 and array.dtype == np.uint8 and array.size:
         return array
@@ -200,9 +232,34 @@ def as_picture(image: Any) -> NDArray[np.uint8]:
     raise explain("image", found=f"{array.dtype} {shape}", needed="RGB uint8 (H, W, 3), not empty", fix=fix)
 
 
-def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures of one size as (N, H, W, 3)."""
-    pictures = [as_picture(image) for image in images]
+def _as_channels(array: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
+    if array.ndim == 2 and pixels.channels == 1:
+        array = array[..., None]
+    shape = array.shape
+    if array.ndim == 3 and shape[2] == pixels.channels and array.dtype == pixels.dtype and array.size:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            array = array.copy()
+            fill_undefined(array, "that was passed")
+        return array
+    if array.ndim == 4:
+        fix = "That is a batch: pass one picture at a time."
+    elif array.ndim == 3 and shape[0] == pixels.channels != shape[2]:
+        fix = "That has the channels first: pass image.transpose(1, 2, 0)."
+    elif array.ndim == 3 and shape[2] == pixels.channels:
+        fix = "Pass the values as the files of training hold them."
+    else:
+        fix = "Pass all channels in the order of training; ducseg.data.files.channels.read_channels(path) reads them."
+    raise explain(
+        "image",
+        found=f"{array.dtype} {shape}",
+        needed=f"{pixels.dtype} (H, W, {pixels.channels}), as the network was trained on, not empty",
+        fix=fix,
+    )
+
+
+def _stacked(images: Sequence[NDArray[Any]], pixels: Pixels) -> NDArray[Any]:
+    """Pictures of one size as (N, H, W, C)."""
+    pictures = [as_picture(image, pixels) for image in images]
     sizes = dict.fromkeys(picture.shape[:2] for picture in pictures)
     if len(sizes) != 1:
         found = ", ".join(f"{height} x {width}" for height, width in sizes) or "no picture"
@@ -219,7 +276,7 @@ def _resized(pictures: NDArray[np.uint8], height: int, width: int) -> NDArray[np
         resized = [cv2.resize(np.ascontiguousarray(one), size, interpolation=how) for one in pictures]
     except cv2.error as error:  # how OpenCV says that there is no memory, or that a side is beyond its integers
         raise MemoryError from error
-    return np.stack([np.asarray(one) for one in resized])
+    return np.stack([np.asarray(one).reshape(height, width, -1) for one in resized])
 
 
 def too_large(pictures: NDArray[np.uint8], device: object) -> UserError:

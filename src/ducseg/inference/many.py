@@ -14,7 +14,7 @@ from ducseg.files import sweep_unfinished
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.manifest import Manifest, Row, file_digest, read_rows, stamp
 from ducseg.inference.opening import recorded
-from ducseg.inference.predict_files import Job, PredictReport, answers_of, find_jobs, write_jobs
+from ducseg.inference.predict_files import Job, PredictReport, answers_of, find_jobs, read_by, write_jobs
 from ducseg.inference.shards import Shard
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.windowed import ByWindows
@@ -82,7 +82,7 @@ def predict_shard(
 
         report = write_jobs(
             answers_of(labeller, kinds), labeller.classes, todo, batch_size=batch_size, progress=progress,
-            windows=ByWindows(labeller, tiling, at_once=batch_size), done=done,
+            windows=ByWindows(labeller, tiling, at_once=batch_size), read=read_by(labeller), done=done,
         )  # fmt: skip
     return ShardReport(report, len(every), len(jobs) - len(todo), states.count("changed"), states.count("damaged"))
 

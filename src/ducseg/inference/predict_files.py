@@ -16,7 +16,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.files.rasters import is_raster
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain
-from ducseg.inference.labeller import Labeller, each
+from ducseg.inference.labeller import Labeller, each, reader_for
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
 from ducseg.inference.tiles import Tiling
@@ -32,6 +32,7 @@ __all__ = [
     "answers_of",
     "find_jobs",
     "predict_files",
+    "read_by",
     "write_each",
     "write_jobs",
 ]
@@ -111,7 +112,16 @@ def predict_files(
 
     jobs, windows = find_jobs(inputs, out, kinds, rasters=True), ByWindows(labeller, tiling, at_once=batch_size)
     answers = answers_of(labeller, kinds)
-    return write_jobs(answers, labeller.classes, jobs, batch_size=batch_size, progress=progress, windows=windows)
+    return write_jobs(
+        answers, labeller.classes, jobs, batch_size=batch_size, progress=progress, windows=windows,
+        read=read_by(labeller),
+    )  # fmt: skip
+
+
+def read_by(labeller: Labeller) -> Callable[[Job], Path | Picture]:
+    """What reads a job's picture as the labeller takes it; of rasters, their paths."""
+    read = reader_for(labeller)
+    return lambda job: job.file if job.raster else read(job.file)
 
 
 def answers_of(labeller: Labeller, kinds: Sequence[Kind]) -> Answers:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ducseg.classes import ClassSet
+from ducseg.data.files.channels import Pixels
 from ducseg.errors import explain
 from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
 from ducseg.models.fuse import fuse_batch_norm
@@ -71,6 +72,11 @@ class Predictor(AveragingLabeller):
                     module.to(torch.bfloat16)
 
     @property
+    def pixels(self) -> Pixels:
+        """What the pictures hold that it takes: RGB of 8 bits, or what the network was trained on."""
+        return Pixels(self.model.preprocessing.num_channels, self.model.preprocessing.dtype)
+
+    @property
     def classes(self) -> ClassSet:
         """What the labels index: names and colours of the L classes."""
         return self.model.classes
@@ -87,7 +93,7 @@ class Predictor(AveragingLabeller):
         return self._network.probabilities(self._input(pictures))
 
     def _input(self, pictures: NDArray[np.uint8]) -> Tensor:
-        """The normalised (N, 3, H, W), in the memory order of the network's weights."""
+        """The normalised (N, C, H, W), in the memory order of the network's weights."""
         pixels = torch.tensor(np.ascontiguousarray(pictures)).to(self.device)
         return self.model.preprocessing.normalise(pixels.permute(0, 3, 1, 2).contiguous(memory_format=self._memory))
 

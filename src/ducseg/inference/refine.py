@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.crf import CrfParams, dense_crf
 from ducseg.crf.params import DEFAULT_ITERATIONS, load_params
+from ducseg.data.files.channels import Pixels
 from ducseg.errors import UserError, explain
-from ducseg.inference.labeller import Labeller, as_picture
+from ducseg.figures.label_maps import as_rgb
+from ducseg.inference.labeller import Labeller, as_picture, pixels_of
 
 __all__ = ["CrfLabeller", "crf_settings", "saved_probabilities"]
 
@@ -34,6 +36,11 @@ class CrfLabeller:
         self.predictor, self.params, self.iterations = predictor, params, iterations
 
     @property
+    def pixels(self) -> Pixels:
+        """What the pictures hold; the CRF sees those that are not RGB of 8 bits as `as_rgb` shows them."""
+        return pixels_of(self.predictor)
+
+    @property
     def classes(self) -> ClassSet:
         """What the labels index: names and colours of the L classes."""
         return self.predictor.classes
@@ -45,8 +52,8 @@ class CrfLabeller:
 
     def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Marginals float32 (L, H, W) of RGB uint8 (H, W, 3); raises UserError as `Predictor` and `dense_crf`."""
-        picture = as_picture(image)
-        return dense_crf(self.predictor.probabilities(picture), picture, self.params, self.iterations)
+        picture = as_picture(image, self.pixels)
+        return dense_crf(self.predictor.probabilities(picture), as_rgb(picture), self.params, self.iterations)
 
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         """Labels uint8 (H, W) of RGB uint8 (H, W, 3)."""

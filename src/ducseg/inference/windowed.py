@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.rasters import Raster, open_raster
 from ducseg.errors import UserError, explain
 from ducseg.files import write_whole
-from ducseg.inference.labeller import AveragingLabeller, Labeller, each
+from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_of
 from ducseg.inference.memory import available_memory, memory_needed
 from ducseg.inference.tiles import Block, Pixels, PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.writers import (
@@ -86,7 +86,7 @@ class ByWindows:
     def write(self, file: Path, picture: Path | Picture, results: Mapping[Kind, Path], *, show: Show = _quiet) -> None:
         """Label a picture that `takes` took and write its files, as `write_windowed`."""
         if isinstance(picture, Path):
-            with open_raster(picture) as raster:
+            with open_raster(picture, pixels_of(self._labeller)) as raster:
                 self._write(file, raster, raster.size, results, show)
             return
         self._write(file, picture, (picture.shape[0], picture.shape[1]), results, show)

@@ -42,7 +42,7 @@ def recalibrate_batch_norm(
 
     Args:
         segmenter: any network with `nn.BatchNorm2d`; its mode is kept.
-        batches: normalised images (N, 3, H, W), a few batches as they will be trained on.
+        batches: normalised images (N, C, H, W), a few batches as they will be trained on.
         reduce: sums a tensor over processes that each saw batches of their own, and all get these statistics.
     """
     norms = [module for module in segmenter.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,6 +1,6 @@
 """EfficientNet-Lite as the light encoder with ImageNet weights at hand, under timm's parameter names.
 
-Images (N, 3, H, W), H and W multiples of the output stride d, to features (N, c, H/d, W/d): c is 320 for Lite0, 352 for
+Images (N, C, H, W), H and W multiples of the output stride d, to features (N, c, H/d, W/d): c is 320 for Lite0, 352 for
 Lite2. 1x3x512x1024 through `efficientnet_lite0` at d = 32 becomes 1x320x16x32. The classifier and the 1x1 convolution
 before it are left out.
 

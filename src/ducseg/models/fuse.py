@@ -39,7 +39,9 @@ def fuse_batch_norm(segmenter: Segmenter) -> Segmenter:
     fused.batch_norm_fused = True
     parameter = next(iter(fused.parameters()))
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, 3, *_PROBE, generator=generator).to(parameter.device, parameter.dtype)
+    images = torch.randn(1, segmenter.preprocessing.num_channels, *_PROBE, generator=generator).to(
+        parameter.device, parameter.dtype
+    )
     wanted, pairs = _run(fused, images)
     replacements: dict[nn.Module, nn.Module] = {}
     for conv, norm in pairs:

@@ -1,6 +1,6 @@
 """MobileNetV2 as the light encoder, under torchvision's parameter names, with a dilation rate per block.
 
-Images (N, 3, H, W), H and W multiples of the output stride d, to features (N, 320, H/d, W/d).
+Images (N, C, H, W), H and W multiples of the output stride d, to features (N, 320, H/d, W/d).
 1x3x512x1024 at d = 8 becomes 1x320x64x128. The classifier's 1x1 convolution to 1280 channels (`features.18`) is left
 out: a head on 320 channels has a quarter of the parameters.
 

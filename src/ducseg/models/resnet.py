@@ -1,6 +1,6 @@
 """ResNet encoders with a dilation rate per block (paper section 3.2), under torchvision's parameter names.
 
-Images (N, 3, H, W), H and W multiples of the output stride d, to features (N, out_channels, H/d, W/d).
+Images (N, C, H, W), H and W multiples of the output stride d, to features (N, out_channels, H/d, W/d).
 1x3x512x1024 with ResNet-101 at d = 8 becomes 1x2048x64x128.
 
 A block's rate is the rate of its 3x3 convolution (of both in a basic block). torchvision's

@@ -1,6 +1,6 @@
 """Convolutional networks of timm as encoders, with stride turned into dilation and a rate per block.
 
-Images (N, 3, H, W), H and W multiples of the output stride d, to the features of the last stage (N, c, H/d, W/d).
+Images (N, C, H, W), H and W multiples of the output stride d, to the features of the last stage (N, c, H/d, W/d).
 1x3x512x1024 through `timm:convnext_tiny` at d = 8 becomes 1x768x64x128.
 
 res2..res5 are the blocks whose output has stride 4, 8, 16, 32 in timm's own network. A block is the outermost module

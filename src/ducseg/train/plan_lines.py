@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from ducseg.data.files.channels import RGB, Pixels
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import Config
 from ducseg.train.sections import ModelConfig
@@ -38,9 +39,10 @@ def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int
     given = _Given(config, planned)
     optimizer, augment = planned.optimizer, planned.augment
     dtype = "bfloat16" if planned.run.bf16 else "float32"
-    weights, steps = _say_weights(config.model, given), given.line("steps", *_say_steps(config, given))
+    weights, steps = _say_weights(config.model, given, found.pixels), given.line("steps", *_say_steps(config, given))
     return [
         f"pictures: {found.pictures} to train on, {validated} to validate on, of {size} pixels (median)",
+        *_say_channels(found),
         f"classes: {_say_classes(found)}",
         given.line(
             "network",
@@ -59,7 +61,10 @@ def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int
         given.line("loss", given.or_else(_say_loss(found), "loss.cross_entropy", "loss.dice"), rest="loss"),
         given.line(
             "augmentation",
-            given.or_else("colour and gamma", "augment.colour_jitter", "augment.gamma"),
+            given.or_else(
+                "colour and gamma" if found.pixels == RGB else "brightness, contrast and gamma of each channel",
+                *("augment.colour_jitter", "augment.gamma"),
+            ),
             given.or_else(_say_scale(is_thin(found)), "augment.scale"),
             given.or_else(
                 _say_turns(found, level=augment.vertical_flip),
@@ -125,20 +130,30 @@ def _option(section: str, field: str, value: Any) -> str:
     return f"--{section}.{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
-def _say_weights(model: ModelConfig, given: _Given) -> str:
+def _say_channels(found: Survey) -> list[str]:
+    if found.pixels == RGB:
+        return []
+    return [
+        f"channels: {found.pixels} in every picture, so they are read as stored, and mean and deviation of each are "
+        "measured on the training pictures and kept with the network; saturation and JPEG are for RGB of 8 bits alone"
+    ]
+
+
+def _say_weights(model: ModelConfig, given: _Given, pixels: Pixels) -> str:
     given.taken("model.weights", "model.weights_optional", "model.recalibrate_batches")
     if model.weights is None:
         return "weights: fresh ones, as given, which costs accuracy on few pictures"
     if model.weights != "imagenet":
         return f"weights: --model.weights {model.weights}, as given"
+    spread = "" if pixels.channels == 3 else f", RGB's first convolution spread over {pixels.channels}"
     if model.encoder.startswith(PREFIX):
         where = f"from the folder {FOLDER_VARIABLE} or downloaded once"
     elif (file := imagenet_file_at_hand(model.encoder)) is not None:
-        return f"weights: ImageNet's, from {file}"
+        return f"weights: ImageNet's, from {file}{spread}"
     else:
         where = "downloaded once"
     fails = "; where that fails, fresh ones, and it is said" if model.weights_optional else ""
-    return f"weights: ImageNet's, {where}{fails}"
+    return f"weights: ImageNet's, {where}{spread}{fails}"
 
 
 def _say_classes(found: Survey) -> str:

@@ -19,7 +19,7 @@ from ducseg.data.augmentations import (
 )
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain
-from ducseg.models import build
+from ducseg.models import IMAGENET, Preprocessing, build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.encoder import Part
 from ducseg.models.segmenter import Segmenter
@@ -35,8 +35,15 @@ def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform
     """The joint augmentation: turns and bends of the whole picture, scale and crop, flips, then colour and flaws.
 
     Raises:
-        UserError: a rare class that is none.
+        UserError: a rare class that is none; JPEG for pictures that are not RGB of 8 bits.
     """
+    if config.jpeg_quality is not None and not segmenter.preprocessing.is_rgb:
+        raise explain(
+            f"--augment.jpeg-quality {config.jpeg_quality}",
+            found=f"pictures of {segmenter.preprocessing.num_channels} x {segmenter.preprocessing.dtype}",
+            needed="RGB of 8 bits, which JPEG holds",
+            fix="Leave it out.",
+        )
     mean, reflect = segmenter.preprocessing.mean_colour, config.reflect
     rare = _ids(config.rare_classes, segmenter.classes)
     steps: list[Transform] = []
@@ -81,8 +88,13 @@ def _ids(names: Sequence[str], classes: ClassSet) -> tuple[int, ...]:
     return tuple(classes.names.index(name) for name in names)
 
 
-def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, str]:
+def build_network(
+    config: ModelConfig, classes: ClassSet, measured: Preprocessing | None = None
+) -> tuple[Segmenter, str]:
     """Build the segmenter and load what it starts from.
+
+    Args:
+        measured: of pictures that are not RGB of 8 bits, from the training split; None: they are RGB.
 
     Returns:
         The segmenter and one line that says where its weights come from.
@@ -97,6 +109,9 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         # how it is fed, and what no option says, come with the weights
         of_weights = {key: getattr(source.architecture, key) for key in ("stride_in", "pool_padding", "batch_norm_eps")}
         of_weights["preprocessing"] = source.preprocessing
+        _check_pixels(source, folder, measured)
+    elif measured is not None:
+        of_weights["preprocessing"] = measured
     segmenter = build(
         encoder=config.encoder,
         head=config.head,
@@ -107,6 +122,7 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
         dilation=config.dilation,
         stem=config.stem,
         width=config.width,
+        num_channels=3 if measured is None else measured.num_channels,
         classes=classes,
         **of_weights,
     )
@@ -121,6 +137,19 @@ def build_network(config: ModelConfig, classes: ClassSet) -> tuple[Segmenter, st
             raise
         return segmenter, f"weights: fresh, which costs accuracy on few pictures and needs more steps ({error})"
     return segmenter, f"weights: {report}"
+
+
+def _check_pixels(source: Segmenter, folder: Path, measured: Preprocessing | None) -> None:
+    """Raise `UserError` where a checkpoint takes other pictures than there are: how they are fed comes with it."""
+    of_data = IMAGENET if measured is None else measured
+    (had, was), (has, now) = ((one.num_channels, one.dtype) for one in (source.preprocessing, of_data))
+    if (had, was) != (has, now):
+        raise explain(
+            f"checkpoint {folder}",
+            found=f"a network for {had} channels of {was}",
+            needed=f"{has} of {now}, as the pictures have",
+            fix="Start from --model.weights imagenet, whose first convolution is spread over any channels.",
+        )
 
 
 def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:
@@ -158,7 +187,7 @@ def _load(target: Part, source: Part, folder: Path) -> None:
 
 
 def recalibrate(segmenter: Segmenter, batches: Iterable[torch.Tensor], ranks: Ranks) -> None:
-    """Re-estimate batch norm statistics over all ranks' uint8 batches (N, 3, H, W); the function is unchanged."""
+    """Re-estimate batch norm statistics over all ranks' batches of pixels (N, C, H, W); the function is unchanged."""
     on_device = (batch.to(ranks.device, non_blocking=True) for batch in batches)
     normalised = (segmenter.preprocessing.normalise(batch) for batch in on_device)
     recalibrate_batch_norm(segmenter, normalised, reduce=ranks.sum)

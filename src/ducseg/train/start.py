@@ -7,12 +7,15 @@ import torch
 
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen, count_pixels
+from ducseg.data.files.channels import RGB, Pixels
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, training_loader
 from ducseg.data.paired import SegmentationDataset
+from ducseg.data.statistics import channel_statistics, pixels_of
 from ducseg.data.transforms import Transform
 from ducseg.errors import UserError, explain
 from ducseg.models.heads import head_parameters
+from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
@@ -81,11 +84,12 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
     _check_root(config.data)
     if checkpoint is None:
         val_set = open_dataset(config.data, config.data.val_split)
-        network, line = build_network(config.model, val_set.classes)
+        network, line = build_network(config.model, val_set.classes, measured_preprocessing(config.data, val_set))
     else:
         network, line = load_segmenter(checkpoint), f"going on from {checkpoint}"
         val_set = open_dataset(config.data, config.data.val_split, network.classes)
         _check_classes(network, val_set, checkpoint)
+        _check_pixels(network, val_set, checkpoint)
     train_set = open_training_set(config.data, network.preprocessing.mean_colour, val_set.classes)
     if len(train_set) < config.optimizer.batch_size:
         raise explain(
@@ -142,6 +146,26 @@ def _counted(loss: LossConfig, train_set: SegmentationDataset) -> LossConfig:
             "--loss.class-weights auto", found="no labelled training pixel", needed="some", fix="Look at the masks."
         )
     return replace(loss, class_weights=auto_class_weights(pixels))
+
+
+def measured_preprocessing(data: DataConfig, dataset: SegmentationDataset) -> Preprocessing | None:
+    """Of the training split, where pictures such as those of `dataset` are not RGB of 8 bits; else None: ImageNet's."""
+    pixels = pixels_of(dataset)
+    if pixels == RGB:
+        return None
+    found = channel_statistics(open_dataset(data, data.train_split, dataset.classes))
+    return Preprocessing(mean=found.mean, std=found.std, dtype=pixels.dtype)
+
+
+def _check_pixels(network: Segmenter, dataset: SegmentationDataset, checkpoint: Path) -> None:
+    taken = Pixels(network.preprocessing.num_channels, network.preprocessing.dtype)
+    if (found := pixels_of(dataset)) != taken:
+        raise explain(
+            f"cannot resume from {checkpoint}",
+            found=f"{found} in the pictures",
+            needed=f"{taken}, as when the run began",
+            fix="Bring the pictures back, or start another --out.",
+        )
 
 
 def _check_classes(network: Segmenter, dataset: SegmentationDataset, checkpoint: Path) -> None:

@@ -61,7 +61,7 @@ class TrainingStep:
         """Train on this rank's share of the global batch of the state's step, which is one more afterwards.
 
         Args:
-            batch: "image" uint8 (n, 3, H, W), "label" uint8 (n, H, W), "ids" n names.
+            batch: "image" (n, C, H, W) of the pictures' type, "label" uint8 (n, H, W), "ids" n names.
 
         Returns:
             loss (over all ranks), learning_rate, gradient_norm (before clipping), valid_pixels.

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.files.channels import Pixels
 from ducseg.data.paired import SegmentationDataset
+from ducseg.data.statistics import pixels_of
 from ducseg.metrics.widths import WidthHistogram, local_widths
 
 __all__ = ["ClassFindings", "Survey", "survey"]
@@ -37,6 +39,7 @@ class Survey:
 
     Attributes:
         pictures: in the training split.
+        pixels: what they hold.
         looked_at: how many of them were read, spread evenly.
         smallest, median: height and width in pixels; of the median picture by area.
         classes: one entry each, in the order of the train ids.
@@ -45,6 +48,7 @@ class Survey:
     """
 
     pictures: int
+    pixels: Pixels
     looked_at: int
     smallest: tuple[int, int]
     median: tuple[int, int]
@@ -53,7 +57,7 @@ class Survey:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {**vars(self), "classes": [vars(one) for one in self.classes]}
+        return {**vars(self), "pixels": str(self.pixels), "classes": [vars(one) for one in self.classes]}
 
 
 def survey(dataset: SegmentationDataset) -> Survey:
@@ -79,6 +83,7 @@ def survey(dataset: SegmentationDataset) -> Survey:
     distributions = halves / np.maximum(1, halves.sum(1, keepdims=True))
     return Survey(
         pictures=len(dataset),
+        pixels=pixels_of(dataset),
         looked_at=number,
         smallest=(min(height for height, _ in sizes), min(width for _, width in sizes)),
         median=by_area[len(by_area) // 2],

@@ -117,13 +117,13 @@ def check_dataset(
     files = [layout.files(name) for name in layout.splits]
     rules = layout.rules
     pairs = [pair for split in files for pair in _pairs(split)]
-    examined = list(mapped(Examiner(rules), pairs, num_workers, progress))
+    examined = list(mapped(Examiner(rules, layout.pixels), pairs, num_workers, progress))
     by_split = {split.name: [one for one in examined if one.pair.split == split.name] for split in files}
     splits = {split.name: _statistics(split, by_split[split.name], rules) for split in files}
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=(*layout.notes, *rules.notes),
+        notes=layout.lines,
         splits=splits,
         findings=(*_masks(rules, layout), *_findings(layout, files, examined), *_never_seen(splits)),
         num_workers=num_workers,

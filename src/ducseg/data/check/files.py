@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels, stored_pixels
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues
@@ -67,6 +68,7 @@ class Examiner:
     """Called with a `Pair`, reads its files whole, once each; can be sent to another process."""
 
     rules: LabelRules
+    pixels: Pixels = RGB
 
     def __call__(self, pair: Pair) -> Examined:
         """All that is wrong with a pair, whatever its files hold: one bad file must not end the check of the others."""
@@ -82,7 +84,7 @@ class Examiner:
 
     def _examined(self, pair: Pair) -> Examined:
         problems = list(_partners(pair))
-        image = None if pair.image is None else _image(pair.image, problems)
+        image = None if pair.image is None else self._image(pair.image, problems)
         label = None if pair.label is None else self._label(pair.label, problems)
         counts = None if label is None else _histogram(label)
         if label is not None and counts is not None:
@@ -101,6 +103,18 @@ class Examiner:
             content=None if image is None else hashlib.sha1(image.data, usedforsecurity=False).digest(),
             counts=counts,
         )
+
+    def _image(self, path: Path, problems: list[Problem]) -> NDArray[Any] | None:
+        if self.pixels == RGB:
+            return _rgb_image(path, problems)
+        try:
+            image = read_pixels(path, self.pixels)
+            fill_undefined(image, path)
+        except UserError as error:
+            kind: Kind = "wrong mode" if _has_header(path) else "unreadable"
+            problems.append(Problem(kind=kind, file=path, message=str(error)))
+            return None
+        return image
 
     def _label(self, path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
         try:
@@ -134,7 +148,15 @@ def _partners(pair: Pair) -> list[Problem]:
     return [Problem(kind="missing partner", file=file, message=str(message))]
 
 
-def _image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
+def _has_header(path: Path) -> bool:
+    try:
+        stored_pixels(path)
+    except (UserError, OSError):
+        return False
+    return True
+
+
+def _rgb_image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
     try:
         image, orientation = read_turned(path)
     except UserError as error:
@@ -200,7 +222,7 @@ def _if_readable(path: Path, kind: Kind) -> Kind:
     return kind
 
 
-def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
+def _size(image: NDArray[Any]) -> tuple[int, int]:
     height, width = image.shape[:2]
     return height, width
 

@@ -4,6 +4,7 @@
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,45 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.header import JPEG_START, check_header, read_header, undecodable, upright
+from ducseg.data.files import png
+from ducseg.data.files.header import JPEG_START, Header, check_header, read_header, tiff_header, undecodable, upright
 from ducseg.data.files.reading import read_image
-from ducseg.errors import explain, package
+from ducseg.errors import UserError, explain, package
 
-__all__ = ["MOST_CHANNELS", "read_channels"]
+__all__ = [
+    "MOST_CHANNELS",
+    "RGB",
+    "Pixels",
+    "check_pixels",
+    "fill_undefined",
+    "read_channels",
+    "read_pixels",
+    "stored_pixels",
+]
 
 MOST_CHANNELS = 16
 _DTYPES = ("uint8", "uint16", "float32")
+_START = 1 << 12  # bytes that tell a PNG's kind, and that of most JPEGs
+
+
+@dataclass(frozen=True, order=True)
+class Pixels:
+    """What a picture's pixels are: C channels of a type.
+
+    Attributes:
+        dtype: "uint8", "uint16" or "float32".
+    """
+
+    channels: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.channels} channel{'s' if self.channels > 1 else ''} of {self.dtype}"
+
+
+RGB = Pixels(3, "uint8")
+"""Ordinary pictures, grey ones made three equal channels: what `read_image` gives."""
+
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -37,13 +69,7 @@ def read_channels(path: Path) -> NDArray[Any]:
         return read_image(path)  # says what is wrong
     header = read_header(data, path)
     check_header(header, path)
-    if header.dtype not in _DTYPES or not 1 <= header.channels <= MOST_CHANNELS:
-        raise explain(
-            f"picture {path}",
-            found=f"{header.channels} channels of {header.dtype}",
-            needed=f"1 to {MOST_CHANNELS} of {', '.join(_DTYPES)}",
-            fix="Choose bands or convert: gdal_translate -ot UInt16 -b 1 -b 2 IN OUT.",
-        )
+    check_pixels(Pixels(header.channels, header.dtype), path)
     if data[:4] in _TIFF:
         return upright(_read_bands(path, header.channels), header.orientation)
     if header.dtype == "uint8":
@@ -54,6 +80,82 @@ def read_channels(path: Path) -> NDArray[Any]:
     if decoded is None:
         raise undecodable(path, data)
     return np.ascontiguousarray(decoded[..., ::-1] if decoded.ndim == 3 else decoded[..., None])
+
+
+def check_pixels(pixels: Pixels, path: Path) -> None:
+    """Raise `UserError` unless `read_channels` gives such pictures."""
+    if pixels.dtype not in _DTYPES or not 1 <= pixels.channels <= MOST_CHANNELS:
+        raise explain(
+            f"picture {path}",
+            found=pixels,
+            needed=f"1 to {MOST_CHANNELS} of {', '.join(_DTYPES)}",
+            fix="Choose bands or convert: gdal_translate -ot UInt16 -b 1 -b 2 IN OUT.",
+        )
+
+
+def stored_pixels(path: Path) -> Pixels:
+    """What a file holds, from its header, whether or not it can be read.
+
+    Raises:
+        OSError: no such file.
+        UserError: an empty or undecodable one.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    plain = png.png_header(start)
+    if plain is not None:
+        return Pixels(1 if plain.colour in (0, 4) else 3, "uint16" if plain.depth == 16 else "uint8")
+    header = _jpeg_header(start, path) or tiff_header(path) or read_header(path.read_bytes(), path)
+    return Pixels(header.channels, header.dtype)
+
+
+def _jpeg_header(start: bytes, path: Path) -> Header | None:
+    """Of a JPEG with a short head; None: another file."""
+    try:
+        return read_header(start, path) if start.startswith(JPEG_START) else None
+    except UserError:
+        return None
+
+
+def read_pixels(path: Path, wanted: Pixels) -> NDArray[Any]:
+    """Read a picture (H, W, C) of the wanted kind; values that are no numbers are left as they are.
+
+    Raises:
+        UserError: as `read_channels`, for `RGB` as `read_image`; another kind.
+    """
+    if wanted == RGB:
+        return read_image(path)
+    picture = read_channels(path)
+    found = Pixels(picture.shape[2], str(picture.dtype))
+    if found != wanted:
+        raise explain(
+            f"picture {path}", found=found, needed=wanted, fix="Take it out, or convert it (gdal_translate -b, -ot)."
+        )
+    return picture
+
+
+def fill_undefined(picture: NDArray[Any], name: object) -> NDArray[np.bool_] | None:
+    """Give values that are no finite numbers, in place, the mean of their channel's others in the picture.
+
+    Args:
+        name: of the picture, for the message.
+
+    Returns:
+        (H, W), where a channel had one; None: nowhere, as in all pictures of whole numbers.
+
+    Raises:
+        UserError: a channel without a finite number.
+    """
+    if picture.dtype.kind != "f" or np.isfinite(picture.sum(dtype=np.float64)):
+        return None
+    undefined = ~np.isfinite(picture)
+    for channel in np.flatnonzero(undefined.any((0, 1))):
+        values = picture[..., channel]
+        if undefined[..., channel].all():
+            found = f"no finite number in channel {channel + 1}"
+            raise explain(f"picture {name}", found=found, needed="some in every channel", fix="Take it out.")
+        values[undefined[..., channel]] = values[~undefined[..., channel]].mean(dtype=np.float64)
+    return np.asarray(undefined.any(2))
 
 
 def _read_bands(path: Path, channels: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.data.files.channels import RGB, Pixels, fill_undefined
 from ducseg.data.files.header import check_header, max_pixels, tiff_header, undecodable
 from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
@@ -57,14 +58,15 @@ class Place:
 
 
 class Raster:
-    """An open TIFF of grey or RGB bytes; `open_raster` makes one.
+    """An open TIFF; `open_raster` makes one.
 
     Attributes:
         path: of the file; size: (H, W); place: where it lies.
+        pixels: what it gives: grey or RGB bytes as RGB, or its channels as stored.
     """
 
-    def __init__(self, path: Path, source: Any) -> None:
-        self.path, self._source = path, source
+    def __init__(self, path: Path, source: Any, pixels: Pixels = RGB) -> None:
+        self.path, self._source, self.pixels = path, source, pixels
         self.size: tuple[int, int] = (source.height, source.width)
         self.place = Place(source.crs, source.transform, source.gcps)
         kinds = [one.name for one in source.colorinterp]
@@ -76,24 +78,29 @@ class Raster:
             colours = source.colormap(1)
             self._palette = np.array([colours.get(value, (0, 0, 0))[:3] for value in range(256)], np.uint8)
 
-    def rows(self, begin: int, end: int) -> NDArray[np.uint8]:
-        """RGB uint8 (end - begin, W, 3); grey is repeated, a palette expanded, alpha dropped.
+    def rows(self, begin: int, end: int) -> NDArray[Any]:
+        """RGB uint8 (end - begin, W, 3); grey is repeated, a palette expanded, alpha dropped. Of other `pixels`, these.
+
+        Float32 values that are no finite numbers are the mean of their channel's others there, 0 where there are none.
 
         Raises:
             UserError: the file is damaged there.
         """
-        return self._rgb(self._read(self._bands, begin, end, (end - begin, self.size[1])))
+        return self._picture(self._read(self._bands, begin, end, (end - begin, self.size[1])))
 
     def known(self, begin: int, end: int) -> NDArray[np.bool_] | None:
-        """Where there are data (end - begin, W); None: everywhere."""
+        """Where there are data (end - begin, W), in float32 finite numbers; None: everywhere."""
+        finite: NDArray[np.bool_] | None = None
+        if self.pixels.dtype == "float32":
+            finite = np.isfinite(self._read(self._bands, begin, end, (end - begin, self.size[1]))).all(0)
         if not self._known:
-            return None
+            return finite
         with _explained(self.path):
             mask = self._source.dataset_mask(window=((begin, end), (0, self.size[1])))
-        return np.asarray(mask > 0)
+        return np.asarray(mask > 0) if finite is None else np.asarray((mask > 0) & finite)
 
-    def reduced(self, factor: int) -> NDArray[np.uint8]:
-        """RGB uint8, as many times smaller on both sides (rounded up), each pixel the mean of those it stands for."""
+    def reduced(self, factor: int) -> NDArray[Any]:
+        """As `rows`, as many times smaller on both sides (rounded up), each pixel the mean of those it stands for."""
         height, width = (-(-side // factor) for side in self.size)
         rows = max(1, _ROWS // factor)
         parts = []
@@ -101,7 +108,7 @@ class Raster:
             end = min(begin + rows, height)
             bottom = min(end * factor, self.size[0])
             parts.append(self._read(self._bands, begin * factor, bottom, (end - begin, width), "average"))
-        return self._rgb(np.concatenate(parts, axis=1))
+        return self._picture(np.concatenate(parts, axis=1))
 
     def _read(
         self, bands: list[int], begin: int, end: int, shape: tuple[int, int], how: str = "nearest"
@@ -114,7 +121,14 @@ class Raster:
                 self._source.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
             )
 
-    def _rgb(self, bands: NDArray[Any]) -> NDArray[np.uint8]:
+    def _picture(self, bands: NDArray[Any]) -> NDArray[Any]:
+        if self.pixels != RGB:
+            picture = np.ascontiguousarray(np.moveaxis(bands, 0, 2))
+            for channel in range(self.pixels.channels):
+                if not np.isfinite(picture[..., channel]).any():
+                    picture[..., channel] = 0
+            fill_undefined(picture, self.path)
+            return picture
         if self._palette is not None:
             return np.asarray(self._palette[bands[0]])
         return np.ascontiguousarray(np.moveaxis(bands if len(bands) == 3 else bands[[0, 0, 0]], 0, 2))
@@ -136,32 +150,41 @@ def is_raster(path: Path) -> bool:
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Raster]:
+def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
     """Open a TIFF by rows, whatever its size.
 
+    Args:
+        pixels: that it must hold; `RGB`: grey or RGB of 8 bits.
+
     Raises:
-        UserError: no or a damaged TIFF, several pages, other than grey or RGB of 8 bits, rasterio not installed.
+        UserError: no or a damaged TIFF, several pages, other pixels, rasterio not installed.
     """
     rasterio = package("rasterio", what=f"TIFF {path}", install=INSTALL)
     header = tiff_header(path)
     if header is None:
         raise undecodable(path, b"", "no TIFF")
     check_header(header, path, any_size=True)
-    check_channels(header, path)
+    if pixels == RGB:
+        check_channels(header, path)
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings(action="ignore"):
         with _explained(path):
             source = rasterio.open(path)
         with source:
             few_bits = source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
             bands = sum(one.name != "alpha" for one in source.colorinterp)
-            if few_bits or bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
+            if pixels != RGB:
+                found = f"{bands} channels of {few_bits or source.dtypes[0]}" + (" bits" if few_bits else "")
+                if few_bits or (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
+                    fix = "Take it out, or convert it (gdal_translate -b, -ot)."
+                    raise explain(f"TIFF {path}", found=found, needed=pixels, fix=fix)
+            elif few_bits or bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
                 raise explain(
                     f"TIFF {path}",
                     found=f"{bands} bands of {few_bits or source.dtypes[0]}" + (" bits" if few_bits else ""),
                     needed="1 (grey) or 3 (RGB) bands of 8 bits",
                     fix="Convert it: gdal_translate -ot Byte -b 1 -b 2 -b 3 IN OUT.",
                 )
-            yield Raster(path, source)
+            yield Raster(path, source, pixels)
 
 
 def write_raster(

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from ducseg.classes import CLASS_SETS, ClassSet
 from ducseg.data.config import DataConfig
+from ducseg.data.files.channels import Pixels
 from ducseg.data.files.reading import picture_size
 from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
+from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
 from ducseg.data.layouts.splitting import group_function, members_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain
@@ -59,14 +61,15 @@ def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = Non
         make_rules=lambda: folders.rules,
         sequence=None if config.group_by is None else group_function(config.group_by),
         notes=(folders.found.line,),
+        make_pixels=lambda: folders.pixels,
     )
 
 
 class _Masked(PairedFiles):
     """Pictures with masks whose values were counted when they were looked at."""
 
-    def __init__(self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]]) -> None:
-        super().__init__(rule.classes, pairs, read=rule.reader)
+    def __init__(self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]], pixels: Pixels) -> None:
+        super().__init__(rule.classes, pairs, read=rule.reader, pixels=pixels)
         self._rule = rule
 
     def histogram(self, index: int) -> NDArray[np.int64]:
@@ -122,7 +125,8 @@ class _Folders:
         chosen = {f"{folder}/{name}" if several else name: pairs[folder][name] for folder, name in members}
         self._check_masks([mask for _, mask in chosen.values()])
         _check_sizes(chosen)
-        return _Masked(self.rule, chosen)
+        check_alike([image for image, _ in chosen.values()], self.pixels, as_stored=self.config.as_stored)
+        return _Masked(self.rule, chosen, self.pixels)
 
     def _no_masks(self, found: int, split: str) -> NoReturn:
         pictures = found or (len(list_pictures(self.root)[0]) if self.root.is_dir() else 0)
@@ -153,6 +157,12 @@ class _Folders:
             ignore_value=config.ignore_value,
             ignore_colours=config.ignore_colours,
         )
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """What the pictures of all splits hold."""
+        pictures = [picture for files in self.found.splits.values() for picture in files.images.values()]
+        return common_pixels(pictures, as_stored=self.config.as_stored)
 
     @property
     def rules(self) -> LabelRules:

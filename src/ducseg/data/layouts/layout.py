@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet, Colour
+from ducseg.data.files.channels import RGB, Pixels
 from ducseg.data.files.reading import read_label
 from ducseg.data.paired import SegmentationDataset, match_pairs, no_such_data
 from ducseg.errors import UserError
@@ -94,6 +95,7 @@ class Layout:
         make_rules: of the labels; called once, when a label is wanted.
         sequence: id -> the drive (patient, video) that it is from, which no two splits may share; None: they may.
         notes: what was found by looking, a line each, for printing.
+        make_pixels: what the images hold; called once, when one is wanted.
     """
 
     name: str
@@ -105,6 +107,18 @@ class Layout:
     make_rules: Callable[[], LabelRules]
     sequence: Callable[[str], str] | None = None
     notes: tuple[str, ...] = ()
+    make_pixels: Callable[[], Pixels] = lambda: RGB
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """What the images hold."""
+        return self.make_pixels()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All that was found by looking, a line each."""
+        own = () if self.pixels == RGB else (f"pictures hold {self.pixels}, and are read as stored",)
+        return (*self.notes, *own, *self.rules.notes)
 
     @cached_property
     def rules(self) -> LabelRules:

@@ -105,7 +105,7 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
     notes: list[str] = []
     if config.dataset != "synthetic":
         layout = open_layout(config, train_set.classes)
-        notes += [*layout.notes, *layout.rules.notes]
+        notes += layout.lines
     shared = split_note(_pictures_of(train_set), _pictures_of(val_set))
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     return [*notes, *filter(None, (shared, grouped))]

@@ -1,0 +1,52 @@
+"""What the pictures of a folder hold: RGB of 8 bits, or other channels and types, which all of them must share."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from ducseg.data.files.channels import RGB, Pixels, check_pixels, stored_pixels
+from ducseg.errors import UserError, explain
+
+__all__ = ["check_alike", "common_pixels"]
+
+_GREY = Pixels(1, "uint8")
+
+
+def common_pixels(pictures: Sequence[Path], *, as_stored: bool) -> Pixels:
+    """What most pictures hold; grey and colours of 8 bits count as RGB. Files that do not read are passed over.
+
+    Args:
+        as_stored: grey of 8 bits counts as one channel.
+    """
+    counts = Counter(kind for path in pictures if (kind := _kind(path, as_stored)) is not None)
+    return max(counts, key=lambda kind: (counts[kind], kind == RGB, kind), default=RGB)
+
+
+def check_alike(pictures: Sequence[Path], wanted: Pixels, *, as_stored: bool) -> None:
+    """Raise one `UserError` that counts the pictures that hold something else, or where nothing reads such pictures."""
+    kinds = {path: _kind(path, as_stored) for path in pictures}
+    if pictures and wanted != RGB:
+        check_pixels(wanted, next((path for path, kind in kinds.items() if kind == wanted), pictures[0]))
+    others = [(path, kind) for path, kind in kinds.items() if kind not in (wanted, None)]
+    if others:
+        path, kind = others[0]
+        raise explain(
+            f"picture {path}" + (f" and {len(others) - 1} more" if others[1:] else ""),
+            found=kind,
+            needed=f"{wanted}, as the other pictures hold",
+            fix="Take them out, or convert them (gdal_translate -b, -ot); ducseg data check names them all.",
+        )
+
+
+def _kind(path: Path, as_stored: bool) -> Pixels | None:
+    try:
+        found = _stored(path, path.stat().st_mtime_ns)
+    except (UserError, OSError):
+        return None
+    return RGB if found == _GREY and not as_stored else found
+
+
+@lru_cache(maxsize=1 << 17)
+def _stored(path: Path, _changed: int) -> Pixels:
+    return stored_pixels(path)
