@@ -155,7 +155,7 @@ def test_weights_are_published_by_their_public_names(segmenter: Segmenter, weigh
 def test_a_card_that_cannot_be_rendered_leaves_nothing(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> str:
+    def fail(*_: object, **__: object) -> str:
         raise RuntimeError("no card")
 
     monkeypatch.setattr(hub, "model_card", fail)
