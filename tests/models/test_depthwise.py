@@ -57,3 +57,11 @@ def test_gradients_in_float32_are_exact() -> None:
     conv = DepthwiseConv2d(3, 5, stride=2, padding=3, skip=1).double()
     x = torch.randn(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(conv, (x,))
+
+
+def test_a_bias_that_fusing_adds_is_added_where_gradients_are_kept_too() -> None:
+    conv = DepthwiseConv2d(4, 3, stride=2, padding=1)
+    conv.bias = nn.Parameter(torch.arange(4.0))
+    x = torch.zeros(1, 4, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv(x).float()[0, :, 0, 0], torch.arange(4.0))

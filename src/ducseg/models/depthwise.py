@@ -47,20 +47,14 @@ class DepthwiseConv2d(nn.Conv2d):
         return found.contiguous(memory_format=order)
 
     def _whole(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not torch.is_grad_enabled() or self._plain_is_fast():
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else input.dtype
+        slow = input.device.type == "cpu" and dtype == torch.bfloat16 and self.kernel_size[0] * self.stride[0] > 3
+        if not slow or self.bias is not None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(input)
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            input, weight = input.to(dtype), self.weight.to(dtype)
-        else:
-            weight = self.weight
-        if input.dtype != torch.bfloat16:
-            return F.conv2d(input, weight, None, self.stride, self.padding, self.dilation, self.groups)
-        found: Tensor = _Depthwise.apply(input, weight, self.stride[0], self.padding[0], self.dilation[0])  # type: ignore[no-untyped-call]
+        window = self.stride[0], self.padding[0], self.dilation[0]
+        found: Tensor = _Depthwise.apply(input.to(dtype), self.weight.to(dtype), *window)  # type: ignore[no-untyped-call]
         return found
-
-    def _plain_is_fast(self) -> bool:
-        return (self.stride[0] == 1 and self.kernel_size[0] == 3) or torch.compiler.is_compiling()
 
 
 class _Depthwise(torch.autograd.Function):
