@@ -126,10 +126,10 @@ def serving(labeller: Any, tiling: Any = None, **limits: Any) -> Iterator[Runnin
 @contextmanager
 def listening(app: Any) -> Iterator[Running]:
     """Any ASGI application, until the block ends."""
-    from ducseg.serve.running import bind
+    from ducseg.serve.running import Impatient, bind
 
     bound = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", http="h11", timeout_graceful_shutdown=10))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", http=Impatient, timeout_graceful_shutdown=10))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from ducseg.inference.predictor import Predictor
 from ducseg.serve.gate import Gate
+from ducseg.serve.running import Impatient
 
 
 def held(server: Running, labeller: Held, count: int) -> list[threading.Thread]:
@@ -35,7 +36,7 @@ def test_answers_of_many_at_once_are_the_librarys(predictor: Predictor) -> None:
             assert np.array_equal(second.picture, expected[n + 12])
 
 
-def test_equal_sizes_go_together_and_the_oldest_first() -> None:
+def test_equal_sizes_go_together() -> None:
     class Noting(Predictor):
         """Whose first pass waits."""
 
@@ -65,7 +66,8 @@ def test_equal_sizes_go_together_and_the_oldest_first() -> None:
         labeller.go.set()
         for one in waiting:
             one.join()
-        assert sizes == [(1, 24), (1, 24), (3, 32), (2, 40), (2, 32)]
+        assert sizes[:2] == [(1, 24), (1, 24)]
+        assert sorted(sizes[2:]) == [(2, 32), (2, 40), (3, 32)], "two threads: which has the network first is chance"
         assert server.metric("ducseg_batch_pictures_count") == 5
         assert server.metric("ducseg_batch_pictures_sum") == 9
 
@@ -145,6 +147,15 @@ def test_who_does_not_fetch_the_answer_gives_the_place_back() -> None:
     assert taken == [1, 0, 1, 0]
 
 
+@pytest.mark.parametrize("sent", [b"", b"POST /predict HTTP/1.1\r\nHo", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGE"])
+def test_a_connection_without_a_request_is_closed(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Impatient, "patience", 0.2)
+    with serving(Held()) as server, socket.create_connection(("127.0.0.1", server.port), timeout=3) as client:
+        client.sendall(sent)
+        while client.recv(1000):
+            pass
+
+
 def test_requests_in_hand_end_when_the_server_stops(predictor: Predictor) -> None:
     labeller = Held()
     found: list[int] = []
@@ -160,18 +171,18 @@ def test_requests_in_hand_end_when_the_server_stops(predictor: Predictor) -> Non
 
 
 def test_memory_does_not_grow_with_what_waits() -> None:
-    """Pictures are decoded when it is their turn: 16 of 6 megapixels (18 MB each) wait as files of a few kB."""
+    """Pictures are decoded when it is their turn: 30 of 6 megapixels (18 MB each) wait as files of a few kB."""
     labeller = Held()
     flat = png(np.zeros((2000, 3000, 3), np.uint8))
-    with serving(labeller, queue=16, batch_size=1) as server:
+    with serving(labeller, queue=30, batch_size=1) as server:
         before = server.metric("process_resident_memory_bytes")
-        threads = [threading.Thread(target=server.predict, args=(flat,)) for _ in range(16)]
+        threads = [threading.Thread(target=server.predict, args=(flat,)) for _ in range(30)]
         for thread in threads:
             thread.start()
-        until(lambda: server.metric("ducseg_requests_in_hand") == 16)
-        until(lambda: server.metric("ducseg_pictures_waiting") == 14)
+        until(lambda: server.metric("ducseg_requests_in_hand") == 30)
+        until(lambda: server.metric("ducseg_pictures_waiting") == 28)
         assert labeller.asked.acquire(timeout=10)
-        assert server.metric("process_resident_memory_bytes") - before < 6 * 18e6, "two, and what decoding takes"
+        assert server.metric("process_resident_memory_bytes") - before < 12 * 18e6, "two, and what decoding takes"
         labeller.go.set()
         for thread in threads:
             thread.join()

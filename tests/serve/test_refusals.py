@@ -172,6 +172,15 @@ def test_what_the_labeller_refuses_is_said() -> None:
         refused(server.predict(png(picture())), 422, "not enough memory")
 
 
+def test_too_little_memory_for_one_is_not_the_end() -> None:
+    class Full(Held):
+        def __call__(self, image: Any, /) -> Any:
+            raise MemoryError
+
+    with serving(Full()) as server:
+        refused(server.predict(png(picture())), 503, "memory")
+
+
 def test_a_defect_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
     class Broken(Held):
         def __call__(self, image: Any, /) -> Any:

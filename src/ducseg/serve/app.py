@@ -132,11 +132,15 @@ def _say_errors(app: FastAPI) -> None:
         found = f"{request.method} {request.url.path}: {HTTPStatus(error.status_code).phrase.lower()}. See /docs."
         return said(Refusal(error.status_code, found, dict(error.headers or {})))
 
+    async def no_memory(_request: Request, _error: Exception) -> Response:
+        return said(Refusal(503, "memory: found too little; needed more. Try again, or send a smaller picture."))
+
     async def defect(_request: Request, _error: Exception) -> Response:
         return said(Refusal(500, "server: a defect; its log says more. Please report it."))
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, standard)
+    app.add_exception_handler(MemoryError, no_memory)
     app.add_exception_handler(Exception, defect)
 
 

@@ -1,14 +1,18 @@
 """Run the server: bind its port first, listen until a signal, let requests in hand end."""
 
+import asyncio
 import ipaddress
+import logging
 import signal
 import socket
 
+import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ducseg.errors import explain
 
-__all__ = ["bind", "is_loopback", "run_server"]
+__all__ = ["Impatient", "bind", "is_loopback", "run_server"]
 
 _CONNECTIONS = 512
 
@@ -52,10 +56,9 @@ def run_server(app: FastAPI, bound: socket.socket, *, timeout: float) -> None:
     Raises:
         KeyboardInterrupt: after SIGINT.
     """
-    import uvicorn
-
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what clients do wrong is told to them
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, http="h11", limit_concurrency=_CONNECTIONS,
+        app, log_level="warning", access_log=False, http=Impatient, limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=max(1, round(timeout)), server_header=False,
     )  # fmt: skip
     # uvicorn raises the signal again when it is done; SIGTERM is then no failure
@@ -64,3 +67,23 @@ def run_server(app: FastAPI, bound: socket.socket, *, timeout: float) -> None:
         uvicorn.Server(config).run(sockets=[bound])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Impatient(H11Protocol):
+    """HTTP that closes a connection on which no request has begun for some seconds, whatever trickles in."""
+
+    patience = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn's, and look at it now and then."""
+        super().connection_made(transport)
+        self._look(before=None)
+
+    def _look(self, before: object) -> None:
+        if self.transport.is_closing():
+            return
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and before is (self.cycle or self):
+            self.transport.close()
+        else:
+            self.loop.call_later(self.patience, self._look, self.cycle or self)
