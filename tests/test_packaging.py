@@ -2,10 +2,14 @@
 
 import ast
 import importlib
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
@@ -52,6 +56,22 @@ def test_pins_are_in_the_stated_ranges(extra: str) -> None:
         pin = PINS.get(canonicalize_name(requirement.name))
         assert pin is not None, f"{requirement.name} is not in constraints.txt"
         assert pin in requirement.specifier, line
+
+
+@pytest.mark.slow
+def test_the_wheel_has_what_the_package_reads(tmp_path: Path) -> None:
+    """Every file that is no Python: the server's page, py.typed."""
+    for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+        copy(REPOSITORY / name, tmp_path / name)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", build], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    package = REPOSITORY / "src" / "ducseg"
+    files = [file for file in package.rglob("*") if file.is_file() and file.suffix not in (".pyc", ".nbi", ".nbc")]
+    assert package / "serve" / "static" / "index.html" in files
+    with ZipFile(wheel) as packed:
+        assert not {file.relative_to(package.parent).as_posix() for file in files} - set(packed.namelist())
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "benchmarks").glob("*.py")), ids=lambda file: file.stem)

@@ -96,7 +96,7 @@ class Running:
 
     def ask(self, method: str, path: str, body: Any = None, headers: Any = None, **options: Any) -> Answered:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {}, **options)
             return Answered(connection.getresponse())
@@ -141,7 +141,7 @@ def listening(app: Any) -> Iterator[Running]:
         bound.close()
 
 
-def until(true: Any, seconds: float = 10.0) -> None:
+def until(true: Any, seconds: float = 30.0) -> None:
     """Wait for it."""
     end = time.monotonic() + seconds
     while not true():

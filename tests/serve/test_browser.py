@@ -59,7 +59,7 @@ class Visit:
         self.context, self.server, self.page = context, server, context.new_page()
         self.faults: list[str] = []
         self.asked: list[str] = []
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(40_000)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda message: self._heard(message.text))
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -73,7 +73,7 @@ class Visit:
     def choose(self, data: bytes, name: str = "street.png") -> None:
         """A file by the button, and wait for the answer."""
         self.page.set_input_files("#file", {"name": name, "mimeType": "", "buffer": data})
-        until(lambda: self.page.text_content("#title") == name and self.page.is_hidden("#busy"), 20)
+        until(lambda: self.page.text_content("#title") == name and self.page.is_hidden("#busy"))
         until(lambda: self.page.get_attribute("#panel", "inert") is None)
 
     def refused(self, data: bytes, name: str) -> str:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_server import Running, picture, png, small_predictor
+from small_server import Running, picture, png, small_predictor, until
 
 import ducseg
 from ducseg.cli import main
+from ducseg.inference.opening import open_labeller
 from ducseg.inference.predictor import load_predictor
+from ducseg.models import Preprocessing, build
 from ducseg.weights.checkpoint import save_segmenter
 
 
@@ -45,36 +47,54 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Running]]:
             running.kill()
 
 
-def test_it_answers_as_the_library_and_ends_well_on_sigterm(checkpoint: Path) -> None:
+def test_it_answers_as_the_library_and_sigterm_waits_for_what_is_in_hand(checkpoint: Path) -> None:
+    found: list[int] = []
     with process(str(checkpoint), "--port", "0") as (running, server):
         assert server.ask("GET", "/model").json["name"] == checkpoint.parent.name
         assert np.array_equal(server.predict(png(picture())).picture, load_predictor(checkpoint)(picture()))
-        with socket.create_connection(("127.0.0.1", server.port)) as idle:
-            running.send_signal(signal.SIGTERM)
-            out, error = running.communicate(timeout=20)
-            assert not idle.recv(1)
-    assert (running.returncode, out, error) == (0, "", "")
-
-
-def test_sigterm_waits_for_what_is_in_hand(checkpoint: Path) -> None:
-    large = png(picture(1200, 1600))
-    found: list[int] = []
-    with process(str(checkpoint), "--port", "0") as (running, server):
+        large = png(picture(600, 800))
         one = threading.Thread(target=lambda: found.append(server.predict(large).status))
-        one.start()
-        while not server.metric("ducseg_requests_in_hand"):
-            pass
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 0
-        one.join()
-    assert found == [200]
+        with socket.create_connection(("127.0.0.1", server.port)) as idle:
+            one.start()
+            until(lambda: server.metric("ducseg_requests_in_hand"))
+            running.send_signal(signal.SIGTERM)
+            out, error = running.communicate(timeout=60)
+            one.join()
+            assert not idle.recv(1)
+    assert (found, running.returncode, out, error) == ([200], 0, "", "")
 
 
-def test_ctrl_c_stops_it(checkpoint: Path) -> None:
-    with process(str(checkpoint), "--port", "0") as (running, _):
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "street.png").write_bytes(png(picture(64, 96)))
+    file = folder / "orchards.onnx"
+    assert main(["export", str(checkpoint), "--out", str(file), "--check", str(folder / "street.png")]) == 0
+    return file
+
+
+def test_an_exported_file_is_served_until_ctrl_c(exported: Path) -> None:
+    with process(str(exported), "--port", "0") as (running, server):
+        found = server.ask("GET", "/model").json
+        assert (found["name"], found["confidence"]) == ("orchards.onnx", False)
+        assert np.array_equal(server.predict(png(picture())).picture, open_labeller(exported)(picture()))
+        refusal = server.predict(png(picture()), "?answer=confidence")
+        assert refusal.status == 422
+        assert "probabilities" in refusal.json["error"]
         running.send_signal(signal.SIGINT)
-        assert running.communicate(timeout=20)[1] == "stopped\n"
+        assert running.communicate(timeout=60)[1] == "stopped\n"
     assert running.returncode == 130
+
+
+def test_a_network_for_other_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = build(
+        encoder="resnet18", head="pyramid", num_classes=2, width=8, output_stride=32, dilation="none", aspp=0,
+        num_channels=4, preprocessing=Preprocessing(mean=(0.5,) * 4, std=(0.2,) * 4),
+    )  # fmt: skip
+    save_segmenter(tmp_path / "bands", network)
+    assert main(["serve", str(tmp_path / "bands"), "--port", "0"]) == 2
+    assert "a network for 4 channels of uint8; needed one for 3 channels of uint8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--port", "99999"], ["--host", "192.0.2.1"], ["--host", "no.such.host.invalid"]])

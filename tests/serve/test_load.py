@@ -134,7 +134,7 @@ def test_who_does_not_fetch_the_answer_gives_the_place_back() -> None:
     async def large(scope: Scope, receive: Receive, send: Send) -> None:
         await Response(bytes(30_000_000))(scope, receive, send)
 
-    app = Gate(large, path="/predict", places=1, timeout=0.5, full=lambda: Response("full", 503), watch=taken.append)
+    app = Gate(large, path="/predict", places=1, timeout=2.0, full=lambda: Response("full", 503), watch=taken.append)
     with listening(app) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(raw_post(b""))

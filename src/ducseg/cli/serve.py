@@ -40,8 +40,6 @@ def run(options: Options) -> int:
     """Print where it listens; returns after SIGTERM."""
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         package(module, what="ducseg serve", needed="a web server", install="'ducseg[serve]'")
-    import numpy as np
-
     from ducseg.inference.tiles import Tiling
     from ducseg.serve.app import create_app
     from ducseg.serve.limits import Limits
@@ -57,9 +55,7 @@ def run(options: Options) -> int:
     tiling = Tiling.given(options.tile, options.overlap)
     name = _name(Path(options.checkpoint))
     with bind(options.host, options.port) as bound:  # a port in use is said before the network is read
-        labeller = options.labeller()
-        labeller(np.zeros((64, 64, 3), np.uint8))  # what takes no such pictures says so now
-        app = create_app(labeller, name=name, limits=limits, tiling=tiling, about=_about(options))
+        app = create_app(options.labeller(), name=name, limits=limits, tiling=tiling, about=_about(options))
         bound.listen()  # who comes while the server starts waits that long
         host, port = bound.getsockname()[:2]
         print(f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)

@@ -58,6 +58,9 @@ def create_app(
         limits: of memory and time.
         tiling: windows for longer pictures; None: the labeller's own, else for what would not fit in memory whole.
         about: what else `GET /model` says.
+
+    Raises:
+        UserError: a network that takes other pictures than RGB of 8 bits a channel.
     """
     limits = limits or Limits()
     service = Service(labeller, limits, tiling)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.errors import UserError
-from ducseg.inference.labeller import Labeller, each
+from ducseg.data.files.channels import RGB
+from ducseg.errors import UserError, explain
+from ducseg.inference.labeller import Labeller, each, pixels_of
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.windowed import ByWindows, grid_of
 from ducseg.inference.writers import as_confidence
@@ -25,9 +26,15 @@ class Network:
         labeller: what labels.
         tiling: windows for what is longer; None: the labeller's own, else for what would not fit in memory whole.
         watch: told the number of pictures and the seconds of each pass.
+
+    Raises:
+        UserError: it takes other pictures than RGB of 8 bits a channel.
     """
 
     def __init__(self, labeller: Labeller, tiling: Tiling | None, watch: Callable[[int, float], None]) -> None:
+        if pixels_of(labeller) != RGB:
+            found, needed = f"a network for {pixels_of(labeller)}", f"one for {RGB}, as browsers have pictures"
+            raise explain("server", found=found, needed=needed, fix="ducseg predict labels files of such pictures.")
         self.classes = labeller.classes
         self._labeller, self._windows, self._watch = labeller, ByWindows(labeller, tiling), watch
         self._tiling = tiling or getattr(labeller, "tiling", None) or Tiling()
