@@ -46,6 +46,8 @@ class DataConfig:
     """`folder`: a value of the masks that is ignored, as 255 is where it is no class."""
     ignore_colours: tuple[tuple[Grey, Grey, Grey], ...] = ()
     """`folder`: colours of colour masks that are ignored, as 255 is in index masks."""
+    smoothed: bool = False
+    """`folder`, `split-folders`: masks with smoothed edges: colours and values of no class are ignored, up to 20 %."""
     as_stored: bool = False
     """`folder`: grey pictures of 8 bits stay one channel instead of becoming RGB; all other kinds always stay."""
     allow_absent: bool = False
@@ -101,7 +103,7 @@ OWN_CLASSES = ("folder", "split-folders")
 _BELONGS = {
     **dict.fromkeys(("images", "masks", "mask_suffix", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
     **dict.fromkeys(("val_fraction", "test_fraction", "group_by"), ("folder",)),
-    **dict.fromkeys(("classes", "values", "ignore_value", "allow_absent"), OWN_CLASSES),
+    **dict.fromkeys(("classes", "values", "ignore_value", "smoothed", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),
     "patches_root": ("cityscapes", "kitti-road"),
     "coarse": ("cityscapes",),

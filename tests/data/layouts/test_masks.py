@@ -378,3 +378,52 @@ def test_index_mask_is_refused_where_colours_are_asked_for(tmp_path: Path) -> No
     Image.fromarray(TRUTH[0]).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"found \(0, 0, 0\) in \d+ pixels, \(1, 1, 1\) in"):
         read_colours(tmp_path / "a.png")
+
+
+def smoothed_masks(root: Path, listed: bool = True) -> list[np.ndarray]:
+    """Masks of three colours with edges drawn smoothly; the truth, 255 where a colour is mixed."""
+    entries, truths = np.array([one["color"] for one in THREE]), []
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for number in range(4):
+        mask = np.zeros((40, 60, 3), np.uint8)
+        cv2.circle(mask, (15 + number, 20), 9, (255, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(mask, (42, 18 + number), 11, (0, 0, 255), -1, cv2.LINE_AA)
+        mask = cv2.GaussianBlur(mask, (3, 3), 0.4)
+        same = (mask[..., None, :] == entries).all(-1)
+        truths.append(np.where(same.any(-1), same.argmax(-1), 255).astype(np.uint8))
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+        Image.fromarray(mask).save(root / "images" / f"{number}.png")
+    if listed:
+        (root / "classes.json").write_text(json.dumps(THREE))
+    return truths
+
+
+def test_smoothed_edges_are_ignored_where_that_is_asked_for(tmp_path: Path) -> None:
+    truths = smoothed_masks(tmp_path)
+    plain = DataConfig(dataset="folder", root=str(tmp_path))
+    with pytest.raises(UserError, match=r"colours .* as smoothed edges give; .*ignore such pixels: --data\.smoothed"):
+        open_dataset(plain, "all")
+    config = DataConfig(dataset="folder", root=str(tmp_path), smoothed=True)
+    dataset = open_dataset(config, "all")
+    for index, truth in enumerate(truths):
+        assert 0 < (truth == 255).mean() < 0.2
+        np.testing.assert_array_equal(dataset[index].label, truth)
+        histogram = dataset.histogram(index)  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(histogram, np.bincount(truth.ravel(), minlength=256))
+    report = check_dataset(config)
+    assert report.ok and any("% of the pixels) ignored" in note for note in report.notes)
+
+
+def test_smoothing_is_no_excuse_for_another_list(tmp_path: Path) -> None:
+    smoothed_masks(tmp_path)
+    (tmp_path / "classes.json").write_text(json.dumps([{"name": "a", "color": [255, 0, 0]}, THREE[2]]))
+    with pytest.raises(UserError, match=r"--data\.smoothed: found 79 % of the pixels in none of 2 classes' colours"):
+        open_dataset(DataConfig(dataset="folder", root=str(tmp_path), smoothed=True), "all")
+
+
+def test_smoothed_colours_without_a_list_name_the_way_out(tmp_path: Path) -> None:
+    smoothed_masks(tmp_path, listed=False)
+    for smoothed in (False, True):
+        with pytest.raises(UserError, match=r"a classes\.json with the colours that are classes and --data\.smoothed"):
+            open_dataset(DataConfig(dataset="folder", root=str(tmp_path), smoothed=smoothed), "all")

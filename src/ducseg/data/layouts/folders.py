@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import CLASS_SETS, ClassSet
+from ducseg.classes import CLASS_SETS, IGNORE, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.reading import picture_size
@@ -78,7 +78,7 @@ class _Masked(PairedFiles):
             raise look
         counts = np.zeros(256, np.int64)
         for value, pixels in look.counted(self._rule.as_colours).items():
-            counts[self._rule.meaning[value]] += pixels
+            counts[self._rule.meaning.get(value, IGNORE)] += pixels
         return counts
 
 
@@ -156,6 +156,7 @@ class _Folders:
             values=config.values,
             ignore_value=config.ignore_value,
             ignore_colours=config.ignore_colours,
+            smoothed=config.smoothed,
         )
 
     @cached_property
@@ -186,7 +187,8 @@ class _Folders:
         if rule.problem is not None:
             raise UserError(rule.problem)
         for look in looks:
-            if (look.kind == "colours" and not rule.as_colours) or look.codes(rule.as_colours) - rule.meaning.keys():
+            stray = not rule.smoothed and look.codes(rule.as_colours) - rule.meaning.keys()
+            if (look.kind == "colours" and not rule.as_colours) or stray:
                 rule.reader(look.path)  # raises, with the values
 
     def _classes(self) -> ClassSet | None:

@@ -28,11 +28,15 @@ class StrayValues(UserError):
 
 @dataclass(frozen=True)
 class MaskReader:
-    """Mask file -> train ids (H, W) uint8; `as_colours`: `meaning` is of codes, not of values and indices."""
+    """Mask file -> train ids (H, W) uint8; `as_colours`: `meaning` is of codes, not of values and indices.
+
+    `smoothed`: what means nothing is ignored.
+    """
 
     meaning: tuple[tuple[int, int], ...]
     as_colours: bool
     named: str
+    smoothed: bool = False
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """Raises UserError: a mask that does not read; StrayValues: pixels that mean nothing (which, how many)."""
@@ -49,6 +53,8 @@ class MaskReader:
             )
         table = _table(self.meaning, self.as_colours)
         label = np.asarray(cv2.LUT(pixels, table[:256])) if pixels.dtype == np.uint8 else table[pixels]
+        if self.smoothed:
+            label = np.minimum(label, IGNORE)
         if label.max(initial=0) > IGNORE:
             raise StrayValues(str(_stray(path, pixels[label > IGNORE], as_colours=self.as_colours, named=self.named)))
         return label.astype(np.uint8)
@@ -90,6 +96,7 @@ class MaskRule:
         as_colours: whether it is of colours.
         line: the rule in words, for printing.
         problem: why nothing can be trained on these masks; None: nothing speaks against it.
+        smoothed: values and colours without a meaning are ignored.
     """
 
     classes: ClassSet
@@ -97,6 +104,7 @@ class MaskRule:
     as_colours: bool = False
     line: str = ""
     problem: str | None = None
+    smoothed: bool = False
 
     @cached_property
     def reader(self) -> MaskReader:
@@ -107,7 +115,7 @@ class MaskRule:
             named = f"0..{len(self.classes) - 1}, or {IGNORE} for ignored pixels"
         else:
             named = f"the values {_spans(self.meaning)}"
-        return MaskReader(tuple(sorted(self.meaning.items())), self.as_colours, named)
+        return MaskReader(tuple(sorted(self.meaning.items())), self.as_colours, named, self.smoothed)
 
 
 def shown(value: int, as_colours: bool) -> str:

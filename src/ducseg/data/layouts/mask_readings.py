@@ -25,6 +25,7 @@ class Asked:
     values: tuple[str, ...]
     ignore_value: int | None
     ignore_colours: tuple[Colour, ...]
+    smoothed: bool
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,11 @@ def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meani
     """A class a colour, black first, the others from dark to light."""
     if len(found) > _MOST_MADE:
         two = _in_order(found[:2], ignored)
-        problem = _too_many("colours", len(found), "a classes.json beside the masks with the colours that are classes")
+        problem = _too_many(
+            "colours",
+            len(found),
+            "a classes.json with the colours that are classes and --data.smoothed, which ignores the others",
+        )
         return _unknown(looks, two, problem, as_colours=True)
     found = sorted(found, key=_brightness)
     names = _two_or(found, lambda code: f"colour {','.join(map(str, colour_of(code)))}")

@@ -26,6 +26,9 @@ from ducseg.errors import explain
 
 __all__ = ["find_rule"]
 
+_MOST_SMOOTHED = 0.2
+"""Share of pixels that may lie in smoothed edges."""
+
 
 def find_rule(
     looks: Sequence[MaskLook],
@@ -35,21 +38,25 @@ def find_rule(
     values: tuple[str, ...] = (),
     ignore_value: int | None = None,
     ignore_colours: tuple[Colour, ...] = (),
+    smoothed: bool = False,
 ) -> MaskRule:
     """The rule of masks in which this occurs.
 
     Args:
         classes: the user's class list; None: made from what is found.
-        masks_as, values, ignore_value, ignore_colours: as the fields of `DataConfig`.
+        masks_as, values, ignore_value, ignore_colours, smoothed: as the fields of `DataConfig`.
 
     Raises:
         UserError: `values` that do not read or name no class, two classes of one colour where masks hold colours.
     """
     if masks_as is None and (ignore_colours or ignore_value is not None):
         masks_as = "colour" if ignore_colours else "index"
-    asked = Asked(masks_as=masks_as, values=values, ignore_value=ignore_value, ignore_colours=ignore_colours)
+    asked = Asked(
+        masks_as=masks_as, values=values, ignore_value=ignore_value, ignore_colours=ignore_colours, smoothed=smoothed
+    )
     if values:
-        return _described(as_said(looks, classes, asked), looks)
+        said = as_said(looks, classes, asked)
+        return _described(_without_stray(looks, said) if smoothed else said, looks)
     if classes is not None and len(classes) == 1:
         classes = with_background(looks, classes, asked)
     if not looks:
@@ -68,7 +75,8 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
     if not whole:
         as_they_are = any(look.kind == "colours" for look in looks)
         nearest = min(readings, key=lambda one: (one.stray, one.absent, one.rule.as_colours != as_they_are))
-        return _smoothed(looks, _both_kinds(looks, nearest.rule))
+        rule = _both_kinds(looks, nearest.rule)
+        return _without_stray(looks, rule) if asked.smoothed else _smoothed(looks, rule)
     least = min(one.absent for one in whole)
     best = [one for one in whole if one.absent == least]
     chosen = best[0]
@@ -140,6 +148,25 @@ def _both_kinds(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     )
 
 
+def _without_stray(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
+    """What has no meaning is ignored; a problem where that is no edge but a fifth of the pixels."""
+    counts = counts_of(looks, rule.as_colours)
+    stray = sum(pixels for value, pixels in counts.items() if value not in rule.meaning) / max(1, counts.total())
+    kind = "colours" if rule.as_colours else "values"
+    line = f"{rule.line or line_of(rule, counts)}; other {kind} ({100 * stray:.1f} % of the pixels) ignored"
+    rule = replace(rule, smoothed=True, line=line)
+    if stray <= _MOST_SMOOTHED:
+        return rule
+    often = ", ".join(shown(value, rule.as_colours) for value, _ in counts.most_common(3))
+    return _refused(
+        rule,
+        "--data.smoothed",
+        found=f"{100 * stray:.0f} % of the pixels in none of {len(rule.classes)} classes' {kind} (there are {often})",
+        needed=f"at most {100 * _MOST_SMOOTHED:.0f} %, as edges have",
+        fix="Correct the class list, or look at the masks.",
+    )
+
+
 def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     """A problem where far more occurs than there are classes, as between classes that were drawn smoothly."""
     counts = counts_of(looks, rule.as_colours)
@@ -149,7 +176,7 @@ def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     kind = "colours" if rule.as_colours else "values"
     shares = ((shown(value, rule.as_colours), pixels / counts.total()) for value, pixels in counts.most_common(3))
     often = ", ".join(f"{value} in {100 * share:.1f} %" for value, share in shares)
-    fix = "Export the masks without smoothing"
+    fix = "Export the masks without smoothing, or ignore such pixels: --data.smoothed"
     if not rule.as_colours:
         first, last = rule.classes.names[0], rule.classes.names[-1]
         fix += f", or part the values: --data.values '0-127={first}' '128-255={last}'"
