@@ -117,6 +117,15 @@ def test_in_a_rasters_coordinates_outer_rings_still_run_counter_clockwise() -> N
     assert area(square["geometry"]["coordinates"][0]) == 12
 
 
+def test_coordinates_are_a_thousandth_of_a_pixel_and_no_longer() -> None:
+    fine = (0.1, 0.0, 500_000.0, 0.0, -0.1, 4_000_000.0)
+    (square,) = polygon_features(np.zeros((7, 3), np.uint8), CAMVID, transform=fine)
+    assert json.dumps(square["geometry"]["coordinates"][0][1]) == "[500000.0, 3999999.3]"
+    degrees = (1e-6, 0.0, 15.0000003, 0.0, -1e-6, 36.0)
+    (square,) = polygon_features(np.zeros((7, 3), np.uint8), CAMVID, transform=degrees)
+    assert json.dumps(square["geometry"]["coordinates"][0][2]) == "[15.0000033, 35.999993]"
+
+
 def edges(features: list[Any]) -> Counter[frozenset[tuple[int, int]]]:
     return Counter(
         frozenset((tuple(one), tuple(other)))

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from ducseg.classes import CAMVID
+from ducseg.data.files import rasters
 from ducseg.errors import UserError, explain
 from ducseg.inference import windowed
 from ducseg.inference.memory import available_memory, memory_needed
@@ -120,11 +121,14 @@ def test_a_raster_keeps_its_place_and_what_it_knows_nothing_of(tmp_path: Path) -
     assert np.load(tmp_path / "out" / "x_probabilities.npy", mmap_mode="r").shape == (11, 300, 421)
 
 
-def test_a_raster_that_fits_is_labelled_whole_and_stays_a_raster(tmp_path: Path) -> None:
-    image, labeller = picture(90, 110), Slices()
-    report = predict_files(labeller, [write_raster(tmp_path / "x.tif", image)], tmp_path / "out", kinds=("labels",))
+@pytest.mark.parametrize("size", [(90, 110), (1, 300), (70, 1)])
+@pytest.mark.parametrize("tiling", [None, Tiling(512)])
+def test_a_raster_that_fits_is_whole_and_stays_a_raster(tmp_path: Path, size: tuple[int, int], tiling: Any) -> None:
+    image, labeller, source = picture(*size), Slices(), tmp_path / "x.tif"
+    write_raster(source, image)
+    report = predict_files(labeller, [source], tmp_path / "out", kinds=("labels", "overlay"), tiling=tiling)
     assert (report.failed, report.notes) == ((), ())
-    assert labeller.asked[-1] == (90, 110)
+    assert labeller.asked[-1] == size
     with rasterio.open(tmp_path / "out" / "x_labels.tif") as labels:
         assert np.array_equal(labels.read(1), Slices()(image))
 
@@ -134,6 +138,14 @@ def test_the_overlay_of_a_large_raster_is_smaller_and_says_how_much(tmp_path: Pa
     report = predict_files(Slices(), [source], tmp_path / "out", kinds=("overlay",), tiling=Tiling(512))
     assert report.notes == ((source, "the overlay is 1/3 of its width and height"),)
     assert grey(tmp_path / "out" / "x_overlay.png").shape[1] == 2767
+
+
+def test_a_place_that_is_lost_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_raster(tmp_path / "x.tif", picture(40, 50))
+    monkeypatch.setattr(rasters, "find_spec", lambda _name: None)
+    report = predict_files(Slices(), [source], tmp_path / "out", kinds=("labels",))
+    assert report.notes == ((source, "where it lies is not kept without rasterio (pip install ducseg[geo])"),)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["x_labels.png"]
 
 
 def test_what_would_not_fit_is_cut_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

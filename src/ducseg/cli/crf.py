@@ -67,12 +67,12 @@ def run(options: Options) -> int:
             fix="The results would replace them.",
         )
     params, iterations = crf_settings(options.settings)
-    coloured = [kind for kind in options.kinds if kind in ("color", "overlay")]
+    coloured = [kind for kind in options.kinds if kind in ("color", "overlay", "polygons")]
     if coloured and options.classes is None:
         raise explain(
             "--kinds",
             found=", ".join(coloured),
-            needed="classes to colour",
+            needed="classes to colour and name",
             fix=f"Add --classes ({', '.join(CLASS_SETS)} or a classes.json), or write --kinds labels.",
         )
     colours = options.classes and (CLASS_SETS.get(options.classes) or ClassSet.read(Path(options.classes)))

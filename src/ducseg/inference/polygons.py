@@ -7,6 +7,7 @@ OGC and RFC 7946 allow. Rings run as RFC 7946 wants them: the outer one counter-
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ def polygon_features(
     Args:
         labels: uint8, may be a memory map; it is read several times. Beside it this takes a byte a pixel and about 40
             bytes for each run of equal pixels in a row.
-        transform: (a, b, c, d, e, f) of x' = a x + b y + c, y' = d x + e y + f, as rasterio and GDAL's world files
-            order them; None: pixels.
+        transform: (a, b, c, d, e, f) of x' = a x + b y + c, y' = d x + e y + f, in rasterio's order; rounded to a
+            thousandth of a pixel or less. None: pixels.
         tolerance: a simplified border lies within so many pixels of the exact one. Borders between two regions are
             simplified once, so neighbours still meet; where that would leave nothing of a region, its ring stays exact.
 
@@ -125,7 +126,8 @@ def _placed(points: NDArray[np.int32], transform: Transform | None) -> list[list
     corners: list[list[float]] = [*points.tolist(), points[0].tolist()]
     if transform is not None:
         a, b, c, d, e, f = map(float, transform)
-        corners = [[a * x + b * y + c, d * x + e * y + f] for x, y in corners]
+        digits = 3 - math.floor(math.log10(abs(a * e - b * d) ** 0.5 or 1))  # a thousandth of a pixel
+        corners = [[round(a * x + b * y + c, digits), round(d * x + e * y + f, digits)] for x, y in corners]
         if a * e - b * d < 0:
             corners.reverse()
     return corners

@@ -190,6 +190,8 @@ def write_jobs(
             except UserError as error:
                 fail(job, error)
             else:
+                if windows is not None and not job.raster:
+                    windows.note_place(job.file)
                 yield job, image, job if windows is not None and windows.takes(image) else _shape(image)
 
     def answered(batch: list[tuple[Job, Picture]]) -> Iterator[tuple[Job, Picture, NDArray[Any], float]]:

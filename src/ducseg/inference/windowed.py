@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.rasters import Raster, open_raster
+from ducseg.data.files.rasters import INSTALL, Raster, is_placed, open_raster
 from ducseg.errors import UserError, explain
 from ducseg.files import write_whole
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_of
@@ -74,6 +74,11 @@ class ByWindows:
         own = labeller.tiling if isinstance(labeller, AveragingLabeller) else None
         self._labeller, self._tiling, self._at_once = labeller, tiling or own, at_once
         self.notes: list[tuple[Path, str]] = []
+
+    def note_place(self, file: Path) -> None:
+        """Note of a file that is read as a plain picture that its place is lost, where it has one."""
+        if file.suffix.lower() in (".tif", ".tiff") and is_placed(file):
+            self.notes.append((file, f"where it lies is not kept without rasterio (pip install {INSTALL})"))
 
     def takes(self, picture: Path | Picture) -> bool:
         """Whether a picture goes by windows; a path is a raster, which is always read by rows."""

@@ -91,7 +91,9 @@ def test_what_is_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [is_raster(file) for file in files] == [False, True, True, False, False, False, False]
     monkeypatch.setenv("DUCSEG_MAX_PIXELS", "3000")
     assert is_raster(plain), "70 x 53 pixels"
-    with pytest.raises(UserError, match=r"rio convert IN OUT.tif --co TILED=YES.*BIGTIFF=IF_SAFER.*ducseg\[geo\]"):
+    with pytest.raises(
+        UserError, match=r"rio convert IN OUT.tif --co TILED=YES.*BIGTIFF=IF_SAFER \(pip install ducseg\[geo\]"
+    ):
         read_image(plain)
 
 

@@ -35,10 +35,8 @@ _MAX_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _EXIF_ORIENTATION = 0x0112
 _TURNED = range(5, 9)  # height and width change places
 _MOST_PAGES = 10_000
-_WAY_OUT = (
-    "`ducseg predict` reads TIFFs of any size by windows: rio convert IN OUT.tif --co TILED=YES --co COMPRESS=LZW "
-    "--co BIGTIFF=IF_SAFER (pip install ducseg[geo] brings rio)."
-)
+_AS_TIFF = "--co TILED=YES --co BLOCKXSIZE=512 --co BLOCKYSIZE=512 --co COMPRESS=LZW --co BIGTIFF=IF_SAFER"
+_JPEG_AS_TIFF = " --co PHOTOMETRIC=RGB"  # else it would be JPEG's, which only JPEG compression takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +121,8 @@ def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
             f"file {path}",
             found=f"{height} x {width} pixels (H x W), {height * width / 1e6:.0f} megapixels",
             needed=f"1 pixel to {max_pixels() / 1e6:.0f} megapixels",
-            fix=f"{_WAY_OUT} For training cut it into tiles, or set DUCSEG_MAX_PIXELS={height * width} where memory "
-            "allows (3 bytes each).",
+            fix=f"{_way_out(path)} For training cut it into tiles, or set DUCSEG_MAX_PIXELS={height * width} where "
+            "memory allows (3 bytes each).",
         )
     if header.pages > 1:
         raise explain(
@@ -133,6 +131,12 @@ def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
             needed="one picture a file",
             fix="Split it (tiffsplit, or magick stack.tif page-%03d.png) and name masks like their pages.",
         )
+
+
+def _way_out(path: Path) -> str:
+    options = _AS_TIFF + (_JPEG_AS_TIFF if path.suffix.lower() in (".jpg", ".jpeg") else "")
+    command = f"rio convert IN OUT.tif {options} (pip install ducseg[geo] brings rio)"
+    return f"`ducseg predict` reads TIFFs of any size by windows: {command}."
 
 
 def max_pixels() -> int:

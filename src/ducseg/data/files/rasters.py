@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined
-from ducseg.data.files.header import check_header, max_pixels, tiff_header, undecodable
+from ducseg.data.files.header import Header, check_header, max_pixels, tiff_header, undecodable
 from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
-__all__ = ["Place", "Raster", "is_raster", "open_raster", "write_raster"]
+__all__ = ["INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_raster", "write_raster"]
 
 INSTALL = "ducseg[geo]"
 _ROWS = 512  # written together
@@ -135,18 +135,28 @@ class Raster:
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file is read by rows and its results are TIFFs: a TIFF with a place or nodata, or of many pixels.
+    """Whether a file is read by rows and its results are TIFFs: a TIFF that `is_placed`, or of many pixels.
 
     Without rasterio only those of many pixels are, and say then that it is missing.
     """
-    try:
-        header = tiff_header(path)
-    except UserError:  # reading says what is wrong
-        return False
+    header = _header(path)
     if header is None:
         return False
     many = header.size[0] * header.size[1] > max_pixels()
     return many or (header.placed and find_spec("rasterio") is not None)
+
+
+def is_placed(path: Path) -> bool:
+    """Whether a file is a TIFF with a place or a nodata value."""
+    header = _header(path)
+    return header is not None and header.placed
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        return tiff_header(path)
+    except UserError:  # reading says what is wrong
+        return None
 
 
 @contextmanager
