@@ -51,7 +51,7 @@ def test_equals_its_definition_step_by_step(factor: int) -> None:
     fine = torch.cat([fine, normed(details).relu()], 1)
     x = coarse
     for step, lateral in ((head.steps[1], middle), (head.steps[0], fine)):
-        up = normed(torch.einsum("oc,nchw->nohw", step.up.weight[:, :, 0, 0], x))
+        up = normed(torch.einsum("oc,nchw->nohw", step.expand.weight[:, :, 0, 0], x))
         number, width = len(up), up.shape[1] // 4
         up = up.view(number, 2, 2, width, *x.shape[-2:]).permute(0, 3, 4, 1, 5, 2)  # row offset, column offset, channel
         up = up.reshape(number, width, *lateral.shape[-2:])
@@ -79,7 +79,7 @@ def test_shuffles_start_as_nearest_neighbour_and_scores_near_even() -> None:
     torch.manual_seed(0)
     head = DenseUpsamplingPyramid((16, 24, 32, 96, 320), 2)
     for step in head.steps:
-        grid = _shuffle(step.up(torch.randn(1, step.up.in_channels, 3, 3)))
+        grid = _shuffle(step.expand(torch.randn(1, step.expand.in_channels, 3, 3)))
         torch.testing.assert_close(grid, F.interpolate(grid[..., ::2, ::2], scale_factor=2, mode="nearest"))
     features = _features([16, 24, 32, 96, 320], 2, 2, number=2)
     assert unfold(head(features, _picture(features))).softmax(1).std() < 0.2

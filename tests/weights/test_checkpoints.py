@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -359,3 +360,23 @@ def test_metrics_that_are_no_json_are_refused_with_the_way_out(
     save_segmenter(tmp_path / "checkpoint", segmenter, metrics=to_json(undefined))
     saved = json.loads((tmp_path / "checkpoint" / "model.json").read_text())["metrics"]
     assert [one["iou"] for one in saved["classes"].values()] == [1.0, *[None] * 10]
+
+
+def test_a_pyramid_whose_channels_lie_in_the_order_of_pixel_shuffle(tmp_path: Path) -> None:
+    """Checkpoints of November 2026, whose steps shuffled channel 4k + q, load as what they computed."""
+    torch.manual_seed(0)
+    segmenter = build(
+        encoder="mobilenet_v2", head="pyramid", num_classes=2, output_stride=32, aspp=0, dilation="none"
+    ).eval()
+    save_segmenter(tmp_path / "net", segmenter)
+    tensors = {}
+    for key, tensor in load_file(tmp_path / "net" / "model.safetensors").items():
+        found = re.fullmatch(r"(head\.steps\.\d+\.)expand(.*)", key)
+        if found and tensor.ndim:
+            tensor = tensor.unflatten(0, (4, -1)).transpose(0, 1).flatten(0, 1).contiguous()
+        tensors[found[1] + "up" + found[2] if found else key] = tensor
+    assert sum(".up_norm." in key for key in tensors) == 4 * 5
+    save_file(tensors, tmp_path / "net" / "model.safetensors")
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(load_segmenter(tmp_path / "net")(images), segmenter(images))

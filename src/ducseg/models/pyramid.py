@@ -47,18 +47,18 @@ class _StepUp(nn.Module):
 
     def __init__(self, in_channels: int, lateral_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.up = nn.Conv2d(in_channels, 4 * out_channels, 1, bias=False)
-        self.up_norm = nn.BatchNorm2d(4 * out_channels)
+        self.expand = nn.Conv2d(in_channels, 4 * out_channels, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(4 * out_channels)
         self.lateral = nn.Conv2d(lateral_channels, out_channels, 1, bias=False)
         self.lateral_norm = nn.BatchNorm2d(out_channels)
         self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.conv_norm = nn.BatchNorm2d(out_channels)
         for kernel in (self.lateral, self.conv):
             nn.init.kaiming_normal_(kernel.weight)
-        _start_as_nearest_neighbour(self.up)
+        _start_as_nearest_neighbour(self.expand)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        x = _shuffle(self.up_norm(self.up(coarse))) + self.lateral_norm(self.lateral(fine))
+        x = _shuffle(self.expand_norm(self.expand(coarse))) + self.lateral_norm(self.lateral(fine))
         return F.relu(self.conv_norm(self.conv(F.relu(x))))
 
 

@@ -9,6 +9,7 @@ files are compared before a network is built or memory is taken for it.
 """
 
 import json
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 _TENSORS, _DESCRIPTION = FILES
+
+_ONCE = re.compile(r"^(head\.steps\.\d+)\.up(?=_norm\.|\.)")
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
 """Kinds of numbers, in safetensors' words, that a network's may be stored as."""
@@ -229,12 +232,23 @@ def _compare(folder: Path, expected: Segmenter, num_classes: int) -> None:
 def _read_header(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     with _reading(folder), safe_open(folder / _TENSORS, "pt") as file:
         slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-        return {key: (tuple(one.get_shape()), str(one.get_dtype())) for key, one in slices.items()}
+        return {_today(key): (tuple(one.get_shape()), str(one.get_dtype())) for key, one in slices.items()}
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     with _reading(folder):
-        return load_file(folder / _TENSORS)
+        stored = load_file(folder / _TENSORS)
+    return {_today(key): tensor if _today(key) == key else _reordered(tensor) for key, tensor in stored.items()}
+
+
+def _today(key: str) -> str:
+    """The name that a tensor has now: the pyramid's steps once held their channels in `pixel_shuffle`'s order."""
+    return _ONCE.sub(r"\1.expand", key)
+
+
+def _reordered(tensor: Tensor) -> Tensor:
+    """Channel 4k + q of c to q * c / 4 + k."""
+    return tensor.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1) if tensor.ndim else tensor
 
 
 @contextmanager
