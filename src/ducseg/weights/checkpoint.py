@@ -248,7 +248,7 @@ def _today(key: str) -> str:
 
 def _reordered(tensor: Tensor) -> Tensor:
     """Channel 4k + q of c to q * c / 4 + k."""
-    return tensor.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1) if tensor.ndim else tensor
+    return tensor.reshape(-1, 4, *tensor.shape[1:]).transpose(0, 1).flatten(0, 1) if tensor.ndim else tensor
 
 
 @contextmanager
