@@ -1,6 +1,7 @@
-"""`ducseg demo`: street scenes, the bilinear baseline and DUC under one budget, scores, a report."""
+"""`ducseg demo`: street scenes; the bilinear baseline, DUC and the pyramid on the same pictures; scores, a report."""
 
 import shutil
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -22,7 +23,10 @@ _MARK = "made-by-ducseg-demo"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Make street scenes, train the bilinear baseline and DUC on them, write a report (minutes on 2 cores)."""
+    """Make street scenes, train the bilinear baseline, DUC and the pyramid on them, write a report.
+
+    Minutes on 2 cores.
+    """
 
     out: Folder = Path("demo")
     """Folder for scenes, runs and report.html; an earlier demo there is replaced."""
@@ -31,9 +35,9 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Make scenes in OUT/scenes, train into OUT/bilinear and OUT/duc, score both, write OUT/report.html."""
+    """Make scenes in OUT/scenes, train into OUT/bilinear, duc and pyramid, score all, write OUT/report.html."""
     from ducseg.data.layouts.cityscapes import Cityscapes
-    from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc
+    from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc, synthetic_pyramid
     from ducseg.figures.demo import write_demo_report
     from ducseg.metrics.confusion import write_json
 
@@ -41,7 +45,7 @@ def run(options: Options) -> int:
     _open_folder(out)
     _make_scenes(synthetic_duc(), out / "scenes", options.seed)
     dataset = Cityscapes(out / "scenes", "val")
-    heads = {"bilinear": synthetic_bilinear, "duc": synthetic_duc}
+    heads = {"bilinear": synthetic_bilinear, "duc": synthetic_duc, "pyramid": synthetic_pyramid}
     results = {name: _trained(make(), out / name, dataset, options.seed) for name, make in heads.items()}
     write_json(out / "scores.json", {name: result.scores for name, result in results.items()})
     print(f"report: {write_demo_report(out, results, dataset)}")
@@ -80,13 +84,15 @@ def _trained(base: "Config", out: Path, dataset: "SegmentationDataset", seed: in
     from ducseg.inference.evaluate import evaluate
     from ducseg.inference.predictor import Predictor
     from ducseg.metrics.confusion import scores
-    from ducseg.train.loop import train
+    from ducseg.train.loop import EXIT_PREEMPTED, train
     from ducseg.weights.checkpoint import load_segmenter
 
     data = replace(base.data, dataset="cityscapes", root=str(out.parent / "scenes"))
     config = replace(base, data=data, run=replace(base.run, seed=seed))
     began = monotonic()
-    train(config, out, command="ducseg demo")
+    outcome = train(config, out, command="ducseg demo")
+    if not outcome.finished:  # the next network must not start
+        raise SystemExit(130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED)
     seconds = monotonic() - began
     predictor = Predictor(load_segmenter(out / "last"))
     found = scores(evaluate(predictor, dataset).matrix, dataset.classes)

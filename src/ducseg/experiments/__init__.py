@@ -11,7 +11,7 @@ from ducseg.experiments.camvid import (
     streets256_resnet18_duc,
 )
 from ducseg.experiments.custom import custom_resnet18_duc, custom_resnet101_duc_hdc
-from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc
+from ducseg.experiments.synthetic import synthetic_bilinear, synthetic_duc, synthetic_pyramid
 from ducseg.train.config import Config
 
 __all__ = ["EXPERIMENTS"]
@@ -29,5 +29,6 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         custom_resnet101_duc_hdc,
         synthetic_duc,
         synthetic_bilinear,
+        synthetic_pyramid,
     )
 }

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ducseg.data.config import DataConfig
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 
-__all__ = ["synthetic_bilinear", "synthetic_duc"]
+__all__ = ["synthetic_bilinear", "synthetic_duc", "synthetic_pyramid"]
 
 # 1 / log(1.02 + share of the class among the scenes' labelled pixels), scaled so that the mean over pixels is 1
 _CLASS_WEIGHTS = (
@@ -24,7 +24,7 @@ def synthetic_duc() -> Config:
         data=DataConfig(dataset="synthetic", workers=1, synthetic_scenes=(200, 40), synthetic_size=(128, 256)),
         augment=AugmentConfig(crop_size=(128, 256), mirror=True),
         # each of DUC's 64 channel groups sees 1/64 of the pixels; half of that is made up for
-        optimizer=OptimizerConfig(learning_rate=0.04, head_learning_rate_factor=32.0, epochs=24, batch_size=4),
+        optimizer=OptimizerConfig(learning_rate=0.04, head_learning_rate_factor=32.0, epochs=16, batch_size=4),
         loss=LossConfig(class_weights=_CLASS_WEIGHTS),
         run=RunConfig(bf16=True, eval_every_epochs=6, keep_last=1, overlays=2, log_every_steps=50),
     )
@@ -41,4 +41,28 @@ def synthetic_bilinear() -> Config:
         name="synthetic-bilinear",
         model=replace(base.model, head="bilinear"),
         optimizer=replace(base.optimizer, head_learning_rate_factor=1.0),
+    )
+
+
+def synthetic_pyramid() -> Config:
+    """The same scenes, encoder and number of pictures with the network of `ducseg train DIR`: pyramid, AdamW, average.
+
+    Output stride 32 without dilation: what is thin comes from the encoder's finer maps.
+
+    ducseg train synthetic-pyramid
+    """
+    base = synthetic_duc()
+    return replace(
+        base,
+        name="synthetic-pyramid",
+        model=replace(base.model, head="pyramid", output_stride=32, dilation="none"),
+        optimizer=OptimizerConfig(
+            name="adamw",
+            learning_rate=2e-3,
+            weight_decay=0.01,
+            warmup_steps=30,
+            ema_decay=0.99,
+            epochs=base.optimizer.epochs,
+            batch_size=base.optimizer.batch_size,
+        ),
     )
