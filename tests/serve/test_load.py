@@ -3,14 +3,19 @@
 import socket
 import struct
 import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from small_server import Held, Running, in_threads, listening, picture, png, raw_post, serving, small_predictor, until
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ducseg.inference.predictor import Predictor
+from ducseg.serve.batches import Batches
 from ducseg.serve.gate import Gate
 from ducseg.serve.running import Impatient
 
@@ -36,39 +41,76 @@ def test_answers_of_many_at_once_are_the_librarys(predictor: Predictor) -> None:
             assert np.array_equal(second.picture, expected[n + 12])
 
 
-def test_equal_sizes_go_together() -> None:
+@dataclass(eq=False)
+class Numbered:
+    """A job of a key."""
+
+    key: int
+    future: Future[int] = field(default_factory=Future)
+
+
+def test_equal_keys_go_together_the_oldest_first() -> None:
+    taken: list[list[int]] = []
+    go, busy = threading.Event(), threading.Semaphore(0)
+
+    def work(jobs: Sequence[Numbered]) -> None:
+        taken.append([job.key for job in jobs])
+        busy.release()
+        assert go.wait(20)
+        for job in jobs:
+            job.future.set_result(job.key)
+
+    batches = Batches[Numbered](work, most=3)
+    batches.start()
+    for _ in range(2):  # both threads have something to do
+        batches.add(Numbered(0))
+        assert busy.acquire(timeout=20)
+    jobs = [Numbered(key) for key in (1, 2, 1, 2, 1, 1, 3, 1)]
+    for job in jobs:
+        batches.add(job)
+    batches.withdraw(jobs[6])
+    assert len(batches) == 7
+    go.set()
+    batches.close()
+    assert taken[:2] == [[0], [0]]
+    assert sorted(taken[2:]) == [[1, 1], [1, 1, 1], [2, 2]], "which of two threads is the first to note is chance"
+    assert [job.future.result() for job in jobs if job.key != 3] == [1, 2, 1, 2, 1, 1, 1]
+    assert jobs[6].future.cancelled()
+
+
+def test_pictures_of_one_size_go_through_the_network_together() -> None:
     class Noting(Predictor):
         """Whose first pass waits."""
 
         go, asked = threading.Event(), threading.Semaphore(0)
 
-        def labels_of(self, images):  # type: ignore[no-untyped-def]
-            sizes.append((len(images), images[0].shape[0]))
+        def labels_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+            passes.append(len(images))
             self.asked.release()
             assert self.go.wait(20)
             return super().labels_of(images)
 
-    sizes: list[tuple[int, int]] = []
+    passes: list[int] = []
     labeller = Noting(small_predictor().model)
     with serving(labeller, batch_size=3) as server:
-        waiting = []
-        for number, height in enumerate([24, 24, 32, 40, 32, 40, 32, 32, 32]):
-            one = threading.Thread(target=server.predict, args=(png(picture(height, 30, seed=number)),))
-            waiting.append(one)
+        found: list[int] = []
+        threads = [
+            threading.Thread(target=lambda seed=n: found.append(server.predict(png(picture(24, 30, seed))).status))
+            for n in range(9)
+        ]
+        threads[0].start()
+        assert labeller.asked.acquire(timeout=20)
+        for one in threads[1:]:
             one.start()
-            until(lambda count=number + 1: server.metric("ducseg_requests_in_hand") == count)
-            if number == 0:
-                assert labeller.asked.acquire(timeout=10)
-            if number == 1:  # the second thread takes it and waits for the network
-                until(lambda: server.metric("ducseg_pictures_waiting") == 0)
-            if number > 1:
-                until(lambda count=number - 1: server.metric("ducseg_pictures_waiting") == count)
+        until(lambda: server.metric("ducseg_requests_in_hand") == 9)
+        until(lambda: server.metric("ducseg_pictures_waiting") >= 5)  # the second thread has one to three
         labeller.go.set()
-        for one in waiting:
+        for one in threads:
             one.join()
-        assert sizes[:2] == [(1, 24), (1, 24)]
-        assert sorted(sizes[2:]) == [(2, 32), (2, 40), (3, 32)], "two threads: which has the network first is chance"
-        assert server.metric("ducseg_batch_pictures_count") == 5
+        assert found == [200] * 9
+        assert sum(passes) == 9
+        assert max(passes) == 3
+        assert server.metric("ducseg_batch_pictures_count") == len(passes) <= 6
         assert server.metric("ducseg_batch_pictures_sum") == 9
 
 
