@@ -157,7 +157,7 @@ class Scored(Workers):
     """Also write the scores there."""
 
 
-def report(found: "PredictReport", out: Path, done: str) -> int:
+def report(found: "PredictReport", out: Path | str, done: str) -> int:
     """Say what came of each picture; the exit status: 1 where one failed."""
     print(f"{len(found.written)} of {len(found.written) + len(found.failed)} pictures {done} into {out}")
     for name, note in found.notes:

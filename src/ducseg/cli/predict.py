@@ -2,12 +2,13 @@
 
 import os
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ducseg.cli.options import Batch, File, Folder, Kinds, RefinedNetwork, report
+from ducseg.cli.options import Batch, File, Kinds, RefinedNetwork, report
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "run"]
 
-_SAME_RESULT = {"checkpoint", "inputs", "out", "device", "batch_size", "resume", "shard", "smooth", "fps", "frames"}
+_SAME_RESULT = {
+    "checkpoint", "inputs", "out", "device", "batch_size", "resume", "shard", "tar", "engine", "address", "workers",
+    "smooth", "fps", "frames",
+}  # fmt: skip
 """Options that do not change what a picture's result is, or are told by `Options.settings` in another form."""
 
 
@@ -31,10 +35,11 @@ class Options(Batch, RefinedNetwork):
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Files, folders (searched recursively) and globs, pictures of any size; or one clip: a video file, camera:0; with
-    --format, the data set's folder."""
-    out: Folder
-    """Folder for the results; sub-folders of the inputs are kept. Of a clip also a .mp4, .mov, .mkv or .webm."""
+    """Files, folders (searched recursively) and globs, pictures of any size; tars of pictures (WebDataset); URLs of
+    fsspec (s3://...) of them; or one clip: a video file, camera:0; with --format, the data set's folder."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    """Folder for the results, or a URL of one; sub-folders of the inputs are kept. Of a clip also a .mp4, .mov, .mkv or
+    .webm."""
     kinds: Kinds = ()
     """What to write (default: labels color overlay; of a video one, overlay). Confidence is grey, 255 is sure; polygons
     are GeoJSON; probabilities are .npy files, float16 (classes, height, width)."""
@@ -48,6 +53,14 @@ class Options(Batch, RefinedNetwork):
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
     """Only part I of N, from 0/N to N-1/N, as --resume (default: of several processes that srun or torchrun started,
     this one's)."""
+    tar: int | None = None
+    """Write the results into tars (WebDataset) of so many pictures, those of a tar into one tar."""
+    engine: Literal["ray"] | None = None
+    """Work on a cluster with Ray Data."""
+    address: str | None = None
+    """With --engine: of the cluster, or auto (default: one is started on this machine)."""
+    workers: int | None = None
+    """With --engine: so many (default: one a GPU, else one for each 4 cores)."""
     smooth: float = 0.0
     """Of a clip: average the probabilities over time, this the share of the past (0.7 is much; default: none)."""
     fps: float | None = None
@@ -64,6 +77,22 @@ class Options(Batch, RefinedNetwork):
     """With --format: also pack the results there (.zip, VOC .tar.gz)."""
     figure: File | None = None
     """With --format kitti-road: also draw up to six frames with the road in red there (PNG)."""
+
+    @property
+    def folder(self) -> Path:
+        """--out on a disk."""
+        from ducseg.inference.places import is_url, local_path
+
+        if is_url(self.out):
+            raise explain(f"--out {self.out}", found="a URL", needed="a file or folder here", fix="Copy it after.")
+        return local_path(self.out)
+
+    def is_of_many(self) -> bool:
+        """Whether pictures come from or go to other places than files on a disk."""
+        from ducseg.inference.places import is_url
+        from ducseg.inference.tars import is_tar
+
+        return self.tar is not None or is_url(self.out) or any(is_url(one) or is_tar(one) for one in self.inputs)
 
     def taken_shard(self) -> "Shard | None":
         """What --shard says, else srun or torchrun, which is printed, else 0/1 with --resume; raises UserError."""
@@ -82,7 +111,7 @@ class Options(Batch, RefinedNetwork):
         from ducseg.inference.frames import is_clip
         from ducseg.inference.video_writer import WRITTEN_SUFFIXES
 
-        becomes = self.out.suffix.lower() in WRITTEN_SUFFIXES and not self.out.is_dir()
+        becomes = Path(self.out).suffix.lower() in WRITTEN_SUFFIXES and not Path(self.out).is_dir()
         meant = bool(self.smooth) or self.fps is not None or self.frames is not None
         return becomes or meant or any(map(is_clip, self.inputs))
 
@@ -121,8 +150,10 @@ def run(options: Options) -> int:
         raise explain(" and ".join(meant), found="no --format", needed="one", fix="Add --format, or leave them out.")
     if options.is_of_a_clip():
         return _clip(options)
+    if options.engine is None and (options.address is not None or options.workers is not None):
+        raise explain("--address and --workers", found="no --engine", needed="one", fix="Add --engine ray.")
     shard = options.taken_shard()
-    if shard is not None:
+    if shard is not None or options.engine is not None or options.is_of_many():
         return _part(options, shard)
     from ducseg.inference.predict_files import predict_files
     from ducseg.inference.writers import needs_probabilities
@@ -130,24 +161,38 @@ def run(options: Options) -> int:
     kinds, tiling = options.kinds or ("labels", "color", "overlay"), options.tiling()
     labeller = options.labeller(probabilities=tiling is not None or needs_probabilities(kinds))
     done = predict_files(
-        labeller, options.inputs, options.out, kinds=kinds, batch_size=options.batch_size, tiling=tiling
+        labeller, options.inputs, options.folder, kinds=kinds, batch_size=options.batch_size, tiling=tiling
     )
     return report(done, options.out, "predicted")
 
 
-def _part(options: Options, shard: "Shard") -> int:
-    """A shard of the pictures, or all of them as 0/1."""
+def _part(options: Options, shard: "Shard | None") -> int:
+    """A shard of the pictures, or all of them, here or on a cluster."""
     from ducseg.inference.many import predict_shard
+    from ducseg.inference.ray_engine import predict_ray
+    from ducseg.inference.shards import Shard
     from ducseg.inference.writers import needs_probabilities
 
-    kinds, tiling = options.kinds or ("labels", "color", "overlay"), options.tiling()
-    labeller = options.on_device_of(shard).labeller(probabilities=tiling is not None or needs_probabilities(kinds))
-    done = predict_shard(
-        labeller, options.inputs, options.out, kinds=kinds, shard=shard, settings=options.settings(kinds),
-        batch_size=options.batch_size, tiling=tiling,
-    )  # fmt: skip
-    if shard.count > 1:
-        print(f"shard {shard}: {done.skipped + done.labelled} of {done.total} pictures")
+    kinds, tiling, part = options.kinds or ("labels", "color", "overlay"), options.tiling(), shard or Shard(0, 1)
+    opened = partial(
+        options.on_device_of(part).labeller, probabilities=tiling is not None or needs_probabilities(kinds)
+    )
+    settings = options.settings(kinds)
+    if options.engine is None:
+        done = predict_shard(
+            opened(), options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
+            batch_size=options.batch_size, per_tar=options.tar, resume=shard is not None,
+        )  # fmt: skip
+    else:
+        from ducseg.devices import pick_device
+
+        done = predict_ray(
+            opened, options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
+            batch_size=options.batch_size, per_tar=options.tar, resume=shard is not None, address=options.address,
+            workers=options.workers, on_gpu=pick_device(options.device).type == "cuda",
+        )  # fmt: skip
+    if part.count > 1:
+        print(f"shard {part}: {done.units} of {done.total} pictures{' and tars' * options.is_of_many()}")
     if done.skipped:
         print(f"{done.skipped} pictures were done and whole: left as they are")
     if done.changed:
@@ -164,13 +209,13 @@ def _clip(options: Options) -> int:
     from ducseg.inference.writers import needs_probabilities
 
     given = {"shard": options.shard, "resume": options.resume or None, "batch-size": options.batch_size - 1 or None}
-    given |= {"tile": options.tile, "overlap": options.overlap}
+    given |= {name: getattr(options, name) for name in ("tile", "overlap", "tar", "engine", "address", "workers")}
     foreign = [f"--{name}" for name, value in given.items() if value is not None]
     if foreign:
-        needed = "none of shards, batches and windows"
+        needed = "none of shards, batches, windows and clusters"
         raise explain("a clip", found=" and ".join(foreign), needed=needed, fix="A clip is done frame by frame, whole.")
     share = check_share(options.smooth)
-    clip = open_clip(options.inputs, options.out, fps=options.fps, frames=options.frames, kinds=options.kinds)
+    clip = open_clip(options.inputs, options.folder, fps=options.fps, frames=options.frames, kinds=options.kinds)
     labeller = options.labeller(probabilities=share > 0 or needs_probabilities(options.kinds))
     done = predict_clip(Smoothed(labeller, share) if share else labeller, clip)
     rate = f"in {done.seconds:.1f} s, {done.rate:.1f} frames a second"
@@ -196,8 +241,8 @@ def _for_server(options: Options) -> int:
     from ducseg.inference.submit import submit
 
     files = submit(
-        options.format or "", options.labeller(), Path(options.inputs[0]), options.out, split=options.split or "test",
-        fold=options.fold, archive=options.archive, figure=options.figure,
+        options.format or "", options.labeller(), Path(options.inputs[0]), options.folder,
+        split=options.split or "test", fold=options.fold, archive=options.archive, figure=options.figure,
     )  # fmt: skip
     packed = f", packed as {options.archive}" if options.archive is not None else ""
     print(f"{len(files)} results in {options.out}{packed}")

@@ -9,7 +9,7 @@ again.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from threading import Lock
@@ -18,7 +18,7 @@ from typing import Any
 from ducseg.errors import explain
 from ducseg.inference.shards import Shard
 
-__all__ = ["Manifest", "Row", "digest", "file_digest", "read_rows", "stamp"]
+__all__ = ["Manifest", "Row", "digest", "file_digest", "parse_rows", "read_rows", "stamp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +108,14 @@ def read_rows(folder: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     files = [file for file in folder.glob("manifest-*.jsonl") if file.is_file()]
     for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)):
-        rows.update((row.name, row) for row in _rows(file.read_bytes().split(b"\n")[:-1]))
+        rows.update((row.name, row) for row in parse_rows(file.read_bytes()))
     return rows
 
 
-def _rows(lines: Iterable[bytes]) -> Iterable[Row]:
+def parse_rows(data: bytes) -> Iterator[Row]:
+    """The rows of a manifest's content, without lines that are none or that are torn."""
     names = {field.name for field in fields(Row)}
-    for line in lines:
+    for line in data.split(b"\n")[:-1]:
         try:
             found = json.loads(line)
         except ValueError:

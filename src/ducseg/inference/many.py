@@ -2,25 +2,28 @@
 
 A result is done when its files are what its line in a manifest says (SHA-256), made with the same settings and
 checkpoint of the same input. Files are written under a temporary name and renamed, then the line is added: a process
-killed at any time loses the pictures in hand and nothing else, and the same command goes on.
+killed at any time loses the pictures in hand (the tar in hand, where results go into tars) and nothing else, and the
+same command goes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ducseg.files import sweep_unfinished
 from ducseg.inference.labeller import Labeller
-from ducseg.inference.manifest import Manifest, Row, file_digest, read_rows, stamp
+from ducseg.inference.manifest import file_digest
 from ducseg.inference.opening import recorded
-from ducseg.inference.predict_files import Job, PredictReport, answers_of, find_jobs, read_by, write_jobs
+from ducseg.inference.places import Place
+from ducseg.inference.predict_files import PredictReport, open_folder
 from ducseg.inference.shards import Shard
 from ducseg.inference.tiles import Tiling
-from ducseg.inference.windowed import ByWindows
-from ducseg.inference.writers import Kind
+from ducseg.inference.unit_worker import Counts, UnitWorker, is_done
+from ducseg.inference.units import Unit, find_units
+from ducseg.inference.writers import Kind, result_name
 
-__all__ = ["ShardReport", "network_digest", "predict_shard"]
+__all__ = ["Part", "ShardReport", "network_digest", "part_of", "predict_shard"]
 
 _CHECKS_AT_ONCE = 4
 
@@ -31,14 +34,16 @@ class ShardReport:
 
     Attributes:
         report: of the pictures that this run labelled.
-        total: pictures of all shards.
-        skipped: of this shard, done before and whole.
+        total: units of all shards: pictures, and tars.
+        units: of them, of this shard.
+        skipped: pictures of this shard, done before and whole.
         changed: of those labelled, with a result by other settings or of an input that has changed since.
         damaged: of those labelled, with a line in a manifest but files that are gone or differ.
     """
 
     report: PredictReport
     total: int
+    units: int
     skipped: int
     changed: int
     damaged: int
@@ -49,73 +54,101 @@ class ShardReport:
         return len(self.report.written) + len(self.report.failed)
 
 
+@dataclass(frozen=True)
+class Part:
+    """The units of a shard.
+
+    Attributes:
+        total: units of all shards.
+        units: of this one.
+        todo: of them, not done.
+        counts: of those that are.
+    """
+
+    total: int
+    units: list[Unit]
+    todo: list[Unit]
+    counts: Counts
+
+
 def predict_shard(
     labeller: Labeller,
     inputs: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     kinds: Sequence[Kind],
     shard: Shard,
     settings: str,
     batch_size: int = 1,
     tiling: Tiling | None = None,
+    per_tar: int | None = None,
+    resume: bool = True,
     progress: bool = True,
 ) -> ShardReport:
-    """As `predict_files`, for the part `shard` of the pictures sorted by name, and only what is not done.
+    """As `predict_files`, for the part `shard` of the units sorted by name, and only what is not done.
 
     Args:
+        inputs, per_tar: as `find_units`.
+        out: a folder or a URL of fsspec.
         settings: digest of the checkpoint and of all that changes a result.
+        resume: leave what is done; False: do all anew.
 
     Raises:
-        UserError: as `predict_files`; a manifest that cannot be written.
+        UserError: as `predict_files`; a manifest that cannot be written; a place that cannot be read or written.
     """
-    every = sorted(find_jobs(inputs, out, kinds, rasters=True), key=lambda job: job.name.as_posix())
-    jobs = shard.of(every)
-    stamps = {job.name: stamp(job.file) for job in jobs}
-    states = _states(jobs, stamps, out, settings)
-    todo = [job for job, state in zip(jobs, states) if state != "done"]
-    sweep_unfinished(result for job in todo for result in job.results.values())
-    with Manifest(out, shard) as manifest:
-
-        def done(job: Job, error: str | None, seconds: float) -> None:
-            manifest.add(_row(job, out, error, stamp=stamps[job.name], settings=settings, seconds=seconds))
-
-        report = write_jobs(
-            answers_of(labeller, kinds), labeller.classes, todo, batch_size=batch_size, progress=progress,
-            windows=ByWindows(labeller, tiling, at_once=batch_size), read=read_by(labeller), done=done,
-        )  # fmt: skip
-    return ShardReport(report, len(every), len(jobs) - len(todo), states.count("changed"), states.count("damaged"))
+    place = Place(out)
+    part = part_of(inputs, place, kinds=kinds, shard=shard, settings=settings, per_tar=per_tar, resume=resume)
+    worker = UnitWorker(
+        labeller, place, kinds=kinds, settings=settings, batch_size=batch_size, tiling=tiling, resume=resume,
+        progress=progress,
+    )  # fmt: skip
+    with place.manifest(shard) as manifest:
+        report = worker.do(part.todo, manifest.add, part.counts)
+    counts = part.counts
+    return ShardReport(report, part.total, len(part.units), counts.skipped, counts.changed, counts.damaged)
 
 
-def _states(jobs: Sequence[Job], stamps: Mapping[Path, str], out: Path, settings: str) -> list[str]:
-    """Of each: "new", "done", "changed" or "damaged"."""
-    rows = read_rows(out)
+def part_of(
+    inputs: Sequence[str | Path],
+    place: Place,
+    *,
+    kinds: Sequence[Kind],
+    shard: Shard,
+    settings: str,
+    per_tar: int | None = None,
+    resume: bool = True,
+) -> Part:
+    """Find a shard's units and look which are done; what a killed process left half-written of the others is removed.
 
-    def state(job: Job) -> str:
-        row = rows.get(job.name.as_posix())
-        if row is None or row.error is not None:
-            return "new"
-        if row.settings != settings or row.stamp != stamps[job.name]:
-            return "changed"
-        whole = all(row.sha256.get(kind) == file_digest(result) for kind, result in job.results.items())
-        return "done" if whole else "damaged"
+    Raises:
+        UserError: as `predict_shard`.
+    """
+    every = find_units(inputs, place, kinds, per_tar=per_tar)
+    if place.path is not None:
+        open_folder(place.path)
+    units, rows, counts = shard.of(every), place.rows() if resume else {}, Counts()
+
+    def state(unit: Unit) -> str:
+        if unit.tar and not unit.packed:
+            return "new"  # its pictures are looked at when it is opened
+        name, wanted = (f"{unit.name}.tar", {"tar"}) if unit.packed else (unit.name, set(kinds))
+        return is_done(rows.get(name), place, wanted, stamp=unit.stamp, settings=settings)
 
     with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
-        return list(pool.map(state, jobs))
+        states = list(pool.map(state, units))
+    for unit, found in zip(units, states):
+        counts.add(found, len(unit.sources))
+    todo = [unit for unit, found in zip(units, states) if found != "done"]
+    if place.path is not None:
+        folder = place.path
+        sweep_unfinished(folder / name for unit in todo for name in _result_names(unit, kinds))
+    return Part(len(every), units, todo, counts)
 
 
-def _row(job: Job, out: Path, error: str | None, *, stamp: str, settings: str, seconds: float) -> Row:
-    results = {} if error is not None else job.results
-    return Row(
-        name=job.name.as_posix(),
-        input=str(job.file),
-        stamp=stamp,
-        settings=settings,
-        outputs={kind: path.relative_to(out).as_posix() for kind, path in results.items()},
-        sha256={kind: file_digest(path) for kind, path in results.items()},
-        seconds=round(seconds, 4),
-        error=error,
-    )
+def _result_names(unit: Unit, kinds: Sequence[Kind]) -> list[Path]:
+    if unit.packed:
+        return [Path(f"{unit.name}.tar")]
+    return [result_name(Path(one.name), kind, raster=one.raster) for one in unit.sources for kind in kinds]
 
 
 def network_digest(path_or_hub_id: str | Path) -> str:

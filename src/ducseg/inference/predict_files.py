@@ -31,6 +31,7 @@ __all__ = [
     "PredictReport",
     "answers_of",
     "find_jobs",
+    "open_folder",
     "predict_files",
     "read_by",
     "write_each",
@@ -69,14 +70,14 @@ class PredictReport:
     """What came of each picture.
 
     Attributes:
-        written: pictures whose results are all written.
+        written: pictures whose results are all written; those of URLs and tars as text.
         failed: pictures that could not be read or labelled, with the reason.
         notes: what a person should know of a picture's results, see `ByWindows`.
     """
 
-    written: tuple[Path, ...]
-    failed: tuple[tuple[Path, str], ...]
-    notes: tuple[tuple[Path, str], ...] = ()
+    written: tuple[Path | str, ...]
+    failed: tuple[tuple[Path | str, str], ...]
+    notes: tuple[tuple[Path | str, str], ...] = ()
 
 
 def predict_files(
@@ -296,11 +297,12 @@ def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind], *,
                     needed="results that replace no input",
                     fix="Choose another --out.",
                 )
-    _open_folder(out)
+    open_folder(out)
     return jobs
 
 
-def _open_folder(out: Path) -> None:
+def open_folder(out: Path) -> None:
+    """Make the folder of the results; raises UserError where it cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
