@@ -13,7 +13,7 @@ import torch
 from ducseg.cli import main
 from ducseg.data.synthetic.cityscapes import SyntheticStreets, write_cityscapes
 from ducseg.export.onnx import exported_graph
-from ducseg.models import build
+from ducseg.models import Preprocessing, build
 from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 
@@ -143,6 +143,19 @@ def test_what_an_exported_file_cannot_do(place: Path, tmp_path: Path, capsys: py
         assert "ends in .onnx" in failing(capsys, "export", place / "run", "--out", name)
     assert "no --int8" in failing(capsys, "export", place / "run", "--out", tmp_path / "x.onnx", "--int8-bound", "0.5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_other_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    four = Preprocessing(mean=(1.0,) * 4, std=(1.0,) * 4)
+    deep = Preprocessing(mean=(1.0,) * 3, std=(1.0,) * 3, dtype="uint16")
+    for name, preprocessing in (("four", four), ("deep", deep)):
+        made = {"aspp": 0, "width": 4, "preprocessing": preprocessing, "num_channels": preprocessing.num_channels}
+        network = build("resnet18", "duc", 3, **made)  # type: ignore[arg-type]
+        save_segmenter(tmp_path / name, network)
+        found = failing(capsys, "export", tmp_path / name, "--out", tmp_path / "x.onnx")
+        assert "needed one of ordinary pictures: R, G, B, uint8" in found
+        assert "needed R, G, B, uint8" in failing(capsys, "bench", tmp_path / name)
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_int8_prints_what_it_loses(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

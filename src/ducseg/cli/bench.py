@@ -159,6 +159,9 @@ class _Network:
         else:
             self.segmenter = load_segmenter(name)
             architecture = self.segmenter.architecture
+        if self.segmenter is not None and not self.segmenter.preprocessing.is_rgb:
+            found = f"{self.segmenter.preprocessing.num_channels} channels, {self.segmenter.preprocessing.dtype}"
+            raise explain(f"network {name}", found=found, needed="R, G, B, uint8", fix="Time its encoder by name.")
         self.sketch: Segmenter | None = None if architecture is None else sketch(architecture).eval()
 
     def variants(self, options: Options) -> Iterator[tuple[str, str, "Callable[[], AveragingLabeller]"]]:

@@ -83,9 +83,16 @@ def export_onnx(
 
     Raises:
         UserError: fewer than 99.99 % of the labels are equal, or no agreement of int8 within its bound (nothing is
-            written then); what ONNX cannot hold; a disk that refuses the file.
+            written then); a network of other pictures than RGB; what ONNX cannot hold; a disk that refuses the file.
     """
     check_name(out)
+    if not segmenter.preprocessing.is_rgb:
+        raise explain(
+            f"export to {out}",
+            found=f"a network of {segmenter.preprocessing.num_channels} channels, {segmenter.preprocessing.dtype}",
+            needed="one of ordinary pictures: R, G, B, uint8",
+            fix="Predict with the checkpoint.",
+        )
     reference = Reference(segmenter, output)
     graph = exported_graph(segmenter, output)
     file = _opened(out, graph, segmenter, output)
