@@ -23,7 +23,7 @@ SIZE = (48, 64)
 TINY = """--model.encoder resnet18 --model.width 8 --model.weights None --optimizer.epochs 30
 --optimizer.learning-rate 0.01 --optimizer.warmup-steps 0 --optimizer.batch-size 4 --augment.crop-size 32 32
 --run.eval-every-steps 30 --data.workers 0 --run.threads 1 --run.no-tensorboard --run.no-bf16 --run.no-eval-bf16
---run.device cpu""".split()  # noqa: SIM905
+--run.device cpu --run.minutes None""".split()  # noqa: SIM905
 
 
 def band_pictures(channels: int, telling: int, dtype: str, count: int = 10) -> list[tuple[NDArray[Any], NDArray[Any]]]:
@@ -224,3 +224,12 @@ def test_jpeg_is_refused_for_them(bands: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["train", str(bands / "data"), *jpeg]) == 2
     assert "--augment.jpeg-quality 60: found pictures of 5 x uint16" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_export_is_refused_for_them(bands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    capsys.readouterr()
+    assert main(["export", str(bands / "run"), "--out", str(tmp_path / "x.onnx")]) == 2
+    said = capsys.readouterr().err
+    assert "export: found a network of 5 channels of uint16; needed one of RGB pictures of 8 bits" in said
+    assert not list(tmp_path.iterdir())
