@@ -76,20 +76,12 @@ def exported_graph(segmenter: Segmenter, output: Output = "labels") -> Any:
         output: what the graph gives; "scores": see `scores_of`.
 
     Raises:
-        UserError: the package onnx is missing; a network with what ONNX has no operator for, or of pictures that are
-            not RGB of 8 bits.
+        UserError: the package onnx is missing; a network with what ONNX has no operator for.
     """
     onnx = package("onnx", what="ONNX files", install=INSTALL)
-    if not segmenter.preprocessing.is_rgb:
-        raise explain(
-            "export",
-            found=f"a network of {segmenter.preprocessing.num_channels} channels of {segmenter.preprocessing.dtype}",
-            needed="one of RGB pictures of 8 bits, which the graph takes",
-            fix="Use the checkpoint itself: ducseg predict takes such pictures.",
-        )
     graph = _Graph(fuse_batch_norm(segmenter), output).eval()
     d = segmenter.output_stride
-    example = torch.zeros(2, 3 * d + 1, 4 * d + 1, 3, dtype=torch.uint8)
+    example = torch.zeros(2, 3 * d + 1, 4 * d + 1, len(segmenter.preprocessing.mean), dtype=torch.uint8)
     free = {0: "N", 1: "H", 2: "W"}
     given = free if output == "labels" else {0: "N", 2: "H", 3: "W"}
     written = io.BytesIO()
