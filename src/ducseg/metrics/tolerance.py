@@ -1,4 +1,8 @@
-"""Which pixels of one label map have their class within t pixels in another: matching by dilation with a disk."""
+"""Which pixels of one label map have their class within t pixels in another: matching by dilation with a disk.
+
+Not one to one: whole objects are matched, not their centre lines, so a prediction that is a pixel too wide would leave
+pixels without a partner and be counted wrong inside its own tolerance; and the papers on cracks count by dilation.
+"""
 
 from collections.abc import Sequence
 
