@@ -106,7 +106,7 @@ class _SummedTaps(torch.autograd.Function):
                 read = picture[:, columns.read].contiguous()
                 part = torch.zeros_like(sums[:, columns.written]).contiguous()
                 for tap, kernel in zip(columns.taps, products):
-                    part[tap.written].add_((read[tap.read].flatten(0, 1) @ kernel).unflatten(0, (-1, read.shape[1])))
+                    _add_product(part[tap.written].flatten(0, 1), read[tap.read].flatten(0, 1), kernel)
                 sums[:, columns.written] += part
         return total.to(features.dtype).permute(0, 3, 1, 2)
 
@@ -134,6 +134,13 @@ class _SummedTaps(torch.autograd.Function):
         if any(ctx.needs_input_grad[3:]):
             of_weights = _of_weights(features, gradient, weights, ctx.rates)
         return of_features, of_bias, None, *of_weights
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype == left.dtype:
+        torch.addmm(total, left, right, out=total)
+    else:
+        total.add_(left @ right)
 
 
 def _of_weights(features: Tensor, gradient: Tensor, weights: list[Tensor], rates: tuple[int, ...]) -> list[Tensor]:
