@@ -14,6 +14,7 @@ The result is the sum of the convolutions to rounding; products in bfloat16 are 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -101,7 +102,9 @@ class _SummedTaps(torch.autograd.Function):
         kernels = [_in_use(weight, features).permute(2, 3, 1, 0) for weight in weights]  # (k, k, c, C)
         total = bias.to(torch.promote_types(features.dtype, torch.float32)).repeat(number, height, width, 1)
         for columns in _on_the_map([len(kernel) for kernel in kernels], rates, (height, width)):
-            products = [sum(kernels[path][row, column] for path, row, column in tap.slices) for tap in columns.taps]
+            products = [
+                reduce(torch.add, (kernels[path][row, column] for path, row, column in t.slices)) for t in columns.taps
+            ]
             for picture, sums in zip(pictures, total):
                 read = picture[:, columns.read].contiguous()
                 part = torch.zeros_like(sums[:, columns.written]).contiguous()
