@@ -17,6 +17,7 @@ from ducseg.classes import ClassSet
 from ducseg.cli import main
 from ducseg.errors import UserError
 from ducseg.inference import frames as frames_module
+from ducseg.inference.frames import VideoFile
 from ducseg.inference.smoothing import Smoothed
 from ducseg.inference.video import ClipReport, open_clip, predict_clip
 from ducseg.models import build
@@ -231,7 +232,7 @@ def test_what_is_no_video_is_one_line_and_leaves_nothing(tmp_path: Path) -> None
             run(tmp_path / "bad.mp4", tmp_path / "out" / "out.mp4")
         assert "bad.mp4" in str(caught.value) and "\n" not in str(caught.value), name
         assert not list((tmp_path / "out").iterdir() if (tmp_path / "out").exists() else ()), name
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="(?i)no such file"):
         run(tmp_path / "gone.mp4", tmp_path / "out.mp4")
 
 
@@ -487,3 +488,9 @@ def test_without_pyav_it_says_what_to_install(
         assert main(["predict", "x", given, "--out", str(tmp_path / "out.mp4")]) == 2
         said = capsys.readouterr().err
         assert "av is not installed" in said and "pip install 'ducseg[video]'" in said
+
+
+def test_an_empty_clip_says_so_and_where_it_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(UserError, match=r"0 bytes.*looked for at"):
+        VideoFile(tmp_path / "empty.mp4")

@@ -248,7 +248,8 @@ def _table(rows: list[dict[str, Any]]) -> "Table":
     for name in ("ms", "p95", "pictures/s", "peak MB", "GFLOPs", "M params"):
         table.add_column(name, justify="right")
     for row in rows:
-        about = [Path(row["network"]).name, row["backend"], row["dtype"], f"{row['batch']}x{row['size']}"]
+        short = {"float32": "fp32", "bfloat16": "bf16"}.get(row["dtype"], row["dtype"])
+        about = [Path(row["network"]).name, row["backend"], short, f"{row['batch']}x{row['size']}"]
         numbers = [row[key] for key in ("median_ms", "p95_ms", "pictures_per_second", "peak_mb", "flops", "parameters")]
         scaled = [value if value is None else value / by for value, by in zip(numbers, (1, 1, 1, 1, 1e9, 1e6))]
         shown = ["-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in scaled]

@@ -94,6 +94,13 @@ class VideoFile:
         self.path, self.name = path, str(path)
         self.fault: str | None = None
         self.sound: Callable[[Any], None] = lambda _packet: None
+        if not path.is_file() or not path.stat().st_size:
+            raise explain(
+                f"video {path}",
+                found="0 bytes" if path.is_file() else "no such file",
+                needed="a video that ffmpeg reads",
+                fix=f"It was looked for at {path.absolute()}.",
+            )
         try:
             self.container = av.open(
                 str(path.absolute()), options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
