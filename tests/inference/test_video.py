@@ -232,7 +232,7 @@ def test_what_is_no_video_is_one_line_and_leaves_nothing(tmp_path: Path) -> None
             run(tmp_path / "bad.mp4", tmp_path / "out" / "out.mp4")
         assert "bad.mp4" in str(caught.value) and "\n" not in str(caught.value), name
         assert not list((tmp_path / "out").iterdir() if (tmp_path / "out").exists() else ()), name
-    with pytest.raises(UserError, match="(?i)no such file"):
+    with pytest.raises(UserError, match="no such file"):
         run(tmp_path / "gone.mp4", tmp_path / "out.mp4")
 
 
