@@ -338,6 +338,7 @@ def peak(tmp_path: Path, size: tuple[int, int], kinds: str, tile: int = 1024) ->
     return int(out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     peaks = [peak(tmp_path, (height, 600), "labels,color,confidence", tile=256) for height in (600, 3000)]
     assert peaks[1] - peaks[0] < 20e6, "5 times the pixels"

@@ -29,11 +29,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+_AS_FROM_A_TERMINAL = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background may have Ctrl-C ignored
+runpy.run_module("ducseg", run_name="__main__", alter_sys=True)
+"""
+
+
 @contextmanager
 def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Running]]:
     """The command, once it listens."""
     environment = {"PYTHONPATH": str(Path(ducseg.__file__).parents[1]), "PATH": "/usr/bin", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ducseg", "serve", *arguments]
+    command = [sys.executable, "-c", _AS_FROM_A_TERMINAL, "serve", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as running:
