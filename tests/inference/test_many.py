@@ -152,7 +152,7 @@ def wait_for_rows(run: Any, out: Path, known: int) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_time_it_loses_the_pictures_in_hand_alone(tmp_path: Path) -> None:
-    """Kill -9 at random moments, then compare with an undisturbed run bit for bit; in a program of its own, which forks."""
+    """Kill -9 at random moments, then compare with an undisturbed run bit for bit; in a program that may fork."""
     code = "import pathlib, sys; import test_many; test_many.kill_and_go_on(pathlib.Path(sys.argv[1]))"
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
