@@ -1,10 +1,21 @@
-"""What a user calls a device, and the one that torch has."""
+"""What a user calls a device, the one that torch has, and the memory that is free there."""
+
+from pathlib import Path
 
 import torch
 
 from ducseg.errors import explain
 
-__all__ = ["pick_device"]
+__all__ = ["available_memory", "pick_device"]
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
+)
 
 
 def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option: str = "--device") -> torch.device:
@@ -38,3 +49,29 @@ def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option:
             fix="Start as many processes as there are GPUs." if local_ranks > 1 else "Take cuda:0.",
         )
     return torch.device("cuda", index)
+
+
+def available_memory(device: torch.device | None = None) -> int | None:
+    """Free bytes: of a GPU, else of the machine or of the control group that this process is in; None: nobody says."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [_free_of_group(*map(Path, files)) for files in _CGROUPS]
+    lines = _read(Path("/proc/meminfo")).splitlines()
+    found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return min((one for one in found if one is not None), default=None)
+
+
+def _free_of_group(limit: Path, used: Path, stat: Path) -> int | None:
+    """What a control group may still take; what it holds of files that the system can drop counts as free."""
+    most, now = _read(limit).strip(), _read(used).strip()
+    if not (most.isdecimal() and now.isdecimal()):
+        return None
+    files = [int(line.split()[1]) for line in _read(stat).splitlines() if line.split()[:1] == ["inactive_file"]]
+    return max(0, int(most) - int(now) + sum(files))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -18,9 +18,10 @@ import torch
 
 from ducseg.classes import CAMVID
 from ducseg.data.files import rasters
+from ducseg.devices import available_memory
 from ducseg.errors import UserError, explain
 from ducseg.inference import windowed
-from ducseg.inference.memory import available_memory, memory_needed
+from ducseg.inference.memory import memory_needed
 from ducseg.inference.predict_files import predict_files
 from ducseg.inference.predictor import Predictor
 from ducseg.inference.tiles import Tiling

@@ -207,15 +207,17 @@ def _rows(networks: dict[str, _Network], options: Options, size: tuple[int, int]
     }
     labellers = {" ".join(key): make() for key, make in variants.items()}
     timings = measure(labellers, pictures_of(count, *size), rounds=options.rounds)
+    counted = {
+        name: {
+            "flops": None if one.sketch is None else flops(one.sketch, count, *size),
+            "parameters": None if one.sketch is None else parameters(one.sketch),
+        }
+        for name, one in networks.items()
+    }
     rows = []
     for key in variants:
-        sketch = networks[key[0]].sketch
-        counted = {
-            "flops": None if sketch is None else flops(sketch, count, *size),
-            "parameters": None if sketch is None else parameters(sketch),
-        }
         about = {"network": key[0], "backend": key[1], "dtype": key[2], "size": f"{size[0]}x{size[1]}", "batch": count}
-        rows.append({**about, **timings[" ".join(key)].to_json(), **counted})
+        rows.append({**about, **timings[" ".join(key)].to_json(), **counted[key[0]]})
     return rows
 
 

@@ -1,7 +1,6 @@
 """What a dense CRF refuses, and in which words."""
 
-from pathlib import Path
-
+from ducseg.devices import available_memory
 from ducseg.errors import explain
 
 __all__ = ["available_memory", "check_memory", "check_range", "check_shapes"]
@@ -87,16 +86,3 @@ def check_memory(needed: int, available: int | None, classes: int, height: int, 
             needed=f"about {needed / 2**30:.2f} GiB",
             fix="Use fewer classes or a smaller picture, or cut the picture into tiles.",
         )
-
-
-def available_memory() -> int | None:
-    """Bytes this process may still take, of the machine or of its control group; None where neither tells."""
-    found = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    if (limit := group / "memory.max").is_file() and (text := limit.read_text(encoding="ascii").strip()) != "max":
-        found.append(int(text) - int((group / "memory.current").read_text(encoding="ascii")))
-    return min(found, default=None)

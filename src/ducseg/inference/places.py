@@ -6,7 +6,7 @@ configuration and environment.
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -207,16 +207,3 @@ class _Parts:
                     system.makedirs(path.rpartition("/")[0], exist_ok=True)
                 system.pipe_file(path, b"".join(self._lines))
         self._lines, self._flushed = [], time.monotonic()
-
-
-def check_apart(names: Sequence[tuple[str, str]]) -> None:
-    """Raise UserError where two inputs (name, where) would have results of one name."""
-    first: dict[str, str] = {}
-    for name, where in names:
-        if first.setdefault(name, where) != where:
-            raise explain(
-                "inputs",
-                found=f"{first[name]} and {where}, which would both be written as {name}",
-                needed="one name each",
-                fix="Give one folder that holds them all, or run it once for each.",
-            )

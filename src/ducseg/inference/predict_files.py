@@ -21,7 +21,7 @@ from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.windowed import ByWindows, WriteError
-from ducseg.inference.writers import KINDS, Kind, Picture, needs_probabilities, result_name, write_results
+from ducseg.inference.writers import KINDS, USUAL_KINDS, Kind, Picture, needs_probabilities, result_name, write_results
 from ducseg.progress import counted_stages
 
 __all__ = [
@@ -85,7 +85,7 @@ def predict_files(
     inputs: Sequence[str | Path],
     out: Path,
     *,
-    kinds: Sequence[Kind] = ("labels", "color", "overlay"),
+    kinds: Sequence[Kind] = USUAL_KINDS,
     batch_size: int = 1,
     tiling: Tiling | None = None,
     progress: bool = True,

@@ -10,7 +10,7 @@ from pathlib import Path
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain
 
-__all__ = ["find_pictures"]
+__all__ = ["check_apart", "find_pictures"]
 
 
 def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -> list[tuple[Path, Path]]:
@@ -90,13 +90,19 @@ def _apart(pictures: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     again = Counter(below.values())
     below = {file: name if again[name] == 1 else file.relative_to(shared) for file, name in below.items()}
     named = [(file, below.get(file.absolute(), name)) for file, name in pictures]
-    first: dict[Path, Path] = {}
-    for file, name in named:
-        if first.setdefault(name, file) != file:
+    fix = "Give one folder that holds them all: the results then keep its sub-folders."
+    check_apart([(name, file) for file, name in named], fix=fix)
+    return named
+
+
+def check_apart(names: Sequence[tuple[object, object]], *, fix: str) -> None:
+    """Raise `UserError` where two inputs (name, where) would have results of one name."""
+    first: dict[object, object] = {}
+    for name, where in names:
+        if first.setdefault(name, where) != where:
             raise explain(
                 "inputs",
-                found=f"{first[name]} and {file}, which would both be written as {name}",
+                found=f"{first[name]} and {where}, which would both be written as {name}",
                 needed="one name each",
-                fix="Give one folder that holds them all: the results then keep its sub-folders.",
+                fix=fix,
             )
-    return named

@@ -28,7 +28,7 @@ from ducseg.classes import IGNORE
 from ducseg.errors import explain, whole
 from ducseg.models.segmenter import most_probable
 
-__all__ = ["TILE", "Answers", "Block", "Pixels", "PixelsInMemory", "Tiling", "answer_windows", "assemble"]
+__all__ = ["TILE", "Answers", "Block", "PictureRows", "PixelsInMemory", "Tiling", "answer_windows", "assemble"]
 
 TILE = 1024
 """Side of a window where none is given."""
@@ -37,7 +37,7 @@ Answers = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.float32]]]
 """RGB uint8 (h, w, 3) of one size, to float32 probabilities (L, h, w) of each."""
 
 
-class Pixels(Protocol):
+class PictureRows(Protocol):
     """A picture that is read by rows, so that it need not be in memory."""
 
     @property
@@ -178,7 +178,7 @@ class Windows:
 
 
 def answer_windows(
-    pixels: Pixels,
+    pixels: PictureRows,
     answers: Answers,
     tiling: Tiling,
     *,

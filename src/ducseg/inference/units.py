@@ -10,13 +10,15 @@ from pathlib import Path, PurePosixPath
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, whole
 from ducseg.inference.manifest import digest, stamp
-from ducseg.inference.places import Place, check_apart, is_url, list_url, local_path
+from ducseg.inference.places import Place, is_url, list_url, local_path
 from ducseg.inference.predict_files import find_jobs
-from ducseg.inference.sources import find_pictures
+from ducseg.inference.sources import check_apart, find_pictures
 from ducseg.inference.tars import is_tar
 from ducseg.inference.writers import Kind
 
 __all__ = ["Source", "Unit", "find_units"]
+
+_APART = "Give one folder that holds them all, or run it once for each."
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def find_units(
                 archives.append(_tar(where, name, mark))
             elif alone or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
                 pictures.append(Source(where, str(PurePosixPath(name).with_suffix("")), mark))
-    check_apart([(one.name, one.where) for one in (*pictures, *archives)])
+    check_apart([(one.name, one.where) for one in (*pictures, *archives)], fix=_APART)
     pictures.sort(key=lambda one: one.name)
     if per_tar is None:
         units = [Unit(one.name, (one,)) for one in pictures]
@@ -93,7 +95,7 @@ def find_units(
         parts = [tuple(pictures[begin : begin + per_tar]) for begin in range(0, len(pictures), per_tar)]
         units = [Unit(f"{number:06d}", part, packed=True) for number, part in enumerate(parts)]
     units += [Unit(one.name, (one,), tar=True, packed=per_tar is not None) for one in archives]
-    check_apart([(unit.name, unit.sources[0].where) for unit in units])
+    check_apart([(unit.name, unit.sources[0].where) for unit in units], fix=_APART)
     if not units:
         raise explain("inputs", found="no picture and no tar", needed="some", fix="Check the folder or the glob.")
     return sorted(units, key=lambda unit: unit.name)

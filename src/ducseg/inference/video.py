@@ -19,7 +19,7 @@ from ducseg.inference.frames import Camera, Frame, Frames, PictureSequence, Vide
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.predict_files import find_jobs
 from ducseg.inference.video_writer import VideoWriter, check_target
-from ducseg.inference.writers import Kind, needs_probabilities, result_name, write_results
+from ducseg.inference.writers import USUAL_KINDS, Kind, needs_probabilities, result_name, write_results
 from ducseg.progress import counted
 
 __all__ = ["Clip", "ClipReport", "open_clip", "predict_clip"]
@@ -97,7 +97,7 @@ def open_clip(
         UserError: PyAV is not installed, an input that does not open, options that do not fit each other.
     """
     to_video = bool(out.suffix) and not out.is_dir()
-    wanted: Sequence[Kind] = (check_target(out, kinds),) if to_video else kinds or ("labels", "color", "overlay")
+    wanted: Sequence[Kind] = (check_target(out, kinds),) if to_video else kinds or USUAL_KINDS
     most = None if frames is None else whole("--frames", frames, least=1, fix="Leave it out for all.")
     of_clip = any(map(is_clip, inputs))
     if fps is not None and (of_clip or not to_video):

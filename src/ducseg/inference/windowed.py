@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.data.files.rasters import INSTALL, Raster, is_placed, open_raster
+from ducseg.devices import available_memory
 from ducseg.errors import UserError, explain
 from ducseg.files import write_whole
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_of
-from ducseg.inference.memory import available_memory, memory_needed
-from ducseg.inference.tiles import Block, Pixels, PixelsInMemory, Tiling, answer_windows
+from ducseg.inference.memory import memory_needed
+from ducseg.inference.tiles import Block, PictureRows, PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.writers import (
     Kind,
     Picture,
@@ -144,7 +145,7 @@ def write_windowed(
         UserError: the picture is damaged, the labeller gives no probabilities or has not enough memory.
         WriteError: a disk refuses the files or has no room for them; what is done stays for a later run.
     """
-    pixels: Pixels = picture if isinstance(picture, Raster) else PixelsInMemory(picture)
+    pixels: PictureRows = picture if isinstance(picture, Raster) else PixelsInMemory(picture)
     part = _Unfinished(_folder_of(results), labeller, file, pixels, results, tiling)
     with _explained(part.folder):
         try:
@@ -164,7 +165,9 @@ def _folder_of(results: Mapping[Kind, Path]) -> Path:
     return path.with_name(f".{path.stem.removesuffix(f'_{kind}')}.windows")
 
 
-def _label(part: "_Unfinished", labeller: Labeller, pixels: Pixels, tiling: Tiling, at_once: int, show: Show) -> None:
+def _label(
+    part: "_Unfinished", labeller: Labeller, pixels: PictureRows, tiling: Tiling, at_once: int, show: Show
+) -> None:
     done = part.resume()
     if done == pixels.size[0]:
         return
@@ -209,7 +212,7 @@ class _Unfinished:
         folder: Path,
         labeller: Labeller,
         file: Path,
-        pixels: Pixels,
+        pixels: PictureRows,
         results: Mapping[Kind, Path],
         tiling: Tiling,
     ) -> None:
@@ -268,7 +271,7 @@ class _Unfinished:
             array.flush()
 
 
-def _middle(labeller: Labeller, pixels: Pixels) -> NDArray[np.float32]:
+def _middle(labeller: Labeller, pixels: PictureRows) -> NDArray[np.float32]:
     """The labeller's answer for the middle of a picture, by which it is known again."""
     (top, bottom), (left, right) = (
         (max(0, (side - _PROBE) // 2), min(side, (side + _PROBE) // 2)) for side in pixels.size

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,15 @@ from ducseg.data.files.rasters import Raster, write_raster
 from ducseg.figures.label_maps import colourise, overlay, write_array, write_png
 from ducseg.inference.polygons import write_geojson
 
-__all__ = ["KINDS", "Kind", "Picture", "as_confidence", "needs_probabilities", "overlay_factor", "result_name",
-           "write_raster_results", "write_results"]  # fmt: skip
+__all__ = ["KINDS", "USUAL_KINDS", "Kind", "Picture", "as_confidence", "needs_probabilities", "overlay_factor",
+           "result_name", "write_raster_results", "write_results"]  # fmt: skip
 
 Kind = Literal["labels", "color", "overlay", "confidence", "polygons", "probabilities"]
 Picture = NDArray[np.uint8]
 
-KINDS: tuple[Kind, ...] = ("labels", "color", "overlay", "confidence", "polygons", "probabilities")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+USUAL_KINDS: tuple[Kind, ...] = ("labels", "color", "overlay")
+"""What is written where nothing is chosen."""
 _SUFFIXES = {"probabilities": "npy", "polygons": "geojson"}
 _MOST_OF_AN_OVERLAY = 4096
 

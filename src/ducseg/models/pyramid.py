@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ducseg.errors import explain
 from ducseg.ops.duc import DenseUpsampling
+from ducseg.ops.graphs import in_a_graph
 
 __all__ = ["PICTURE", "DenseUpsamplingPyramid", "PyramidHead", "pyramid_widths"]
 
@@ -157,7 +158,7 @@ class DenseUpsamplingPyramid(nn.Module):
         return scores
 
     def _check(self, features: Sequence[Tensor], picture: Tensor | None) -> None:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        if in_a_graph():
             return  # sizes are free there
         sizes = [tuple(feature.shape[-2:]) for feature in features]
         fits = all(fine == (2 * h, 2 * w) for fine, (h, w) in pairwise(sizes))

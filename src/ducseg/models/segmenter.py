@@ -21,6 +21,7 @@ from ducseg.models.encoder import Encoder, NamedEncoder
 from ducseg.models.heads import Head
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.pyramid import PICTURE
+from ducseg.ops.graphs import in_a_graph
 
 __all__ = ["Segmenter", "most_probable"]
 
@@ -112,11 +113,11 @@ class Segmenter(nn.Module):
         """In a graph always and by traced sizes, so that it takes pictures of any size."""
         d, (height, width) = self.output_stride, images.shape[-2:]
         below, right = (height + d - 1) // d * d - height, (width + d - 1) // d * d - width
-        return F.pad(images, (0, right, 0, below)) if _in_a_graph() or below or right else images
+        return F.pad(images, (0, right, 0, below)) if in_a_graph() or below or right else images
 
     def _check_grid(self, images: Tensor, maps: Mapping[str, Tensor], strides: Mapping[str, int]) -> None:
         """A backbone of someone's own may say another stride than it has: its scores would be cropped from others."""
-        if _in_a_graph():  # sizes are free there
+        if in_a_graph():  # sizes are free there
             return
         height, width = images.shape[-2:]
         wanted = {name: (height // strides[name], width // strides[name]) for name in maps}
@@ -188,13 +189,9 @@ class Segmenter(nn.Module):
 
 def most_probable(scores: Tensor) -> Tensor:
     """Scores or probabilities (N, L, ...) to uint8 labels (N, ...): the first of the largest."""
-    if _in_a_graph():
+    if in_a_graph():
         return scores.argmax(1).to(torch.uint8)
     return scores.max(1).indices.to(torch.uint8)  # 4 to 10 times as fast as argmax on a processor (torch 2.13)
-
-
-def _in_a_graph() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _cropped(maps: Tensor, height: int, width: int) -> Tensor:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
+from ducseg.ops.graphs import in_a_graph
+
 __all__ = ["summed_convolutions"]
 
 
@@ -33,7 +35,7 @@ def summed_convolutions(convolutions: Sequence[nn.Conv2d], features: Tensor) -> 
     Args:
         convolutions: with bias, of stride 1, odd square kernels, and zero padding that keeps the size.
     """
-    products = len(convolutions) > 1 and features.device.type == "cpu" and not _in_a_graph()
+    products = len(convolutions) > 1 and features.device.type == "cpu" and not in_a_graph()
     if not products or any(map(_is_its_own, convolutions)):
         total: Tensor = convolutions[0](features)
         for convolution in convolutions[1:]:
@@ -48,10 +50,6 @@ def summed_convolutions(convolutions: Sequence[nn.Conv2d], features: Tensor) -> 
 
 def _is_its_own(conv: nn.Conv2d) -> bool:
     return type(conv) is not nn.Conv2d or bool(conv._forward_hooks or conv._forward_pre_hooks)
-
-
-def _in_a_graph() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 class _Tap(NamedTuple):
