@@ -83,6 +83,8 @@ def test_voc2012(tmp_path: Path, read_json) -> None:
         ("predict RUN a b --out o --format voc2012", "found 2 inputs"),
         ("predict RUN a --out o --format cityscapes --fold 1", "found --fold"),
         ("predict RUN a --out o --format kitti-road --kinds labels", "found --kinds"),
+        ("predict RUN a --out o --format cityscapes --resume --engine ray", "found --resume and --engine"),
+        ("predict RUN a --out o --format cityscapes --shard 0/2 --smooth 0.5", "found --shard and --smooth"),
         ("data synth cityscapes d --num-test 3", "--num-test"),
         ("data synth kitti-road d --num-val 3", "--num-val"),
         ("data wash", "ducseg data: found 'wash'"),

@@ -23,6 +23,9 @@ _SAME_RESULT = {
 }  # fmt: skip
 """Options that do not change what a picture's result is, or are told by `Options.settings` in another form."""
 
+_OF_MANY = ("resume", "shard", "tar", "engine", "address", "workers")
+_OF_CLIPS = ("smooth", "fps", "frames")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Batch, RefinedNetwork):
@@ -77,6 +80,11 @@ class Options(Batch, RefinedNetwork):
     """With --format: also pack the results there (.zip, VOC .tar.gz)."""
     figure: File | None = None
     """With --format kitti-road: also draw up to six frames with the road in red there (PNG)."""
+
+    def given(self, *names: str) -> list[str]:
+        """Those of these options that are not as they are by default."""
+        usual = {field.name: field.default for field in fields(self)}
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != usual[name]]
 
     @property
     def folder(self) -> Path:
@@ -156,9 +164,9 @@ def run(options: Options) -> int:
     if shard is not None or options.engine is not None or options.is_of_many():
         return _part(options, shard)
     from ducseg.inference.predict_files import predict_files
-    from ducseg.inference.writers import needs_probabilities
+    from ducseg.inference.writers import USUAL_KINDS, needs_probabilities
 
-    kinds, tiling = options.kinds or ("labels", "color", "overlay"), options.tiling()
+    kinds, tiling = options.kinds or USUAL_KINDS, options.tiling()
     labeller = options.labeller(probabilities=tiling is not None or needs_probabilities(kinds))
     done = predict_files(
         labeller, options.inputs, options.folder, kinds=kinds, batch_size=options.batch_size, tiling=tiling
@@ -171,9 +179,9 @@ def _part(options: Options, shard: "Shard | None") -> int:
     from ducseg.inference.many import predict_shard
     from ducseg.inference.ray_engine import predict_ray
     from ducseg.inference.shards import Shard
-    from ducseg.inference.writers import needs_probabilities
+    from ducseg.inference.writers import USUAL_KINDS, needs_probabilities
 
-    kinds, tiling, part = options.kinds or ("labels", "color", "overlay"), options.tiling(), shard or Shard(0, 1)
+    kinds, tiling, part = options.kinds or USUAL_KINDS, options.tiling(), shard or Shard(0, 1)
     opened = partial(
         options.on_device_of(part).labeller, probabilities=tiling is not None or needs_probabilities(kinds)
     )
@@ -208,9 +216,7 @@ def _clip(options: Options) -> int:
     from ducseg.inference.video import open_clip, predict_clip
     from ducseg.inference.writers import needs_probabilities
 
-    given = {"shard": options.shard, "resume": options.resume or None, "batch-size": options.batch_size - 1 or None}
-    given |= {name: getattr(options, name) for name in ("tile", "overlap", "tar", "engine", "address", "workers")}
-    foreign = [f"--{name}" for name, value in given.items() if value is not None]
+    foreign = options.given("batch_size", "tile", "overlap", *_OF_MANY)
     if foreign:
         needed = "none of shards, batches, windows and clusters"
         raise explain("a clip", found=" and ".join(foreign), needed=needed, fix="A clip is done frame by frame, whole.")
@@ -226,16 +232,15 @@ def _clip(options: Options) -> int:
 
 
 def _for_server(options: Options) -> int:
-    foreign = [*(["--kinds"] if options.kinds else []), *(["--batch-size"] if options.batch_size != 1 else [])]
-    foreign += [f"--{name}" for name in ("tile", "overlap") if getattr(options, name) is not None]
+    foreign = options.given("kinds", "batch_size", "tile", "overlap", *_OF_MANY, *_OF_CLIPS)
     if options.format != "kitti-road":
-        foreign += [f"--{name}" for name in ("fold", "figure") if getattr(options, name) is not None]
+        foreign += options.given("fold", "figure")
     if len(options.inputs) != 1 or foreign:
         raise explain(
             f"--format {options.format}",
             found=" and ".join(foreign) or f"{len(options.inputs)} inputs",
-            needed="the data set's folder; not --kinds, --batch-size, --tile, --overlap; --fold and --figure for "
-            "kitti-road alone",
+            needed="the data set's folder; not --kinds, --batch-size, --tile, --overlap, nor what is for shards, "
+            "clusters and clips; --fold and --figure for kitti-road alone",
             fix="For example: ducseg predict RUN DATASET --out DIR --format cityscapes --split val.",
         )
     from ducseg.inference.submit import submit
