@@ -1,6 +1,8 @@
 """The exported graph answers as the network does: every head and encoder, any size, any number of pictures."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +121,27 @@ def test_the_network_is_left_as_it_is() -> None:
     assert all((value == before[key]).all() for key, value in segmenter.state_dict().items())
 
 
+_IN_OPENVINO = """
+import sys
+import numpy as np, openvino
+compiled = openvino.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+pictures = np.load(sys.argv[2])
+np.savez(sys.argv[3], **{name: compiled(pictures[name][None])[0] for name in pictures.files})
+"""
+
+
 def test_openvino_runs_the_same_file(tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino")
+    """In a program of its own: OpenVINO (2026.4) gives the thread that compiles a network another stack for signals, and
+    after several networks one was left that was gone: the next signal, as of a child that ends, ends the process."""
+    pytest.importorskip("openvino")
+    path, given, answers = tmp_path / "network.onnx", tmp_path / "pictures.npz", tmp_path / "labels.npz"
+    pictures = {f"{height}x{width}": picture(height, width) for height, width in SIZES}
+    np.savez(given, **pictures)
     for options in ({}, {"cell": 2, "output_stride": 8}, {"head": "pyramid"}):
         segmenter = network(**options)
-        path = tmp_path / "network.onnx"
         path.write_bytes(with_description(exported_graph(segmenter), description(segmenter, "labels")))
-        compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        for height, width in SIZES:
-            image = picture(height, width)
-            found = compiled(image[None])[0]
-            assert found.dtype == np.uint8 and (found[0] == Predictor(segmenter)(image)).mean() > 0.999
+        subprocess.run([sys.executable, "-c", _IN_OPENVINO, str(path), str(given), str(answers)], check=True)
+        with np.load(answers) as labels:
+            for name, image in pictures.items():
+                found = labels[name]
+                assert found.dtype == np.uint8 and (found[0] == Predictor(segmenter)(image)).mean() > 0.999

@@ -150,19 +150,8 @@ def wait_for_rows(run: Any, out: Path, known: int) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.slow
 def test_killed_at_any_time_it_loses_the_pictures_in_hand_alone(tmp_path: Path) -> None:
-    """Kill -9 at random moments, then compare with an undisturbed run bit for bit; in a program that may fork."""
-    code = "import pathlib, sys; import test_many; test_many.kill_and_go_on(pathlib.Path(sys.argv[1]))"
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
-def kill_and_go_on(tmp_path: Path) -> None:
+    """Kill -9 at random moments, then compare with an undisturbed run bit for bit."""
     inputs, out, count, rng = pictures(tmp_path, 60), tmp_path / "out", 60, random.Random(0)
     shard(inputs, tmp_path / "one")
     context, kills, lost = multiprocessing.get_context("fork"), 0, 0
