@@ -131,8 +131,10 @@ np.savez(sys.argv[3], **{name: compiled(pictures[name][None])[0] for name in pic
 
 
 def test_openvino_runs_the_same_file(tmp_path: Path) -> None:
-    """In a program of its own: OpenVINO (2026.4) gives the thread that compiles a network another stack for signals, and
-    after several networks one was left that was gone: the next signal, as of a child that ends, ends the process."""
+    """In a program of its own: OpenVINO (2026.4) gives the thread that compiles a network another stack for signals.
+
+    After several networks one was left that was gone: the next signal, as of a child that ends, ends the process.
+    """
     pytest.importorskip("openvino")
     path, given, answers = tmp_path / "network.onnx", tmp_path / "pictures.npz", tmp_path / "labels.npz"
     pictures = {f"{height}x{width}": picture(height, width) for height, width in SIZES}
