@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,6 +267,26 @@ def test_a_worker_that_the_system_ends_is_one_clear_error_and_leaves_none_behind
     assert not multiprocessing.active_children()
     with pytest.raises(RuntimeError, match="another"), workers_watched():
         raise RuntimeError("another")
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError("gone"), ConnectionRefusedError("gone")])
+def test_a_worker_that_ends_while_its_batch_is_taken_over(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks in this process, before torch notices."""
+    for killed in (False, True):
+        batches = iter(training_loader(Scenes(8), TRANSFORM, batch_size=2, num_steps=40, seed=0, num_workers=2))
+        next(batches)
+
+        def breaks(iterator: Any, killed: bool = killed) -> Any:
+            if killed:
+                iterator._workers[0].kill()
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter._next_data", breaks)
+            with pytest.raises(UserError if killed else type(error)) as caught, workers_watched():
+                next(batches)
+        assert not killed or "--data.workers" in str(caught.value)
+        assert not multiprocessing.active_children()
 
 
 class Lingering(Scenes):

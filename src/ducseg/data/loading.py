@@ -10,6 +10,7 @@ import signal
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from threading import current_thread, main_thread
 from typing import Any, TypedDict
@@ -166,6 +167,10 @@ class TrainingLoader(DataLoader[Any]):
                 if isinstance(batch, UserError):
                     raise batch
                 yield batch
+        except (EOFError, ConnectionError) as error:  # of a worker that ends while its batch is taken over
+            if not wait([process.sentinel for process in workers], timeout=1):
+                raise
+            raise _one_was_ended() from error
         finally:
             getattr(batches, "_shutdown_workers", lambda: None)()
             for process in workers:
@@ -185,12 +190,16 @@ def workers_watched() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker"):
             raise
         _end_workers()
-        raise explain(
-            "worker processes that read pictures",
-            found="one that the system ended, as it does where memory runs out",
-            needed="all of them",
-            fix="Lower --data.workers (0: none), and go on with --resume where something was saved.",
-        ) from error
+        raise _one_was_ended() from error
+
+
+def _one_was_ended() -> UserError:
+    return explain(
+        "worker processes that read pictures",
+        found="one that the system ended, as it does where memory runs out",
+        needed="all of them",
+        fix="Lower --data.workers (0: none), and go on with --resume where something was saved.",
+    )
 
 
 def _end_workers() -> None:
