@@ -1,7 +1,6 @@
 """Look at one picture and its label, and say everything that is wrong with them."""
 
 import hashlib
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels, stored_pixels
+from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues
@@ -205,11 +205,9 @@ def _check_label_mode(path: Path, rules: LabelRules, problems: list[Problem]) ->
 def _mode(path: Path) -> str | None:
     """Pillow's mode of a file that was read; None where Pillow does not take one so large, or of this kind."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return picture.mode
-    except (OSError, Image.DecompressionBombError):
+        with quiet, unbounded, Image.open(path) as picture:
+            return picture.mode
+    except OSError:
         return None
 
 

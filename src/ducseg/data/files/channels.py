@@ -3,7 +3,6 @@
 `read_image` gives RGB of 8 bits; this gives what the file holds. Legend: H, W pixels as a viewer shows it, C channels.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files import png
 from ducseg.data.files.header import JPEG_START, Header, check_header, read_header, tiff_header, undecodable, upright
+from ducseg.data.files.overlapping import quiet
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain, package
 
@@ -161,7 +161,7 @@ def fill_undefined(picture: NDArray[Any], name: object) -> NDArray[np.bool_] | N
 def _read_bands(path: Path, channels: int) -> NDArray[Any]:
     rasterio = package("rasterio", what="channels of TIFFs", install="ducseg[geo]")
     try:
-        with warnings.catch_warnings(action="ignore"), rasterio.open(path) as raster:  # no coordinates: none needed
+        with quiet, rasterio.open(path) as raster:  # no coordinates: none needed
             bands = raster.read(list(range(1, channels + 1)))
     except (rasterio.errors.RasterioError, OSError) as error:
         raise undecodable(path, path.read_bytes()[:256], str(error)) from None

@@ -9,9 +9,7 @@ import mmap
 import os
 import re
 import struct
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.data.files import png
+from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "read_header", "tiff_header", "unbounded",
+    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "read_header", "tiff_header",
     "undecodable", "upright",
 ]  # fmt: skip
 
@@ -199,7 +198,7 @@ _OTHER_FILES: dict[Callable[[bytes], bool], tuple[str, str]] = {
 
 def _orientation(data: bytes) -> int:
     try:
-        with unbounded(), Image.open(io.BytesIO(data)) as picture:
+        with quiet, unbounded, Image.open(io.BytesIO(data)) as picture:
             found = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except PILLOW_ERRORS:
         return 1
@@ -208,7 +207,7 @@ def _orientation(data: bytes) -> int:
 
 def _by_pillow(data: bytes, path: Path) -> Header:
     try:
-        with unbounded(), Image.open(io.BytesIO(data)) as picture:
+        with quiet, unbounded, Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
             pages = int(getattr(picture, "n_frames", 1))
             mode, orientation = picture.mode, picture.getexif().get(_EXIF_ORIENTATION, 1)
@@ -220,17 +219,6 @@ def _by_pillow(data: bytes, path: Path) -> Header:
         size=(height, width), channels=channels, dtype=dtype, pages=pages,
         orientation=orientation if orientation in range(1, 9) else 1,
     )  # fmt: skip
-
-
-@contextmanager
-def unbounded() -> Iterator[None]:
-    """Pillow without its own limit of pixels and the warnings about it: `check_header`'s limit is the one."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 # TIFF 6.0: a file is directories of tags, each with the place of the next; BigTIFF has 8 bytes where TIFF has 4

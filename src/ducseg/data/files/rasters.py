@@ -4,7 +4,6 @@ Legend: H, W pixels as stored; what a raster knows nothing of is its nodata valu
 rasterio does it (`pip install ducseg[geo]`).
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined
 from ducseg.data.files.header import Header, check_header, max_pixels, tiff_header, undecodable
+from ducseg.data.files.overlapping import quiet
 from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
@@ -176,8 +176,8 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
     check_header(header, path, any_size=True)
     if pixels == RGB:
         check_channels(header, path)
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings(action="ignore"):
-        with _explained(path):
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        with _explained(path), quiet:
             source = rasterio.open(path)
         with source:
             few_bits = source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
@@ -224,7 +224,7 @@ def write_raster(
     how |= {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
     if bands == 3:
         how |= {"photometric": "RGB", "interleave": "pixel"}
-    with whole_file(path) as temporary, rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings(action="ignore"):
+    with whole_file(path) as temporary, rasterio.Env(GDAL_CACHEMAX=_CACHE), quiet:
         try:
             with rasterio.open(temporary, "w", **how) as target:
                 if points and place.crs is None:

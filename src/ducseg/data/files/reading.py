@@ -27,10 +27,10 @@ from ducseg.data.files.header import (
     Header,
     check_header,
     read_header,
-    unbounded,
     undecodable,
     upright,
 )
+from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.errors import explain, listed
 
 __all__ = [
@@ -301,7 +301,7 @@ def _pillow(data: bytes, path: Path) -> Image.Image:
     """The first page, upright."""
     check_header(read_header(data, path), path)
     try:
-        with unbounded():
+        with quiet, unbounded:
             picture = Image.open(io.BytesIO(data))
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)

@@ -1,0 +1,52 @@
+"""States of the whole process that several threads ask for at once: libraries' warnings off, Pillow's limit off.
+
+Restored when the last is done. `warnings.catch_warnings` alone restores what it found: of two threads that overlap, the
+first to leave ends the other's silence, and the second brings back a state that is over.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from PIL import Image
+
+__all__ = ["Overlapping", "quiet", "unbounded"]
+
+
+class Overlapping:
+    """A context that threads may be in at the same time: the first enters `make()`, the last leaves it."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._state = self._make()
+                self._state.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._state.__exit__(None, None, None)
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+quiet = Overlapping(lambda: warnings.catch_warnings(action="ignore"))
+"""No warnings: of rasters without coordinates, of what decoders think of a file."""
+
+unbounded = Overlapping(_without_pillows_limit)
+"""Pillow without its own limit of pixels: `header.check_header`'s limit is the one."""
