@@ -2,6 +2,7 @@
 
     python benchmarks/networks.py                                  # everything, about 40 minutes on one core
     python benchmarks/networks.py --only pyramid --repeats 9 --json networks.json
+    python benchmarks/networks.py --device cuda --pictures 8 --repeats 9 --dtypes float32 bf16
 
 One process, one thread, and the networks take turns in every round, so that a busy machine slows all; what counts is
 the time the process computes, not the time it waits. A ratio is the median over rounds of theirs and ours in one round.
@@ -10,7 +11,8 @@ it (batch norms folded, channels_last), the others in channels_last, "as it come
 torch.fx's folding of batch norms (smp's networks cannot be traced so). Their labels are read by `max`, which is faster
 here than `argmax`. A training step is forward, cross-entropy (ours in folded space, as we train), backward and SGD, on
 two pictures (torchvision's pooled batch norm takes no fewer). The pyramid's encoder and the peers' are the same.
-Weights are random; time does not depend on them.
+Weights are random; time does not depend on them. On a GPU it is the time until the device is done with ten calls, after
+three to warm up; --pictures fills it.
 
 Needs torchvision and segmentation_models_pytorch (`make test` installs them); onnxruntime for its rows.
 """
@@ -40,6 +42,7 @@ CLASSES = 11
 PAPER_SIZE = (360, 480)  # pixels: CamVid's
 PYRAMID_SIZES = (512, 1024)
 OURS = "ducseg"
+DEVICE = torch.device("cpu")  # main sets it
 Call = Callable[[], object]
 
 
@@ -95,17 +98,21 @@ def smp_deeplabs(smp: Any) -> dict[str, nn.Module]:
 
 
 def last(network: nn.Module) -> nn.Module:
-    moved: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: nn.Module = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
+
+
+def noise(pictures: int, height: int, width: int) -> Tensor:
+    return torch.randn(pictures, 3, height, width, device=DEVICE)
 
 
 def labels_of(network: nn.Module, images: Tensor, *, bf16: bool) -> Call:
     """Their inference: scores, labels."""
-    network.eval()
+    network.to(DEVICE).eval()
 
     @torch.inference_mode()
     def call() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
             return most_probable(network(images))
 
     return call
@@ -115,11 +122,11 @@ def our_labels(segmenter: Segmenter, images: Tensor, *, bf16: bool) -> Call:
     """Ours, as `Predictor` does it after normalising."""
     from ducseg.inference.predictor import Predictor
 
-    network = Predictor(segmenter, fused=True, bf16=bf16)._network.eval()
+    network = Predictor(segmenter, DEVICE, fused=True, bf16=bf16)._network.eval()
 
     @torch.inference_mode()
     def call() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
             return network.predict_labels(images)
 
     return call
@@ -127,12 +134,12 @@ def our_labels(segmenter: Segmenter, images: Tensor, *, bf16: bool) -> Call:
 
 def training_of(network: nn.Module, loss: Callable[[Tensor], Tensor], images: Tensor, *, bf16: bool) -> Call:
     """A step of SGD on a loss of what `network` gives."""
-    network.train()
+    network.to(DEVICE).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4)
 
     def call() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
             scores = network(images)
         loss(scores.float()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -151,9 +158,9 @@ class Folded(nn.Module):
         return self.segmenter.folded(images)
 
 
-def paper_inference(bf16: bool) -> dict[str, Call]:
+def paper_inference(pictures: int, bf16: bool) -> dict[str, Call]:
     torchvision, smp = peers()
-    images = torch.randn(1, 3, *PAPER_SIZE)
+    images = noise(pictures, *PAPER_SIZE)
     ordered = images.contiguous(memory_format=torch.channels_last)
     return {
         OURS: our_labels(paper(), ordered, bf16=bf16),
@@ -163,11 +170,11 @@ def paper_inference(bf16: bool) -> dict[str, Call]:
     } | {name: labels_of(network, padded(ordered), bf16=bf16) for name, network in smp_deeplabs(smp).items()}
 
 
-def paper_training(bf16: bool) -> dict[str, Call]:
+def paper_training(pictures: int, bf16: bool) -> dict[str, Call]:
     torchvision, smp = peers()
-    images = torch.randn(2, 3, *PAPER_SIZE)
+    images = noise(pictures, *PAPER_SIZE)
     ordered = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, CLASSES, (2, *PAPER_SIZE))
+    labels = torch.randint(0, CLASSES, (pictures, *PAPER_SIZE), device=DEVICE)
     targets = fold_labels(downsample_labels(labels, 2), 4)
     wider = F.pad(labels, (0, 0, 0, padded(images).shape[2] - labels.shape[1]), value=255)
 
@@ -190,9 +197,9 @@ def padded(images: Tensor) -> Tensor:
     return F.pad(images, (0, -width % 16, 0, -height % 16)).contiguous(memory_format=torch.channels_last)
 
 
-def pyramid_inference(encoder: str, side: int, bf16: bool) -> dict[str, Call]:
+def pyramid_inference(encoder: str, pictures: int, side: int, bf16: bool) -> dict[str, Call]:
     _, smp = peers()
-    images = torch.randn(1, 3, side, side).contiguous(memory_format=torch.channels_last)
+    images = noise(pictures, side, side).contiguous(memory_format=torch.channels_last)
     calls = {OURS: our_labels(pyramid(encoder), images, bf16=bf16)}
     for name in ("Unet", "FPN"):
         network = smp.create_model(name, encoder, encoder_weights=None, classes=CLASSES)
@@ -225,7 +232,8 @@ def _session(network: nn.Module, images: Tensor) -> Call:
 def measured(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]]:
     """CPU seconds of each by turns: median, and the median of ours over theirs in the same round."""
     for call in calls.values():
-        call()
+        for _ in range(1 if DEVICE.type == "cpu" else 3):
+            call()
     rounds: list[dict[str, float]] = []
     for _ in range(repeats):
         rounds.append({name: _seconds(call) for name, call in calls.items()})
@@ -239,28 +247,44 @@ def measured(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]
 
 
 def _seconds(call: Call) -> float:
+    if DEVICE.type == "cuda":
+        return _seconds_on_gpu(call)
     begin = time.process_time()
     call()
     return time.process_time() - begin
 
 
-def jobs(only: list[str], encoders: list[str], dtypes: list[str]) -> dict[str, Callable[[], dict[str, Call]]]:
+def _seconds_on_gpu(call: Call, calls: int = 10) -> float:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1000 / calls
+
+
+def jobs(
+    only: list[str], encoders: list[str], dtypes: list[str], pictures: int
+) -> dict[str, Callable[[], dict[str, Call]]]:
     """What is measured, by title, made when its turn comes."""
     found: dict[str, Callable[[], dict[str, Call]]] = {}
     height, width = PAPER_SIZE
     for dtype in dtypes:
         bf16 = dtype == "bf16"
         if dtype != "onnxruntime" and "paper" in only:
-            found[f"R-101-DUC-HDC, inference, 1x3x{height}x{width}, {dtype}"] = lambda b=bf16: paper_inference(b)
+            title = f"R-101-DUC-HDC, inference, {pictures}x3x{height}x{width}, {dtype}"
+            found[title] = lambda b=bf16: paper_inference(pictures, b)
         if dtype != "onnxruntime" and "training" in only:
-            found[f"R-101-DUC-HDC, training step, 2x3x{height}x{width}, {dtype}"] = lambda b=bf16: paper_training(b)
+            title = f"R-101-DUC-HDC, training step, {max(2, pictures)}x3x{height}x{width}, {dtype}"
+            found[title] = lambda b=bf16: paper_training(max(2, pictures), b)
         for encoder in encoders if "pyramid" in only else ():
             for side in PYRAMID_SIZES:
-                title = f"pyramid, {encoder}, inference, 1x3x{side}x{side}, {dtype}"
+                title = f"pyramid, {encoder}, inference, {pictures}x3x{side}x{side}, {dtype}"
                 if dtype == "onnxruntime":
                     found[title] = lambda e=encoder, s=side: pyramid_onnx(e, s)
                 else:
-                    found[title] = lambda e=encoder, s=side, b=bf16: pyramid_inference(e, s, b)
+                    found[title] = lambda e=encoder, s=side, b=bf16: pyramid_inference(e, pictures, s, b)
     return found
 
 
@@ -272,14 +296,18 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=["torchvision", "smp"], help="words of the rows beside ours")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pictures", type=int, default=1, help="in a batch; of training at least 2")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    global DEVICE
+    DEVICE = torch.device(arguments.device)
     torch.set_num_threads(arguments.threads)
     results = {}
-    for title, make in jobs(arguments.only, arguments.encoders, arguments.dtypes).items():
+    for title, make in jobs(arguments.only, arguments.encoders, arguments.dtypes, arguments.pictures).items():
         calls = {name: call for name, call in make().items() if any(word in name for word in (OURS, *arguments.peers))}
         results[title] = measured(calls, arguments.repeats)
-        print(f"\n{title}\n\n| network | CPU s | ducseg's share |\n| --- | --- | --- |")
+        print(f"\n{title}\n\n| network | seconds | ducseg's share |\n| --- | --- | --- |")
         for name, row in results[title].items():
             print(f"| {name} | {row['seconds']:.3f} | {row['ours_over_theirs']:.2f} |", flush=True)
         if arguments.json:

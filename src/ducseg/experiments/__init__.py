@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from ducseg.experiments import cityscapes, kitti_road, voc2012
 from ducseg.experiments.camvid import (
+    camvid_pyramid,
     camvid_resnet18_bilinear,
     camvid_resnet18_duc,
     camvid_resnet18_duc_stride8,
     camvid_resnet101_duc_hdc,
+    streets256_pyramid,
     streets256_resnet18_duc,
 )
 from ducseg.experiments.custom import custom_resnet18_duc, custom_resnet101_duc_hdc
@@ -24,6 +26,8 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         camvid_resnet18_bilinear,
         camvid_resnet101_duc_hdc,
         streets256_resnet18_duc,
+        streets256_pyramid,
+        camvid_pyramid,
         *(getattr(module, name) for module in (cityscapes, kitti_road, voc2012) for name in module.__all__),
         custom_resnet18_duc,
         custom_resnet101_duc_hdc,
