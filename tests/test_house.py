@@ -22,7 +22,7 @@ HOUSE = """\
 | metrics | scores from counts: confusion, boundary, thin objects, the benchmarks' own | data |
 | crf | the dense CRF on any probabilities, and its tuning | data, metrics |
 | figures | pictures and reports, drawn from results | ops, data, metrics |
-| models | encoders, heads, what they are built into | ops |
+| models | encoders, heads, what they are built into; comparisons (the networks that the paper stands beside) | ops |
 | weights | networks in and out of files: checkpoints, the Hub, ImageNet's, the authors' | ops, models |
 | inference | from a network and pictures to labels, files, scores | ops, data, metrics, crf, figures, models, weights |
 | serve | a network behind HTTP, and its page | data, figures, inference |

@@ -17,12 +17,12 @@ from ducseg.inference.onnx_file import METADATA, Output, parse_onnx
 from ducseg.inference.onnx_predictor import OnnxPredictor
 from ducseg.inference.predictor import Predictor
 from ducseg.models import Segmenter
-from ducseg.models.heads import HEADS
+from ducseg.models.heads import COMPARISONS, HEADS
 
 SIZES = [(90, 110), (64, 96), (1, 1), (3, 70), (100, 17)]
 TIMM = ["resnet50d", "regnety_002", "mobilenetv3_small_100", "tf_efficientnet_b0", "densenet121"]
 NETWORKS: dict[str, dict[str, Any]] = {
-    **{head: {"head": head} for head in HEADS},
+    **{head: {"head": head} for head in HEADS if head not in COMPARISONS},
     "duc, cell 2, ASPP": {"cell": 2, "aspp": 2, "output_stride": 8},
     "duc, stride 32": {"output_stride": 32, "dilation": "none"},
     "pyramid, stride 32": {"head": "pyramid", "output_stride": 32, "dilation": "none"},

@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {"encoder": "resnet50", "num_classes": 3, "output_stride
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ({"encoder": "vgg16"}, "encoder='vgg16' is not one of resnet18"),
+        ({"encoder": "alexnet"}, "encoder='alexnet' is not one of resnet18"),
         ({"head": "psp"}, "head='psp' is not one of bilinear, duc"),
         ({"output_stride": 12}, "output_stride=12 is not one of 32, 16, 8, 4"),
         ({"stem": "5x5"}, "stem='5x5'"),
@@ -44,6 +44,11 @@ SMALL: dict[str, Any] = {"encoder": "resnet50", "num_classes": 3, "output_stride
         ({"pool_padding": False, "output_stride": 4}, "one place short"),
         ({"batch_norm_eps": 0.0}, "batch_norm_eps=0.0"),
         ({"width": 0}, "width=0"),
+        ({"head": "fcn8s"}, "encoder='resnet101' is not for head='fcn8s': use vgg16 or vgg16_bn"),
+        ({"encoder": "vgg16", "head": "fcn8s", "output_stride": 8}, "output_stride=8 is not for head='fcn8s': use 32"),
+        ({"encoder": "vgg16", "head": "fcn8s", "aspp": 4}, "aspp=4 is not for head='fcn8s', which would ignore it"),
+        ({"encoder": "vgg16", "output_stride": 16}, "res5, which has no convolution here: dilation='bigger', use"),
+        ({"encoder": "vgg16", "batch_norm_eps": 1e-6}, "vgg16 would ignore it"),
     ],
 )
 def test_conflict_is_named(arguments: dict[str, Any], part: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from ducseg.models import Segmenter, build
+from ducseg.models import COMPARISONS, Segmenter, build
 from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 
@@ -24,6 +25,8 @@ class VariantSuite:
     """What holds for all; `arguments` is what the variant changes of a narrow ResNet-18-DUC."""
 
     arguments: ClassVar[dict[str, Any]] = {}
+    starts_at_zero: ClassVar[bool] = False
+    """Score layers start at 0, as their authors have it: what is before them learns from the next step on."""
 
     @pytest.fixture()
     def segmenter(self) -> Segmenter:
@@ -31,6 +34,8 @@ class VariantSuite:
         toy = {"encoder": "resnet18", "width": 8, "num_classes": 7, "dilation": "dilated"}
         if self.arguments.get("encoder", "resnet18")[:6] != "resnet":
             del toy["width"]
+        if self.arguments.get("head") in COMPARISONS:
+            del toy["dilation"]
         return build(**{**toy, **self.arguments})
 
     @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47), (3, 5)])
@@ -40,6 +45,9 @@ class VariantSuite:
         assert scores.shape == (2, 7, height, width) and scores.isfinite().all()
 
     def test_every_parameter_gets_a_gradient(self, segmenter: Segmenter) -> None:
+        if self.starts_at_zero:
+            for parameter in segmenter.head.parameters():
+                nn.init.normal_(parameter, std=0.1) if not parameter.any() else None
         segmenter.train().folded(torch.randn(2, 3, 64, 96)).square().sum().backward()
         for name, parameter in segmenter.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -130,6 +138,27 @@ class TestPyramidOfEfficientNetLite(VariantSuite):
 
 class TestEfficientNetLite(VariantSuite):
     arguments: ClassVar = {"encoder": "efficientnet_lite2", "dilation": "bigger", "aspp": 0}
+
+
+class TestVggDuc(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16_bn", "aspp": 0, "width": 8}
+
+
+class TestFcn8s(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "fcn8s", "width": 4}
+    starts_at_zero = True
+
+
+class TestFcn32s(TestFcn8s):
+    arguments: ClassVar = {"encoder": "vgg16_bn", "head": "fcn32s", "width": 4}
+
+
+class TestFcn16s(TestFcn8s):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "fcn16s", "width": 4}
+
+
+class TestFcn8sLearned(TestFcn8s):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "fcn8s_learned", "width": 4}
 
 
 def test_the_default_head_compiles_to_one_graph() -> None:

@@ -2,11 +2,12 @@
 
 from ducseg.models.architecture import ENCODERS, Architecture
 from ducseg.models.build import build, build_architecture, generic_classes
-from ducseg.models.heads import HEADS, head_parameters
+from ducseg.models.heads import COMPARISONS, HEADS, head_parameters
 from ducseg.models.preprocessing import IMAGENET, Preprocessing
 from ducseg.models.segmenter import Segmenter
 
 __all__ = [
+    "COMPARISONS",
     "ENCODERS",
     "HEADS",
     "IMAGENET",

@@ -16,6 +16,7 @@ from ducseg.models.mobilenet import MOBILENET_V2_BLOCKS, MobileNetV2
 from ducseg.models.preprocessing import IMAGENET, MOST_CHANNELS, TENSORFLOW, Preprocessing
 from ducseg.models.resnet import RESNETS, ResNet
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
+from ducseg.models.vgg import VGG_BLOCKS, VGGS, Vgg
 
 __all__ = ["ENCODERS", "Architecture", "make_encoder"]
 
@@ -114,6 +115,11 @@ class Architecture:
             f"{name}={getattr(self, name)} is not for head={self.head!r}, which would ignore it: use {none}"
             for name, none in (("cell", 1), ("aspp", 0))
             if name not in takes and getattr(self, name) != none
+        ]
+        wrong += [
+            f"{name}={getattr(self, name)!r} is not for head={self.head!r}: use {' or '.join(map(str, values))}"
+            for name, values in (HEADS[self.head].needs if self.head in HEADS else {}).items()
+            if getattr(self, name) not in values
         ]
         if wrong:
             return wrong
@@ -222,6 +228,19 @@ def _efficientnet_lite(chosen: Architecture) -> tuple[EfficientNetLite, Preproce
     return made, TENSORFLOW
 
 
+def _vgg(chosen: Architecture) -> tuple[Vgg, Preprocessing]:
+    made = Vgg(
+        output_stride=chosen.output_stride,
+        rates=stage_rates(chosen.dilation, chosen.output_stride, VGG_BLOCKS),
+        batch_norm=chosen.encoder.endswith("_bn"),
+        eps=chosen.batch_norm_eps,
+        width=chosen.width,
+        num_channels=chosen.num_channels,
+        **HEADS[chosen.head].encoder,
+    )
+    return made, IMAGENET
+
+
 def _timm(chosen: Architecture) -> tuple[TimmEncoder, Preprocessing]:
     name = chosen.encoder.removeprefix(PREFIX)
     made = TimmEncoder(
@@ -234,6 +253,8 @@ _TABLE = {
     **{name: _Row(_resnet, layout.blocks, (*_OPTIONS, "num_channels")) for name, layout in RESNETS.items()},
     "mobilenet_v2": _Row(_mobilenet_v2, MOBILENET_V2_BLOCKS, ("batch_norm_eps", "num_channels")),
     **{name: _Row(_efficientnet_lite, layout.blocks, ("num_channels",)) for name, layout in EFFICIENTNET_LITES.items()},
+    VGGS[0]: _Row(_vgg, VGG_BLOCKS, ("width", "num_channels")),
+    VGGS[1]: _Row(_vgg, VGG_BLOCKS, ("width", "batch_norm_eps", "num_channels")),
     PREFIX: _Row(_timm, (), ("num_channels",)),
 }
 """Encoders by name, and one row for all of timm's. A new encoder is one file and one line here."""

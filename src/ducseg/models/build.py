@@ -1,6 +1,7 @@
 """From the paper's words to a network: one function, every conflict reported at once."""
 
 import colorsys
+from typing import Any
 
 from ducseg.classes import ClassSet, Colour
 from ducseg.errors import UserError, explain
@@ -17,10 +18,10 @@ def build(
     encoder: str = "resnet101",
     head: str = "duc",
     num_classes: int = 19,
-    output_stride: int = 8,
+    output_stride: int | None = None,
     cell: int = 1,
-    aspp: int = 4,
-    dilation: Dilation = "bigger",
+    aspp: int | None = None,
+    dilation: Dilation | None = None,
     stem: str = "7x7",
     *,
     stride_in: str = "3x3",
@@ -34,24 +35,28 @@ def build(
     """Build a segmenter with random weights.
 
     Args:
-        encoder: resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2, efficientnet_lite0, _lite1, _lite2,
-            or "timm:NAME" for a convolutional network of timm (`ducseg.models.timm_encoder` says which can be dilated,
-            and where their blocks are).
+        encoder: resnet18, resnet34, resnet50, resnet101, resnet152, vgg16, vgg16_bn, mobilenet_v2,
+            efficientnet_lite0, _lite1, _lite2, or "timm:NAME" for a convolutional network of timm
+            (`ducseg.models.timm_encoder` says which can be dilated, and where their blocks are).
         head: "duc"; "bilinear", the baseline; "deconv", one transposed convolution by d; "deconv2", by 2, then d/2;
             "pyramid", dense upsampling joined with the encoder's finer maps (`ducseg.models.pyramid`), for thin
-            objects: with output_stride=32, dilation="none", aspp=0.
+            objects: with output_stride=32, dilation="none", aspp=0; or a network that the paper compares with
+            (`ducseg.models.comparisons`): fcn8s, fcn16s, fcn32s, fcn8s_learned, fcn8s_at_once.
         num_classes: L.
-        output_stride: d: 32, 16, 8 (the paper) or 4.
+        output_stride: d: 32, 16, 8 (the paper) or 4. None: 8, for a comparison network its own.
         cell: side in pixels of the block that one of DUC's predictions stands for; divides d. For a deconvolution: of
             the DUC that it has about as many parameters as. 1 for the bilinear head and the pyramid.
-        aspp: number of summed ASPP paths (4 or 6 in the paper); 0: one plain 3x3 convolution. 0 for the pyramid.
+        aspp: number of summed ASPP paths (4 or 6 in the paper); 0: one plain 3x3 convolution. 0 for the pyramid. None:
+            4, for a comparison network its own.
         dilation: an HDC schedule (none, dilated, conv, rf, bigger, released; see `ducseg.models.dilation` for what it
             means at each output stride) or explicit rates, one a block: (res4, res5) or (res3, res4, res5).
+            None: "bigger", for a comparison network its own.
         stem: "7x7", or "3x3" for the paper's better network. MobileNetV2 has its own and takes the default only.
         stride_in: which convolution of a bottleneck has the stride: "3x3" (torchvision) or "1x1" (released network).
         pool_padding: whether the max-pooling is padded (torchvision) or not (released network).
         batch_norm_eps: 1e-5 (torchvision) or 1e-6 (released network).
-        width: channels of the ResNet's stem and of res2's 3x3 convolutions; smaller ones are for tests and toys.
+        width: channels of VGG's conv1, or of the ResNet's stem and of res2's 3x3 convolutions; smaller ones are for
+            tests and toys.
         num_channels: C of the images, 1 to 16.
         classes: names and colours; None: class0, class1, ... in distinct colours.
         preprocessing: how pictures become its input, of C channels; None: as the encoder's ImageNet weights expect
@@ -61,10 +66,22 @@ def build(
         UserError: one message with every conflict among the arguments; or timm has no such network, or it cannot be
             dilated (with the reasons).
     """
+    left_out: dict[str, Any] = {"output_stride": 8, "aspp": 4, "dilation": "bigger"}
+    left_out.update(HEADS[head].own if head in HEADS else {})
+    given = {"output_stride": output_stride, "aspp": aspp, "dilation": dilation}
     chosen = Architecture(
-        encoder, head, num_classes, output_stride, cell, aspp, dilation, stem, stride_in, pool_padding, batch_norm_eps,
-        width, num_channels,
-    )  # fmt: skip
+        encoder=encoder,
+        head=head,
+        num_classes=num_classes,
+        cell=cell,
+        stem=stem,
+        stride_in=stride_in,
+        pool_padding=pool_padding,
+        batch_norm_eps=batch_norm_eps,
+        width=width,
+        num_channels=num_channels,
+        **left_out | {name: value for name, value in given.items() if value is not None},
+    )
     return build_architecture(chosen, classes=classes, preprocessing=preprocessing)
 
 

@@ -42,6 +42,8 @@ def dilation_conflicts(dilation: Dilation, output_stride: int, blocks: Sequence[
             return [
                 f"output_stride=32 leaves no stage to dilate, so dilation={dilation!r} would do nothing: use 'none'"
             ]
+        if output_stride == 16 and not blocks[3] and dilation != "none":
+            return [f"output_stride=16 dilates res5, which has no convolution here: dilation={dilation!r}, use 'none'"]
         return []
     given, shown = dilation, f"dilation={str(dilation)[:60]}"
     if not isinstance(dilation, Sequence) or not all(isinstance(stage, Sequence) for stage in dilation):
@@ -78,7 +80,7 @@ def stage_rates(dilation: Dilation, output_stride: int, blocks: Sequence[int]) -
     if output_stride == 32:
         return tuple(plain)
     if output_stride == 16:
-        return (*plain[:3], schedule(dilation, blocks[3], blocks[3])[0])
-    res4, res5 = schedule(dilation, blocks[2], blocks[3])
+        return (*plain[:3], schedule(dilation, blocks[3], blocks[3])[0] if blocks[3] else ())
+    res4, res5 = schedule(dilation, blocks[2], blocks[3] or 1)
     res3 = (2,) * blocks[1] if output_stride == 4 and dilation != "none" else plain[1]
-    return (plain[0], res3, tuple(res4), tuple(res5))
+    return (plain[0], res3, tuple(res4), tuple(res5[: blocks[3]]))

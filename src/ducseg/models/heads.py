@@ -17,25 +17,26 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ducseg.models.encoder import NamedEncoder, Part, num_channels_of
+from ducseg.models.comparisons.fcn8s import Fcn
+from ducseg.models.encoder import NamedEncoder, num_channels_of
+from ducseg.models.head import Head, HeadRow
 from ducseg.models.pyramid import PyramidHead
+from ducseg.models.vgg import VGGS
 from ducseg.ops.duc import DenseUpsampling
 from ducseg.ops.summed import summed_convolutions
 
 __all__ = [
+    "COMPARISONS",
     "HEADS",
     "PAPER_HEADS",
     "DeconvolutionHead",
     "FoldedHead",
-    "Head",
-    "HeadRow",
     "aspp_rates",
     "head_parameters",
     "make_head",
@@ -50,23 +51,6 @@ _START_SCALE = 0.1
 def aspp_rates(aspp: int) -> tuple[int, ...]:
     """Rates of the summed 3x3 convolutions: 6, 12, ... for n paths; (1,) for none."""
     return tuple(6 * (path + 1) for path in range(aspp)) if aspp else (1,)
-
-
-class Head(Part, Protocol):
-    """A torch module from an encoder's features to folded scores.
-
-    Attributes:
-        grid_stride: pixels per place of its scores' grid.
-        factor: r, predicted places per grid place along one side.
-        takes_intermediates: whether it is called with all of the encoder's named intermediates, a dict, in place of
-            its features (`ducseg.models.encoder.NamedEncoder`), and with the normalised images as "picture".
-    """
-
-    grid_stride: int
-    factor: int
-    takes_intermediates: bool
-
-    def __call__(self, features: Any, /) -> Tensor: ...
 
 
 class FoldedHead(nn.Module):
@@ -192,17 +176,23 @@ def _on_last_map(head: str, encoder: NamedEncoder, num_classes: int, cell: int, 
     return make_head(head, encoder.out_channels, num_classes, output_stride=stride, cell=cell, aspp=aspp)
 
 
-class HeadRow(NamedTuple):
-    """One head.
+def _fcn(stride: int, *, learned: bool = False, at_once: bool = False) -> HeadRow:
+    return HeadRow(
+        lambda encoder, classes, *_: Fcn(encoder, classes, stride=stride, learned=learned, at_once=at_once),
+        takes=(),
+        own={"output_stride": 32, "aspp": 0, "dilation": "none"},
+        needs={"encoder": VGGS, "output_stride": (32,)},
+    )
 
-    Attributes:
-        make: (encoder, number of classes, cell, aspp) -> head.
-        takes: which of "cell" and "aspp" it does not ignore; the others must be 1 and 0.
-    """
 
-    make: Callable[[NamedEncoder, int, int, int], Head]
-    takes: tuple[str, ...]
-
+COMPARISONS = {
+    "fcn32s": _fcn(32),
+    "fcn16s": _fcn(16),
+    "fcn8s": _fcn(8),
+    "fcn8s_learned": _fcn(8, learned=True),
+    "fcn8s_at_once": _fcn(8, at_once=True),
+}
+"""The networks that the paper compares with (`ducseg.models.comparisons`), by name."""
 
 HEADS = {
     "bilinear": HeadRow(partial(_on_last_map, "bilinear"), ("aspp",)),
@@ -215,5 +205,6 @@ HEADS = {
         ),
         (),
     ),
+    **COMPARISONS,
 }
 """Heads by name. A new head is one file and one line here."""

@@ -18,7 +18,7 @@ from ducseg.classes import ClassSet
 from ducseg.errors import explain
 from ducseg.models.architecture import Architecture
 from ducseg.models.encoder import Encoder, NamedEncoder
-from ducseg.models.heads import Head
+from ducseg.models.head import Head, OwnLosses
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.pyramid import PICTURE
 from ducseg.ops.graphs import in_a_graph
@@ -33,7 +33,7 @@ class Segmenter(nn.Module):
 
     Args:
         encoder: see `ducseg.models.encoder`.
-        head: see `ducseg.models.heads.Head`.
+        head: see `ducseg.models.head`.
         architecture: what `build` makes it of again; None: a part is someone's own, and it cannot be saved with its
             description.
 
@@ -69,11 +69,12 @@ class Segmenter(nn.Module):
         self.output_stride = encoder.output_stride
         self.grid_stride, self.factor = head.grid_stride, head.factor
         self.takes_intermediates = bool(getattr(head, "takes_intermediates", False))
+        self.runs_encoder = bool(getattr(head, "runs_encoder", False))
         self.cell = self.grid_stride // self.factor
         self.resize_probabilities = self.factor > 1 and self.cell > 1
         self.batch_norm_frozen = False
         self.batch_norm_fused = False
-        if self.takes_intermediates and not hasattr(encoder, "intermediates"):
+        if (self.takes_intermediates or self.runs_encoder) and not hasattr(encoder, "intermediates"):
             raise explain(
                 f"head {type(head).__name__}",
                 found=f"no intermediates in {type(encoder).__name__}",
@@ -101,6 +102,8 @@ class Segmenter(nn.Module):
         the padded height and width divided by `grid_stride`.
         """
         images = self._padded(images)
+        if self.runs_encoder:
+            return self.head(images, cast(NamedEncoder, self.encoder))
         if self.takes_intermediates:
             maps = cast(NamedEncoder, self.encoder).intermediates(images)
             self._check_grid(images, maps, cast(NamedEncoder, self.encoder).strides)
@@ -108,6 +111,12 @@ class Segmenter(nn.Module):
         features = self.encoder(images)
         self._check_grid(images, {"features": features}, {"features": self.output_stride})
         return self.head(features)
+
+    def supervised(self, images: Tensor) -> tuple[Tensor, ...]:
+        """As `folded`, and after it what the head's own losses are of (`ducseg.models.head.OwnLosses`), if any."""
+        if not hasattr(self.head, "extra_loss"):
+            return (self.folded(images),)
+        return cast(OwnLosses, self.head).supervised(self._padded(images), cast(NamedEncoder, self.encoder))
 
     def _padded(self, images: Tensor) -> Tensor:
         """In a graph always and by traced sizes, so that it takes pictures of any size."""

@@ -25,7 +25,7 @@ from ducseg.train.region_losses import (
 )
 from ducseg.train.sections import LossConfig
 
-__all__ = ["FoldedLoss", "auto_class_weights", "fold_targets"]
+__all__ = ["FoldedLoss", "auto_class_weights", "fold_targets", "pad_labels"]
 
 
 def fold_targets(labels: Tensor, *, output_stride: int, cell: int, factor: int) -> Tensor:
@@ -40,9 +40,13 @@ def fold_targets(labels: Tensor, *, output_stride: int, cell: int, factor: int) 
     Returns:
         uint8 (N, r*r, h, w).
     """
+    return fold_labels(downsample_labels(pad_labels(labels, output_stride), cell), factor)
+
+
+def pad_labels(labels: Tensor, output_stride: int) -> Tensor:
+    """Labels (N, H, W) with 255 right and below, to multiples of the output stride."""
     height, width = labels.shape[-2:]
-    padded = F.pad(labels, (0, -width % output_stride, 0, -height % output_stride), value=IGNORE)
-    return fold_labels(downsample_labels(padded, cell), factor)
+    return F.pad(labels, (0, -width % output_stride, 0, -height % output_stride), value=IGNORE)
 
 
 class FoldedLoss:

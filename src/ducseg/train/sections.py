@@ -22,9 +22,10 @@ class ModelConfig:
     """The network: the arguments of `ducseg.models.build`, and what it starts from."""
 
     encoder: str = "resnet101"
-    """resnet18/34/50/101/152, mobilenet_v2, efficientnet_lite0/1/2, or timm:NAME for a convolutional one of timm."""
+    """resnet18/34/50/101/152, vgg16, vgg16_bn, mobilenet_v2, efficientnet_lite0/1/2, or timm:NAME for one of timm."""
     head: str = "duc"
-    """duc, bilinear, deconv (one transposed convolution), deconv2 (x2, then the rest), pyramid (for thin objects)."""
+    """duc, bilinear, deconv (one transposed convolution), deconv2 (x2, then the rest), pyramid (for thin objects), or a
+    network that the paper compares with: fcn8s, ... (docs/comparisons.md)."""
     output_stride: Count = 8
     cell: Count = 1
     """Side in pixels of the block that one predicted place stands for; a deconvolution is as large as that DUC."""

@@ -18,7 +18,7 @@ from ducseg.data.augmentations import (
     Sometimes,
 )
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 from ducseg.models import IMAGENET, Preprocessing, build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.encoder import Part
@@ -129,7 +129,7 @@ def build_network(
     if config.weights is None:
         return segmenter, "weights: fresh"
     if source is not None:
-        return segmenter, _start_from_checkpoint(segmenter, source, folder, config.weights_scope, classes)
+        return segmenter, _start_from_checkpoint(segmenter, source, folder, config, classes)
     try:
         report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
     except WeightsUnavailable as error:
@@ -152,7 +152,9 @@ def _check_pixels(source: Segmenter, folder: Path, measured: Preprocessing | Non
         )
 
 
-def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path, scope: str, classes: ClassSet) -> str:
+def _start_from_checkpoint(
+    segmenter: Segmenter, source: Segmenter, folder: Path, config: ModelConfig, classes: ClassSet
+) -> str:
     was, now = source.architecture.to_json(), segmenter.architecture.to_json()
     changed = [
         f"{key.replace('_', ' ')} {now[key]} instead of {was[key]}"
@@ -160,7 +162,7 @@ def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path
         if was[key] != now[key]
     ]
     change = f" ({', '.join(changed)})" if changed else ""
-    if scope == "encoder":
+    if config.weights_scope == "encoder":
         _load(segmenter.encoder, source.encoder, folder)
         return f"weights: encoder of {folder}{change}"
     if source.classes.names != classes.names:
@@ -170,13 +172,17 @@ def _start_from_checkpoint(segmenter: Segmenter, source: Segmenter, folder: Path
             needed=f"the data's {len(classes)} classes ({', '.join(classes.names[:4])}, ...)",
             fix="Use --model.weights-scope encoder to take the encoder alone.",
         )
-    _load(segmenter, source, folder)
-    return f"weights: all of {folder}{change}"
+    fresh = _load(segmenter, source, folder, allow_missing=config.allow_missing_weights)
+    return f"weights: all of {folder}{change}" + (f", {listed(fresh, 5)} fresh" if fresh else "")
 
 
-def _load(target: Part, source: Part, folder: Path) -> None:
+def _load(target: Part, source: Part, folder: Path, *, allow_missing: bool = False) -> list[str]:
+    """Names of tensors that the source lacks: a stage of a network has fewer than the next one."""
+    own, of_source = target.state_dict(), source.state_dict()
+    missing = [name for name in own if name not in of_source] if allow_missing else []
     try:
-        target.load_state_dict(source.state_dict())
+        target.load_state_dict(of_source | {name: own[name] for name in missing})
+        return missing
     except RuntimeError as error:
         raise explain(
             f"checkpoint {folder}",

@@ -7,6 +7,7 @@ average.
 
 import gc
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ducseg.data.loading import Batch
 from ducseg.errors import explain
+from ducseg.models.head import OwnLosses
 from ducseg.models.segmenter import Segmenter
 from ducseg.ops.duc import downsample_labels
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
-from ducseg.train.loss import FoldedLoss, fold_targets
+from ducseg.train.loss import FoldedLoss, fold_targets, pad_labels
 from ducseg.train.schedule import learning_rate
 from ducseg.train.state import RunState
 
@@ -32,8 +34,8 @@ class _FoldedNetwork(nn.Module):
         super().__init__()
         self.segmenter = segmenter
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.segmenter.folded(self.segmenter.preprocessing.normalise(images))
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.segmenter.supervised(self.segmenter.preprocessing.normalise(images))
 
 
 class TrainingStep:
@@ -85,22 +87,16 @@ class TrainingStep:
     def _learn(self, batch: Batch, weighted: float) -> dict[str, float]:
         self._freeze_if_due()
         device = self._ranks.device
-        images = batch["image"].to(device, non_blocking=True)
-        targets = fold_targets(
-            batch["label"].to(device, non_blocking=True),
-            output_stride=self.segmenter.output_stride,
-            cell=self.segmenter.cell,
-            factor=self.segmenter.factor,
-        )
+        images, labels = (batch[key].to(device, non_blocking=True) for key in ("image", "label"))
         self.state.optimizer.zero_grad(set_to_none=True)
-        loss_sum, normaliser = self._backward(images, targets, weighted)
+        loss_sum, normaliser = self._backward(images, labels, weighted)
         norm = self._finish_gradients(normaliser)
         loss, norm_before = torch.stack([loss_sum / normaliser, norm.to(loss_sum)]).tolist()
         self._check_finite(loss, norm_before, batch["ids"])
         self.state.optimizer.step()
         return {"loss": loss, "gradient_norm": norm_before}
 
-    def _backward(self, images: Tensor, targets: Tensor, weighted: float) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, labels: Tensor, weighted: float) -> tuple[Tensor, Tensor]:
         """Gradients of the loss sum of every micro-batch; loss sum and normaliser over all ranks.
 
         Args:
@@ -109,15 +105,26 @@ class TrainingStep:
         assert self._network is not None
         count, device = self._config.optimizer.accumulation_steps, self._ranks.device
         totals = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        for piece, (image, target) in enumerate(zip(images.chunk(count), targets.chunk(count), strict=True)):
+        for piece, (image, label) in enumerate(zip(images.chunk(count), labels.chunk(count), strict=True)):
             with self._exchange(self._network, last=piece == count - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self._config.run.bf16):
-                    folded = self._network(image)
-                loss_sum, normaliser = self._loss(folded, target, region_scale=weighted / count)
+                    folded, *extras = self._network(image)
+                loss_sum, normaliser = self._loss(folded, self._targets(label), region_scale=weighted / count)
+                if extras:
+                    loss_sum = loss_sum + self._own_loss(extras, label) * (weighted / count)
                 loss_sum.backward()  # type: ignore[no-untyped-call]
             totals += torch.stack([loss_sum.detach(), normaliser.detach()]).to(totals)
         self._ranks.sum(totals)
         return totals[0], totals[1]
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        network = self.segmenter
+        return fold_targets(labels, output_stride=network.output_stride, cell=network.cell, factor=network.factor)
+
+    def _own_loss(self, extras: list[Tensor], labels: Tensor) -> Tensor:
+        """This rank's part of the mean, over ranks, of what the head learns from besides its scores."""
+        padded = pad_labels(labels, self.segmenter.output_stride)
+        return cast(OwnLosses, self.segmenter.head).extra_loss(extras, padded) / self._ranks.world_size
 
     @staticmethod
     def _exchange(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
