@@ -28,7 +28,7 @@ HOUSE = """\
 | serve | a network behind HTTP, and its page | data, figures, inference |
 | export | networks for other runtimes: ONNX, its parity, int8 | ops, data, metrics, models, weights, inference |
 | train | configuration, run folder, step, loss, loop | ops, data, metrics, figures, models, weights, inference |
-| experiments | one function per published row, giving a configuration | data, train |
+| experiments | a function per published row; tables of rows, run | data, metrics, models, weights, inference, train |
 | cli | one file per command: its options and its short body | every room |
 """
 """The picture of the house, from the ground up: a room may import the rooms it names, all of them above it here."""

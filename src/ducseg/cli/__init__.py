@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "predict": "predict pictures: label PNGs, colour maps, overlays with a legend; files for a benchmark's server",
     "serve": "a page to use a network in a browser, and POST /predict for programs",
     "export": "write a network as one ONNX file, checked against it; also in int8",
+    "ablate": "run the rows of a table of the paper, or of a question of ours, beside the paper's numbers",
     "bench": "time networks: latency, memory, arithmetic, by backend, size and stage",
     "crf": "refine saved probabilities with the dense CRF",
     "crf-tune": "find the dense CRF's settings by grid search on a validation split",

@@ -49,6 +49,8 @@ class Outcome:
     """The newest checkpoint."""
     best_score: float | None
     """The highest of the scores that decide (`RunConfig.best_by`); None where no evaluation gave one."""
+    seconds: float = 0.0
+    """That it took, start, evaluations and earlier sessions included."""
     is_main: bool = True
     """Whether this process is the run's first rank, which writes."""
 
@@ -194,6 +196,7 @@ class _Run:
             stopped_by=stopped_by,
             checkpoint=self.checkpoints.last(),
             best_score=state.evaluations.best_score,
+            seconds=self.pace.elapsed,
             is_main=self.ranks.is_main,
         )
 

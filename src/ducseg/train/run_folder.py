@@ -21,7 +21,7 @@ try:
 except ImportError:  # on Windows
     locks = None
 
-__all__ = ["check_same_run", "checkpoint_to_resume", "hold_run_folder", "read_config"]
+__all__ = ["check_same_run", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config"]
 
 _held: set[Path] = set()
 """Folders that this process holds: the system's locks are between processes only."""
@@ -51,7 +51,7 @@ def hold_run_folder(run: Path) -> Iterator[None]:
             fix="Choose another --out.",
         ) from error
     with contextlib.ExitStack() as stack, file:
-        if not _lock(file):
+        if not lock_file(file):
             raise _in_use(run, path)
         stack.callback(_remove_unwritten, run, made)
         _held.add(path)
@@ -75,7 +75,7 @@ def _remove_unwritten(run: Path, made: list[Path]) -> None:
                 folder.rmdir()
 
 
-def _lock(file: IO[str]) -> bool:
+def lock_file(file: IO[str]) -> bool:
     """Whether the file could be locked, by the system, or where it has no locks by the process it names being dead.
 
     A lock of `lockf` belongs to one process: worker processes that outlive a killed run do not keep it.

@@ -1,0 +1,205 @@
+"""`ducseg ablate`: the paper's tables, and questions of ours, run row by row and printed beside the paper's numbers.
+
+Options of a configuration (`--data.workers 2`, `--model.encoder resnet50`) change every row alike.
+"""
+
+import shlex
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from inspect import getdoc
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ducseg.cli.options import Folder, unknown
+from ducseg.errors import explain
+
+if TYPE_CHECKING:
+    from ducseg.experiments.ablations.page import Ours
+    from ducseg.experiments.ablations.rows import Row, Table
+    from ducseg.experiments.ablations.running import Job
+    from ducseg.experiments.ablations.small import Setting
+    from ducseg.train.config import Config
+
+__all__ = ["Options", "parse", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Run the rows of a table and print it: the paper's number, ours with seeds and spread, or "not run".
+
+    TABLE: table1 to table6, deconv, crf (the paper's); heads, dilation, aspp, cell, augmentation, testing (ours).
+    Rows that are finished are skipped; several processes may run the same command on one --out; a killed one is taken
+    up. Every field of a configuration is an option too, for all rows alike (--data.workers 2, --model.encoder resnet50,
+    as in `ducseg train EXPERIMENT --help`).
+    """
+
+    table: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TABLE")]
+    """Which one."""
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [DIR]")]
+    """cityscapes, camvid, cityscapes256 or folder, kitti-road (table5), voc2012 (table6), each with its folder; or
+    synthetic, which is drawn."""
+    scale: Literal["full", "small"] = "small"
+    """full: the paper's own setting; small: the same question on a small encoder, small crops, few epochs."""
+    seeds: int = 3
+    """Runs of each row: seeds 0, 1, ..."""
+    rows: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ...")] = ()
+    """Some of the table's rows; default: all."""
+    out: Folder = Path("ablations")
+    """results.jsonl, runs/, and the table as TABLE-DATA-SCALE.md."""
+    epochs: int | None = None
+    """Of each run; short for --optimizer.epochs."""
+    minutes: float | None = None
+    """Of each run, in place of epochs: short for --optimizer.epochs None --run.minutes."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dry_run: bool = False
+    """Only list what would run, with the command for each row by hand."""
+    show: bool = False
+    """Only print and write the table, from the results that are there."""
+    discard: bool = False
+    """Delete a run's checkpoints once its scores are recorded; rows that look at them again train anew."""
+    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
+    command: tyro.conf.Suppress[str] = ""
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """What is no option of the command is one of the configurations."""
+    options, rest = tyro.cli(
+        Options, prog="ducseg ablate", description=getdoc(Options), args=list(arguments), return_unknown_args=True
+    )
+    return replace(options, overrides=tuple(rest), command=shlex.join(["ducseg", "ablate", *arguments]))
+
+
+def run(options: Options) -> int:
+    """Print the table; exit status 1 where a row failed, 75 and 130 where a signal ended it with all saved."""
+    from ducseg.experiments.ablations.running import run_jobs
+
+    asked = _asked(options)
+    if options.dry_run:
+        _print_plan(options, asked)
+        return 0
+    ran = None
+    if not options.show:
+        ran = run_jobs(asked.jobs, asked.results, command=options.command, say=_say, discard=options.discard)
+        if ran.stopped_by is not None:
+            return 130 if ran.stopped_by == signal.SIGINT else 75
+    _print_table(options, asked)
+    for name in ran.busy if ran is not None else ():
+        _say(f"another process is at {name}")
+    for name, why in ran.failed.items() if ran is not None else ():
+        _say(f"failed: {name}: {why}")
+    return 1 if ran is not None and ran.failed else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the options come to.
+
+    Attributes:
+        reasons: why a row cannot be run, by its name.
+    """
+
+    table: "Table"
+    setting: "Setting"
+    rows: "list[Row]"
+    jobs: "list[Job]"
+    reasons: dict[str, str]
+    results: Any
+    override: "Callable[[Config], Config]" = field(repr=False)
+
+
+def _asked(options: Options) -> _Asked:
+    from ducseg.experiments.ablations.results import Results
+    from ducseg.experiments.ablations.running import make_jobs
+    from ducseg.experiments.ablations.small import DATA, Setting
+    from ducseg.experiments.ablations.tables import TABLES
+
+    if options.table not in TABLES:
+        raise unknown("table", options.table, TABLES)
+    table = TABLES[options.table]
+    name, *root = options.data or ("",)
+    if name not in DATA:
+        raise unknown("--data", name, DATA)
+    if len(root) != (0 if name == "synthetic" else 1):
+        needed = "no folder: it is drawn" if name == "synthetic" else "the folder of the data set behind its name"
+        raise explain(f"--data {name}", found=" ".join(root) or "nothing more", needed=needed, fix="Correct it.")
+    if options.seeds < 1:
+        raise explain("--seeds", found=options.seeds, needed="at least 1", fix="Give 3.")
+    names = {row.name: row for row in table.rows}
+    for asked in options.rows:
+        if asked not in names:
+            raise unknown(f"row of {table.name}", asked, names)
+    rows = [row for row in table.rows if not options.rows or row.name in options.rows]
+    setting = Setting(data=name, root=root[0] if root else None, small=options.scale == "small")
+    override = _override(options)
+    jobs, reasons = make_jobs(table, rows, setting, range(options.seeds), override)
+    return _Asked(
+        table=table, setting=setting, rows=rows, jobs=jobs, reasons=reasons, results=Results(options.out),
+        override=override,
+    )  # fmt: skip
+
+
+def _override(options: Options) -> "Callable[[Config], Config]":
+    """What the command line changes of a row's configuration."""
+    from ducseg.train.config import Config
+
+    given: list[str] = ["--run.device", options.device]
+    if options.epochs is not None:
+        given += ["--optimizer.epochs", str(options.epochs)]
+    if options.minutes is not None:
+        given += ["--optimizer.epochs", str(options.epochs), "--run.minutes", str(options.minutes)]
+    given += options.overrides
+    return lambda config: tyro.cli(Config, prog="ducseg ablate TABLE", default=config, args=given)
+
+
+def _print_plan(options: Options, asked: _Asked) -> None:
+    """What would run, a line a row: how many seeds are done, and the command of that row by hand."""
+    from ducseg.experiments.ablations.small import described
+
+    print(*described(asked.table, asked.setting, [job.config for job in asked.jobs]), sep="\n")
+    for row in asked.rows:
+        if row.name in asked.reasons:
+            print(f"{row.name}: not run, {asked.reasons[row.name]}")
+            continue
+        mine = [job for job in asked.jobs if row in job.rows]
+        done = sum(row not in job.without_result(asked.results) for job in mine)
+        print(f"{row.name}: {row.title}; {done} of {len(mine)} seeds done")
+        print(f"    {_by_hand(options, row)}")
+
+
+def _by_hand(options: Options, row: "Row") -> str:
+    """The command that runs one row alone."""
+    if options.scale == "full" and row.config is not None and not row.change and not options.overrides:
+        return f"ducseg train {row.config().name} --data.root {' '.join(options.data[1:])} --run.seed 0"
+    words = shlex.split(options.command)[2:]
+    kept = [word for word in words if word != "--dry-run"]
+    if "--rows" in kept:
+        start = kept.index("--rows")
+        end = next((i for i in range(start + 1, len(kept)) if kept[i].startswith("--")), len(kept))
+        del kept[start:end]
+    return shlex.join(["ducseg", "ablate", *kept, "--rows", row.name])
+
+
+def _print_table(options: Options, asked: _Asked) -> None:
+    from ducseg.experiments.ablations.page import markdown
+    from ducseg.files import write_whole
+
+    found = _found(asked)
+    page = markdown(asked.table, asked.setting, asked.jobs, found, command=options.command)
+    path = options.out / f"{asked.table.name}-{asked.setting.data}-{options.scale}.md"
+    write_whole(path, page.encode())
+    print(page, end="")
+    print(f"written: {path}")
+
+
+def _found(asked: _Asked) -> "list[Ours]":
+    from ducseg.experiments.ablations.page import ours
+
+    return ours(asked.rows, asked.jobs, asked.reasons, asked.results.lines(), {})

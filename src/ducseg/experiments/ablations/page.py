@@ -1,0 +1,197 @@
+"""A table as people read it: the paper's number with its tag, ours with seeds and spread, or "not run"."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ducseg.experiments.ablations.identity import differing
+from ducseg.experiments.ablations.results import same
+from ducseg.experiments.ablations.rows import Row, Table
+from ducseg.experiments.ablations.running import Job
+from ducseg.experiments.ablations.small import Setting, described
+
+__all__ = ["THIN_CLASSES", "Ours", "markdown", "ours"]
+
+THIN_CLASSES = (
+    "pole", "traffic light", "traffic sign", "sign symbol", "fence", "person", "pedestrian", "rider", "bicyclist",
+    "bicycle", "motorcycle", "vessel", "crack",
+)  # fmt: skip
+"""Names of classes that are a few pixels wide (paper section 4.1: poles, traffic lights, traffic signs)."""
+
+_TAGS = "P: the paper's text; D: arithmetic on it; C: the authors' code or page; 2: a secondary source"
+_OURS = "Ours: mean ± standard deviation over seeds (their number), of the last step."
+_HEAD = ("row", "what", "paper, mIoU", "ours, mIoU", "ours, thin", "ms a picture", "M parameters", "s", "steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ours:
+    """What our runs of one row came to, a line of results for each seed.
+
+    Attributes:
+        other: how many results of other settings there are, which are not counted.
+        otherwise: what differs in the last of these.
+        ms: a picture, in milliseconds; None: not timed.
+        reason: why it was not run.
+    """
+
+    row: Row
+    lines: tuple[dict[str, Any], ...]
+    other: int = 0
+    otherwise: tuple[str, ...] = ()
+    ms: float | None = None
+    reason: str = ""
+
+    def values(self, *names: str) -> list[float]:
+        """Mean IoU in per cent for each seed; of some classes alone, those that are defined."""
+        found = []
+        for line in self.lines:
+            classes = line["scores"]["classes"]
+            defined = [one["iou"] for name, one in classes.items() if name in (names or classes)]
+            defined = [iou for iou in defined if iou is not None]
+            found += [100 * statistics.fmean(defined)] if defined else []
+        return found
+
+    @property
+    def classes(self) -> list[str]:
+        """Of its data set, the thin ones first."""
+        names = list(self.lines[0]["scores"]["classes"]) if self.lines else []
+        return sorted(names, key=lambda name: name not in THIN_CLASSES)
+
+    @property
+    def thin(self) -> list[float]:
+        """Mean IoU of the thin classes in per cent for each seed; [] where the data set has none."""
+        names = [name for name in self.classes if name in THIN_CLASSES]
+        return self.values(*names) if names else []
+
+
+def ours(
+    rows: Sequence[Row],
+    jobs: Sequence[Job],
+    reasons: Mapping[str, str],
+    lines: Sequence[dict[str, Any]],
+    times: Mapping[str, float],
+) -> list[Ours]:
+    """Each row with those results that were made by its very settings.
+
+    Args:
+        reasons: why a row has no job, by its name.
+        times: milliseconds a picture by row's name.
+    """
+    found = []
+    for row in rows:
+        lines_of_row, others, otherwise = _of_row(row, [job for job in jobs if row in job.rows], lines)
+        reason, ms = reasons.get(row.name, ""), times.get(row.name)
+        found.append(Ours(row=row, lines=lines_of_row, other=others, otherwise=otherwise, ms=ms, reason=reason))
+    return found
+
+
+def _of_row(
+    row: Row, jobs: Sequence[Job], lines: Sequence[dict[str, Any]]
+) -> tuple[tuple[dict[str, Any], ...], int, tuple[str, ...]]:
+    """Its results by seed; how many there are of other settings, and what differs in the last of those."""
+    scoring, seeds = row.scoring.to_json(), [job.seed for job in jobs]
+    by_seed: dict[int, dict[str, Any]] = {}
+    others = []
+    for line in lines:
+        if any(same(line, job.made_by, job.seed, scoring) for job in jobs):
+            by_seed[line["seed"]] = line
+        elif jobs and line["seed"] in seeds and line["scoring"] == scoring:
+            meant = (jobs[0].table.name, row.name, jobs[0].setting.data)
+            others += [line] if (line["table"], line["row"], line["data"]) == meant else []
+    otherwise = differing(jobs[0].made_by, others[-1]["made_by"]) if others else []
+    return (
+        tuple(by_seed[seed] for seed in sorted(by_seed)),
+        len(others),
+        tuple(one for one in otherwise if "--run.seed" not in one),
+    )
+
+
+def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequence[Ours], *, command: str) -> str:
+    """The whole page: what it is, the table, IoU by class, how it was made."""
+    lines = [f"# {table.name}: {table.title}", "", f"    {command}", ""]
+    for line in described(table, setting, [job.config for job in jobs]):
+        lines += [line, ""]
+    lines += [*_aligned(_summary(found)), "", f"{_TAGS}. {_OURS}", "", *_notes(found)]
+    if classes := _classes(found):
+        lines += ["IoU by class, mean over seeds, thin classes first:", "", *_aligned(classes), ""]
+    if roads := _roads(found):
+        lines += ["KITTI road's scores in the bird's-eye view:", "", *_aligned(roads), ""]
+    return "\n".join([*lines, *_provenance(found)]) + "\n"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (number); "not run" without any."""
+    if not values:
+        return "not run"
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{deviation} ({len(values)})"
+
+
+def _summary(found: Sequence[Ours]) -> list[list[str]]:
+    published = any(one.row.paper for one in found)
+    rows = [list(_HEAD)]
+    for one in found:
+        paper = str(one.row.paper) if one.row.paper else "not recovered" if published else "-"
+        made = ["-"] * 3
+        if one.lines:
+            made = [f"{one.lines[0]['parameters'] / 1e6:.1f}", _mean(one, "seconds"), _mean(one, "steps")]
+        thin = spread(one.thin) if one.thin else "-"
+        ms = "-" if one.ms is None else f"{one.ms:.3g}"
+        rows.append([one.row.name, one.row.title, paper, spread(one.values()), thin, ms, *made])
+    return rows
+
+
+def _mean(one: Ours, name: str) -> str:
+    return f"{statistics.fmean(line[name] for line in one.lines):.0f}"
+
+
+def _classes(found: Sequence[Ours]) -> list[list[str]]:
+    run = [one for one in found if one.lines]
+    names = run[0].classes if run else []
+    rows = [["row", *names]]
+    for one in run:
+        means = [one.values(name) for name in names]
+        rows.append([one.row.name, *("-" if not values else f"{statistics.fmean(values):.1f}" for values in means)])
+    return rows if run else []
+
+
+def _roads(found: Sequence[Ours]) -> list[list[str]]:
+    run = [one for one in found if one.lines and "road" in one.lines[0]["scores"]]
+    if not run:
+        return []
+    columns = [(category, score) for category in run[0].lines[0]["scores"]["road"] for score in ("MaxF", "AP")]
+    rows = [["row", *(f"{category} {score}" for category, score in columns)]]
+    for one in run:
+        roads = [line["scores"]["road"] for line in one.lines]
+        rows.append([one.row.name, *(spread([100 * road[place][score] for road in roads]) for place, score in columns)])
+    return rows
+
+
+def _notes(found: Sequence[Ours]) -> list[str]:
+    lines = [f"- {one.row.name}: not run, {one.reason}." for one in found if one.reason]
+    for one in found:
+        if one.other:
+            what = "; ".join(one.otherwise[:4])
+            lines.append(f"- {one.row.name}: {one.other} results of other settings are there and not counted ({what}).")
+    return [*lines, ""] if lines else []
+
+
+def _provenance(found: Sequence[Ours]) -> list[str]:
+    """Commits, machines and devices of all that is counted."""
+    lines = [line for one in found for line in one.lines]
+    if not lines:
+        return []
+    said = [
+        f"{name} {', '.join(sorted({str(line[name]) for line in lines if name in line}) or ['unknown'])}"
+        for name in ("commit", "device", "machine", "torch", "ducseg")
+    ]
+    days = sorted({line["finished"][:10] for line in lines})
+    return [f"Made by {'; '.join(said)}; {' to '.join(dict.fromkeys((days[0], days[-1])))}."]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table that also reads well as text."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
