@@ -1,6 +1,7 @@
 """Thin objects: our heads beside segmentation_models_pytorch's networks, one encoder file, one budget, three seeds.
 
     python benchmarks/thin.py run --data drive crackforest --cpu-seconds 60       # resumable; hours on 2 cores
+    python benchmarks/thin.py run --data drive --steps 2000 --device cuda --processes 8       # as many steps for each
     python benchmarks/thin.py table --data drive                                  # from results already there
 
 Every network gets the same pictures, crops of 256 in batches of 4, augmentation (mirrors, quarter turns, brightness,
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ class Trial:
     seed: int
     split: str
     cpu_seconds: float
+    budget_steps: int | None = None
+    """In place of the seconds."""
+    device: str = "cpu"
 
 
 def build_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -217,17 +221,21 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     cv2.setNumThreads(1)
     torch.manual_seed(trial.seed)
     train, names = read_split(trial.data, "fit" if trial.split == "held out" else "train")
-    network = build_network(trial, len(names)).to(memory_format=torch.channels_last)
+    network = build_network(trial, len(names)).to(trial.device, memory_format=torch.channels_last)
     parameters = sum(p.numel() for p in network.parameters())
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMS[ENCODERS[trial.encoder][3]])
+    mean, std = (
+        torch.tensor(values, device=trial.device).view(3, 1, 1) for values in NORMS[ENCODERS[trial.encoder][3]]
+    )
     stream = batches(train, np.random.default_rng(trial.seed), turns=DATA[trial.data]["turns"])
     if ENCODERS[trial.encoder][4] and trial.network != "plain U-Net":
-        recalibrate_batch_norm(network.encoder, [(images - mean) / std for images, _ in itertools.islice(stream, 6)])
+        recalibrate_batch_norm(
+            network.encoder, [(images.to(mean.device) - mean) / std for images, _ in itertools.islice(stream, 6)]
+        )
     steps = _train(network, stream, trial, mean, std)
     network.eval()
     counts, seconds = ThinCounts(len(names)), []
     for sample in read_split(trial.data, trial.split)[0]:
-        image = (torch.from_numpy(sample.image).permute(2, 0, 1)[None].float() - mean) / std
+        image = (torch.from_numpy(sample.image).permute(2, 0, 1)[None].float().to(mean.device) - mean) / std
         prediction, took = _predict(network, image)
         seconds.append(took)
         counts.add(sample.label, prediction)
@@ -262,12 +270,17 @@ def _train(network: nn.Module, stream: Iterator[Any], trial: Trial, mean: Tensor
     optimizer = torch.optim.AdamW(groups, lr=trial.rate)
     network.train()
     began, step = time.process_time(), 0
-    while (done := (time.process_time() - began) / trial.cpu_seconds) < 1:
+
+    def share() -> float:
+        return step / trial.budget_steps if trial.budget_steps else (time.process_time() - began) / trial.cpu_seconds
+
+    while (done := share()) < 1:
         for group in optimizer.param_groups:
             group["lr"] = trial.rate * min(1, 0.02 + done / 0.03) * (1 - done) ** 0.9
         images, labels = next(stream)
+        images, labels = images.to(mean.device), labels.to(mean.device)
         images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(mean.device.type, torch.bfloat16):
             scores = network(images)
         loss = loss_of(scores.float(), labels)
         optimizer.zero_grad(set_to_none=True)
@@ -280,12 +293,12 @@ def _train(network: nn.Module, stream: Iterator[Any], trial: Trial, mean: Tensor
 
 @torch.inference_mode()
 def _predict(network: nn.Module, image: Tensor) -> tuple[Any, float]:
-    """uint8 labels (H, W) of one normalised picture, and the CPU seconds of the network alone."""
+    """uint8 labels (H, W) of one normalised picture, and the CPU seconds of the network alone (on a GPU of no use)."""
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, -width % 32, 0, -height % 32)).contiguous(memory_format=torch.channels_last)
     began = time.process_time()
     labels = network(padded).argmax(1)
-    return labels[0, :height, :width].to(torch.uint8).numpy(), time.process_time() - began
+    return labels[0, :height, :width].to(torch.uint8).cpu().numpy(), time.process_time() - began
 
 
 # -- many trials -----------------------------------------------------------------------------------------------------
@@ -306,12 +319,13 @@ def run_all(options: argparse.Namespace) -> None:
 
 
 def _trial(options: argparse.Namespace, data: str, network: str, rate: float, seed: int, split: str) -> Trial:
-    return Trial(data, network, options.encoder, rate, seed, split, options.cpu_seconds)
+    budget = (0.0, options.steps) if options.steps else (options.cpu_seconds, None)
+    return Trial(data, network, options.encoder, rate, seed, split, *budget, options.device)
 
 
 def _results(path: Path) -> dict[Trial, dict[str, Any]]:
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {Trial(**{key: row[key] for key in Trial.__dataclass_fields__}): row for row in rows}
+    return {Trial(**{key: row[key] for key in Trial.__dataclass_fields__ if key in row}): row for row in rows}
 
 
 def _run_missing(trials: list[Trial], options: argparse.Namespace) -> None:
@@ -329,15 +343,19 @@ def _run_missing(trials: list[Trial], options: argparse.Namespace) -> None:
 
 def print_table(options: argparse.Namespace) -> None:
     """Mean and spread over the seeds on the test split, a row a network."""
-    rows = [row for row in _results(options.results).values() if row["split"] == "test"]
+    found = _results(options.results)
     for data in options.data:
-        print(f"\n{data}, {options.encoder}, {options.cpu_seconds:g} s of CPU\n")
+        print(f"\n{data}, {options.encoder}, {_budget(options)}\n")
         print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
         for network in options.networks:
-            mine = [row for row in rows if (row["data"], row["network"], row["encoder"], row["cpu_seconds"])
-                    == (data, network, options.encoder, options.cpu_seconds)]  # fmt: skip
+            wanted = _trial(options, data, network, 0, 0, "test")
+            mine = [row for trial, row in found.items() if replace(trial, rate=0, seed=0) == wanted]
             if mine:
                 print(f"| {network} | {' | '.join(_cells(mine))} |")
+
+
+def _budget(options: argparse.Namespace) -> str:
+    return f"{options.steps} steps" if options.steps else f"{options.cpu_seconds:g} s of CPU"
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
@@ -370,6 +388,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])
     parser.add_argument("--encoder", choices=list(ENCODERS), default="mobilenet_v2")
     parser.add_argument("--cpu-seconds", type=float, default=60)
+    parser.add_argument("--steps", type=int, help="of training, in place of --cpu-seconds")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2, help="trials at once, one thread each")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
