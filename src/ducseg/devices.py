@@ -6,7 +6,7 @@ import torch
 
 from ducseg.errors import explain
 
-__all__ = ["available_memory", "pick_device"]
+__all__ = ["available_memory", "pick_device", "ran_out_of_memory"]
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
@@ -16,6 +16,8 @@ _CGROUPS = (
         "/sys/fs/cgroup/memory/memory.stat",
     ),
 )
+
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
 
 
 def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option: str = "--device") -> torch.device:
@@ -54,11 +56,20 @@ def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option:
 def available_memory(device: torch.device | None = None) -> int | None:
     """Free bytes: of a GPU, else of the machine or of the control group that this process is in; None: nobody says."""
     if device is not None and device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch gives it out again
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     found = [_free_of_group(*map(Path, files)) for files in _CGROUPS]
     lines = _read(Path("/proc/meminfo")).splitlines()
     found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     return min((one for one in found if one is not None), default=None)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ended, of the machine or of a GPU: Python, torch's allocators and CUDA's libraries each say it
+    their own way."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _free_of_group(limit: Path, used: Path, stat: Path) -> int | None:

@@ -1,6 +1,6 @@
 """The torch path: numba's answers, true gradients, batches, and the layer that is trained.
 
-CUDA runs these same operations; where no CUDA device is at hand its test is skipped.
+CUDA runs these same operations: test_crf_on_cuda.py.
 """
 
 import numpy as np
@@ -32,15 +32,6 @@ def test_torch_and_numba_agree(size: tuple[int, int], iterations: int) -> None:
         ours = dense_crf(probabilities[0], images[0].movedim(0, 2), PAPER, iterations, compatibility=compatibility)
         plain = _on_device(probabilities[0], images[0].movedim(0, 2), PAPER, iterations, compatibility)
         assert (ours - plain).abs().max() < 1e-4
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_and_cpu_agree() -> None:
-    probabilities, images = case(19, 120, 161)
-    image = images[0].movedim(0, 2)
-    on_cuda = dense_crf(probabilities[0].cuda(), image.cuda())
-    assert on_cuda.is_cuda
-    assert (on_cuda.cpu() - dense_crf(probabilities[0], image)).abs().max() < 2e-3
 
 
 @pytest.mark.parametrize("size", [(5, 8), (3, 7)])

@@ -265,6 +265,8 @@ def test_a_worker_that_the_system_ends_is_one_clear_error_and_leaves_none_behind
     with pytest.raises(UserError, match=r"worker processes.*--data\.workers"), workers_watched():
         list(loader)
     assert not multiprocessing.active_children()
+    with pytest.raises(UserError, match=r"--data\.workers"), workers_watched():  # of the thread that reads from it
+        raise RuntimeError("Pin memory thread exited unexpectedly")
     with pytest.raises(RuntimeError, match="another"), workers_watched():
         raise RuntimeError("another")
 

@@ -11,7 +11,7 @@ import torch
 from ducseg.errors import UserError
 from ducseg.export.onnx import description, exported_graph, with_description
 from ducseg.inference.onnx_file import Output, parse_onnx
-from ducseg.inference.onnx_predictor import OnnxPredictor
+from ducseg.inference.onnx_predictor import OnnxPredictor, onnx_device
 from ducseg.inference.opening import open_labeller, recorded
 from ducseg.models import Segmenter, build
 
@@ -33,6 +33,16 @@ def written(folder: Path, segmenter: Segmenter, output: Output = "labels", **cha
     described = json.loads(json.dumps(description(segmenter, output))) | changes
     path.write_bytes(with_description(exported_graph(segmenter, output), described))
     return path
+
+
+def test_auto_is_a_gpu_only_where_the_runtime_has_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert onnx_device("auto") == onnx_device("cpu") == torch.device("cpu")
+    assert onnx_device("cuda") == torch.device("cuda", 0)
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: both)
+    assert onnx_device("auto") == torch.device("cuda", 0)
 
 
 def test_opened_by_its_content_whatever_its_name(segmenter: Segmenter, tmp_path: Path) -> None:

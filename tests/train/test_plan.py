@@ -88,6 +88,12 @@ def test_a_gpu_gets_larger_crops_and_batches(tmp_path: Path, no_weights: None) -
     assert this_machine(torch.device("cpu")).device == "cpu"
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_bfloat16_that_a_gpu_imitates_is_not_taken(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or there)
+    assert this_machine(torch.device("cuda")) == Machine(device="cuda", bf16=there)
+
+
 def test_weights_at_hand_decide_the_encoder(tmp_path: Path, no_weights: None) -> None:
     file = tmp_path / "weights" / "tf_efficientnet_lite0-imagenet.safetensors"
     file.write_bytes(b"")

@@ -115,6 +115,33 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_changes_no_weig
     assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        RuntimeError("x: can't allocate memory: y"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_said_in_words(
+    error: Exception, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    step = make_step(with_optimizer(tiny_config, accumulation_steps=2), make_segmenter())
+    monkeypatch.setattr(step, "_backward", fail)
+    with pytest.raises(UserError, match=r"not enough memory: found 2 crops of 32 x 48 pixels.*on cpu"):
+        step(make_batch())
+    error.args = ("a defect",)
+    if type(error) is RuntimeError:
+        with pytest.raises(RuntimeError, match="a defect"):
+            step(make_batch())
+
+
 def test_clipping_bounds_the_step_and_reports_the_norm_before(tiny_config: Config) -> None:
     def moved(clip_norm: float | None) -> tuple[float, float]:
         segmenter = make_segmenter()

@@ -80,7 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = error.strerror or str(error) or type(error).__name__
         needed = "a file or folder that can be read or written, on a disk with room"
         return _fail(str(explain(where, found=reason, needed=needed, fix="Check the path given and who may use it.")))
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        from ducseg.devices import ran_out_of_memory
+
+        if not ran_out_of_memory(error):
+            raise
         return _fail(str(explain("memory", found="too little", needed="more", fix="Use smaller pictures or batches.")))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

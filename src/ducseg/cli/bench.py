@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -167,16 +168,20 @@ class _Network:
     def variants(self, options: Options) -> Iterator[tuple[str, str, "Callable[[], AveragingLabeller]"]]:
         """(backend, dtype, what makes a fresh labeller), each."""
         from ducseg.inference.bench import CompiledPredictor
-        from ducseg.inference.onnx_predictor import OnnxPredictor
+        from ducseg.inference.onnx_predictor import OnnxPredictor, onnx_device
         from ducseg.inference.predictor import Predictor
 
         if self.file is not None:
-            yield "onnxruntime", "int8" if self.int8 else "float32", partial(OnnxPredictor, self.file, self.device)
+            yield (
+                "onnxruntime",
+                "int8" if self.int8 else "float32",
+                partial(OnnxPredictor, self.file, onnx_device(options.device)),
+            )
             return
         assert self.segmenter is not None
         for backend in options.backends:
             if backend == "onnxruntime":
-                yield backend, "float32", self._exported
+                yield backend, "float32", partial(self._exported, options.device)
                 continue
             for dtype in options.dtypes:
                 given: dict[str, Any] = {"bf16": dtype == "bfloat16"}
@@ -185,15 +190,15 @@ class _Network:
                 kind = CompiledPredictor if backend == "compiled" else Predictor
                 yield backend, dtype, partial(kind, self.segmenter, self.device, **given)
 
-    def _exported(self) -> "AveragingLabeller":
+    def _exported(self, device: str) -> "AveragingLabeller":
         from ducseg.export.onnx import description, exported_graph, with_description
         from ducseg.inference.onnx_file import parse_onnx
-        from ducseg.inference.onnx_predictor import OnnxPredictor
+        from ducseg.inference.onnx_predictor import OnnxPredictor, onnx_device
 
         assert self.segmenter is not None
-        segmenter = self.segmenter.cpu()
+        segmenter = deepcopy(self.segmenter).cpu()  # the other backends' stays where it is
         content = with_description(exported_graph(segmenter), description(segmenter, "labels"))
-        return OnnxPredictor(parse_onnx(Path(self.name), content), self.device)
+        return OnnxPredictor(parse_onnx(Path(self.name), content), onnx_device(device))
 
 
 def _rows(networks: dict[str, _Network], options: Options, size: tuple[int, int], count: int) -> list[dict[str, Any]]:

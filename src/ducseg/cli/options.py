@@ -45,10 +45,12 @@ class Network:
     def opened_network(self, *, probabilities: bool = False) -> "AveragingLabeller":
         """The network on its device; raises UserError as `open_labeller`."""
         from ducseg.devices import pick_device
-        from ducseg.inference.opening import open_labeller
+        from ducseg.inference.onnx_predictor import onnx_device
+        from ducseg.inference.opening import is_exported, open_labeller
 
+        device = (onnx_device if is_exported(self.checkpoint) else pick_device)(self.device)
         return open_labeller(
-            self.checkpoint, pick_device(self.device), scales=self.scales, flip=self.flip, bf16=self.bf16,
+            self.checkpoint, device, scales=self.scales, flip=self.flip, bf16=self.bf16,
             probabilities=probabilities,
         )  # fmt: skip
 

@@ -130,7 +130,7 @@ def _on_device(
     if device.type == "cuda":
         # values of pixels and, at the most usual, as many vertices; integers of the lattice while it is built
         needed = height * width * (40 * classes + 800)
-        checks.check_memory(needed, torch.cuda.mem_get_info(device)[0], classes, height, width)
+        checks.check_memory(needed, checks.available_memory(device), classes, height, width)
     sums = (probabilities.sum(0) - 1).abs().amax()
     checks.check_range(*torch.stack([probabilities.amin(), probabilities.amax(), sums]).tolist())
     unary = -probabilities.clamp(UNARY_FLOOR, 1).log()
@@ -247,7 +247,7 @@ class DenseCRF(nn.Module):
                 needed=f"({len(unary)}, 3, height, width)",
                 fix="Pass one image per map of energies.",
             )
-        images = images.movedim(1, -1)
+        images = images.to(unary.device).movedim(1, -1)
         checks.check_shapes(tuple(unary.shape[1:]), _kind(unary), tuple(images.shape[1:]), _kind(images))
         learning = torch.is_grad_enabled() and (
             unary.requires_grad or any(parameter.requires_grad for parameter in self.parameters())

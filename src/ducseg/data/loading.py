@@ -187,7 +187,7 @@ def workers_watched() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+        if not str(error).startswith(("DataLoader worker", "Pin memory thread exited")):  # the latter read from it
             raise
         _end_workers()
         raise _one_was_ended() from error

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ducseg.classes import ClassSet
+from ducseg.devices import pick_device
 from ducseg.errors import UserError, explain, package
 from ducseg.inference.labeller import AveragingLabeller, as_picture, too_large
 from ducseg.inference.onnx_file import INSTALL, OnnxFile, read_onnx
 from ducseg.models.segmenter import most_probable
 
-__all__ = ["OnnxPredictor", "no_probabilities", "onnx_session"]
+__all__ = ["OnnxPredictor", "no_probabilities", "onnx_device", "onnx_session"]
 
 _WARNINGS_AND_LESS = 3  # onnxruntime's level: errors alone
 
@@ -129,6 +130,14 @@ def no_probabilities(file: OnnxFile, why: str) -> UserError:
         needed=f"one that gives probabilities, {why}",
         fix="Export it with --output probabilities.",
     )
+
+
+def onnx_device(name: str) -> torch.device:
+    """As `pick_device`; auto is the CPU unless this onnxruntime, too, can use a GPU."""
+    runtime = package("onnxruntime", what="ONNX files", install=INSTALL)
+    if name == "auto" and "CUDAExecutionProvider" not in runtime.get_available_providers():
+        return torch.device("cpu")
+    return pick_device(name)
 
 
 def onnx_session(file: OnnxFile, device: torch.device) -> Any:

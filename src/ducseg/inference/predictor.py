@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ducseg.classes import ClassSet
 from ducseg.data.files.channels import Pixels
+from ducseg.devices import ran_out_of_memory
 from ducseg.errors import explain
 from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
 from ducseg.models.fuse import fuse_batch_norm
@@ -105,10 +106,8 @@ class Predictor(AveragingLabeller):
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise too_large(pictures, self.device) from error
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):  # how torch's CPU allocator says it
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
                 raise
             raise too_large(pictures, self.device) from error
         finally:

@@ -33,15 +33,15 @@ def fuse_batch_norm(segmenter: Segmenter) -> Segmenter:
 
     One run on a small picture tells which batch norm takes exactly what a convolution gave, in any encoder and head;
     norms on sums, shuffles or inputs stay. Where the copy then does not compute the same (a convolution's output was
-    used elsewhere too), it is left unfused.
+    used elsewhere too), it is left unfused. The CPU computes this, wherever the segmenter is: a GPU's convolutions may
+    round to TF32, and would seem others.
     """
-    fused = copy.deepcopy(segmenter).eval()
+    device = next(segmenter.parameters()).device
+    fused = copy.deepcopy(segmenter).cpu().eval()
     fused.batch_norm_fused = True
     parameter = next(iter(fused.parameters()))
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, segmenter.preprocessing.num_channels, *_PROBE, generator=generator).to(
-        parameter.device, parameter.dtype
-    )
+    images = torch.randn(1, segmenter.preprocessing.num_channels, *_PROBE, generator=generator).to(parameter.dtype)
     wanted, pairs = _run(fused, images)
     replacements: dict[nn.Module, nn.Module] = {}
     for conv, norm in pairs:
@@ -51,7 +51,7 @@ def fuse_batch_norm(segmenter: Segmenter) -> Segmenter:
     replace_modules(fused, replacements)
     off = (fused.folded(images) - wanted).abs().max()
     if off <= torch.finfo(wanted.dtype).eps ** 0.5 * wanted.abs().max():
-        return fused
+        return fused.to(device)
     unfused = copy.deepcopy(segmenter).eval()
     unfused.batch_norm_fused = True
     return unfused

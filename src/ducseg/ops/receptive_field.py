@@ -98,7 +98,7 @@ def measured(
     Raises:
         UserError: a position outside the output.
     """
-    probe = copy.deepcopy(network).double().eval().requires_grad_(False)
+    probe = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
     _open_up(probe)
     image = torch.ones(1, channels, *size, dtype=torch.float64, requires_grad=True)
     with _EveryConnection():

@@ -152,7 +152,7 @@ class FoldedLoss:
         """
         losses = torch.where(counting, losses, -1.0)
         fewest = (counting.sum() * self._config.ohem_min_fraction).long().clamp(min=1)
-        bound = losses.flatten().sort(descending=True).values[fewest - 1]
+        bound = losses.flatten().sort(descending=True).values.gather(0, fewest.sub(1)[None])
         return counting & (losses >= bound.clamp(max=-math.log(threshold)))
 
 

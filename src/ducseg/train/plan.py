@@ -39,7 +39,7 @@ class Machine:
 
 def this_machine(device: torch.device) -> Machine:
     """The machine as it is."""
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
     return Machine(device=device.type, bf16=fast)
 
 

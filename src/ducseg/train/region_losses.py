@@ -69,7 +69,7 @@ def centreline_sums(probabilities: Tensor, targets: Tensor, classes: list[int], 
     and all of it.
     """
     valid = (targets != IGNORE)[:, None]
-    found = probabilities[:, classes] * valid
+    found = torch.stack([probabilities[:, index] for index in classes], 1) * valid  # a list would wait for the device
     truth = torch.stack([targets == index for index in classes], 1).to(found.dtype)
     with torch.no_grad():
         skeleton_of_truth = soft_skeleton(truth, iterations)

@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # else the run does without
         found["gpu"] = torch.cuda.get_device_name()
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):  # installed as a package: the version says it

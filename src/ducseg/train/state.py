@@ -51,6 +51,8 @@ class RunState:
 
     def __init__(self, network: Segmenter, optimizer: OptimizerConfig, *, pictures: tuple[int, int]) -> None:
         self.network, self.pictures = network, pictures
+        device = next(network.parameters()).device
+        self._gpu = device if device.type == "cuda" else None  # others are left alone: each touched takes memory there
         self.step = self.skipped_batches = 0
         self.seconds = 0.0
         self.evaluations = Evaluations()
@@ -73,7 +75,7 @@ class RunState:
             "optimizer": self.optimizer.state_dict(),
             "network": None if self.average is None else self.network.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_rng": [torch.cuda.get_rng_state(self._gpu)] if self._gpu is not None else [],
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -89,8 +91,8 @@ class RunState:
         if values["network"] is not None:
             self.network.load_state_dict(values["network"])
         torch.set_rng_state(values["torch_rng"])
-        if values.get("cuda_rng") and len(values["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(values["cuda_rng"])
+        if self._gpu is not None and values.get("cuda_rng"):  # up to 0.1.0 of all GPUs, seeded alike
+            torch.cuda.set_rng_state(values["cuda_rng"][0], self._gpu)
 
 
 def _of_0_1_0(values: dict[str, Any]) -> dict[str, Any]:

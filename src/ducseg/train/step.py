@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ducseg.data.loading import Batch
-from ducseg.errors import explain
+from ducseg.devices import ran_out_of_memory
+from ducseg.errors import UserError, explain
 from ducseg.models.head import OwnLosses
 from ducseg.models.segmenter import Segmenter
 from ducseg.ops.duc import downsample_labels
@@ -69,7 +70,7 @@ class TrainingStep:
             loss (over all ranks), learning_rate, gradient_norm (before clipping), valid_pixels.
 
         Raises:
-            UserError: a loss or gradient that is not finite, on any rank; no weight has changed then.
+            UserError: not enough memory; a loss or gradient that is not finite, on any rank: no weight has changed.
         """
         rate = self._set_rate()
         values = {"loss": 0.0, "learning_rate": rate, "gradient_norm": 0.0}
@@ -78,7 +79,12 @@ class TrainingStep:
         if weighted == 0:
             self.state.skipped_batches += 1
         else:
-            values |= self._learn(batch, weighted)
+            try:
+                values |= self._learn(batch, weighted)
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                raise self._too_large(batch) from error
         self.state.step += 1
         if self.state.average is not None:
             self.state.average.update(self.segmenter, self.state.step)
@@ -161,6 +167,17 @@ class TrainingStep:
                 fix="No weights were changed by this step; look at those pictures or lower --optimizer.learning-rate, "
                 "then go on with --resume.",
             )
+
+    def _too_large(self, batch: Batch) -> UserError:
+        count, _, height, width = batch["image"].shape
+        count //= self._config.optimizer.accumulation_steps
+        return explain(
+            "not enough memory",
+            found=f"{count} crops of {height} x {width} pixels at once, on {self._ranks.device}",
+            needed="as many as fit",
+            fix="Raise --optimizer.accumulation-steps (fewer at once, as many a step), lower --augment.crop-size or "
+            "--optimizer.batch-size, or use --run.bf16.",
+        )
 
     def release(self) -> None:
         """Let go of the gradient exchange, so that the process group ends before it, not with it.
