@@ -6,26 +6,39 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from ducseg.models import Segmenter, build
+from ducseg.models import COMPARISONS, Segmenter, build
 
 
 def network(encoder: str = "resnet18", head: str = "duc", **options: Any) -> Segmenter:
     """Of 5 classes, in evaluation mode, with statistics as of its own features and a head that tells places apart."""
     torch.manual_seed(0)
-    options = {"output_stride": 16, "aspp": 0, **({"width": 4} if encoder.startswith("resnet") else {}), **options}
+    usual = {} if head in COMPARISONS else {"output_stride": 16, "aspp": 0}
+    options = {**usual, **({"width": 4} if encoder.startswith(("resnet", "vgg")) else {}), **options}
     made = build(encoder, head, 5, **options)
-    head: Any = made.head
-    last = head.last if hasattr(head, "last") else head.upsample[-1] if hasattr(head, "upsample") else head.paths
+    last = _last_layers(made.head)
     with torch.no_grad():
         made.train()
         for _ in range(3):
             made(torch.randn(2, 3, 96, 96))
         made.eval()
+        if head in COMPARISONS:  # no class is the most probable everywhere
+            last.bias -= made(torch.randn(1, 3, 96, 96)).mean((0, 2, 3))
         spread = made(torch.randn(1, 3, 96, 96)).std()
         for parameter in last.parameters():
             parameter.mul_(3 / spread)
     return made
+
+
+def _last_layers(head: Any) -> Any:
+    """What gives the scores, of one kind of head or another."""
+    if hasattr(head, "runs_encoder"):
+        for score in head.modules():
+            if isinstance(score, nn.Conv2d) and not score.weight.any():  # starts at zero
+                nn.init.normal_(score.weight)
+        return [module for module in head.modules() if getattr(module, "out_channels", 0) == 5][-1]
+    return head.last if hasattr(head, "last") else head.upsample[-1] if hasattr(head, "upsample") else head.paths
 
 
 def picture(height: int = 90, width: int = 110, seed: int = 0) -> NDArray[np.uint8]:

@@ -53,6 +53,12 @@ def test_every_head_answers_as_the_network(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("head", COMPARISONS)
+def test_every_comparison_network_answers_as_it_does(head: str) -> None:
+    check(network(COMPARISONS[head].needs.get("encoder", ("resnet18",))[0], head))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [8, 16, 32])
 @pytest.mark.parametrize("encoder", ["resnet50", "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite2"])
 @pytest.mark.parametrize("head", ["duc", "pyramid"])

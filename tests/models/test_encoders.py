@@ -30,9 +30,9 @@ def test_parameter_count_is_torchvisions(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("output_stride", [32, 16, 8, 4])
-@pytest.mark.parametrize("encoder", ["resnet34", "resnet101", "resnet152", "mobilenet_v2"])
+@pytest.mark.parametrize("encoder", ["resnet34", "resnet101", "resnet152", "mobilenet_v2", "vgg16"])
 def test_output_stride(encoder: str, output_stride: int) -> None:
-    dilation = "none" if output_stride == 32 else "bigger"
+    dilation = "none" if output_stride == 32 or (encoder, output_stride) == ("vgg16", 16) else "bigger"
     body = on_meta(encoder=encoder, output_stride=output_stride, dilation=dilation, head="bilinear")
     found = body.intermediates(torch.empty(1, 3, 128, 192, device="meta"))
     for name, stride in (("stem", 2), ("res2", 4), ("res3", 8), ("res4", 16), ("res5", 32)):
@@ -51,6 +51,8 @@ def test_output_stride(encoder: str, output_stride: int) -> None:
         ({"encoder": "resnet50", "stem": "3x3"}, (128, 256, 512, 1024, 2048)),
         ({"encoder": "resnet18", "width": 4}, (4, 4, 8, 16, 32)),
         ({"encoder": "mobilenet_v2"}, (16, 24, 32, 96, 320)),
+        ({"encoder": "vgg16"}, (128, 256, 512, 512, 512)),
+        ({"encoder": "vgg16_bn", "width": 4}, (8, 16, 32, 32, 32)),
     ],
 )
 def test_channels_of_the_intermediates(arguments: dict[str, Any], channels: tuple[int, ...]) -> None:

@@ -39,6 +39,16 @@ def test_exported_with_free_sizes(head: str, cell: int) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.parametrize("head", COMPARISONS)
+def test_a_traced_comparison_network_takes_another_size(head: str) -> None:
+    torch.manual_seed(0)
+    segmenter = build(COMPARISONS[head].needs.get("encoder", ("resnet18",))[0], head, 3, width=4).eval()
+    traced = torch.jit.trace(segmenter, torch.randn(1, 3, 90, 100), check_trace=False)
+    check(traced, segmenter)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("head", "cell"), [*((head, 1) for head in OURS), ("duc", 2)])
 @pytest.mark.parametrize("size", [(96, 128), (90, 100)])
 def test_traced_at_one_size_takes_another(head: str, cell: int, size: tuple[int, int]) -> None:

@@ -54,6 +54,33 @@ def test_mobilenet_is_equal_layer_by_layer_at_output_stride_32(torchvision: Modu
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("encoder", "ends"), [("vgg16", (8, 15, 22, 29, 30)), ("vgg16_bn", (12, 22, 32, 42, 43))])
+def test_vgg_is_equal_layer_by_layer(torchvision: ModuleType, encoder: str, ends: tuple[int, ...]) -> None:
+    theirs = getattr(torchvision.models, encoder)().features.eval()
+    ours = build(encoder, head="bilinear", aspp=0, output_stride=32, dilation="none").encoder.eval()
+    ours.load_state_dict({f"features.{key}": value for key, value in theirs.state_dict().items()})
+    images = torch.randn(1, 3, 64, 96)
+    found = ours.intermediates(images)
+    assert list(found) == ["stem", "res2", "res3", "res4", "res5"], "conv2_2, conv3_3, conv4_3, conv5_3, pool5"
+    for (name, features), end in zip(found.items(), ends, strict=True):
+        assert torch.equal(features, theirs[: end + 1](images)), name
+
+
+@torch.no_grad()
+def test_dilated_vgg_is_torchvisions_without_two_poolings(torchvision: ModuleType) -> None:
+    theirs = torchvision.models.vgg16().features.eval()
+    ours = build("vgg16", head="bilinear", aspp=0, output_stride=8, dilation="dilated").encoder.eval()
+    ours.load_state_dict({f"features.{key}": value for key, value in theirs.state_dict().items()})
+    x = images = torch.randn(1, 3, 64, 96)
+    for index, layer in enumerate(theirs):
+        if index in (24, 26, 28):  # conv5_1 .. conv5_3
+            x = nn.functional.conv2d(x, layer.weight, layer.bias, padding=2, dilation=2)
+        elif index not in (23, 30):  # pool4, pool5
+            x = layer(x)
+    torch.testing.assert_close(ours(images), x)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_equal_to_replaced_strides(torchvision: ModuleType, output_stride: int) -> None:
     replaced = [False, output_stride == 8, True]

@@ -161,6 +161,22 @@ class TestFcn8sLearned(TestFcn8s):
     arguments: ClassVar = {"encoder": "vgg16", "head": "fcn8s_learned", "width": 4}
 
 
+class TestDilation10(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "dilation10", "width": 4}
+
+
+class TestDilationFrontEnd(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16_bn", "head": "dilation_front", "width": 4}
+
+
+class TestDeepLabV2(VariantSuite):
+    arguments: ClassVar = {"encoder": "resnet50", "head": "deeplabv2"}
+
+
+class TestDeepLabV2OnVgg(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "deeplabv2", "width": 4}
+
+
 def test_the_default_head_compiles_to_one_graph() -> None:
     check_one_graph(build("resnet18", num_classes=7, width=8))
 

@@ -41,7 +41,7 @@ def build(
         head: "duc"; "bilinear", the baseline; "deconv", one transposed convolution by d; "deconv2", by 2, then d/2;
             "pyramid", dense upsampling joined with the encoder's finer maps (`ducseg.models.pyramid`), for thin
             objects: with output_stride=32, dilation="none", aspp=0; or a network that the paper compares with
-            (`ducseg.models.comparisons`): fcn8s, fcn16s, fcn32s, fcn8s_learned, fcn8s_at_once.
+            (`ducseg.models.comparisons`, by the names of `COMPARISONS`): fcn8s, dilation10, deeplabv2, ...
         num_classes: L.
         output_stride: d: 32, 16, 8 (the paper) or 4. None: 8, for a comparison network its own.
         cell: side in pixels of the block that one of DUC's predictions stands for; divides d. For a deconvolution: of

@@ -23,6 +23,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ducseg.models.comparisons.deeplabv2 import DeepLabV2
+from ducseg.models.comparisons.dilation10 import Dilation
 from ducseg.models.comparisons.fcn8s import Fcn
 from ducseg.models.encoder import NamedEncoder, num_channels_of
 from ducseg.models.head import Head, HeadRow
@@ -185,12 +187,37 @@ def _fcn(stride: int, *, learned: bool = False, at_once: bool = False) -> HeadRo
     )
 
 
+def _dilation(layers: int) -> HeadRow:
+    return HeadRow(
+        lambda encoder, classes, *_: Dilation(encoder, classes, layers=layers),
+        takes=(),
+        own={"output_stride": 8, "aspp": 0, "dilation": "dilated"},
+        needs={"encoder": VGGS, "output_stride": (8,), "dilation": ("dilated",)},
+        encoder={"padded": False},
+    )
+
+
+def _deeplabv2(*, multi_scale: bool) -> HeadRow:
+    return HeadRow(
+        lambda encoder, classes, _, aspp: DeepLabV2(encoder, classes, aspp=aspp, multi_scale=multi_scale),
+        takes=("aspp",),
+        own={"dilation": "dilated"},
+        encoder={"pool": 3},
+    )
+
+
 COMPARISONS = {
     "fcn32s": _fcn(32),
     "fcn16s": _fcn(16),
     "fcn8s": _fcn(8),
     "fcn8s_learned": _fcn(8, learned=True),
     "fcn8s_at_once": _fcn(8, at_once=True),
+    "dilation_front": _dilation(0),
+    "dilation7": _dilation(7),
+    "dilation8": _dilation(8),
+    "dilation10": _dilation(10),
+    "deeplabv2": _deeplabv2(multi_scale=True),
+    "deeplabv2_single": _deeplabv2(multi_scale=False),
 }
 """The networks that the paper compares with (`ducseg.models.comparisons`), by name."""
 

@@ -74,7 +74,8 @@ class TrainingStep:
         """
         rate = self._set_rate()
         values = {"loss": 0.0, "learning_rate": rate, "gradient_norm": 0.0}
-        counts = self._loss.count(downsample_labels(batch["label"], self.segmenter.cell))  # on the host, before it goes
+        labels = pad_labels(batch["label"], self.segmenter.output_stride)  # on the host, before it goes
+        counts = self._loss.count(downsample_labels(labels, self.segmenter.cell))
         valid, weighted = self._ranks.sum(counts).tolist()
         if weighted == 0:
             self.state.skipped_batches += 1
