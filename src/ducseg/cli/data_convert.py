@@ -1,7 +1,7 @@
 """`ducseg data convert`: other tools' annotations to the folder layout."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,8 +14,10 @@ __all__ = ["Options", "run"]
 class Options(Workers):
     """Draw polygons and masks of an annotation tool as images/, masks/ and classes.json, whole or not at all."""
 
-    tool: tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio"]]
-    """Whose export it is (docs/data.md)."""
+    tool: Annotated[
+        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio"]], tyro.conf.arg(metavar="TOOL")
+    ]
+    """Whose export it is: coco, labelme, cvat, yolo or label-studio (docs/data.md)."""
     source: tyro.conf.Positional[File]
     """The export: its file or folder."""
     out: Folder

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ducseg.cli.options import folded
+
 __all__ = ["Options", "run"]
 
 
@@ -16,5 +18,5 @@ def run(options: Options) -> int:
 
     for name, function in EXPERIMENTS.items():
         lines = [line.strip() for line in (function.__doc__ or "").strip().splitlines()]
-        print(f"{name}\n" + "".join(f"    {line}\n" for line in lines if line))
+        print(f"{name}\n" + "".join(f"{folded(line, first='    ')}\n" for line in lines if line))
     return 0

@@ -1,7 +1,7 @@
 """`ducseg import-weights`: the authors' files."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,13 +14,13 @@ __all__ = ["Options", "run"]
 class Options:
     """Turn the authors' released weights into a checkpoint: MXNet's .params file, or the ONNX zoo's export of it."""
 
-    source: tyro.conf.Positional[Literal["tusimple", "onnx-zoo"]]
-    """Which kind of file."""
+    source: Annotated[tyro.conf.Positional[Literal["tusimple", "onnx-zoo"]], tyro.conf.arg(metavar="SOURCE")]
+    """Which kind of file: tusimple or onnx-zoo."""
     file: tyro.conf.Positional[File]
     """The file, such as ResNet_DUC_HDC_CityScapes-0000.params."""
     out: Folder
     """Folder to make."""
-    num_classes: int | None = None
+    num_classes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of classes, for a file that does not tell it."""
 
 

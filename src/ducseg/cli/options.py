@@ -2,8 +2,11 @@
 
 import difflib
 import os
+import shutil
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "DataRoot", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin", "Workers",
-    "report", "unknown",
+    "described", "folded", "report", "unknown",
 ]  # fmt: skip
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -167,6 +170,25 @@ def report(found: "PredictReport", out: Path | str, done: str) -> int:
     for name, message in found.failed:
         print(f"not {done}: {name}: {message}")
     return 1 if found.failed else 0
+
+
+def folded(text: str, *, first: str = "") -> str:
+    """Each line of a text folded at words to the terminal's width (80 in a pipe), hanging below what comes `first`."""
+    width, lines = shutil.get_terminal_size().columns, []
+    for line in text.splitlines():
+        indent = " " * (len(first) or len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(
+            line.strip(), width, initial_indent=first or indent, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False,
+        ) or [""]  # fmt: skip
+    return "\n".join(lines)
+
+
+def described(options: object) -> str:
+    """The docstring of a command's options for tyro, which keeps a line break only before what is indented."""
+    paragraphs = (getdoc(options) or "").split("\n\n")
+    width = shutil.get_terminal_size().columns
+    return "\n\n".join(textwrap.fill(paragraph, width, subsequent_indent="  ") for paragraph in paragraphs)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -6,13 +6,12 @@ Every field of the configuration is an option; a plan's or an experiment's value
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from inspect import getdoc
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ducseg.cli.options import Folder, unknown
+from ducseg.cli.options import Folder, described, folded, unknown
 from ducseg.errors import explain
 from ducseg.files import PLAN
 from ducseg.train.config import Config
@@ -73,10 +72,10 @@ def parse(arguments: Sequence[str]) -> Options:
     if arguments and arguments[0].startswith("-") and any(one.partition("=")[0] == "--resume" for one in arguments):
         return _parse_resume(arguments)
     if not arguments or arguments[0].startswith("-"):
-        print("usage: ducseg train DIR [--minutes M] [--plan-only] [--section.field VALUE ...] [--out DIR]")
+        print("usage: ducseg train DIR [--minutes M] [--plan-only] [--section.field VALUE ...]")
         print("       ducseg train EXPERIMENT [--section.field VALUE ...] [--out DIR]")
         print("       ducseg train --resume RUN\n")
-        print(f"{Options.__doc__}\n\nexperiments (ducseg experiments describes them):")
+        print(f"{folded(Options.__doc__ or '')}\n\nexperiments (ducseg experiments describes them):")
         print("".join(f"  {name}\n" for name in EXPERIMENTS), end="")
         if arguments and arguments[0] in ("-h", "--help"):
             raise SystemExit(0)
@@ -93,9 +92,8 @@ def parse(arguments: Sequence[str]) -> Options:
             raise explain(f"ducseg train {place}", found=found, needed="a folder of pictures", fix="Check the path.")
         raise unknown("experiment or folder", name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
-    described = getdoc(EXPERIMENTS[name])
-    prog = f"ducseg train {name}"
-    parsed = tyro.cli(Options, prog=prog, description=described, default=default, args=_spelled(rest))
+    prog, description = f"ducseg train {name}", described(EXPERIMENTS[name])
+    parsed = tyro.cli(Options, prog=prog, description=description, default=default, args=_spelled(rest))
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
 
 
@@ -107,9 +105,9 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     title = folder.resolve().name
     config = Config(name=title, data=DataConfig(dataset="folder", root=str(folder)))
     default = _FolderOptions(config=config, out=Path("runs") / title)
-    prog, described = f"ducseg train {name}", getdoc(_FolderOptions)
+    prog, description = f"ducseg train {name}", described(_FolderOptions)
     rest = _spelled(arguments[1:])
-    given = tyro.cli(_FolderOptions, prog=prog, description=described, default=default, args=rest)
+    given = tyro.cli(_FolderOptions, prog=prog, description=description, default=default, args=rest)
 
     from ducseg.devices import pick_device
     from ducseg.train.plan import make_plan, this_machine
@@ -142,8 +140,8 @@ def _parse_resume(given: Sequence[str]) -> Options:
     folder = Path(arguments[place + 1])
     default = _ResumeOptions(config=read_config(folder))
     rest = _spelled([*arguments[:place], *arguments[place + 2 :]])
-    prog, described = f"ducseg train --resume {folder}", getdoc(_ResumeOptions)
-    parsed = tyro.cli(_ResumeOptions, prog=prog, description=described, default=default, args=rest)
+    prog, description = f"ducseg train --resume {folder}", described(_ResumeOptions)
+    parsed = tyro.cli(_ResumeOptions, prog=prog, description=description, default=default, args=rest)
     return Options(config=parsed.config, out=folder, resume=True, command=" ".join(["ducseg train", *arguments]))
 
 
@@ -152,7 +150,7 @@ def run(options: Options) -> int:
     plan: Sequence[str] = ()
     if isinstance(options, _PlannedOptions):
         plan = options.plan
-        print(f"plan for {options.config.data.root}:", *(f"  {line}" for line in plan), sep="\n")
+        print(f"plan for {options.config.data.root}:", *(folded(line, first="  ") for line in plan), sep="\n")
         if options.plan_only:
             return 0
 
