@@ -4,6 +4,7 @@ Every field of the configuration is an option; a plan's or an experiment's value
 """
 
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,7 +151,8 @@ def run(options: Options) -> int:
     plan: Sequence[str] = ()
     if isinstance(options, _PlannedOptions):
         plan = options.plan
-        print(f"plan for {options.config.data.root}:", *(folded(line, first="  ") for line in plan), sep="\n")
+        fit = folded if sys.stdout.isatty() else str
+        print(f"plan for {options.config.data.root}:", *(fit(f"  {line}") for line in plan), sep="\n")
         if options.plan_only:
             return 0
 
