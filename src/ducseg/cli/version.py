@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
@@ -39,7 +39,7 @@ def run(options: Options) -> int:
     return 0 if device else 1
 
 
-def _lines(found: dict[str, object]) -> Iterator[str]:
+def _lines(found: Mapping[str, object]) -> Iterator[str]:
     yield from (f"{name:9}{found[name]}" for name in ("ducseg", "folder", "python", "torch"))
     devices, extras = found["device"], found["extras"]
     assert isinstance(devices, list) and isinstance(extras, dict)
