@@ -26,6 +26,9 @@ def network(encoder: str = "resnet18", head: str = "duc", classes: int = 5, **op
     made = build(encoder, head, classes, **options)
     channels = made.preprocessing.num_channels
     with torch.no_grad():
+        for parameter in made.head.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
         made.train()
         for _ in range(3):
             made(torch.randn(2, channels, 96, 96))

@@ -36,6 +36,8 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "MobileNetV2, dilated": ("mobilenet_v2", "duc", {"output_stride": 8}),
     "EfficientNet": ("efficientnet_lite0", "pyramid", {"output_stride": 32, "dilation": "none"}),
     "EfficientNet, dilated": ("efficientnet_lite0", "duc", {"output_stride": 8}),
+    "VGG-16, FCN-8s": ("vgg16", "fcn8s", {"output_stride": 32, "dilation": "none", "width": 8}),
+    "VGG-16, FCN-8s learned": ("vgg16_bn", "fcn8s_learned", {"output_stride": 32, "dilation": "none", "width": 8}),
     "five bands": ("resnet18", "pyramid", {"output_stride": 32, "dilation": "none", "num_channels": 5}),
 }
 
@@ -54,6 +56,9 @@ def images_for(segmenter: Segmenter) -> Tensor:
 def trained_on(segmenter: Segmenter, device: torch.device, dtype: torch.dtype, *, bf16: bool = False) -> list[Tensor]:
     """Folded scores in training mode, and the gradients of a weighted mean of them, on the CPU."""
     made = copy.deepcopy(segmenter).to(device=device, dtype=dtype, memory_format=torch.channels_last).train()
+    for module in made.modules():
+        if isinstance(module, nn.Dropout):  # each device draws its own
+            module.eval()
     images = images_for(segmenter).to(device, dtype).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         scores = made.folded(images)
