@@ -62,6 +62,22 @@ def test_one_big_batch_equals_two_unequal_pieces(tiny_config: Config) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", ["bilinear", "duc", "deconv"])
+def test_a_crop_need_not_be_a_multiple_of_the_output_stride(tiny_config: Config, head: str) -> None:
+    """The network pads it, so its label is padded with what does not count: a picture padded before learns alike."""
+    cell, losses = 1 if head == "bilinear" else 2, []
+    for side in (36, 48):
+        torch.manual_seed(0)
+        segmenter = build("resnet18", head, 11, 16, cell=cell, aspp=0, width=8, dilation="dilated")
+        batch = make_batch()
+        mean = torch.tensor(segmenter.preprocessing.mean).round().to(torch.uint8)[:, None, None]
+        image, label = mean.repeat(4, 1, side, 48), torch.full((4, side, 48), 255, dtype=torch.uint8)
+        image[..., :32, :], label[:, :32] = batch["image"], batch["label"]
+        values = make_step(tiny_config, segmenter)(batch | {"image": image, "label": label})
+        losses.append((values["loss"], values["valid_pixels"]))
+    assert losses[0][1] == losses[1][1] and losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
+
+
 def test_a_batch_without_valid_pixels_changes_nothing_and_is_counted(tiny_config: Config) -> None:
     segmenter = make_segmenter()
     step = make_step(tiny_config, segmenter)

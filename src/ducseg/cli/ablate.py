@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ducseg.cli.options import Folder, unknown
+from ducseg.cli.options import File, Folder, unknown
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class Options:
     """Only list what would run, with the command for each row by hand."""
     show: bool = False
     """Only print and write the table, from the results that are there."""
+    time: int | None = None
+    """Only time the rows' networks, in turn, with so many pictures at once (1; a GPU is filled by 16)."""
+    figure: File | None = None
+    """Also draw mean IoU, and that of the thin classes, against time a picture there (.png, .pdf, .svg)."""
     discard: bool = False
     """Delete a run's checkpoints once its scores are recorded; rows that look at them again train anew."""
     overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -81,8 +85,12 @@ def run(options: Options) -> int:
     if options.dry_run:
         _print_plan(options, asked)
         return 0
+    if options.time is not None:
+        from ducseg.experiments.ablations.timing import time_rows
+
+        time_rows(asked.jobs, asked.results, count=options.time, say=_say)
     ran = None
-    if not options.show:
+    if not options.show and options.time is None:
         ran = run_jobs(asked.jobs, asked.results, command=options.command, say=_say, discard=options.discard)
         if ran.stopped_by is not None:
             return 130 if ran.stopped_by == signal.SIGINT else 75
@@ -130,8 +138,9 @@ def _asked(options: Options) -> _Asked:
     if len(root) != (0 if name == "synthetic" else 1):
         needed = "no folder: it is drawn" if name == "synthetic" else "the folder of the data set behind its name"
         raise explain(f"--data {name}", found=" ".join(root) or "nothing more", needed=needed, fix="Correct it.")
-    if options.seeds < 1:
-        raise explain("--seeds", found=options.seeds, needed="at least 1", fix="Give 3.")
+    for flag, value in {"--seeds": options.seeds, "--time": options.time}.items():
+        if value is not None and value < 1:
+            raise explain(flag, found=value, needed="at least 1", fix="Give 3." if flag == "--seeds" else "Give 1.")
     names = {row.name: row for row in table.rows}
     for asked in options.rows:
         if asked not in names:
@@ -197,9 +206,37 @@ def _print_table(options: Options, asked: _Asked) -> None:
     write_whole(path, page.encode())
     print(page, end="")
     print(f"written: {path}")
+    if options.figure is not None:
+        print(f"drawn: {_draw(asked, found, options.figure)}")
 
 
 def _found(asked: _Asked) -> "list[Ours]":
     from ducseg.experiments.ablations.page import ours
+    from ducseg.experiments.ablations.timing import times_of
 
-    return ours(asked.rows, asked.jobs, asked.reasons, asked.results.lines(), {})
+    times = times_of(asked.rows, asked.jobs, asked.results.lines("time"))
+    return ours(asked.rows, asked.jobs, asked.reasons, asked.results.lines(), times)
+
+
+def _draw(asked: _Asked, found: "list[Ours]", path: Path) -> Path:
+    """A line a head; a point is named by its stride where that tells a head's rows apart, else by its row."""
+    from collections import Counter
+
+    from ducseg.experiments.ablations.page import mean_and_spread
+    from ducseg.experiments.ablations.timing import how
+    from ducseg.figures.trade_off import Point, draw_trade_off
+
+    models = {row.name: job.config.model for job in asked.jobs for row in job.rows}
+    drawn = [one for one in found if one.lines and one.time is not None]
+    places = Counter((models[one.row.name].head, models[one.row.name].output_stride) for one in drawn)
+    points, time = [], ""
+    for one in drawn:
+        assert one.time is not None
+        model, time = models[one.row.name], how(one.time)
+        label = f"stride {model.output_stride}" if max(places.values()) == 1 else one.row.name
+        scores = {name: mean_and_spread(values) for name, values in one.scored.items() if values}
+        points.append(Point(series=model.head, label=label, ms=one.time["ms"], scores=scores))
+    seeds = max((len(one.lines) for one in drawn), default=0)
+    config = asked.jobs[0].config
+    title = f"{asked.setting.data} {config.data.val_split}, {config.model.encoder}, seeds: {seeds}"
+    return draw_trade_off(points, path, title=title, time=time)

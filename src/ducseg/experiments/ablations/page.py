@@ -10,8 +10,9 @@ from ducseg.experiments.ablations.results import same
 from ducseg.experiments.ablations.rows import Row, Table
 from ducseg.experiments.ablations.running import Job
 from ducseg.experiments.ablations.small import Setting, described
+from ducseg.experiments.ablations.timing import how
 
-__all__ = ["THIN_CLASSES", "Ours", "markdown", "ours"]
+__all__ = ["THIN_CLASSES", "Ours", "markdown", "mean_and_spread", "ours", "spread"]
 
 THIN_CLASSES = (
     "pole", "traffic light", "traffic sign", "sign symbol", "fence", "person", "pedestrian", "rider", "bicyclist",
@@ -31,7 +32,7 @@ class Ours:
     Attributes:
         other: how many results of other settings there are, which are not counted.
         otherwise: what differs in the last of these.
-        ms: a picture, in milliseconds; None: not timed.
+        time: the "time" line of its network; None: not timed.
         reason: why it was not run.
     """
 
@@ -39,7 +40,7 @@ class Ours:
     lines: tuple[dict[str, Any], ...]
     other: int = 0
     otherwise: tuple[str, ...] = ()
-    ms: float | None = None
+    time: dict[str, Any] | None = None
     reason: str = ""
 
     def values(self, *names: str) -> list[float]:
@@ -64,25 +65,30 @@ class Ours:
         names = [name for name in self.classes if name in THIN_CLASSES]
         return self.values(*names) if names else []
 
+    @property
+    def scored(self) -> dict[str, list[float]]:
+        """What is drawn of it, in per cent for each seed."""
+        return {"mean IoU": self.values(), "mean IoU of thin classes": self.thin}
+
 
 def ours(
     rows: Sequence[Row],
     jobs: Sequence[Job],
     reasons: Mapping[str, str],
     lines: Sequence[dict[str, Any]],
-    times: Mapping[str, float],
+    times: Mapping[str, dict[str, Any]],
 ) -> list[Ours]:
     """Each row with those results that were made by its very settings.
 
     Args:
         reasons: why a row has no job, by its name.
-        times: milliseconds a picture by row's name.
+        times: "time" lines by row's name.
     """
     found = []
     for row in rows:
         lines_of_row, others, otherwise = _of_row(row, [job for job in jobs if row in job.rows], lines)
-        reason, ms = reasons.get(row.name, ""), times.get(row.name)
-        found.append(Ours(row=row, lines=lines_of_row, other=others, otherwise=otherwise, ms=ms, reason=reason))
+        reason, time = reasons.get(row.name, ""), times.get(row.name)
+        found.append(Ours(row=row, lines=lines_of_row, other=others, otherwise=otherwise, time=time, reason=reason))
     return found
 
 
@@ -112,7 +118,7 @@ def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequenc
     lines = [f"# {table.name}: {table.title}", "", f"    {command}", ""]
     for line in described(table, setting, [job.config for job in jobs]):
         lines += [line, ""]
-    lines += [*_aligned(_summary(found)), "", f"{_TAGS}. {_OURS}", "", *_notes(found)]
+    lines += [*_aligned(_summary(found)), "", f"{_TAGS}. {_OURS}", *_timed(found), "", *_notes(found)]
     if classes := _classes(found):
         lines += ["IoU by class, mean over seeds, thin classes first:", "", *_aligned(classes), ""]
     if roads := _roads(found):
@@ -120,12 +126,17 @@ def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequenc
     return "\n".join([*lines, *_provenance(found)]) + "\n"
 
 
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation; None of a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation (number); "not run" without any."""
     if not values:
         return "not run"
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{deviation} ({len(values)})"
+    mean, deviation = mean_and_spread(values)
+    return f"{mean:.1f}{'' if deviation is None else f' ± {deviation:.1f}'} ({len(values)})"
 
 
 def _summary(found: Sequence[Ours]) -> list[list[str]]:
@@ -137,9 +148,13 @@ def _summary(found: Sequence[Ours]) -> list[list[str]]:
         if one.lines:
             made = [f"{one.lines[0]['parameters'] / 1e6:.1f}", _mean(one, "seconds"), _mean(one, "steps")]
         thin = spread(one.thin) if one.thin else "-"
-        ms = "-" if one.ms is None else f"{one.ms:.3g}"
+        ms = "-" if one.time is None else f"{one.time['ms']:.3g}"
         rows.append([one.row.name, one.row.title, paper, spread(one.values()), thin, ms, *made])
     return rows
+
+
+def _timed(found: Sequence[Ours]) -> list[str]:
+    return list(dict.fromkeys(f"Time: {how(one.time)}." for one in found if one.time is not None))
 
 
 def _mean(one: Ours, name: str) -> str:

@@ -146,7 +146,7 @@ def _camvid() -> Config:
         name="camvid",
         model=_PRETRAINED,
         data=DataConfig(dataset="camvid", train_split="train", val_split="test"),
-        augment=AugmentConfig(crop_size=(336, 448), scale=(0.5, 2.0), mirror=True, colour_jitter=0.2),
+        augment=AugmentConfig(crop_size=(352, 448), scale=(0.5, 2.0), mirror=True, colour_jitter=0.2),
         optimizer=_ADAMW,
         run=_RUN,
     )
@@ -224,11 +224,11 @@ def _from_scratch(base: Callable[[], Config]) -> Callable[[], Config]:
 
 
 _RECIPES = {
-    "camvid": _Recipe(base=_camvid, patch=(208, 288), bigger=(336, 448), encoders=_ENCODERS),
-    "cityscapes": _Recipe(base=_cityscapes, patch=(272, 272), bigger=(448, 448), encoders=_ENCODERS),
+    "camvid": _Recipe(base=_camvid, patch=(224, 288), bigger=(352, 448), encoders=_ENCODERS),
+    "cityscapes": _Recipe(base=_cityscapes, patch=(288, 288), bigger=(448, 448), encoders=_ENCODERS),
     "cityscapes256": _Recipe(base=_cityscapes256, patch=(160, 160), bigger=(256, 256), encoders=_ENCODERS),
     "folder": _Recipe(base=_folder, patch=(192, 192), bigger=(320, 320), encoders=_ENCODERS),
-    "synthetic": _Recipe(base=_synthetic, patch=(80, 160), bigger=(128, 256), encoders=_ENCODERS),
+    "synthetic": _Recipe(base=_synthetic, patch=(96, 160), bigger=(128, 256), encoders=_ENCODERS),
     "kitti-road": _Recipe(
         base=_kitti_road, patch=(224, 224), bigger=(224, 224), encoders=_ENCODERS, of="kitti-road"
     ),
