@@ -49,7 +49,7 @@ COMMANDS: dict[str, str] = {
     "data coco-masks": "write masks of VOC's classes from COCO's instances",
     "data convert": "annotations of COCO, LabelMe, CVAT, YOLO or Label Studio to images, masks and classes.json",
     "hdc": "check dilation rates for gridding: equation 2, exact coverage, receptive field",
-    "import-weights": "turn the authors' released weights into a checkpoint",
+    "import-weights": "turn released weights into a checkpoint",
     "version": "the version, and the torch, devices and extras that are found",
     "completion": "a script for bash or zsh that completes commands and options",
 }

@@ -1,4 +1,4 @@
-"""`ducseg import-weights`: the authors' files."""
+"""`ducseg import-weights`: weights as they were released."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,10 +12,14 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Turn the authors' released weights into a checkpoint: MXNet's .params file, or the ONNX zoo's export of it."""
+    """Turn released weights into a checkpoint: the authors' .params file of MXNet, or the ONNX zoo's export of it; the
+    .caffemodel of FCN-8s, Dilation10 or DeepLabv2; a PyTorch conversion of DeepLabv2."""
 
-    source: Annotated[tyro.conf.Positional[Literal["tusimple", "onnx-zoo"]], tyro.conf.arg(metavar="SOURCE")]
-    """Which kind of file: tusimple or onnx-zoo."""
+    source: Annotated[
+        tyro.conf.Positional[Literal["tusimple", "onnx-zoo", "fcn8s", "dilation10", "deeplabv2"]],
+        tyro.conf.arg(metavar="SOURCE"),
+    ]
+    """Which kind of file: tusimple, onnx-zoo, fcn8s, dilation10 or deeplabv2."""
     file: tyro.conf.Positional[File]
     """The file, such as ResNet_DUC_HDC_CityScapes-0000.params."""
     out: Folder
@@ -26,7 +30,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Say what network was in the file."""
-    from ducseg.weights.tusimple import import_file
+    from ducseg.weights.released.importing import import_file
 
     print(import_file(options.source, options.file, options.out, num_classes=options.num_classes))
     return 0

@@ -1,4 +1,4 @@
-"""The authors' weights as they released them, MXNet's .params files; any of theirs into a checkpoint.
+"""The authors' weights as they released them: MXNet's .params files.
 
 A file is a list of NDArrays, numbers little-endian: uint64 0x112, uint64 0, uint64 n, n NDArrays, uint64 n, then n
 names, each a uint64 length and bytes ("arg:NAME" or "aux:NAME"). An NDArray is (MXNet's src/ndarray/ndarray.cc):
@@ -13,19 +13,15 @@ names, each a uint64 length and bytes ("arg:NAME" or "aux:NAME"). An NDArray is 
 The context is two int32 (device), the type one int32.
 """
 
-import contextlib
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Literal
 
 from ducseg.errors import explain
 from ducseg.models import Segmenter
-from ducseg.weights.checkpoint import save_segmenter
-from ducseg.weights.released import onnx
 from ducseg.weights.released.network import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray, assemble
 
-__all__ = ["import_file", "index", "load"]
+__all__ = ["index", "load"]
 
 _LIST = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -140,55 +136,3 @@ def _sides(file: BoundedFile, dimensions: int, code: str, what: str) -> tuple[in
     if min(sides) < 1:
         raise file.broken(f"shape {sides} of {what}")
     return sides
-
-
-_LOADERS = {"tusimple": load, "onnx-zoo": onnx.load}
-
-
-def import_file(
-    source: Literal["tusimple", "onnx-zoo"], file: Path, out: Path, *, num_classes: int | None = None
-) -> str:
-    """Make a checkpoint folder of a file of the authors' weights: what `ducseg import-weights` does.
-
-    Args:
-        source: "tusimple", MXNet's .params file; "onnx-zoo", MXNet's export to ONNX.
-        file: the weights.
-        out: a new folder, or an empty one; it is written whole or not at all.
-        num_classes: L, for a file that does not tell it (`ducseg.weights.tusimple.load`).
-
-    Returns:
-        One line: the folder and what network is in it.
-
-    Raises:
-        UserError: the file is not of the authors' network or is broken; `out` holds something or cannot be written.
-    """
-    file, out = Path(file), Path(out)
-    _check_free(out)
-    segmenter = _LOADERS[source](file, num_classes=num_classes)
-    with contextlib.suppress(OSError):  # an empty folder makes way; whatever else is there, save_segmenter refuses
-        out.rmdir()
-    save_segmenter(out, segmenter, extra={"command": f"ducseg import-weights {source} {file.name} --out {out.name}"})
-    return f"{out}: {_summary(segmenter)}"
-
-
-def _check_free(out: Path) -> None:
-    if not out.exists():
-        return
-    try:
-        found = "a file there" if not out.is_dir() else "files in it" if any(out.iterdir()) else ""
-    except OSError as error:
-        found = f"a folder that does not open ({error.strerror})"
-    if found:
-        raise explain(f"--out {out}", found=found, needed="a new or empty folder", fix="Choose another --out.")
-
-
-def _summary(segmenter: Segmenter) -> str:
-    """One line: encoder, head, classes, parameters."""
-    chosen = segmenter.architecture
-    names = segmenter.classes.names
-    count = sum(parameter.numel() for parameter in segmenter.parameters())
-    width = "" if chosen.width == 64 else f", width {chosen.width}"
-    return (
-        f"{chosen.encoder}{width}, DUC with cell {chosen.cell}, ASPP {chosen.aspp}, "
-        f"{len(names)} classes ({names[0]}, ... {names[-1]}), {count:,} parameters"
-    )

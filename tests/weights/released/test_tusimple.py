@@ -22,7 +22,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.ops.duc import unfold
 from ducseg.weights import tusimple
 from ducseg.weights.released import onnx as onnx_zoo
-from ducseg.weights.tusimple import import_file
+from ducseg.weights.released.importing import import_file
 
 FILES = ("narrow-0001.params", "narrow-v1.params", "narrow-v0.params", "narrow-mxnet.onnx")
 

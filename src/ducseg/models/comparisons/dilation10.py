@@ -31,7 +31,7 @@ MARGIN = 186
 """Pixels that the front end takes off every side."""
 
 CONTEXT_RATES = {10: (1, 1, 2, 4, 8, 16, 32, 64, 1), 8: (1, 1, 2, 4, 8, 16, 1), 7: (1, 1, 2, 4, 8, 1)}
-"""Rates of the 3x3 convolutions by the number of layers: 10 for Cityscapes, 8 for VOC and CamVid, 7 for KITTI."""
+"""Rates of the 3x3 convolutions by the number of layers: 10 for Cityscapes, 8 for CamVid, 7 for KITTI."""
 
 
 def mirrored(images: Tensor, margin: int) -> Tensor:

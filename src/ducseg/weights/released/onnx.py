@@ -10,31 +10,21 @@ that says that its numbers are elsewhere ("external data") is refused.
 """
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ducseg.models import Segmenter
 from ducseg.weights.released.network import MAX_ARRAYS, MAX_DIMENSIONS, BoundedFile, StoredArray, assemble
+from ducseg.weights.released.protobuf import LENGTH, VARINT, Walk
 
 __all__ = ["index", "load"]
 
 _MAX_FIELDS = 25_000
 """Three times what the deepest of the authors' networks has; bounds the time that a hostile file can take."""
 
-_VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
-
 _TYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
     10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
 }  # fmt: skip
-
-
-class _Field(NamedTuple):
-    number: int
-    wire: int
-    value: int
-    """A varint's value; a length-delimited field's length, its bytes are next."""
 
 
 def load(onnx_path: Path | str, *, num_classes: int | None = None) -> Segmenter:
@@ -67,66 +57,21 @@ def index(path: Path) -> dict[str, StoredArray]:
             initializers, or numbers in another file.
     """
     with BoundedFile(path, "ONNX file") as file:
-        walk = _Walk(file)
+        walk = Walk(file, _MAX_FIELDS)
         found: dict[str, StoredArray] = {}
         for field in walk.fields(file.size):
-            if field.number == 7 and field.wire == _LENGTH:
+            if field.number == 7 and field.wire == LENGTH:
                 _graph(walk, file.position + field.value, found)
         if not found:
             raise file.broken("a file without initializers")
     return found
 
 
-class _Walk:
-    """Protobuf fields of a file, from front to back."""
-
-    def __init__(self, file: BoundedFile) -> None:
-        self.file = file
-        self._fields = 0
-
-    def fields(self, end: int) -> Iterator[_Field]:
-        """The fields up to byte `end`; what a caller leaves unread of one is skipped."""
-        while self.file.position < end:
-            self._fields += 1
-            if self._fields > _MAX_FIELDS:
-                raise self.file.broken(f"more than {_MAX_FIELDS} fields")
-            number, wire = divmod(self.varint(end), 8)
-            if wire == _VARINT:
-                yield _Field(number, wire, self.varint(end))
-            elif wire in _FIXED:
-                self._check(_FIXED[wire], end)
-                self.file.skip(_FIXED[wire], "a number")
-            elif wire == _LENGTH:
-                length = self.varint(end)
-                self._check(length, end)
-                stop = self.file.position + length
-                yield _Field(number, wire, length)
-                self.file.skip(stop - self.file.position, "a field")
-            else:
-                raise self.file.broken(f"a field of kind {wire} before byte {self.file.position}")
-
-    def varint(self, end: int) -> int:
-        """An unsigned integer of up to 64 bits, in at most ten bytes before `end`."""
-        value = 0
-        for shift in range(0, 70, 7):
-            self._check(1, end)
-            (byte,) = self.file.take(1, "a field")
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise self.file.broken(f"an integer of more than ten bytes before byte {self.file.position}")
-
-    def _check(self, count: int, end: int) -> None:
-        left = end - self.file.position
-        if count > left:
-            raise self.file.broken(f"{count} bytes of a field announced at byte {self.file.position}, {left} are left")
-
-
-def _graph(walk: _Walk, end: int, found: dict[str, StoredArray]) -> None:
+def _graph(walk: Walk, end: int, found: dict[str, StoredArray]) -> None:
     for field in walk.fields(end):
         if field.number == 15:
             raise walk.file.broken("sparse initializers, which the authors' network does not have")
-        if field.number == 5 and field.wire == _LENGTH:
+        if field.number == 5 and field.wire == LENGTH:
             name, array = _tensor(walk, walk.file.position + field.value)
             if name in found:
                 raise walk.file.broken(f"more than one initializer named {name}")
@@ -135,7 +80,7 @@ def _graph(walk: _Walk, end: int, found: dict[str, StoredArray]) -> None:
                 raise walk.file.broken(f"more than {MAX_ARRAYS} initializers")
 
 
-def _tensor(walk: _Walk, end: int) -> tuple[str, StoredArray]:
+def _tensor(walk: Walk, end: int) -> tuple[str, StoredArray]:
     file = walk.file
     name, code = "", 0
     shape: list[int] = []
@@ -144,11 +89,11 @@ def _tensor(walk: _Walk, end: int) -> tuple[str, StoredArray]:
     for number, wire, value in walk.fields(end):
         if number == 1:
             shape += _dimensions(walk, wire, value)
-        elif number == 2 and wire == _VARINT:
+        elif number == 2 and wire == VARINT:
             code = value
-        elif number == 8 and wire == _LENGTH:
+        elif number == 8 and wire == LENGTH:
             name = file.name(value)
-        elif number in (4, 9) and wire == _LENGTH:
+        elif number in (4, 9) and wire == LENGTH:
             places.append((file.position, value))
         elif number in (3, 13) or (number == 14 and value):
             elsewhere = True
@@ -166,9 +111,9 @@ def _tensor(walk: _Walk, end: int) -> tuple[str, StoredArray]:
     return name, StoredArray(tuple(shape), kind, places[0][0] if places else file.position)
 
 
-def _dimensions(walk: _Walk, wire: int, value: int) -> list[int]:
+def _dimensions(walk: Walk, wire: int, value: int) -> list[int]:
     """A repeated integer: one in a field, or packed."""
-    if wire == _VARINT:
+    if wire == VARINT:
         return [value]
     sides: list[int] = []
     end = walk.file.position + value
