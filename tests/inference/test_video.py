@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -22,6 +21,8 @@ from ducseg.inference.smoothing import Smoothed
 from ducseg.inference.video import ClipReport, open_clip, predict_clip
 from ducseg.models import build
 from ducseg.weights.checkpoint import save_segmenter
+
+av = pytest.importorskip("av")
 
 CLASSES = ClassSet(("dark", "middle", "bright"), ((0, 0, 255), (0, 255, 0), (255, 0, 0)))
 SIZE = (48, 64)  # H x W

@@ -1,7 +1,7 @@
 """Encoders, heads and the paper's operations on a GPU against the CPU.
 
 In float64 both agree to 1e-8 of the largest value, gradients too, so nothing but rounding differs; in float32 without
-TF32 scores do to 1e-4; in bfloat16 to a twentieth of their size.
+TF32 scores do to 1e-4; in bfloat16 they are as near as the CPU's bfloat16 is, within a half.
 """
 
 import copy
@@ -90,10 +90,11 @@ def test_scores_in_float32_are_the_cpus(segmenter: Segmenter, monkeypatch: pytes
         assert agreement > 0.999
 
 
-def test_bfloat16_is_near_and_takes_none_of_the_cpus_paths(
+def test_bfloat16_is_as_near_as_the_cpus_and_takes_none_of_its_paths(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_cpu = trained_on(segmenter, torch.device("cpu"), torch.float32)
+    cpu = torch.device("cpu")
+    exact, on_cpu = (trained_on(segmenter, cpu, torch.float32, bf16=bf16) for bf16 in (False, True))
 
     def wrong(*_arguments: object) -> Tensor:
         raise AssertionError("what was made for processors, on a GPU")
@@ -101,9 +102,14 @@ def test_bfloat16_is_near_and_takes_none_of_the_cpus_paths(
     monkeypatch.setattr(depthwise._Depthwise, "apply", wrong)
     monkeypatch.setattr(summed._SummedTaps, "apply", wrong)
     on_gpu = trained_on(segmenter, GPU, torch.float32, bf16=True)
-    assert (on_gpu[0] - on_cpu[0]).norm() < 0.05 * on_cpu[0].norm()
-    mine, theirs = (torch.cat([one.flatten().double() for one in found[1:]]) for found in (on_gpu, on_cpu))
-    assert torch.cosine_similarity(mine, theirs, dim=0) > 0.95
+
+    def away(found: list[Tensor]) -> tuple[float, float]:
+        """Of the scores and of all gradients together: the relative distance from those in float32."""
+        pairs = [(found[0], exact[0]), tuple(torch.cat([one.flatten() for one in all_[1:]]) for all_ in (found, exact))]
+        return tuple(float((mine - true).norm() / true.norm()) for mine, true in pairs)  # type: ignore[return-value]
+
+    for mine, theirs in zip(away(on_gpu), away(on_cpu), strict=True):
+        assert mine < 1.5 * theirs, (mine, theirs)
 
 
 def test_folding_batch_norms_leaves_as_many_as_on_the_cpu(segmenter: Segmenter) -> None:
