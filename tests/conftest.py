@@ -16,6 +16,12 @@ settings.load_profile("ci")
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tests/reliability, whose draws are random."""
+    parser.addoption("--seed", type=int, default=0, help="what tests/reliability draws follows from it")
+    parser.addoption("--campaign", action="store_true", help="tests/reliability in full, not a short draw of each")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data, ImageNet weights and answers of the originals; without it the test is skipped."""

@@ -1,11 +1,11 @@
 """Class names and colours of the data sets; every model carries its own, so weights know what they predict."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ducseg.errors import explain
+from ducseg.errors import MALFORMED, explain
+from ducseg.files import parse_json
 
 __all__ = ["CAMVID", "CITYSCAPES", "CLASS_SETS", "IGNORE", "KITTI_ROAD", "VOC2012", "ClassSet"]
 
@@ -62,7 +62,7 @@ class ClassSet:
         try:
             names = tuple(str(entry["name"]) for entry in entries)
             palette = tuple((int(r), int(g), int(b)) for r, g, b in (entry["color"] for entry in entries))
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise explain(
                 "classes",
                 found=f"an entry that does not read ({error!r})",
@@ -75,7 +75,7 @@ class ClassSet:
     def read(cls, path: Path) -> "ClassSet":
         """Read a `classes.json`, or the classes of a `model.json`; `UserError` where it is missing or no such list."""
         try:
-            entries = json.loads(path.read_text(encoding="utf-8-sig"))
+            entries = parse_json(path.read_text(encoding="utf-8-sig"))
             entries = entries["classes"] if isinstance(entries, dict) and "classes" in entries else entries
         except (OSError, ValueError) as error:
             raise explain(

@@ -2,11 +2,12 @@
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["UserError", "explain", "listed", "package", "real", "whole"]
+__all__ = ["MALFORMED", "UserError", "explain", "listed", "package", "real", "taken_apart", "whole"]
 
 
 class UserError(ValueError):
@@ -14,8 +15,28 @@ class UserError(ValueError):
 
 
 def explain(what: str, *, found: object, needed: object, fix: str) -> UserError:
-    """Build a `UserError` that says what was wrong, what was found, what is needed and how to go on."""
-    return UserError(f"{what}: found {found}; needed {needed}. {fix}")
+    """Build a `UserError` of one line: what was wrong, what was found, what is needed and how to go on."""
+    return UserError(" ".join(f"{what}: found {found}; needed {needed}. {fix}".splitlines()))
+
+
+MALFORMED = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+"""What values of another kind than thought raise where they are taken apart: null for a list, 1e999 for a number."""
+
+
+@contextmanager
+def taken_apart(what: str, *, found: str, needed: object, fix: str) -> Iterator[None]:
+    """Raise `UserError` where what others wrote does not read, or is not of the kinds that it should be of.
+
+    Args:
+        found: "no COCO annotations", to which the reason is added.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, *MALFORMED) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {str(error)[:200]}"
+        raise explain(what, found=f"{found} ({reason})", needed=needed, fix=fix) from error
 
 
 def listed(items: Sequence[object], most: int = 5, separator: str = ", ") -> str:

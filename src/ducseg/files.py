@@ -16,6 +16,7 @@ __all__ = [
     "PLAN",
     "compiled",
     "find_checkpoint",
+    "parse_json",
     "sweep_unfinished",
     "sync",
     "whole_file",
@@ -121,6 +122,14 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """`json.loads`; what is nested too deeply is a ValueError too, like all else that is no JSON."""
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """numba's `njit(**options)`, its result kept on disk; without any writable place compiled anew by each process."""
     from numba import njit
@@ -154,7 +163,7 @@ def find_checkpoint(path: Path) -> Path | None:
     if not whole:
         return None
     try:
-        evaluations = json.loads((whole[-1] / "model.json").read_text(encoding="utf-8"))["extra"]["evaluations"]
+        evaluations = parse_json((whole[-1] / "model.json").read_text(encoding="utf-8"))["extra"]["evaluations"]
         best = path / "checkpoints" / f"step-{evaluations['best_step']:08d}"
     except (OSError, ValueError, KeyError, TypeError):  # none was scored
         return whole[-1]

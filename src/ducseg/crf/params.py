@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ducseg.errors import explain, real, whole
-from ducseg.files import write_whole
+from ducseg.files import parse_json, write_whole
 
 __all__ = ["DEFAULT_ITERATIONS", "CrfParams", "load_params", "save_params"]
 
@@ -43,8 +43,8 @@ class CrfParams:
     def from_json(cls, text: str) -> tuple["CrfParams", int]:
         """(parameters, iterations) from `to_json`'s text; what is absent has its default. Else raises UserError."""
         try:
-            values: Any = json.loads(text)
-        except json.JSONDecodeError as error:
+            values: Any = parse_json(text)
+        except ValueError as error:
             raise explain("CRF settings", found=f"no JSON ({error})", needed="a JSON object", fix=_EXAMPLE) from error
         known = {field.name for field in fields(cls)} | {"iterations"}
         if not isinstance(values, dict) or not values.keys() <= known:

@@ -24,10 +24,11 @@ import numpy.typing as npt
 from ducseg.classes import ClassSet
 from ducseg.crf.dense_crf import marginals_under_each
 from ducseg.crf.params import CrfParams, check_iterations
+from ducseg.data.files.arrays import read_array, read_arrays
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
-from ducseg.errors import explain
-from ducseg.files import write_whole
+from ducseg.errors import MALFORMED, explain, taken_apart
+from ducseg.files import parse_json, write_whole
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 
@@ -132,7 +133,9 @@ def tune(
 def _open(folder: Path, source: dict[str, Any]) -> None:
     path = folder / "source.json"
     if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        needed = "what crf-tune wrote"
+        with taken_apart(f"file {path}", found="no record of a search", needed=needed, fix="Choose another --out."):
+            there = dict(parse_json(path.read_text(encoding="utf-8")))
         if there != source:
             other = [name for name in sorted(there | source) if there.get(name) != source.get(name)]
             raise explain(
@@ -183,7 +186,7 @@ def _count(folder: Path, dataset: SegmentationDataset, index: int, grid: Grid) -
     if missing:
         sample = dataset[index]
         assert sample.label is not None, "refused when it was predicted"
-        values = np.load(_path(folder, "probabilities", sample.id, "npy"))
+        values = read_array(_path(folder, "probabilities", sample.id, "npy"))
         add = _Counter(sample.label, values.shape[0])
         if () in missing:
             known[()] = add(values)
@@ -227,11 +230,15 @@ def _path(folder: Path, part: str, name: str, suffix: str) -> Path:
 
 
 def _read(path: Path) -> dict[Key, _Counts]:
+    """What is kept of a picture; what is damaged is nothing, and computed anew."""
     if not path.is_file():
         return {}
-    with np.load(path) as kept:
-        rows = zip(kept["settings"], kept["matrices"], kept["boundaries"])
+    try:
+        kept = read_arrays(path)
+        rows = zip(kept["settings"], kept["matrices"], kept["boundaries"], strict=True)
         return {tuple(key[np.isfinite(key)].tolist()): _Counts(matrix, boundary) for key, matrix, boundary in rows}
+    except MALFORMED:
+        return {}
 
 
 def _keep(path: Path, known: dict[Key, _Counts]) -> None:

@@ -18,8 +18,8 @@ from ducseg.data.patches import Patches
 from ducseg.data.processes import mapped
 from ducseg.data.resampling import Fill
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR
-from ducseg.errors import explain
-from ducseg.files import write_whole
+from ducseg.errors import explain, taken_apart
+from ducseg.files import parse_json, write_whole
 
 __all__ = ["CutPatches", "cut_patches"]
 
@@ -267,14 +267,11 @@ def _read_record(root: Path, split: str) -> _Record | None:
     path = _record_path(root, split)
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+    needed = "what ducseg data patches wrote"
+    with taken_apart(f"record {path}", found="no record", needed=needed, fix="Cut into a new folder."):
+        values = parse_json(path.read_text(encoding="utf-8"))
         red, green, blue = values.pop("mean_colour")
         return _Record(**values, mean_colour=(red, green, blue))
-    except (ValueError, TypeError, KeyError) as error:
-        raise explain(
-            f"record {path}", found=str(error), needed="what ducseg data patches wrote", fix="Cut into a new folder."
-        ) from None
 
 
 def _write_record(root: Path, split: str, record: _Record) -> None:

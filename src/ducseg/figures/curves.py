@@ -1,6 +1,5 @@
 """Training curves of one or several runs, from their log.jsonl."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ducseg.errors import explain
 from ducseg.figures.plots import RUN_COLOURS, as_pixels, save_figure
+from ducseg.files import parse_json
 
 __all__ = ["Curves", "curve_pictures", "draw_curves"]
 
@@ -139,9 +139,9 @@ def _colour(index: int) -> str:
 
 def _lines(log: Path) -> list[dict[str, Any]]:
     lines = []
-    for text in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
         try:
-            lines.append(json.loads(text))
+            lines.append(parse_json(text))
         except ValueError:  # the line that is being written, or that a kill cut short
             continue
     return lines

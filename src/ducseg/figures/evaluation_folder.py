@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
 from ducseg.figures.label_maps import as_rgb, write_png
-from ducseg.files import write_whole
+from ducseg.files import parse_json, write_whole
 from ducseg.metrics.confusion import write_json
 
 __all__ = [
@@ -125,7 +125,7 @@ def read_evaluations(run: Path) -> dict[str, Evaluated]:
     """The stored evaluations of a run by split; {} if there are none."""
     found = {}
     for path in sorted((run / "evaluation").glob("*/scores.json")):
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(path.read_text(encoding="utf-8"))
         found[path.parent.name] = Evaluated(
             scores=stored["scores"],
             matrix=np.array(stored["matrix"], np.int64),
@@ -187,7 +187,7 @@ def read_samples(run: Path) -> list[Followed]:
 
 def _names(folder: Path) -> dict[str, str]:
     path = folder / "names.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _middle(picture: NDArray[Any]) -> NDArray[Any]:

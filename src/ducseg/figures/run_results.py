@@ -1,14 +1,13 @@
 """What a run folder says, as a report needs it: configuration, description of the best checkpoint, log, evaluations."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ducseg.errors import UserError, explain
+from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.figures.curves import Curves
 from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples, split_name
-from ducseg.files import PLAN, find_checkpoint
+from ducseg.files import PLAN, find_checkpoint, parse_json
 
 __all__ = ["RunResults", "as_percent", "distinct_names"]
 
@@ -41,7 +40,7 @@ class RunResults:
             UserError: no run folder, or files in it that do not read.
         """
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
             return cls(
                 folder=folder,
                 config=config,
@@ -51,7 +50,7 @@ class RunResults:
                 samples=read_samples(folder),
                 plan=_read_plan(folder / PLAN),
             )
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        except (OSError, AssertionError, *MALFORMED) as error:
             raise explain(
                 f"run {folder}",
                 found=_reason(error) if (folder / "config.json").is_file() else "no config.json",
@@ -117,7 +116,7 @@ def _read_model(folder: Path) -> dict[str, Any]:
     checkpoint = find_checkpoint(folder)
     if checkpoint is None:
         return {}
-    found: dict[str, Any] = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = parse_json((checkpoint / "model.json").read_text(encoding="utf-8"))
     return found
 
 

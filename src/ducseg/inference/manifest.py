@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any
 
 from ducseg.errors import explain
+from ducseg.files import parse_json
 from ducseg.inference.shards import Shard
 
 __all__ = ["Manifest", "Row", "digest", "file_digest", "parse_rows", "read_rows", "stamp"]
@@ -117,7 +118,7 @@ def parse_rows(data: bytes) -> Iterator[Row]:
     names = {field.name for field in fields(Row)}
     for line in data.split(b"\n")[:-1]:
         try:
-            found = json.loads(line)
+            found = parse_json(line)
         except ValueError:
             continue
         if isinstance(found, dict) and found.keys() == names and _is_row(found):

@@ -9,7 +9,6 @@ Nothing of a file is run before it is known to be one of these, and no other fil
 that its numbers are elsewhere ("external data") is refused.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain, package
+from ducseg.files import parse_json
 from ducseg.weights.model_json import FORMAT
 
 __all__ = ["INSTALL", "METADATA", "OnnxFile", "Output", "parse_onnx", "read_onnx"]
@@ -131,7 +131,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 def _described(path: Path, text: str) -> tuple[dict[str, Any], ClassSet]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
         if found["format"] > FORMAT:
             raise _refused(path, f"format {found['format']} of a newer ducseg, where this one reads {FORMAT}")
         if found["output"] not in get_args(Output) or not isinstance(found.get("extra") or {}, dict):

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.crf import CrfParams, dense_crf
 from ducseg.crf.params import DEFAULT_ITERATIONS, load_params
+from ducseg.data.files.arrays import read_array
 from ducseg.data.files.channels import Pixels
-from ducseg.errors import UserError, explain
+from ducseg.errors import explain
 from ducseg.figures.label_maps import as_rgb
 from ducseg.inference.labeller import Labeller, as_picture, pixels_of
 
@@ -81,23 +82,10 @@ def saved_probabilities(folder: Path, name: Path) -> NDArray[np.floating]:
     tried = [folder / name.with_name(f"{name.name}{ending}.npy") for ending in ("_probabilities", "")]
     for path in tried:
         if path.is_file():
-            return _read(path)
+            return read_array(path)
     raise explain(
         f"probabilities of {name}",
         found=f"neither {tried[0]} nor {tried[1].name}",
         needed="an array (classes, height, width) for each picture",
         fix="`ducseg predict ... --kinds probabilities` writes them.",
     )
-
-
-def _read(path: Path) -> NDArray[np.floating]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        assert isinstance(found, np.ndarray)
-        return found
-    except (ValueError, EOFError, OSError) as error:
-        raise _no_array(path, error) from error
-
-
-def _no_array(path: Path, error: Exception) -> UserError:
-    return explain(f"file {path}", found=f"no array ({error})", needed="a .npy file", fix="Write it with numpy.save.")

@@ -5,6 +5,7 @@ one by one. A result has the name of its picture with the kind and the suffix: s
 street/0001.labels.png, so that tars of both join by their keys. The bytes of a tar depend on the results alone.
 """
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -99,7 +100,7 @@ def extract(archive: tarfile.TarFile, info: tarfile.TarInfo, file: Path) -> None
             while left and (chunk := source.read(min(left, 1 << 20))):
                 target.write(chunk)
                 left -= len(chunk)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _cut(info, str(error)) from None
     if left:
         raise _cut(info, f"{left} bytes too few")

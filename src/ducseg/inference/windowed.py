@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.rasters import INSTALL, Raster, is_placed, open_raster
 from ducseg.devices import available_memory
 from ducseg.errors import UserError, explain
-from ducseg.files import write_whole
+from ducseg.files import parse_json, write_whole
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_of
 from ducseg.inference.memory import memory_needed
 from ducseg.inference.tiles import Block, PictureRows, PixelsInMemory, Tiling, answer_windows
@@ -240,7 +240,7 @@ class _Unfinished:
     def resume(self) -> int:
         """How many rows are done; all files are there afterwards, with all their room."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+            state = parse_json((self.folder / "state.json").read_text(encoding="utf-8"))
             probe = np.load(self.path("probe"))
             if state["of"] == self._of and np.allclose(probe, self._probe, rtol=0, atol=_SAME):
                 with self.arrays("r"):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ducseg.errors import UserError, explain
-from ducseg.files import sync, whole_file
+from ducseg.files import parse_json, sync, whole_file
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.state import Evaluations, RunState
 from ducseg.weights.checkpoint import read_model_json, write_model_files
@@ -85,7 +85,7 @@ class CheckpointFolder:
             metrics: JSON-able scores.
         """
         path = self.path(evaluations.step) / "model.json"
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(path.read_text(encoding="utf-8"))
         description["metrics"] = metrics
         description["extra"]["evaluations"] = asdict(evaluations)
         with whole_file(path) as temporary:

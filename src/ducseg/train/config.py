@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from ducseg.data.config import DataConfig
 from ducseg.data.ranges import out_of_range
 from ducseg.errors import UserError, explain
+from ducseg.files import write_whole
 from ducseg.train.sections import AugmentConfig, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 
 __all__ = [
@@ -127,8 +128,8 @@ class Config:
         return found
 
     def write(self, path: Path) -> None:
-        """Write the resolved configuration as JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        """Write the resolved configuration as JSON, whole or not at all: without it a run's checkpoints are lost."""
+        write_whole(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
 
 _SECTIONS = tuple(field.name for field in dataclasses.fields(Config) if field.name != "name")

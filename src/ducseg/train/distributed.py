@@ -17,6 +17,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from ducseg.devices import pick_device
+from ducseg.errors import explain
 
 __all__ = ["Ranks", "join_ranks"]
 
@@ -63,7 +64,11 @@ class Ranks:
 
 @contextmanager
 def join_ranks(device: str) -> Iterator[Ranks]:
-    """Join the process group of torchrun's environment (NCCL on CUDA, else gloo), and leave it at the end."""
+    """Join the process group of torchrun's environment (NCCL on CUDA, else gloo), and leave it at the end.
+
+    Raises:
+        UserError: another rank was ended, or cannot be reached (any more).
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = pick_device(
         device,
@@ -73,18 +78,36 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     )
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if world_size > 1:
+    ranks = Ranks(
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=world_size,
+        device=chosen,
+        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+    )
+    if world_size == 1:
+        yield ranks
+        return
+    with _others_watched(ranks):
         _init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield Ranks(
-            rank=int(os.environ.get("RANK", "0")),
-            world_size=world_size,
-            device=chosen,
-            restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
-        )
-    finally:
-        if world_size > 1:
+        try:
+            yield ranks
+        finally:
             dist.destroy_process_group()
+
+
+@contextmanager
+def _others_watched(ranks: Ranks) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo's is no class of its own
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise explain(
+            f"rank {ranks.rank} of {ranks.world_size}",
+            found=f"another one gone or out of reach ({str(error).splitlines()[0][:200]})",
+            needed="all of them",
+            fix="Look why that one ended, then go on with --resume (torchrun --max-restarts N does it by itself).",
+        ) from error
 
 
 def _init_process_group(backend: str) -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ducseg.errors import UserError, explain
+from ducseg.errors import MALFORMED, UserError, explain
+from ducseg.files import parse_json
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
 from ducseg.weights.checkpoint import read_model_json
@@ -94,9 +95,9 @@ def lock_file(file: IO[str]) -> bool:
 def _holder_lives(file: IO[str]) -> bool:
     file.seek(0)
     try:
-        holder = json.loads(file.read())
+        holder = parse_json(file.read())
         host, process = str(holder["host"]), int(holder["process"])
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         return False  # empty: who had it is done
     if host != socket.gethostname() or os.name == "nt":  # there signal 0 is no question
         return True
@@ -112,7 +113,7 @@ def _holder_lives(file: IO[str]) -> bool:
 def _in_use(run: Path, path: Path) -> UserError:
     who = ""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = parse_json(path.read_text(encoding="utf-8"))
         who = f" (process {holder['process']} on {holder['host']})"
     return explain(
         f"run folder {run}",
@@ -174,10 +175,10 @@ def read_config(run: Path) -> Config:
     """
     path = run / "config.json"
     try:
-        return Config.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Config.from_json(parse_json(path.read_text(encoding="utf-8")))
     except UserError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise explain(
             f"run folder {run}",
             found="no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that fails: {error}",

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ducseg.files import write_whole
+from ducseg.errors import MALFORMED
+from ducseg.files import parse_json, write_whole
 from ducseg.metrics.confusion import to_json
 from ducseg.version import __version__
 
@@ -84,11 +85,11 @@ class RunLog:
         if not self._path.is_file():
             return
         kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                values = json.loads(line)
+                values = parse_json(line)
                 if values["step"] <= last[values["kind"]]:
                     kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
+            except MALFORMED:
                 continue  # the line that a kill cut short
         write_whole(self._path, "".join(kept).encode())

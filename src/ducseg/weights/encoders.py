@@ -6,7 +6,6 @@ torchvision and timm themselves are not needed but for encoders that are timm's.
 else must be there and fit.
 """
 
-import json
 import os
 import pickle
 import re
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ducseg.errors import UserError, explain
+from ducseg.files import parse_json
 from ducseg.models import IMAGENET, Preprocessing
 from ducseg.models.efficientnet_lite import EFFICIENTNET_LITES
 from ducseg.models.preprocessing import TENSORFLOW
@@ -278,7 +278,7 @@ def _from_hub(name: str) -> tuple[Path, Preprocessing]:
 
 def _preprocessing(name: str, description: Path) -> Preprocessing:
     try:
-        config: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["pretrained_cfg"]
+        config: dict[str, Any] = parse_json(description.read_text(encoding="utf-8"))["pretrained_cfg"]
         mean, std = (tuple(round(255 * float(value), 6) for value in config[key]) for key in ("mean", "std"))
         if len(mean) != 3:
             raise ValueError(f"{len(mean)} values")

@@ -1,11 +1,11 @@
 """`model.json`: read, its kinds and values checked, before anything is built from it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError, explain
+from ducseg.files import parse_json
 from ducseg.models import Architecture, Preprocessing
 from ducseg.version import __version__
 from ducseg.weights.download import FILES
@@ -33,11 +33,11 @@ def read_model_json(folder: Path) -> dict[str, Any]:
             fix="A training run has them under RUN/best, RUN/last and RUN/checkpoints/.",
         )
     try:
-        description = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        description = parse_json(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         wrong = _wrong_kinds(description)
         if wrong:
             raise ValueError(", ".join(wrong))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise explain(
             f"checkpoint {folder}",
             found=f"a {_DESCRIPTION} that does not read ({error})",

@@ -354,7 +354,7 @@ def _task(*regions: dict[str, Any]) -> list[dict[str, Any]]:
 @given(seed=st.integers(0, 10_000), share=st.floats(0, 1))
 def test_brush_codes_are_read_back(seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((7, 9)) < share
-    values = label_studio.decode_brush(_brush(mask)).reshape(7, 9, 4)
+    values = label_studio.decode_brush(_brush(mask), 7 * 9 * 4).reshape(7, 9, 4)
     np.testing.assert_array_equal(values, np.repeat(mask[..., None] * 255, 4, 2))
 
 

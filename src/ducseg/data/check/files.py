@@ -9,9 +9,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels, stored_pixels
+from ducseg.data.files.header import open_pillow
 from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
 from ducseg.data.layouts.layout import LabelRules
@@ -205,7 +205,7 @@ def _check_label_mode(path: Path, rules: LabelRules, problems: list[Problem]) ->
 def _mode(path: Path) -> str | None:
     """Pillow's mode of a file that was read; None where Pillow does not take one so large, or of this kind."""
     try:
-        with quiet, unbounded, Image.open(path) as picture:
+        with quiet, unbounded, open_pillow(path) as picture:
             return picture.mode
     except OSError:
         return None

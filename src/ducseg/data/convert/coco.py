@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.errors import UserError, explain, package
+from ducseg.data.files.header import max_pixels
+from ducseg.errors import UserError, explain, package, taken_apart
 
 __all__ = ["CocoObject", "CocoPicture", "Mask", "counts_of", "decode", "draw_polygons", "encode", "read_instances"]
 
@@ -58,30 +59,40 @@ def read_instances(
         UserError: a file that does not read, is cut off or no instances file; a segmentation that does not decode, an
             annotation of no picture or category.
     """
-    try:
-        categories = list(_items(path, "categories"))
-        known = {category["id"] for category in categories}
-        labels = {category["id"] for category in categories if wanted(category["name"])}
-        pictures = {
-            image["id"]: CocoPicture(str(image["file_name"]), int(image["height"]), int(image["width"]))
-            for image in _items(path, "images")
-        }
-        annotated = False
-        for annotation in _items(path, "annotations"):
-            annotated = True
-            category, picture = annotation["category_id"], pictures.get(annotation["image_id"])
-            if picture is None:
-                found = f"annotations of picture {annotation['image_id']}, which is not among its images"
-                raise _no_instances(path, found)
-            if category not in known:
-                raise _no_instances(path, f"annotations of category {category}, which is not among its categories")
-            if category in labels:
-                picture.objects.append(_object(annotation, picture))
-    except (KeyError, TypeError) as error:
-        raise _no_instances(path, f"an entry without {error}") from None
+    needed, fix = "COCO's instances_*.json", "Captions and keypoints are other files of the same archive."
+    with taken_apart(f"file {path}", found="an entry that does not read", needed=needed, fix=fix):
+        try:
+            categories = list(_items(path, "categories"))
+            known = {category["id"] for category in categories}
+            labels = {category["id"] for category in categories if wanted(category["name"])}
+            pictures = {
+                image["id"]: CocoPicture(str(image["file_name"]), *_size(path, image))
+                for image in _items(path, "images")
+            }
+            annotated = False
+            for annotation in _items(path, "annotations"):
+                annotated = True
+                category, picture = annotation["category_id"], pictures.get(annotation["image_id"])
+                if picture is None:
+                    found = f"annotations of picture {annotation['image_id']}, which is not among its images"
+                    raise _no_instances(path, found)
+                if category not in known:
+                    raise _no_instances(path, f"annotations of category {category}, which is not among its categories")
+                if category in labels:
+                    picture.objects.append(_object(annotation, picture))
+        except KeyError as error:
+            raise _no_instances(path, f"an entry without {error}") from None
     if not categories or not pictures or not annotated:
         raise _no_instances(path, "no images, annotations or categories")
     return categories, list(pictures.values())
+
+
+def _size(path: Path, image: dict[str, Any]) -> tuple[int, int]:
+    """(H, W), checked before anything is drawn: maskApi takes memory for it, whatever it is."""
+    height, width = int(image["height"]), int(image["width"])
+    if min(height, width) < 1 or height * width > max_pixels():
+        raise _no_instances(path, f"a picture of {height} x {width} pixels (H x W)")
+    return height, width
 
 
 def _items(path: Path, member: str) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from ducseg.classes import Colour
 from ducseg.data.convert.coco import CocoObject, CocoPicture, Mask, decode, read_instances
 from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
-from ducseg.errors import explain
+from ducseg.errors import explain, taken_apart
 
 __all__ = ["read"]
 
@@ -50,10 +50,12 @@ def read(source: Path, images: Path | None = None) -> Export:
         folders = _folders(file, images)
         pictures.extend(_annotated(picture, names, folders, split) for picture in of_file)
     colours: dict[str, Colour] = {}
-    for category in categories:
-        if isinstance(category.get("color"), list) and len(category["color"]) == 3:
-            red, green, blue = category["color"]
-            colours[category["name"]] = (int(red), int(green), int(blue))
+    needed, fix = "name, and color as [R, G, B] or none", "Correct its categories."
+    with taken_apart(f"COCO export {source}", found="a category that does not read", needed=needed, fix=fix):
+        for category in categories:
+            if isinstance(category.get("color"), list) and len(category["color"]) == 3:
+                red, green, blue = category["color"]
+                colours[str(category["name"])] = (int(red), int(green), int(blue))
     return Export(pictures=pictures, names=[str(category["name"]) for category in categories], colours=colours)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ducseg.classes import Colour
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, fill_polygons, find_picture, no_such_source
-from ducseg.errors import explain
+from ducseg.errors import explain, taken_apart
 
 __all__ = ["read"]
 
@@ -37,20 +37,24 @@ def read(source: Path, images: Path | None = None) -> Export:
     file = source / "annotations.xml" if source.is_dir() else source
     if not file.is_file() or file.suffix.lower() != ".xml":
         raise no_such_source("CVAT", source, 'annotations.xml ("CVAT for images 1.1") or its folder')
-    try:
-        root = ElementTree.parse(file).getroot()
+    skipped: Counter[str] = Counter()
+    with taken_apart(
+        f"file {file}", found="no CVAT annotation", needed='"CVAT for images 1.1"', fix="Export it again."
+    ):
+        root = _parsed(file)
         names, colours = _labels(root)
-        skipped: Counter[str] = Counter()
         pictures = [_picture(image, file, images, skipped) for image in root.iter("image")]
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise explain(
-            f"file {file}", found=f"no CVAT annotation ({type(error).__name__}: {error})",
-            needed='"CVAT for images 1.1"', fix="Export it again.",
-        ) from None  # fmt: skip
     if root.find("track") is not None:
         raise explain(f"file {file}", found="a video's tracks", needed='"CVAT for images 1.1"', fix="Export as images.")
     notes = [f"{count} {kind} shapes have no area and are left out" for kind, count in sorted(skipped.items())]
     return Export(pictures=pictures, names=names, colours=colours, notes=notes)
+
+
+def _parsed(file: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(file).getroot()
+    except ElementTree.ParseError as error:  # a SyntaxError
+        raise ValueError(str(error)) from None
 
 
 def _labels(root: ElementTree.Element) -> tuple[list[str], dict[str, Colour]]:

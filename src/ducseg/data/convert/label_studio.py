@@ -5,7 +5,6 @@ Label Studio's own code and may have holes. A later region lies on top. Of a tas
 cancelled counts; tasks without one are not annotated and left out. The export holds no pictures: --images.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.cvat import fill_ellipse, rotated_box
 from ducseg.data.convert.writing import Annotated, Export, Shape, fill_polygons, find_picture, no_such_source
-from ducseg.errors import UserError, explain
+from ducseg.errors import explain, taken_apart
+from ducseg.files import parse_json
 
 __all__ = ["decode_brush", "read"]
 
@@ -41,8 +41,9 @@ def read(source: Path, images: Path | None = None) -> Export:
     folders = [source.parent, source.parent / "images"] if images is None else [images]
     names: set[str] = set()
     pictures, without = [], 0
-    try:
-        for task in json.loads(source.read_text(encoding="utf-8-sig")):
+    needed = "the file of Export, JSON (not JSON-MIN)"
+    with taken_apart(f"file {source}", found="no Label Studio export", needed=needed, fix="Export it again."):
+        for task in parse_json(source.read_text(encoding="utf-8-sig")):
             regions = next((one["result"] for one in task["annotations"] if not one.get("was_cancelled")), None)
             if regions is None:
                 without += 1
@@ -50,13 +51,6 @@ def read(source: Path, images: Path | None = None) -> Export:
             shapes = tuple(_shapes(regions))
             names.update(shape.name for shape in shapes if shape.name is not None)
             pictures.append(_annotated(task["data"], regions, shapes, folders))
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise explain(
-            f"file {source}", found=f"no Label Studio export ({type(error).__name__}: {error})",
-            needed="the file of Export, JSON (not JSON-MIN)", fix="Export it again.",
-        ) from None  # fmt: skip
     notes = [f"{without} tasks without an annotation are left out"] if without else []
     return Export(pictures=pictures, names=sorted(names), notes=notes)
 
@@ -64,7 +58,7 @@ def read(source: Path, images: Path | None = None) -> Export:
 def _annotated(
     data: dict[str, Any], regions: list[dict[str, Any]], shapes: tuple[Shape, ...], folders: Sequence[Path]
 ) -> Annotated:
-    address = next(str(value) for value in (data.get("image"), *data.values()) if isinstance(value, str))
+    address = next((value for value in (data.get("image"), *data.values()) if isinstance(value, str)), "")
     path = urlparse(address)
     name = unquote(path.query.removeprefix("d=") if path.path.endswith("/local-files/") else path.path).lstrip("/")
     file = find_picture(name, folders)
@@ -88,7 +82,7 @@ def _shapes(regions: list[dict[str, Any]]) -> Iterator[Shape]:
         if kind == "polygonlabels":
             yield Shape(name, partial(_polygon, [float(number) for point in value["points"] for number in point]))
         elif kind == "brushlabels":
-            yield Shape(name, partial(_brush, list(value["rle"])))
+            yield Shape(name, partial(_brush, [int(byte) & 255 for byte in value["rle"]]))
         else:
             keys = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y", "radiusX", "radiusY")
             numbers = [float(value[key]) for key in keys]
@@ -115,21 +109,23 @@ def _ellipse(numbers: list[float], degrees: float, height: int, width: int) -> M
 
 
 def _brush(code: list[int], height: int, width: int) -> Mask:
-    values = decode_brush(code)
-    if values.size != 4 * height * width:
-        raise explain(
-            "brush mask", found=f"{values.size // 4} pixels", needed=f"{height} x {width}", fix="Export it again."
-        )
+    values = decode_brush(code, 4 * height * width)
     return np.asarray(values.reshape(height, width, 4)[..., 3] > 0, np.bool_)
 
 
-def decode_brush(code: Sequence[int]) -> NDArray[np.uint8]:
+def decode_brush(code: Sequence[int], count: int) -> NDArray[np.uint8]:
     """The RGBA values, flat, of a brush mask's bytes (thi.ng's rle-pack, as label_studio_converter.brush reads it).
 
     32 bits: how many values; 5 bits: bits a value, less one; 4 times 4 bits: bits of a run's length, less one; then
     runs: 1 bit: repeated or not; 2 bits: which of the four lengths; the length, less one; one value or so many.
+
+    Args:
+        count: of the values, by the picture's size.
+
+    Raises:
+        UserError: another count, a code that is cut off.
     """
-    bits = "".join(format(int(byte) & 255, "08b") for byte in code)
+    bits = "".join(format(byte, "08b") for byte in code)
     place = 0
 
     def read(count: int) -> int:
@@ -140,8 +136,9 @@ def decode_brush(code: Sequence[int]) -> NDArray[np.uint8]:
         return int(bits[place - count : place], 2)
 
     total, size = read(32), read(5) + 1
-    if total > 1 << 30 or size > 8:
-        raise explain("brush mask", found=f"{total} values of {size} bits", needed="a mask", fix="Export it again.")
+    if total != count or size > 8:
+        needed = f"{count} of 8: red, green, blue, alpha"
+        raise explain("brush mask", found=f"{total} values of {size} bits", needed=needed, fix="Export it again.")
     lengths = [read(4) + 1 for _ in range(4)]
     values = np.zeros(total, np.uint8)
     at = 0

@@ -8,21 +8,19 @@ JSON without shapes is a picture of background.
 
 import base64
 import binascii
-import io
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
-from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.errors import explain
+from ducseg.data.files.reading import PICTURE_SUFFIXES, decode_picture
+from ducseg.errors import explain, taken_apart
+from ducseg.files import parse_json
 
 __all__ = ["draw", "read"]
 
@@ -44,33 +42,14 @@ def read(source: Path, images: Path | None = None) -> Export:
     files = sorted(source.rglob("*.json")) if source.is_dir() else []
     if not files:
         raise no_such_source("LabelMe", source, "a folder with LabelMe's JSON files")
-    pictures, names, degenerate = [], set(), 0
+    pictures, degenerate = [], 0
     for file in files:
-        content = _read(file)
-        shapes = []
-        for shape in content["shapes"]:
-            kind = shape.get("shape_type") or "polygon"
-            if kind not in _POINTS:
-                raise explain(f"file {file}", found=f"a shape {kind!r}", needed=", ".join(_POINTS), fix="Redraw it.")
-            if len(shape["points"]) < _POINTS[kind]:
-                degenerate += 1
-                continue
-            name = str(shape["label"])
-            names.add(name)
-            points = [(float(x), float(y)) for x, y in shape["points"]]
-            shapes.append(Shape(None if name == _IGNORE else name, partial(draw, kind, points, shape.get("mask"))))
-        given = str(content.get("imagePath") or f"{file.stem}.jpg")
-        relative = (file.relative_to(source).parent / given.replace("\\", "/")).as_posix()
-        found = find_picture(given, [file.parent] if images is None else [images, images / file.parent.name])
-        size = content.get("imageHeight"), content.get("imageWidth")
-        pictures.append(
-            Annotated(
-                file=found,
-                name=relative,
-                shapes=tuple(shapes),
-                size=None if size[0] is None or size[1] is None else (int(size[0]), int(size[1])),
-            )
-        )
+        needed, fix = "shapes with label and points", "Save it again in LabelMe, or take it out."
+        with taken_apart(f"file {file}", found="no LabelMe annotation", needed=needed, fix=fix):
+            picture, few = _annotated(file, source, images)
+            pictures.append(picture)
+            degenerate += few
+    names = {_IGNORE if shape.name is None else shape.name for picture in pictures for shape in picture.shapes}
     annotated = {picture.file.resolve() for picture in pictures}
     there = [file for file in source.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES]
     without = sum(file.resolve() not in annotated for file in there)
@@ -80,19 +59,25 @@ def read(source: Path, images: Path | None = None) -> Export:
     return Export(pictures=pictures, names=ordered, notes=notes)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-        for shape in content["shapes"]:
-            [(float(x), float(y)) for x, y in shape["points"]]
-            str(shape["label"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise explain(
-            f"file {file}", found=f"no LabelMe annotation ({type(error).__name__}: {error})",
-            needed="shapes with label and points", fix="Save it again in LabelMe, or take it out.",
-        ) from None  # fmt: skip
-    assert isinstance(content, dict)
-    return content
+def _annotated(file: Path, source: Path, images: Path | None) -> tuple[Annotated, int]:
+    """A file's picture, and how many shapes of too few points are left out."""
+    content, shapes = parse_json(file.read_text(encoding="utf-8-sig")), []
+    for shape in content["shapes"]:
+        kind = shape.get("shape_type") or "polygon"
+        if kind not in _POINTS:
+            raise explain(f"file {file}", found=f"a shape {kind!r}", needed=", ".join(_POINTS), fix="Redraw it.")
+        name, points = str(shape["label"]), [(float(x), float(y)) for x, y in shape["points"]]
+        if len(points) >= _POINTS[kind]:
+            shapes.append(Shape(None if name == _IGNORE else name, partial(draw, kind, points, shape.get("mask"))))
+    given = str(content.get("imagePath") or f"{file.stem}.jpg")
+    size = content.get("imageHeight"), content.get("imageWidth")
+    picture = Annotated(
+        file=find_picture(given, [file.parent] if images is None else [images, images / file.parent.name]),
+        name=(file.relative_to(source).parent / given.replace("\\", "/")).as_posix(),
+        shapes=tuple(shapes),
+        size=None if size[0] is None or size[1] is None else (int(size[0]), int(size[1])),
+    )
+    return picture, len(content["shapes"]) - len(shapes)
 
 
 def _listed(source: Path, names: set[str]) -> list[str]:
@@ -138,11 +123,16 @@ def draw(kind: str, points: Sequence[tuple[float, float]], packed: str | None, h
 
 def _placed(points: Sequence[tuple[float, float]], packed: str | None, height: int, width: int) -> Mask:
     try:
-        part = np.asarray(Image.open(io.BytesIO(base64.b64decode(packed or "", validate=True))), np.bool_)
-    except (binascii.Error, OSError) as error:
+        data = base64.b64decode(packed or "", validate=True)
+    except (binascii.Error, TypeError) as error:
         raise explain("mask shape", found=str(error), needed="a PNG in base64", fix="Redraw it.") from None
+    part = np.asarray(decode_picture(data, Path("mask of a shape")), np.bool_)
+    if part.ndim != 2:
+        raise explain("mask shape", found="a picture of colours", needed="one value a pixel", fix="Redraw it.")
     left, top = (int(value) for value in points[0])
     mask = np.zeros((height, width), np.bool_)
-    rows, columns = min(part.shape[0], height - top), min(part.shape[1], width - left)
-    mask[max(0, top) : top + rows, max(0, left) : left + columns] = part[max(0, -top) : rows, max(0, -left) : columns]
+    rows, columns = (slice(max(0, low), max(0, low + size)) for low, size in zip((top, left), part.shape))
+    inside = mask[rows, columns]
+    above, before = max(0, -top), max(0, -left)
+    inside[:] = part[above : above + inside.shape[0], before : before + inside.shape[1]]
     return mask

@@ -6,6 +6,7 @@ Legend: H, W pixels of the picture as a viewer shows it.
 """
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from ducseg.data.convert.coco import Mask, decode, draw_polygons
 from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
-from ducseg.errors import UserError, explain, listed
+from ducseg.errors import MALFORMED, UserError, explain, listed
 from ducseg.files import whole_folder, write_whole
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 BACKGROUND = "background"
+_SPLIT = re.compile(r"[\w -]*")
 _BACKGROUNDS = frozenset({BACKGROUND, "_background_", "__background__"})
 
 
@@ -166,6 +168,12 @@ def _classes(names: Sequence[str], colours: Mapping[str, Colour]) -> ClassSet:
 
 
 def _check_files(pictures: Sequence[Annotated]) -> None:
+    strange = sorted({picture.split for picture in pictures if not _SPLIT.fullmatch(picture.split)})
+    if strange:
+        needed = "a name of letters, digits, - and _, which becomes a folder"
+        raise explain(
+            "annotated pictures", found=f"a split {strange[0]!r}", needed=needed, fix="Rename it in the tool."
+        )
     missing = [picture.name for picture in pictures if not picture.file.is_file()]
     if missing:
         raise explain(
@@ -218,6 +226,11 @@ def _write_picture(
             mask = shape.draw(height, width)
         except UserError as error:
             raise UserError(f"picture {picture.name}: {error}") from None
+        except MALFORMED as error:
+            raise explain(
+                f"picture {picture.name}", found=f"a shape that cannot be drawn ({error})", needed="an area in it",
+                fix="Redraw it.",
+            ) from None  # fmt: skip
         value = IGNORE if shape.name is None or shape.name in ignore else classes.names.index(shape.name)
         under = canvas[mask]
         overlaps += int(np.count_nonzero((under != 0) & (under != value)))

@@ -16,9 +16,11 @@ import numpy as np
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.errors import explain
+from ducseg.errors import explain, taken_apart
 
 __all__ = ["read"]
+
+_SPLITS = ("train", "val", "test")
 
 
 def read(source: Path, images: Path | None = None) -> Export:
@@ -35,45 +37,56 @@ def read(source: Path, images: Path | None = None) -> Export:
         raise no_such_source("YOLO", source, "data.yaml, or the folder that holds it alone")
     content = _read(files[0])
     names = content["names"]
-    root = images or files[0].parent / str(content.get("path") or "")
+    root = images or files[0].parent / content["path"]
     roots = [root, files[0].parent, files[0].parent / "datasets"]
     pictures = [
-        _annotated(file, split, names)
-        for split in ("train", "val", "test")
-        for file in _pictures(content.get(split) or [], roots, files[0])
+        _annotated(file, split, names) for split in _SPLITS for file in _pictures(content[split], roots, files[0])
     ]
     return Export(pictures=pictures, names=list(dict.fromkeys(names.values())))
 
 
 def _read(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    needed, fix = "train, val and names", "Take the data.yaml that the export has."
+    with taken_apart(f"file {file}", found="no YOLO data set", needed=needed, fix=fix):
+        content = dict(_parsed(file))
         names = content["names"]
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
-        content["names"] = {int(number): str(name) for number, name in pairs}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise explain(
-            f"file {file}", found=f"no YOLO data set ({type(error).__name__}: {error})",
-            needed="train, val and names", fix="Take the data.yaml that the export has.",
-        ) from None  # fmt: skip
-    assert isinstance(content, dict)
+        content["names"] = {int(number): _word(name) for number, name in pairs}
+        for split in _SPLITS:
+            entries = content.get(split) or []
+            content[split] = [_word(entry) for entry in (entries if isinstance(entries, list) else [entries])]
+        content["path"] = _word(content.get("path") or "")
     return content
 
 
-def _pictures(entries: Any, roots: Sequence[Path], file: Path) -> Iterator[Path]:
+def _parsed(file: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _word(value: Any) -> str:
+    """As text; lists are none, which a few aliases make longer than any memory."""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"a {type(value).__name__} for a name")
+    return str(value)
+
+
+def _pictures(entries: Sequence[str], roots: Sequence[Path], file: Path) -> Iterator[Path]:
     """The pictures of a split: folders, or lists of pictures in .txt files."""
-    for entry in entries if isinstance(entries, list) else [entries]:
+    for entry in entries:
         # Roboflow writes ../train/images for train/images beside the file
-        tries = [root / part for part in (str(entry), str(entry).removeprefix("../")) for root in roots]
+        tries = [root / part for part in (entry, entry.removeprefix("../")) for root in roots]
         place = next((path for path in tries if path.exists()), None)
         if place is None:
             raise explain(f"file {file}", found=f"no {entry}", needed="that folder", fix="Give --images.")
         if place.is_dir():
             yield from sorted(one for one in place.rglob("*") if one.suffix.lower() in PICTURE_SUFFIXES)
         else:
-            lines = place.read_text(encoding="utf-8-sig").split("\n")
+            lines = _text(place).split("\n")
             yield from (place.parent / line.strip() for line in lines if line.strip())
 
 
@@ -83,12 +96,12 @@ def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"  # the last one
     labels = Path(*parts).with_suffix(".txt")
     shapes = []
-    lines = labels.read_text(encoding="utf-8-sig").splitlines() if labels.is_file() else []
+    lines = _text(labels).splitlines() if labels.is_file() else []
     for number, line in enumerate(lines, 1):
         words = line.split()
         try:
             name, outline = names[int(float(words[0]))], [float(word) for word in words[1:]] if words else []
-        except (ValueError, KeyError, IndexError):
+        except (ValueError, LookupError, OverflowError):
             if not words:
                 continue
             raise _no_outline(labels, number, line, "a class of data.yaml and numbers") from None
@@ -101,6 +114,11 @@ def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated
     return Annotated(
         file=picture, name="/".join(picture.parts[-3:]), shapes=tuple(shape for _, shape in shapes), split=split
     )
+
+
+def _text(file: Path) -> str:
+    with taken_apart(f"file {file}", found="no text", needed="lines of text", fix="Export it again."):
+        return file.read_text(encoding="utf-8-sig")
 
 
 def _no_outline(labels: Path, number: int, line: str, needed: str) -> Exception:

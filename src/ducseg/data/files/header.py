@@ -23,13 +23,14 @@ from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "read_header", "tiff_header",
+    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "open_pillow", "read_header", "tiff_header",
     "undecodable", "upright",
 ]  # fmt: skip
 
 JPEG_START = b"\xff\xd8\xff"
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
+_BY_PILLOW = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _EXIF_ORIENTATION = 0x0112
 _TURNED = range(5, 9)  # height and width change places
@@ -175,6 +176,11 @@ def undecodable(path: Path, data: bytes, reason: str = "the decoder refused it")
     )
 
 
+def open_pillow(source: bytes | Path) -> Image.Image:
+    """`Image.open` of formats that decoders read: of others Pillow starts programs (Ghostscript, of an EPS)."""
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_BY_PILLOW)
+
+
 def _is_video(data: bytes) -> bool:
     starts = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"OggS")
     riff = data.startswith(b"RIFF") and data[8:12] == b"AVI "
@@ -198,7 +204,7 @@ _OTHER_FILES: dict[Callable[[bytes], bool], tuple[str, str]] = {
 
 def _orientation(data: bytes) -> int:
     try:
-        with quiet, unbounded, Image.open(io.BytesIO(data)) as picture:
+        with quiet, unbounded, open_pillow(data) as picture:
             found = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except PILLOW_ERRORS:
         return 1
@@ -207,7 +213,7 @@ def _orientation(data: bytes) -> int:
 
 def _by_pillow(data: bytes, path: Path) -> Header:
     try:
-        with quiet, unbounded, Image.open(io.BytesIO(data)) as picture:
+        with quiet, unbounded, open_pillow(data) as picture:
             width, height = picture.size
             pages = int(getattr(picture, "n_frames", 1))
             mode, orientation = picture.mode, picture.getexif().get(_EXIF_ORIENTATION, 1)

@@ -9,7 +9,6 @@ EXIF orientation, one rule everywhere: a picture is read as a viewer shows it, a
 is taken to be drawn on the picture as it is shown.
 """
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ducseg.data.files.header import (
     PILLOW_ERRORS,
     Header,
     check_header,
+    open_pillow,
     read_header,
     undecodable,
     upright,
@@ -40,6 +40,7 @@ __all__ = [
     "check_same_size",
     "colours_in_use",
     "decode_image",
+    "decode_picture",
     "picture_size",
     "read_image",
     "read_instance_ids",
@@ -101,6 +102,11 @@ def _decode_image(data: bytes, header: Header, path: Path) -> NDArray[np.uint8]:
         return np.asarray(_pillow(data, path).convert("RGBA"), dtype=np.uint8)[..., :3].copy()
     bgr = _opencv(data, cv2.IMREAD_COLOR, path)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+
+
+def decode_picture(data: bytes, name: Path) -> Image.Image:
+    """As `read_picture`, of a file that is in memory already; `name` is what errors call it."""
+    return _pillow(data, name)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -302,7 +308,7 @@ def _pillow(data: bytes, path: Path) -> Image.Image:
     check_header(read_header(data, path), path)
     try:
         with quiet, unbounded:
-            picture = Image.open(io.BytesIO(data))
+            picture = open_pillow(data)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
     except PILLOW_ERRORS as error:

@@ -21,7 +21,7 @@ from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID
 from ducseg.data.paired import table
 from ducseg.data.processes import mapped
 from ducseg.data.sample import Sample
-from ducseg.data.synthetic.checks import check_new, check_numbers
+from ducseg.data.synthetic.checks import check_numbers, new_data_set
 from ducseg.data.synthetic.scenes.canvas import Camera, Canvas, Polygon
 from ducseg.data.synthetic.scenes.objects import draw_ego_vehicle, draw_objects
 from ducseg.data.synthetic.scenes.street import Street, draw_street, random_light
@@ -180,9 +180,9 @@ def write_cityscapes(
     root = Path(root)
     check_size(height, width)
     check_numbers(seed, "scenes", [num_train, num_val])
-    check_new(root, ("leftImg8bit", "gtFine"))
     keys = [("train", index) for index in range(num_train)] + [("val", index) for index in range(num_val)]
-    list(mapped(partial(_write_scene, root, height, width, seed), keys, num_workers, progress))
+    with new_data_set(root, ("leftImg8bit", "gtFine")) as made:
+        list(mapped(partial(_write_scene, made, height, width, seed), keys, num_workers, progress))
 
 
 def _write_scene(root: Path, height: int, width: int, seed: int, key: tuple[str, int]) -> None:

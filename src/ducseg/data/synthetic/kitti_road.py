@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.kitti_road import CATEGORIES, GroundTruth, result_name
 from ducseg.data.processes import mapped
-from ducseg.data.synthetic.checks import check_new, check_numbers
+from ducseg.data.synthetic.checks import check_numbers, new_data_set
 from ducseg.data.synthetic.cityscapes import check_size, develop
 from ducseg.data.synthetic.scenes.canvas import CAMERA_HEIGHT, LABEL_IDS, Camera, Canvas, Points
 from ducseg.data.synthetic.scenes.objects import draw_objects
@@ -171,9 +171,9 @@ def write_kitti_road(
     root = Path(root)
     check_size(height, width - 1)
     check_numbers(seed, "scenes", [num_train, num_test])
-    check_new(root, ("training", "testing"))
     frames = [("training", index) for index in range(num_train)] + [("testing", index) for index in range(num_test)]
-    list(mapped(partial(_write_frame, root, height, width, seed), frames, num_workers, progress))
+    with new_data_set(root, ("training", "testing")) as made:
+        list(mapped(partial(_write_frame, made, height, width, seed), frames, num_workers, progress))
 
 
 def _write_frame(root: Path, height: int, width: int, seed: int, frame: tuple[str, int]) -> None:

@@ -17,7 +17,7 @@ from ducseg.classes import IGNORE, VOC2012
 from ducseg.data.files.indexed_png import write_indexed_png
 from ducseg.data.layouts.voc2012 import MASKS, image_set_file
 from ducseg.data.processes import mapped
-from ducseg.data.synthetic.checks import check_new, check_numbers
+from ducseg.data.synthetic.checks import check_numbers, new_data_set
 from ducseg.errors import explain
 from ducseg.files import write_whole
 
@@ -143,13 +143,13 @@ def write_voc2012(
     _check_size(height, width)
     counts = {"train": num_train, "val": num_val, "test": num_test}
     check_numbers(seed, "pictures", list(counts.values()))
-    check_new(root, ("JPEGImages", MASKS, "ImageSets"))
     keys = [_Key(split, number) for split, count in counts.items() for number in range(count)]
-    list(mapped(partial(_write_picture, root, height, width, seed), keys, num_workers, progress))
-    sets = {split: [key.name for key in keys if key.split == split] for split, count in counts.items() if count}
-    sets["trainval"] = [key.name for key in keys if key.split != "test"]
-    for split, names in sets.items():
-        write_whole(image_set_file(root, split), ("\n".join(names) + "\n").encode())
+    with new_data_set(root, ("JPEGImages", MASKS, "ImageSets")) as made:
+        list(mapped(partial(_write_picture, made, height, width, seed), keys, num_workers, progress))
+        sets = {split: [key.name for key in keys if key.split == split] for split, count in counts.items() if count}
+        sets["trainval"] = [key.name for key in keys if key.split != "test"]
+        for split, names in sets.items():
+            write_whole(image_set_file(made, split), ("\n".join(names) + "\n").encode())
 
 
 def _write_picture(root: Path, height: int, width: int, seed: int, key: _Key) -> None:
