@@ -6,7 +6,7 @@ PEERS := .venv/.peers
 # two processes; the one that is done first takes over half of what the other has left
 TWO := -n 2 --dist worksteal
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow campaign lint clean
 
 demo: $(STAMP)
 	$(BIN)/ducseg demo --out demo
@@ -16,6 +16,10 @@ test: $(STAMP) $(PEERS)
 
 slow: $(STAMP) $(PEERS)
 	$(BIN)/python -m pytest $(TWO) -m slow --timeout 1200
+
+# kills, faults, hostile files, load, in full: an hour or more; SEED=7 draws others, the book goes to campaign.json
+campaign: $(STAMP)
+	$(BIN)/python -m pytest tests/reliability -m slow --campaign --seed $(or $(SEED),0) --timeout 7200
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

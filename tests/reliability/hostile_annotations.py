@@ -59,6 +59,9 @@ def _beside(folder: Path) -> Path:
     return folder
 
 
+_CODE = "S36gd0"  # a column of six pixels in 24 x 32, as pycocotools writes it
+
+
 def _coco_seeds(_folder: Path) -> Sequence[bytes]:
     images = [{"id": n, "file_name": f"{n}.png", "height": 24, "width": 32} for n in range(3)]
     rle = {"size": [24, 32], "counts": [100, 50, 618]}
@@ -66,7 +69,7 @@ def _coco_seeds(_folder: Path) -> Sequence[bytes]:
         {"id": 0, "image_id": 0, "category_id": 1, "segmentation": [[2, 2, 20, 2, 20, 15]], "bbox": [2, 2, 18, 13],
         "area": 100, "iscrowd": 0},
         {"id": 1, "image_id": 1, "category_id": 2, "segmentation": rle, "bbox": [0, 0, 9, 9], "area": 50, "iscrowd": 1},
-        {"id": 2, "image_id": 2, "category_id": 2, "segmentation": {"size": [24, 32], "counts": "d3P1h0"}, "bbox": [0,
+        {"id": 2, "image_id": 2, "category_id": 2, "segmentation": {"size": [24, 32], "counts": _CODE}, "bbox": [0,
         0, 9, 9], "area": 5, "iscrowd": 0},
     ]  # fmt: skip
     categories = [{"id": 1, "name": "tree", "color": [0, 140, 0]}, {"id": 2, "name": "track"}]
@@ -101,6 +104,13 @@ def _labelme_seeds(_folder: Path) -> Sequence[bytes]:
     ]
 
 
+def _brush(height: int, width: int) -> list[int]:
+    """Label Studio's code of a mask that is all set: sizes, then one run."""
+    count = 4 * height * width
+    bits = f"{count:032b}" + f"{7:05b}" + f"{15:04b}" * 4 + "1" + "00" + f"{count - 1:016b}" + f"{255:08b}"
+    return [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+
+
 def _studio_seeds(_folder: Path) -> Sequence[bytes]:
     def region(kind: str, **value: Any) -> dict[str, Any]:
         return {
@@ -115,7 +125,7 @@ def _studio_seeds(_folder: Path) -> Sequence[bytes]:
         region("polygonlabels", points=[[5, 5], [50, 5], [50, 60]]), region("rectanglelabels", x=5, y=5, width=30,
         height=30, rotation=10),
         region("ellipselabels", x=50, y=50, radiusX=10, radiusY=20, rotation=0), region("brushlabels", format="rle",
-        rle=[0, 0, 12, 0, 57, 0, 7]),
+        rle=_brush(24, 32)),
     ]  # fmt: skip
     task = {
         "id": 1,
@@ -149,7 +159,7 @@ def _evil_xml(_folder: Path) -> dict[str, bytes]:
         "external dtd": b'<?xml version="1.0"?><!DOCTYPE a SYSTEM "http://127.0.0.1:9/x.dtd"><annotations/>',
         "quadratic": b'<!DOCTYPE a [<!ENTITY x "' + b"A" * 50_000 + b'">]><a>' + b"&x;" * 5000 + b"</a>",
         **{f"subset {name}": _CVAT.replace(b'<image ',
-        b'<image subset="%s" ' % name.encode()) for name in _LEADING_OUT},
+        b'<image subset="%s" ' % name) for name in _LEADING_OUT},
         **{f"name {name}": _CVAT.replace(b'name="0.png"', b'name="%s"' % name) for name in _LEADING_OUT},
         "deep": b"<a>" * 100_000, "empty": b"", "text": b"hello",
         "attributes": b"<annotations " + b" ".join(b'a%d="1"' % n for n in range(20_000)) + b"/>",

@@ -164,6 +164,8 @@ def _tuned(folder: Path, replaced: str, file: Path | None) -> None:
     grid = Grid(sigma_alpha=(3.0,), sigma_beta=(3.0,), w1=(1.0,), w2=(1.0,), iterations=(1,))
     if file is not None:
         shutil.copyfile(file, folder / replaced)
+        if replaced.endswith(".npy"):
+            (folder / "counts" / "a.npz").unlink(missing_ok=True)  # then it is read
     data: Any = _Labelled()
     rows = tune(folder, data, [0, 1], lambda _: np.full((3, 12, 14), 1 / 3, np.float32), grid, source={"network": "x"})
     assert len(rows) == 2

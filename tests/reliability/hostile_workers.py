@@ -177,7 +177,7 @@ def _work(name: str, seed: int, first: int, count: int, folder: Path, pipe: Any)
             outcome = f"good and {outcome}"
         pipe.send(("outcome", (outcome, seconds)))
         if wrong:
-            kept = folder / f"{title}{target.suffix}"
+            kept = folder / f"{title[:40].replace(os.sep, '_')}{target.suffix}"
             kept.write_bytes(content)
             pipe.send(("failure", f"{name} {title} ({kept}): {wrong}"))
     pipe.send(("end", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))

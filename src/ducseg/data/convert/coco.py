@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.data.files.header import max_pixels
+from ducseg.data.files.shallow_json import Shallow
 from ducseg.errors import UserError, explain, package, taken_apart
 
 __all__ = ["CocoObject", "CocoPicture", "Mask", "counts_of", "decode", "draw_polygons", "encode", "read_instances"]
@@ -99,7 +100,7 @@ def _items(path: Path, member: str) -> Iterator[Any]:
     ijson = package("ijson", what="COCO's annotations", install="ijson")
     try:
         with path.open("rb") as file:
-            yield from ijson.items(file, f"{member}.item", use_float=True)
+            yield from ijson.items(Shallow(file), f"{member}.item", use_float=True)
     except OSError as error:
         raise explain(
             f"file {path}", found=error.strerror or str(error), needed="a JSON file", fix="Check the path."

@@ -33,11 +33,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _loaded(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return dict(found)
+        with path.open("rb") as file:  # numpy leaves its own open where it raises
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else dict(found)
     except Exception as error:  # damage ends in errors of a dozen types: of zip, zlib, Python's parser, memory
         raise _no_array(path, f"{type(error).__name__}: {error}") from error
 

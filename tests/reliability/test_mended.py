@@ -1,0 +1,337 @@
+"""What the campaign found, the smallest input of each kind: these tests failed before it was mended."""
+
+import base64
+import gzip
+import io
+import json
+import os
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch.distributed
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image
+from small_inputs import CLASSES, write_coco
+
+from ducseg import files
+from ducseg.classes import ClassSet
+from ducseg.crf.params import load_params
+from ducseg.crf.tune import Grid, tune
+from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+from ducseg.data.convert.writing import write_folder
+from ducseg.data.cut import CutPatches
+from ducseg.data.files.arrays import read_array
+from ducseg.data.files.reading import read_image, read_label
+from ducseg.data.files.shallow_json import Shallow
+from ducseg.data.sample import Sample
+from ducseg.data.synthetic.cityscapes import write_cityscapes
+from ducseg.data.synthetic.kitti_road import write_kitti_road
+from ducseg.data.synthetic.voc2012 import write_voc2012
+from ducseg.errors import UserError, explain
+from ducseg.experiments.custom import custom_resnet18_duc
+from ducseg.inference.tars import extract, list_members
+from ducseg.train import distributed
+from ducseg.train.distributed import Ranks
+from ducseg.train.run_folder import read_config
+from ducseg.train.run_log import RunLog
+
+# -- values of another kind than thought -------------------------------------------------------------------------------
+
+
+def _picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(path)
+    return path
+
+
+def _read_labelme(file: Path) -> None:
+    labelme.read(file.parent)
+
+
+def _read_record(file: Path) -> None:
+    file.rename(file.with_name("patches-train.json"))
+    CutPatches(file.parent, "train")
+
+
+def _read_source(file: Path) -> None:
+    file.rename(file.with_name("source.json"))
+    data: Any = None
+    tune(file.parent, data, [], lambda _sample: np.zeros((1, 1, 1)), Grid(), source={})
+
+
+def _read_config(file: Path) -> None:
+    file.rename(file.with_name("config.json"))
+    read_config(file.parent)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "classes": ClassSet.read, "crf": load_params, "labelme": _read_labelme, "label studio": label_studio.read,
+    "patches": _read_record, "crf-tune": _read_source, "config": _read_config, "coco": coco_folder.read,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "9" * 10_000, "null", "3", '"x"', "NaN", '"\\ud800"']
+)
+def test_json_that_is_none_or_of_another_kind(reader: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError) as refused:
+        READERS[reader](tmp_path / "x.json")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_class_whose_colour_is_beyond_all_numbers(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text('[{"name": "a", "color": [1e999, 0, 0]}]')
+    with pytest.raises(UserError, match="an entry that does not read"):
+        ClassSet.read(tmp_path / "classes.json")
+
+
+def test_a_message_is_one_line() -> None:
+    assert str(explain("a", found="b\nc", needed="d", fix="e")) == "a: found b c; needed d. e"
+
+
+@given(text=st.recursive(st.integers() | st.text('"\\[]{}a'), st.lists).map(json.dumps), size=st.integers(1, 9))
+def test_the_depth_of_json_is_what_its_brackets_say_however_it_is_cut(text: str, size: int) -> None:
+    def depth(value: Any) -> int:
+        return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+    deep = depth(json.loads(text))
+    file = Shallow(io.BytesIO(text.encode()), most=deep)
+    assert b"".join(iter(lambda: file.read(size), b"")) == text.encode()
+    if deep:
+        file = Shallow(io.BytesIO(text.encode()), most=deep - 1)
+        with pytest.raises(ValueError, match="nested more than"):
+            list(iter(lambda: file.read(size), b""))
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [read_image, read_label])
+def test_no_postscript_is_run(read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands an EPS to Ghostscript, whatever the file is called."""
+    asked: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: asked.append(given) or Image.new("RGB", (9, 9)))
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(UserError, match="no picture"):
+        read(tmp_path / "a.png")
+    assert not asked
+
+
+# -- annotations -------------------------------------------------------------------------------------------------------
+
+CVAT = (
+    '<annotations><image name="0.png" width="32" height="24"{}><polygon label="a" points="{}"/></image></annotations>'
+)
+
+
+@pytest.mark.parametrize("subset", ["../../outside", "/tmp/outside", "..", "a\\b", "a/b"])
+def test_a_split_leads_nowhere_else(subset: str, tmp_path: Path) -> None:
+    _picture(tmp_path / "in" / "0.png")
+    (tmp_path / "in" / "a.xml").write_text(CVAT.format(f' subset="{subset}"', "1,1;9,1;9,9"))
+    with pytest.raises(UserError, match="found a split"):
+        write_folder(tmp_path / "out" / "made", cvat.read(tmp_path / "in" / "a.xml"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("points", ["nan,1;9,1;9,9", "1e300,1;9,1;9,9", "1,1;9,1;9"])
+def test_points_that_are_none(points: str, tmp_path: Path) -> None:
+    _picture(tmp_path / "in" / "0.png")
+    (tmp_path / "in" / "a.xml").write_text(CVAT.format("", points))
+    with pytest.raises(UserError):
+        write_folder(tmp_path / "made", cvat.read(tmp_path / "in" / "a.xml"))
+
+
+@pytest.mark.parametrize("size", [(2**31, 2**31), (0, 5), (-3, -4)])
+def test_a_picture_that_coco_calls_huge_takes_no_memory(size: tuple[int, int], tmp_path: Path) -> None:
+    file = write_coco(tmp_path)
+    content = json.loads(file.read_text())
+    content["images"][0] |= {"height": size[0], "width": size[1]}
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="a picture of"):
+        coco_folder.read(file)
+
+
+def _studio(code: Any) -> list[dict[str, Any]]:
+    region = {"type": "brushlabels", "value": {"brushlabels": ["a"], "rle": code}}
+    return [{"data": {"image": "0.png"}, "annotations": [{"result": [region]}]}]
+
+
+@pytest.mark.parametrize("code", [[None], ["x"], [1e999], {"a": 1}, [[0]], [63, 255, 255, 255, 57, 255, 255, 0, 0, 0]])
+def test_a_brush_that_is_none_takes_no_memory(code: Any, tmp_path: Path) -> None:
+    _picture(tmp_path / "0.png")
+    (tmp_path / "a.json").write_text(json.dumps(_studio(code)))
+    with pytest.raises(UserError):
+        write_folder(tmp_path / "made", label_studio.read(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(("corner", "pixels"), [((-3, -2), 2 * 3), ((30, 22), 2 * 2), ((-90, 0), 0), ((90, 90), 0)])
+def test_a_mask_that_lies_across_the_border_is_cut_there(corner: tuple[int, int], pixels: int, tmp_path: Path) -> None:
+    _picture(tmp_path / "0.png")
+    file = io.BytesIO()
+    Image.fromarray(np.full((5, 5), 255, np.uint8)).save(file, "png")
+    mask = {
+        "label": "a",
+        "shape_type": "mask",
+        "points": [corner, [9, 9]],
+        "mask": base64.b64encode(file.getvalue()).decode(),
+    }
+    (tmp_path / "0.json").write_text(json.dumps({"imagePath": "0.png", "shapes": [mask]}))
+    write_folder(tmp_path / "made", labelme.read(tmp_path))
+    assert np.count_nonzero(read_label(tmp_path / "made" / "masks" / "0.png")) == pixels
+
+
+def test_yaml_whose_aliases_are_longer_than_any_memory(tmp_path: Path) -> None:
+    lines = ["a: &a [x]"] + [f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(12)]
+    (tmp_path / "data.yaml").write_text("\n".join([*lines, "train: images", "names: *m"]))
+    with pytest.raises(UserError, match="a list for a name"):
+        yolo.read(tmp_path)
+
+
+def test_labels_that_are_no_text(tmp_path: Path) -> None:
+    _picture(tmp_path / "images" / "0.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "0.txt").write_bytes(b"0 \xff\xfe")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [a]")
+    with pytest.raises(UserError, match=r"0\.txt: found no text"):
+        yolo.read(tmp_path)
+
+
+# -- archives, arrays, logs --------------------------------------------------------------------------------------------
+
+
+def test_a_tar_whose_checksum_is_wrong(tmp_path: Path) -> None:
+    plain, data = io.BytesIO(), np.random.default_rng(0).bytes(30_000)
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    packed = gzip.compress(plain.getvalue()[: 512 + 30_000])
+    (tmp_path / "a.tar.gz").write_bytes(packed[:-8] + struct.pack("<II", 1, 1))
+    with pytest.raises(UserError):
+        for _, info, archive in list_members(tmp_path / "a.tar.gz"):
+            extract(archive, info, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"PK\x05\x06" + bytes(18), b"\x93NUMPY\x01\0\x05\0{'a':", b"\x93NUMPY\x01\0\2\0(("]
+)
+def test_an_array_that_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(UserError, match="no array"):
+        read_array(tmp_path / "a.npy")
+
+
+class _Labelled:
+    classes, ids = CLASSES, ("a",)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        zeros = np.zeros((12, 14), np.uint8)
+        return Sample(image=np.stack([zeros] * 3, 2), label=zeros, id="a", original_size=(12, 14))
+
+
+def test_counts_that_are_damaged_are_computed_anew(tmp_path: Path) -> None:
+    grid = Grid(sigma_alpha=(3.0,), sigma_beta=(3.0,), w1=(1.0,), w2=(1.0,), iterations=(1,))
+    data: Any = _Labelled()
+
+    def search() -> Any:
+        return tune(tmp_path, data, [0], lambda _sample: np.full((3, 12, 14), 1 / 3, np.float32), grid, source={})
+
+    rows, kept = search(), tmp_path / "counts" / "a.npz"
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole.replace(b"NUMPY", b"NUMPX")):
+        kept.write_bytes(damaged)
+        assert search() == rows
+        assert kept.read_bytes() == whole
+
+
+def test_a_log_that_is_no_text_does_not_stop_a_run(tmp_path: Path) -> None:
+    good = b'{"kind": "step", "step": 1}\n'
+    (tmp_path / "log.jsonl").write_bytes(good + b'{"kind": "step", \xff\xfe\n[1]\n{"kind": [], "step": 1}\n')
+    RunLog(tmp_path, tensorboard=False, resume_step=1, evaluated_step=0).close()
+    assert (tmp_path / "log.jsonl").read_bytes() == good
+
+
+# -- kills, disks, ranks -----------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, a run's checkpoints cannot be gone on with."""
+    path, config = tmp_path / "config.json", custom_resnet18_duc()
+    config.write(path)
+    before = path.read_bytes()
+
+    def full(file: Path, data: bytes | str, *_given: Any, **_options: Any) -> int:
+        with open(file, "w") as opened:  # noqa: PTH123 -- as a disk does that fills up
+            opened.write("{")
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match="No space left"):
+        config.write(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "cityscapes": lambda root: write_cityscapes(root, num_train=2, num_val=0, height=48, width=64),
+    "kitti": lambda root: write_kitti_road(root, num_train=2, height=64, width=200),
+    "voc": lambda root: write_voc2012(root, num_train=2, num_val=0, height=40, width=48),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("there", [False, True])
+def test_half_a_drawn_data_set_is_none(
+    writer: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever trains on what a killed command left would train on a part, and not know."""
+    root, whole = tmp_path / "root", tmp_path / "whole"
+    for folder in (root, whole) if there else ():
+        folder.mkdir()
+        (folder / "notes.txt").touch()
+    counted, replace = [0], Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        counted[0] += 1
+        if counted[0] == 3:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        WRITERS[writer](root)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.is_relative_to(root)] == (
+        ["notes.txt"] if there else []
+    )
+    for folder in (root, whole):
+        WRITERS[writer](folder)
+    names = [sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) for folder in (root, whole)]
+    assert names[0] == names[1] and len(names[0]) > 4
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[gloo/pair.cc:553] Connection closed by peer"), torch.distributed.DistNetworkError("lost")]
+)
+def test_a_rank_that_is_gone_is_said_in_a_line(error: RuntimeError) -> None:
+    ranks = Ranks(rank=1, world_size=2, device=torch.device("cpu"), restarts=0)
+    with pytest.raises(UserError, match="rank 1 of 2: found another one gone"), distributed._others_watched(ranks):
+        raise error
+    with pytest.raises(RuntimeError, match="of ours"), distributed._others_watched(ranks):
+        raise RuntimeError("of ours")
+
+
+def test_what_is_nested_too_deeply_is_no_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.parse_json("[" * 100_000)
