@@ -17,9 +17,9 @@ from ducseg.cli.options import File, Folder, unknown
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
+    from ducseg.experiments.ablations.jobs import Job
     from ducseg.experiments.ablations.page import Ours
     from ducseg.experiments.ablations.rows import Row, Table
-    from ducseg.experiments.ablations.running import Job
     from ducseg.experiments.ablations.small import Setting
     from ducseg.train.config import Config
 
@@ -63,6 +63,8 @@ class Options:
     """Only time the rows' networks, in turn, with so many pictures at once (1; a GPU is filled by 16)."""
     figure: File | None = None
     """Also draw mean IoU, and that of the thin classes, against time a picture there (.png, .pdf, .svg)."""
+    submit: bool = False
+    """Also write what the benchmark's server takes of the test split, into OUT/submissions."""
     discard: bool = False
     """Delete a run's checkpoints once its scores are recorded; rows that look at them again train anew."""
     overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -79,7 +81,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def run(options: Options) -> int:
     """Print the table; exit status 1 where a row failed, 75 and 130 where a signal ended it with all saved."""
-    from ducseg.experiments.ablations.running import run_jobs
+    from ducseg.experiments.ablations.running import Running, run_jobs
 
     asked = _asked(options)
     if options.dry_run:
@@ -91,7 +93,9 @@ def run(options: Options) -> int:
         time_rows(asked.jobs, asked.results, count=options.time, say=_say)
     ran = None
     if not options.show and options.time is None:
-        ran = run_jobs(asked.jobs, asked.results, command=options.command, say=_say, discard=options.discard)
+        submissions = options.out / "submissions" if options.submit else None
+        how = Running(say=_say, command=options.command, discard=options.discard, submissions=submissions)
+        ran = run_jobs(asked.jobs, asked.results, how)
         if ran.stopped_by is not None:
             return 130 if ran.stopped_by == signal.SIGINT else 75
     _print_table(options, asked)
@@ -124,9 +128,10 @@ class _Asked:
 
 
 def _asked(options: Options) -> _Asked:
+    from ducseg.experiments.ablations.drawn import with_pictures
+    from ducseg.experiments.ablations.jobs import make_jobs
     from ducseg.experiments.ablations.results import Results
-    from ducseg.experiments.ablations.running import make_jobs
-    from ducseg.experiments.ablations.small import DATA, Setting
+    from ducseg.experiments.ablations.small import DATA, Setting, configure
     from ducseg.experiments.ablations.tables import TABLES
 
     if options.table not in TABLES:
@@ -148,7 +153,9 @@ def _asked(options: Options) -> _Asked:
     rows = [row for row in table.rows if not options.rows or row.name in options.rows]
     setting = Setting(data=name, root=root[0] if root else None, small=options.scale == "small")
     override = _override(options)
-    jobs, reasons = make_jobs(table, rows, setting, range(options.seeds), override)
+    configure(table, rows[0], setting)  # other data than the table's is refused before anything is written
+    setting = with_pictures(table, setting, options.out)
+    jobs, reasons = make_jobs(table, rows, setting, range(options.seeds), override, options.out / "runs")
     return _Asked(
         table=table, setting=setting, rows=rows, jobs=jobs, reasons=reasons, results=Results(options.out),
         override=override,
@@ -170,9 +177,9 @@ def _override(options: Options) -> "Callable[[Config], Config]":
 
 def _print_plan(options: Options, asked: _Asked) -> None:
     """What would run, a line a row: how many seeds are done, and the command of that row by hand."""
-    from ducseg.experiments.ablations.small import described
+    from ducseg.experiments.ablations.page import described
 
-    print(*described(asked.table, asked.setting, [job.config for job in asked.jobs]), sep="\n")
+    print(*described(asked.table, asked.setting, asked.jobs), sep="\n")
     for row in asked.rows:
         if row.name in asked.reasons:
             print(f"{row.name}: not run, {asked.reasons[row.name]}")

@@ -16,9 +16,10 @@ import pytest
 from ducseg.cli import main
 from ducseg.data.config import DataConfig
 from ducseg.experiments.ablations.identity import differing, identity, key_of
+from ducseg.experiments.ablations.jobs import Job, make_jobs
 from ducseg.experiments.ablations.page import ours, spread
 from ducseg.experiments.ablations.results import Results, claimed
-from ducseg.experiments.ablations.running import Job, make_jobs, run_jobs
+from ducseg.experiments.ablations.running import Running, run_jobs
 from ducseg.experiments.ablations.small import Setting
 from ducseg.experiments.ablations.tables import TABLES
 from ducseg.train.config import Config
@@ -42,13 +43,13 @@ def jobs_of(
     table: str, *names: str, seeds: Sequence[int] = (0,), override: Callable[[Config], Config] = tiny
 ) -> list[Job]:
     rows = [row for row in TABLES[table].rows if row.name in names]
-    return make_jobs(TABLES[table], rows, SYNTHETIC, seeds, override)[0]
+    return make_jobs(TABLES[table], rows, SYNTHETIC, seeds, override, Path("runs"))[0]
 
 
 def run(jobs: Sequence[Job], out: Path) -> list[str]:
     """The rows that were trained or scored."""
     said: list[str] = []
-    ran = run_jobs(jobs, Results(out), command="", say=said.append)
+    ran = run_jobs(jobs, Results(out), Running(say=said.append))
     assert not ran.failed and not ran.busy and ran.stopped_by is None
     return [line for line in said if "has mean IoU" in line]
 
@@ -138,7 +139,7 @@ def test_other_weights_and_other_pictures_are_seen(tmp_path: Path) -> None:
 
 
 def _train(out: Path) -> None:
-    run_jobs(jobs_of("deconv", "duc", "deconv"), Results(out), command="", say=lambda line: None)
+    run_jobs(jobs_of("deconv", "duc", "deconv"), Results(out), Running(say=lambda line: None))
 
 
 @pytest.mark.slow
@@ -171,7 +172,7 @@ def test_a_row_that_another_process_is_at_is_left_to_it_until_that_is_killed(tmp
     process = context.Process(target=_hold, args=(tmp_path, job.key, held, end))
     process.start()
     assert held.wait(30)
-    ran = run_jobs([job], Results(tmp_path), command="", say=lambda line: None)
+    ran = run_jobs([job], Results(tmp_path), Running(say=lambda line: None))
     assert ran.busy == ["deconv duc, seed 0"] and Results(tmp_path).lines() == []
     process.kill()
     process.join(30)
@@ -187,13 +188,58 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     (job,) = jobs_of("deconv", "duc")
     with monkeypatch.context() as patched:
         patched.setattr(Stopping, "requested", property(lambda self: True))
-        ran = run_jobs([job], Results(tmp_path), command="", say=lambda line: None)
+        ran = run_jobs([job], Results(tmp_path), Running(say=lambda line: None))
     assert ran.stopped_by is not None and Results(tmp_path).lines() == []
     log = next(tmp_path.glob("runs/*/log.jsonl"))
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1]
     assert len(run([job], tmp_path)) == 1
     kinds = [(line["kind"], line["step"]) for line in map(json.loads, log.read_text().splitlines())]
     assert kinds == [("step", 1), ("step", 2), ("evaluation", 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "archive"), [("table5", ".zip"), ("table6", ".tar.gz")])
+def test_the_road_of_kitti_and_voc_runs_on_drawn_pictures(
+    table: str, archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made, trained (VOC2012 twice), scored, written for the server: by the command that the real data takes."""
+    from ducseg.experiments.ablations import drawn
+
+    def write(data: str, root: Path) -> None:
+        if data == "kitti-road":
+            drawn.write_kitti_road(root, num_train=15, num_test=3, height=96, width=330)
+        else:
+            drawn.write_voc2012(root, num_train=8, num_val=2, num_test=2, height=48, width=64)
+
+    monkeypatch.setattr(drawn, "_write", write)
+    options = ["--seeds=1", "--epochs=1", "--model.width=8", "--augment.crop-size", "32", "32", "--data.workers=0"]
+    options += ["--model.encoder=resnet18", "--run.no-bf16", "--run.threads=1", "--submit", "--out", str(tmp_path)]
+    command = ["ablate", table, "--data", "synthetic", *options]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    (line,) = Results(tmp_path).lines()
+    trainings = [json.loads(path.read_text())["name"] for path in tmp_path.glob("runs/*/config.json")]
+    assert len(trainings) == (1 if table == "table5" else 2)
+    if table == "table5":
+        assert line["scores"]["road"].keys() == {"um_road", "umm_road", "uu_road", "urban_road"}
+        assert "urban_road MaxF" in printed and "not recovered" in printed
+    else:
+        assert "83.1 [P]" in printed and "79.7 [2]" in printed
+    assert (tmp_path / "submissions" / f"{table}-duc-seed0{archive}").is_file()
+    assert main(command) == 0 and "training, see" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_networks_are_timed_in_turn(tmp_path: Path) -> None:
+    jobs = jobs_of("heads", "bilinear-32", "duc-16", seeds=(0, 1))
+    run(jobs, tmp_path)
+    from ducseg.experiments.ablations.timing import time_rows, times_of
+
+    time_rows(jobs, Results(tmp_path), count=2, say=lambda line: None)
+    rows = [row for row in TABLES["heads"].rows if row.name in ("bilinear-32", "duc-16", "duc-8")]
+    times = times_of(rows, jobs, Results(tmp_path).lines("time"))
+    assert times.keys() == {"bilinear-32", "duc-16"} and all(line["ms"] > 0 for line in times.values())
+    assert {(line["count"], line["height"], line["width"]) for line in times.values()} == {(2, 48, 64)}
 
 
 def test_a_line_that_a_kill_cut_short_is_passed_over(tmp_path: Path) -> None:
@@ -214,7 +260,7 @@ def test_a_failed_row_is_named_and_the_others_run(tmp_path: Path) -> None:
 
     jobs = jobs_of("deconv", "duc", "deconv", override=broken)[::-1]
     said: list[str] = []
-    ran = run_jobs(jobs, Results(tmp_path), command="", say=said.append)
+    ran = run_jobs(jobs, Results(tmp_path), Running(say=said.append))
     assert (
         list(ran.failed) == ["deconv deconv, seed 0"]
         and "at least one batch of 100" in ran.failed[next(iter(ran.failed))]

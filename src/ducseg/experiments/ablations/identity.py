@@ -32,8 +32,11 @@ _PLACES = {
 """Fields that decide no number: where things lie, by `_start` and `_pictures` known, and what a run shows."""
 
 
-def identity(config: Config) -> dict[str, Any]:
+def identity(config: Config, *, start: str | None = None) -> dict[str, Any]:
     """All that decides the numbers of a configuration, JSON-able.
+
+    Args:
+        start: what names the weights that it starts from, where they are still to be trained.
 
     Raises:
         UserError: the data set does not open; weights that are not there.
@@ -44,7 +47,7 @@ def identity(config: Config) -> dict[str, Any]:
         for section, found in values.items()
         if isinstance(found, dict)
     }
-    return {**kept, "start": _start(config.model), "pictures": _pictures(config.data)}
+    return {**kept, "start": start or _start(config.model), "pictures": _pictures(config.data)}
 
 
 def key_of(found: dict[str, Any]) -> str:

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from ducseg.experiments.ablations.identity import differing
+from ducseg.experiments.ablations.jobs import Job
 from ducseg.experiments.ablations.results import same
 from ducseg.experiments.ablations.rows import Row, Table
-from ducseg.experiments.ablations.running import Job
-from ducseg.experiments.ablations.small import Setting, described
+from ducseg.experiments.ablations.small import Setting, recipe_of
 from ducseg.experiments.ablations.timing import how
 
-__all__ = ["THIN_CLASSES", "Ours", "markdown", "mean_and_spread", "ours", "spread"]
+__all__ = ["THIN_CLASSES", "Ours", "described", "markdown", "mean_and_spread", "ours", "spread"]
 
 THIN_CLASSES = (
     "pole", "traffic light", "traffic sign", "sign symbol", "fence", "person", "pedestrian", "rider", "bicyclist",
     "bicycle", "motorcycle", "vessel", "crack",
 )  # fmt: skip
 """Names of classes that are a few pixels wide (paper section 4.1: poles, traffic lights, traffic signs)."""
+_TELLING = {"pole", "vessel", "crack"}
 
 _TAGS = "P: the paper's text; D: arithmetic on it; C: the authors' code or page; 2: a secondary source"
 _OURS = "Ours: mean ± standard deviation over seeds (their number), of the last step."
@@ -57,13 +58,18 @@ class Ours:
     def classes(self) -> list[str]:
         """Of its data set, the thin ones first."""
         names = list(self.lines[0]["scores"]["classes"]) if self.lines else []
-        return sorted(names, key=lambda name: name not in THIN_CLASSES)
+        return sorted(names, key=lambda name: name not in self.thin_classes)
+
+    @property
+    def thin_classes(self) -> list[str]:
+        """Those of its data set, if that is of streets, vessels or cracks: a bicycle of VOC2012 fills its picture."""
+        names = list(self.lines[0]["scores"]["classes"]) if self.lines else []
+        return [name for name in names if name in THIN_CLASSES] if _TELLING & set(names) else []
 
     @property
     def thin(self) -> list[float]:
         """Mean IoU of the thin classes in per cent for each seed; [] where the data set has none."""
-        names = [name for name in self.classes if name in THIN_CLASSES]
-        return self.values(*names) if names else []
+        return self.values(*self.thin_classes) if self.thin_classes else []
 
     @property
     def scored(self) -> dict[str, list[float]]:
@@ -116,9 +122,9 @@ def _of_row(
 def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequence[Ours], *, command: str) -> str:
     """The whole page: what it is, the table, IoU by class, how it was made."""
     lines = [f"# {table.name}: {table.title}", "", f"    {command}", ""]
-    for line in described(table, setting, [job.config for job in jobs]):
+    for line in described(table, setting, jobs):
         lines += [line, ""]
-    lines += [*_aligned(_summary(found)), "", f"{_TAGS}. {_OURS}", *_timed(found), "", *_notes(found)]
+    lines += [*_aligned(_summary(table, found)), "", f"{_TAGS}. {_OURS}", *_timed(found), "", *_notes(found)]
     if classes := _classes(found):
         lines += ["IoU by class, mean over seeds, thin classes first:", "", *_aligned(classes), ""]
     if roads := _roads(found):
@@ -131,6 +137,39 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
+def described(table: Table, setting: Setting, jobs: Sequence[Job]) -> list[str]:
+    """What the rows have in common, and at small scale what was shrunk, in lines for people."""
+    if not jobs:
+        return []
+    config = jobs[0].config
+    model, optimizer = config.model, config.optimizer
+    crops = dict.fromkeys("{}x{}".format(*job.config.augment.crop_size) for job in jobs)
+    length = f"{config.run.minutes:g} minutes" if optimizer.epochs is None else f"{optimizer.epochs} epochs"
+    start = model.weights or "scratch"
+    if (first := jobs[0].first) is not None:
+        start = (
+            f"a first training of {first.config.optimizer.epochs} epochs from {first.config.model.weights or 'scratch'}"
+        )
+    lines = [
+        f"{setting.data}, scored on {config.data.val_split}: {model.encoder}"
+        + (f" of width {model.width}" if model.width != 64 else "")
+        + f" from {start}, crops of {' and '.join(crops)}, batch {optimizer.batch_size}, "
+        f"{optimizer.name} at {optimizer.learning_rate:g}, {length}"
+    ]
+    if setting.small:
+        recipe = recipe_of(table, setting)
+        shrunk = [f"{small} for {large}" for large, small in recipe.encoders.items()]
+        if table.data == "cityscapes":
+            sizes = ((recipe.patch, "544x544"), (recipe.bigger, "880x880"))
+            shrunk += ["crops {}x{} for {}".format(*small, paper) for small, paper in sizes]
+        lines.append(
+            "SMALL SCALE: what is studied is the paper's (head, stride, cell, ASPP, rates, which patch size), the rest "
+            f"is shrunk ({', '.join(shrunk)}, few epochs; batch norm learns). The paper's numbers are of its own data "
+            "and scale: compare differences between rows, not numbers."
+        )
+    return lines
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation (number); "not run" without any."""
     if not values:
@@ -139,11 +178,10 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.1f}{'' if deviation is None else f' ± {deviation:.1f}'} ({len(values)})"
 
 
-def _summary(found: Sequence[Ours]) -> list[list[str]]:
-    published = any(one.row.paper for one in found)
+def _summary(table: Table, found: Sequence[Ours]) -> list[list[str]]:
     rows = [list(_HEAD)]
     for one in found:
-        paper = str(one.row.paper) if one.row.paper else "not recovered" if published else "-"
+        paper = str(one.row.paper) if one.row.paper else "not recovered" if table.of_paper else "-"
         made = ["-"] * 3
         if one.lines:
             made = [f"{one.lines[0]['parameters'] / 1e6:.1f}", _mean(one, "seconds"), _mean(one, "steps")]

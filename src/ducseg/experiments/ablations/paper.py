@@ -207,6 +207,7 @@ _TABLE6 = Table(
             name="duc",
             title="ResNet-152-DUC",
             config=voc2012.voc2012_resnet152_duc_finetune,
+            first=voc2012.voc2012_resnet152_duc_pretrain,
             paper=Published(value=83.1, tag="P"),
         ),
     ),

@@ -42,6 +42,7 @@ _BASE = _row("duc", "DUC, stride 8, cell 2")
 
 QUESTIONS = (
     Table(
+        of_paper=False,
         name="heads",
         title="Which head at which stride: does DUC help thin objects, and what does a picture cost?",
         rows=(
@@ -50,6 +51,7 @@ QUESTIONS = (
         ),
     ),
     Table(
+        of_paper=False,
         name="dilation",
         title="Which dilation rates: does HDC help, and from which crop on?",
         rows=(
@@ -58,11 +60,13 @@ QUESTIONS = (
         ),
     ),
     Table(
+        of_paper=False,
         name="aspp",
         title="How many paths of ASPP?",
         rows=tuple(_row(f"aspp{paths}", f"{paths} paths", model__aspp=paths) for paths in (0, 4, 6)),
     ),
     Table(
+        of_paper=False,
         name="cell",
         title="How large a cell?",
         rows=tuple(
@@ -72,6 +76,7 @@ QUESTIONS = (
         ),
     ),
     Table(
+        of_paper=False,
         name="augmentation",
         title="What augmentation brings, one thing left out at a time",
         rows=(
@@ -89,6 +94,7 @@ QUESTIONS = (
         ),
     ),
     Table(
+        of_paper=False,
         name="testing",
         title="One trained network, looked through in several ways",
         rows=(

@@ -57,6 +57,7 @@ class Row:
         small: fields at small scale only, for what the paper's data set alone has.
         scoring: rows that differ in it alone share one training.
         paper: None: not recovered.
+        first: what is trained before, whose weights it starts from.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Row:
     small: Mapping[str, Any] = field(default_factory=dict)
     scoring: Scoring = Scoring()
     paper: Published | None = None
+    first: Callable[[], Config] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +78,14 @@ class Table:
         name: what `ducseg ablate` takes.
         title: what it is about; for the paper's, where its numbers come from.
         data: the data set of the paper's configurations.
+        of_paper: whether the paper has it; else it is a question of ours.
     """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     data: str = "cityscapes"
+    of_paper: bool = True
 
 
 def changed(config: Config, fields: Mapping[str, Any]) -> Config:

@@ -5,7 +5,7 @@ the two patch sizes, the patches and coarse labels where the data set has them. 
 recipe here: a small encoder, crops and epochs, AdamW, batch norm that learns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ducseg.data.config import DataConfig
@@ -14,7 +14,7 @@ from ducseg.experiments.ablations.rows import Row, Table, changed
 from ducseg.experiments.synthetic import synthetic_duc
 from ducseg.train.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, RunConfig
 
-__all__ = ["DATA", "Setting", "configure", "described"]
+__all__ = ["DATA", "Recipe", "Setting", "configure", "recipe_of"]
 
 _NEVER = 10**9
 _BIGGER = (880, 880)
@@ -37,7 +37,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Recipe:
+class Recipe:
     """What a data set's rows are at small scale.
 
     Attributes:
@@ -60,7 +60,7 @@ def configure(table: Table, row: Row, setting: Setting) -> Config | str:
     Raises:
         UserError: a data set that is none of the table's.
     """
-    recipe = _recipe(table, setting)
+    recipe = recipe_of(table, setting)
     if row.config is None:
         return "this package does not have the network"
     paper = row.config()
@@ -86,33 +86,12 @@ def configure(table: Table, row: Row, setting: Setting) -> Config | str:
     return changed(made, {**row.change, **instead})
 
 
-def described(table: Table, setting: Setting, configs: Sequence[Config]) -> list[str]:
-    """What the rows' configurations have in common, and at small scale what was shrunk, in lines for people."""
-    if not configs:
-        return []
-    model, optimizer, config = configs[0].model, configs[0].optimizer, configs[0]
-    crops = dict.fromkeys("{}x{}".format(*one.augment.crop_size) for one in configs)
-    length = f"{config.run.minutes:g} minutes" if optimizer.epochs is None else f"{optimizer.epochs} epochs"
-    lines = [
-        f"{setting.data}, scored on {config.data.val_split}: {model.encoder}"
-        + (f" of width {model.width}" if model.width != 64 else "")
-        + f" from {model.weights or 'scratch'}, crops of {' and '.join(crops)}, "
-        f"batch {optimizer.batch_size}, {optimizer.name} at {optimizer.learning_rate:g}, {length}"
-    ]
-    if setting.small:
-        recipe = _recipe(table, setting)
-        (h, w), (bigger_h, bigger_w) = recipe.patch, recipe.bigger
-        encoders = ", ".join(f"{small} for {large}" for large, small in recipe.encoders.items())
-        lines.append(
-            "SMALL SCALE: what is studied is the paper's (head, stride, cell, ASPP, rates, which patch size), the rest "
-            f"is shrunk ({encoders}; crops {h}x{w} for 544x544, {bigger_h}x{bigger_w} for 880x880; batch norm learns). "
-            "The paper's numbers are of its own data and scale: compare differences between rows, not numbers."
-        )
-    return lines
+def recipe_of(table: Table, setting: Setting) -> Recipe:
+    """The data set's recipe; at full scale nothing of it is used.
 
-
-def _recipe(table: Table, setting: Setting) -> _Recipe:
-    """The data set's recipe; at full scale only its name is asked for."""
+    Raises:
+        UserError: a data set that is none of the table's.
+    """
     name = setting.data if setting.data != "synthetic" or table.data == "cityscapes" else f"synthetic-{table.data}"
     recipe = _RECIPES.get(name)
     full = not setting.small and setting.data != table.data
@@ -219,25 +198,27 @@ def _voc2012() -> Config:
     )
 
 
-def _from_scratch(base: Callable[[], Config]) -> Callable[[], Config]:
-    return lambda: replace(base(), model=replace(_FRESH, width=16))
+def _from_scratch(base: Callable[[], Config], crop: int) -> Callable[[], Config]:
+    return lambda: replace(
+        base(), model=replace(_FRESH, width=16), augment=replace(base().augment, crop_size=(crop, crop))
+    )
 
 
 _RECIPES = {
-    "camvid": _Recipe(base=_camvid, patch=(224, 288), bigger=(352, 448), encoders=_ENCODERS),
-    "cityscapes": _Recipe(base=_cityscapes, patch=(288, 288), bigger=(448, 448), encoders=_ENCODERS),
-    "cityscapes256": _Recipe(base=_cityscapes256, patch=(160, 160), bigger=(256, 256), encoders=_ENCODERS),
-    "folder": _Recipe(base=_folder, patch=(192, 192), bigger=(320, 320), encoders=_ENCODERS),
-    "synthetic": _Recipe(base=_synthetic, patch=(96, 160), bigger=(128, 256), encoders=_ENCODERS),
-    "kitti-road": _Recipe(
+    "camvid": Recipe(base=_camvid, patch=(224, 288), bigger=(352, 448), encoders=_ENCODERS),
+    "cityscapes": Recipe(base=_cityscapes, patch=(288, 288), bigger=(448, 448), encoders=_ENCODERS),
+    "cityscapes256": Recipe(base=_cityscapes256, patch=(160, 160), bigger=(256, 256), encoders=_ENCODERS),
+    "folder": Recipe(base=_folder, patch=(192, 192), bigger=(320, 320), encoders=_ENCODERS),
+    "synthetic": Recipe(base=_synthetic, patch=(96, 160), bigger=(128, 256), encoders=_ENCODERS),
+    "kitti-road": Recipe(
         base=_kitti_road, patch=(224, 224), bigger=(224, 224), encoders=_ENCODERS, of="kitti-road"
     ),
-    "voc2012": _Recipe(base=_voc2012, patch=(256, 256), bigger=(256, 256), encoders=_ENCODERS, of="voc2012"),
-    "synthetic-kitti-road": _Recipe(
-        base=_from_scratch(_kitti_road), patch=(224, 224), bigger=(224, 224), encoders=_ENCODERS, of="kitti-road"
+    "voc2012": Recipe(base=_voc2012, patch=(256, 256), bigger=(256, 256), encoders=_ENCODERS, of="voc2012"),
+    "synthetic-kitti-road": Recipe(
+        base=_from_scratch(_kitti_road, 160), patch=(160, 160), bigger=(160, 160), encoders=_ENCODERS, of="kitti-road"
     ),
-    "synthetic-voc2012": _Recipe(
-        base=_from_scratch(_voc2012), patch=(256, 256), bigger=(256, 256), encoders=_ENCODERS, of="voc2012"
+    "synthetic-voc2012": Recipe(
+        base=_from_scratch(_voc2012, 128), patch=(128, 128), bigger=(128, 128), encoders=_ENCODERS, of="voc2012"
     ),
 }  # fmt: skip
 

@@ -13,9 +13,9 @@ import torch
 
 from ducseg.data.layouts.opening import open_dataset
 from ducseg.devices import pick_device
+from ducseg.experiments.ablations.jobs import Job
 from ducseg.experiments.ablations.results import Results
 from ducseg.experiments.ablations.rows import Row, Scoring
-from ducseg.experiments.ablations.running import Job
 from ducseg.inference.bench import measure, pictures_of
 from ducseg.inference.predictor import Predictor
 from ducseg.train.config import ModelConfig

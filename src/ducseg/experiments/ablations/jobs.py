@@ -1,0 +1,116 @@
+"""From the rows of a table to trainings: one a configuration and seed, shared by the rows that it serves."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ducseg.experiments.ablations.identity import identity, key_of
+from ducseg.experiments.ablations.results import Results, same
+from ducseg.experiments.ablations.rows import Row, Table
+from ducseg.experiments.ablations.small import Setting, configure
+from ducseg.train.config import Config
+
+__all__ = ["Job", "make_jobs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training, and the rows that are scored by it.
+
+    Attributes:
+        made_by: its `identity`.
+        first: the training that it starts from.
+    """
+
+    table: Table
+    setting: Setting
+    rows: tuple[Row, ...]
+    config: Config
+    made_by: dict[str, Any]
+    first: "Job | None" = None
+
+    @property
+    def seed(self) -> int:
+        """Of the weights that start fresh and the order of the pictures."""
+        return self.config.run.seed
+
+    @property
+    def key(self) -> str:
+        """A short name of all that decides its numbers."""
+        return key_of(self.made_by)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.table.name} {', '.join(row.name for row in self.rows)}, seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Name of its run folder, the same in every table."""
+        model = self.config.model
+        head = f"{model.head}-stride{model.output_stride}-{model.dilation}"
+        return f"{model.encoder.replace(':', '-')}-{head}-seed{self.seed}-{self.key}"
+
+    def without_result(self, results: Results) -> list[Row]:
+        """The rows that have no result yet."""
+        lines = results.lines()
+        return [
+            row
+            for row in self.rows
+            if not any(same(line, self.made_by, self.seed, row.scoring.to_json()) for line in lines)
+        ]
+
+
+def make_jobs(
+    table: Table,
+    rows: Sequence[Row],
+    setting: Setting,
+    seeds: Iterable[int],
+    override: Callable[[Config], Config],
+    runs: Path,
+) -> tuple[list[Job], dict[str, str]]:
+    """The trainings of rows, all rows of a seed before the next seed; and why a row has none, by its name.
+
+    Args:
+        override: what the user changes of each configuration.
+        runs: the folder of run folders, where a training finds the one that it starts from.
+
+    Raises:
+        UserError: data that does not open; a configuration that conflicts.
+    """
+    made: dict[str, tuple[Config, Config | None]] = {}
+    reasons: dict[str, str] = {}
+    for row in rows:
+        config = configure(table, row, setting)
+        if isinstance(config, str):
+            reasons[row.name] = config
+            continue
+        first = None if row.first is None else configure(table, replace(row, config=row.first), setting)
+        assert not isinstance(first, str), "the second would have given the reason"
+        made[row.name] = (override(config), None if first is None else override(first))
+        for one in made[row.name]:
+            if one is not None:
+                one.check()
+    jobs: dict[str, Job] = {}
+    for seed in seeds:
+        for row in rows:
+            if row.name in made:
+                job = _job(table, row, setting, *made[row.name], seed, runs)
+                earlier = jobs.get(job.key)
+                jobs[job.key] = job if earlier is None else replace(earlier, rows=(*earlier.rows, row))
+    return list(jobs.values()), reasons
+
+
+def _job(
+    table: Table, row: Row, setting: Setting, config: Config, first: Config | None, seed: int, runs: Path
+) -> Job:  # fmt: skip
+    config = replace(config, run=replace(config.run, seed=seed))
+    if first is None:
+        return Job(table=table, setting=setting, rows=(row,), config=config, made_by=identity(config))
+    before = _job(table, row, setting, first, None, seed, runs)
+    weights = str(runs / before.folder / "last")
+    model = replace(config.model, weights=weights, weights_scope="all", recalibrate_batches=0)
+    config = replace(config, model=model, data=replace(config.data, coco_root=None))
+    made_by = identity(config, start=before.key)
+    return Job(table=table, setting=setting, rows=(row,), config=config, made_by=made_by, first=before)
