@@ -6,7 +6,7 @@ PEERS := .venv/.peers
 # two processes; the one that is done first takes over half of what the other has left
 TWO := -n 2 --dist worksteal
 
-.PHONY: demo test slow campaign lint clean
+.PHONY: demo test slow campaign lint docs clean
 
 demo: $(STAMP)
 	$(BIN)/ducseg demo --out demo
@@ -25,6 +25,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'the site: build/site/index.html'
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv .venv

@@ -19,7 +19,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def help_of(*command: str) -> str:
-    environment = {"COLUMNS": "100", "PATH": "/usr/bin", "TERM": "dumb", "NO_COLOR": "1", "PYTHONPATH": _SOURCE}
+    environment = {"COLUMNS": "80", "PATH": "/usr/bin", "TERM": "dumb", "NO_COLOR": "1", "PYTHONPATH": _SOURCE}
     arguments = [sys.executable, "-m", "ducseg", *command, "--help"]
     run = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
     assert run.returncode == 0, run.stderr

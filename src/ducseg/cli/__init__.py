@@ -19,7 +19,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from ducseg.cli.options import described, folded, unknown
+from ducseg.cli.options import folded, help_text, unknown
 from ducseg.errors import UserError, explain
 from ducseg.version import __version__
 
@@ -131,8 +131,8 @@ def _run(name: str, arguments: list[str]) -> int:
         if hasattr(command, "parse"):
             options = command.parse(arguments)
         else:
-            described_as = described(command.Options)
-            options = tyro.cli(command.Options, prog=f"ducseg {name}", description=described_as, args=arguments)
+            text = help_text(command.Options)
+            options = tyro.cli(command.Options, prog=f"ducseg {name}", description=text, args=arguments)
     status: int = command.run(options)
     return status
 

@@ -7,13 +7,12 @@ import shlex
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ducseg.cli.options import File, Folder, unknown
+from ducseg.cli.options import File, Folder, help_text, unknown
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Options:
 def parse(arguments: Sequence[str]) -> Options:
     """What is no option of the command is one of the configurations."""
     options, rest = tyro.cli(
-        Options, prog="ducseg ablate", description=getdoc(Options), args=list(arguments), return_unknown_args=True
+        Options, prog="ducseg ablate", description=help_text(Options), args=list(arguments), return_unknown_args=True
     )
     return replace(options, overrides=tuple(rest), command=shlex.join(["ducseg", "ablate", *arguments]))
 

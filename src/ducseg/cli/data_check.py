@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ducseg.cli.options import File, described
+from ducseg.cli.options import File, help_text
 from ducseg.data.config import DataConfig, PatchScheme
 
 __all__ = ["Options", "parse", "run"]
@@ -51,7 +51,7 @@ def parse(arguments: Sequence[str]) -> Options:
             rest = given[:place] + given[place + (1 if "=" in one else 2) :]
             given = rest[:1] + root + rest[1:]
             break
-    return tyro.cli(Options, prog="ducseg data check", description=described(Options), args=given)
+    return tyro.cli(Options, prog="ducseg data check", description=help_text(Options), args=given)
 
 
 def run(options: Options) -> int:

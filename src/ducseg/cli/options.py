@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "DataRoot", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin", "Workers",
-    "described", "folded", "report", "unknown",
+    "folded", "help_text", "report", "unknown",
 ]  # fmt: skip
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -184,7 +184,7 @@ def folded(text: str, *, first: str = "") -> str:
     return "\n".join(lines)
 
 
-def described(options: object) -> str:
+def help_text(options: object) -> str:
     """The docstring of a command's options for tyro, which keeps a line break only before what is indented."""
     paragraphs = (getdoc(options) or "").split("\n\n")
     width = shutil.get_terminal_size().columns

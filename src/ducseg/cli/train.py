@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from ducseg.cli.options import Folder, described, folded, unknown
+from ducseg.cli.options import Folder, folded, help_text, unknown
 from ducseg.errors import explain
 from ducseg.files import PLAN
 from ducseg.train.config import Config
@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str]) -> Options:
             raise explain(f"ducseg train {place}", found=found, needed="a folder of pictures", fix="Check the path.")
         raise unknown("experiment or folder", name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
-    prog, description = f"ducseg train {name}", described(EXPERIMENTS[name])
+    prog, description = f"ducseg train {name}", help_text(EXPERIMENTS[name])
     parsed = tyro.cli(Options, prog=prog, description=description, default=default, args=_spelled(rest))
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
 
@@ -106,7 +106,7 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     title = folder.resolve().name
     config = Config(name=title, data=DataConfig(dataset="folder", root=str(folder)))
     default = _FolderOptions(config=config, out=Path("runs") / title)
-    prog, description = f"ducseg train {name}", described(_FolderOptions)
+    prog, description = f"ducseg train {name}", help_text(_FolderOptions)
     rest = _spelled(arguments[1:])
     given = tyro.cli(_FolderOptions, prog=prog, description=description, default=default, args=rest)
 
@@ -141,7 +141,7 @@ def _parse_resume(given: Sequence[str]) -> Options:
     folder = Path(arguments[place + 1])
     default = _ResumeOptions(config=read_config(folder))
     rest = _spelled([*arguments[:place], *arguments[place + 2 :]])
-    prog, description = f"ducseg train --resume {folder}", described(_ResumeOptions)
+    prog, description = f"ducseg train --resume {folder}", help_text(_ResumeOptions)
     parsed = tyro.cli(_ResumeOptions, prog=prog, description=description, default=default, args=rest)
     return Options(config=parsed.config, out=folder, resume=True, command=" ".join(["ducseg train", *arguments]))
 

@@ -5,8 +5,10 @@ all sums of one offset a layer, so the order of the layers does not matter for w
 the product of one with itself. A schedule *covers* if every offset of its receptive field is reached.
 
 Equation 2's goal M_2 <= K is neither sufficient nor necessary for that:
+
 - [2, 2, 2] has M_2 = 2 and misses every odd offset; [2, 3] has M_2 = 3, no common factor, and misses +-4;
 - [9, 3, 1] has M_2 = 5 and covers, as [1, 3, 9] does, whose M_2 is 3.
+
 So `check` says `ok` by coverage, and reports equation 2 beside it.
 """
 

@@ -159,8 +159,9 @@ class FoldedLoss:
 def auto_class_weights(pixels: Sequence[int]) -> tuple[float, ...]:
     """1 / log(1.1 + share) of classes with so many pixels each, with mean 1 over the pixels.
 
-    >>> [round(weight, 2) for weight in auto_class_weights([98, 2])]
-    [0.94, 4.08]
+    Examples:
+        >>> [round(weight, 2) for weight in auto_class_weights([98, 2])]
+        [0.94, 4.08]
     """
     shares = [count / sum(pixels) for count in pixels]
     weights = [1 / math.log(1.1 + share) for share in shares]
