@@ -145,8 +145,10 @@ def camvid_pyramid() -> Config:
         name="camvid-pyramid",
         model=replace(base.model, weights="runs/streets256-pyramid/last", weights_scope="encoder"),
         data=DataConfig(dataset="camvid", train_split="train", val_split="val"),
-        augment=replace(base.augment, crop_size=(352, 480), scale=(0.75, 2.0), aspect=(0.9, 1.1)),
-        optimizer=replace(base.optimizer, learning_rate=1e-3, epochs=120, batch_size=8),
+        augment=replace(
+            base.augment, crop_size=(352, 480), scale=(0.75, 2.0), aspect=(0.9, 1.1), colour_jitter=0.4, gamma=0.4
+        ),
+        optimizer=replace(base.optimizer, learning_rate=1.5e-3, epochs=150),
         loss=LossConfig(dice=0.5, class_weights=_CLASS_WEIGHTS),
-        run=replace(base.run, eval_every_epochs=20),
+        run=replace(base.run, eval_every_epochs=30),
     )
