@@ -1,8 +1,8 @@
 """LRR-4x: Laplacian pyramid reconstruction and refinement (Ghiasi and Fowlkes, ECCV 2016).
 
 Each level gives coefficients by a 5x5 convolution, ten a class, and each class's map is their sum over that class's
-fixed 8x8 bases, at four times the resolution. From coarse to fine, a level adds detail to the doubled scores of the one before,
-but only where those have a boundary nearby:
+fixed 8x8 bases, at four times the resolution. From coarse to fine, a level adds detail to the doubled scores of the
+one before, but only where those have a boundary nearby:
 
     P_32 = R_32,  P_s = up2(P_2s) + M_s * R_s,  M_s = max9(softmax(up2 P_2s)) - min9(softmax(up2 P_2s))
 
