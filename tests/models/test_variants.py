@@ -48,7 +48,8 @@ class VariantSuite:
         if self.starts_at_zero:
             for parameter in segmenter.head.parameters():
                 nn.init.normal_(parameter, std=0.1) if not parameter.any() else None
-        segmenter.train().folded(torch.randn(2, 3, 64, 96)).square().sum().backward()
+        outputs = segmenter.train().supervised(torch.randn(2, 3, 64, 96))
+        sum(output.square().sum() for output in outputs).backward()
         for name, parameter in segmenter.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
             assert parameter.grad.abs().sum() > 0, name
@@ -175,6 +176,20 @@ class TestDeepLabV2(VariantSuite):
 
 class TestDeepLabV2OnVgg(VariantSuite):
     arguments: ClassVar = {"encoder": "vgg16", "head": "deeplabv2", "width": 4}
+
+
+class TestLrr4x(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "lrr4x", "width": 4}
+    starts_at_zero = True
+
+
+class TestAdelaide(VariantSuite):
+    arguments: ClassVar = {"encoder": "vgg16", "head": "adelaide", "width": 2}
+
+
+class TestGcrf(VariantSuite):
+    arguments: ClassVar = {"head": "gcrf", "aspp": 2}
+    starts_at_zero = True
 
 
 def test_the_default_head_compiles_to_one_graph() -> None:

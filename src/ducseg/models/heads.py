@@ -17,15 +17,19 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from ducseg.models.comparisons.adelaide import Adelaide
 from ducseg.models.comparisons.deeplabv2 import DeepLabV2
 from ducseg.models.comparisons.dilation10 import Dilation
 from ducseg.models.comparisons.fcn8s import Fcn
+from ducseg.models.comparisons.gcrf import Gcrf
+from ducseg.models.comparisons.lrr4x import Lrr4x
 from ducseg.models.encoder import NamedEncoder, num_channels_of
 from ducseg.models.head import Head, HeadRow
 from ducseg.models.pyramid import PyramidHead
@@ -206,6 +210,15 @@ def _deeplabv2(*, multi_scale: bool) -> HeadRow:
     )
 
 
+def _on_vgg(make: Callable[[NamedEncoder, int], Head], stride: int) -> HeadRow:
+    return HeadRow(
+        lambda encoder, classes, *_: make(encoder, classes),
+        takes=(),
+        own={"output_stride": stride, "aspp": 0, "dilation": "none"},
+        needs={"encoder": VGGS, "output_stride": (stride,)},
+    )
+
+
 COMPARISONS = {
     "fcn32s": _fcn(32),
     "fcn16s": _fcn(16),
@@ -218,6 +231,14 @@ COMPARISONS = {
     "dilation10": _dilation(10),
     "deeplabv2": _deeplabv2(multi_scale=True),
     "deeplabv2_single": _deeplabv2(multi_scale=False),
+    "lrr4x": _on_vgg(Lrr4x, 32),
+    "adelaide": _on_vgg(Adelaide, 16),
+    "gcrf": HeadRow(
+        lambda encoder, classes, _, aspp: Gcrf(encoder, DeepLabV2(encoder, classes, aspp=aspp)),
+        takes=("aspp",),
+        own={"dilation": "dilated"},
+        encoder={"pool": 3},
+    ),
 }
 """The networks that the paper compares with (`ducseg.models.comparisons`), by name."""
 

@@ -61,7 +61,8 @@ def solve_neighbours(
     """
     if in_a_graph():
         return _conjugate_gradients(diagonal, vertical, horizontal, right, tolerance, max_steps)
-    solved: Tensor = _Solution.apply(diagonal, vertical, horizontal, right, tolerance, max_steps)
+    parts = diagonal, vertical, horizontal, right
+    solved: Tensor = _Solution.apply(*parts, tolerance, max_steps)  # type: ignore[no-untyped-call]
     return solved
 
 
@@ -76,7 +77,7 @@ class _Solution(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         diagonal, vertical, horizontal, x = ctx.saved_tensors
         g = _conjugate_gradients(diagonal, vertical, horizontal, grad, *ctx.limits)

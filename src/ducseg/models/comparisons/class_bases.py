@@ -75,7 +75,8 @@ def _components(count: float, total: NDArray[np.float64], squares: NDArray[np.fl
     # of 1024 pixels: 16 times the variance, and a quarter of each entry of a vector of length 1
     singular = np.sqrt(_WINDOWS * _SHRINK**2 * values)
     signs = np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], 1))
-    return (np.sqrt(singular)[:, None] * vectors * signs / _SHRINK).reshape(BASES, SIZE, SIZE)
+    bases: NDArray[np.float64] = np.ascontiguousarray(np.sqrt(singular)[:, None] * vectors * signs / _SHRINK)
+    return bases.reshape(BASES, SIZE, SIZE)
 
 
 def cosine_bases(num_classes: int) -> Tensor:

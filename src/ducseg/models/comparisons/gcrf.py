@@ -57,7 +57,7 @@ class Gcrf(nn.Module):
 
     Args:
         encoder: any; the second starts as its copy.
-        unary: a head that runs the encoder, one score a place (factor 1).
+        unary: a head with one score a place (factor 1).
 
     Attributes:
         grid_stride, factor: of `unary`.
@@ -78,7 +78,8 @@ class Gcrf(nn.Module):
 
     def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
         """Images (N, C, H, W), H and W multiples of d, to scores (N, L, 1, H/d, W/d)."""
-        scores = self.unary(images, encoder)[:, :, 0]
+        runs_encoder = getattr(self.unary, "runs_encoder", False)
+        scores = (self.unary(images, encoder) if runs_encoder else self.unary(encoder(images)))[:, :, 0]
         features = self.pairwise(images)
         vertical = self.vertical(F.pad(features, (0, 0, 0, 1)))[..., :-1, :]  # h may be 1
         horizontal = self.horizontal(F.pad(features, (0, 1)))[..., :, :-1]

@@ -118,7 +118,7 @@ class Lrr4x(nn.Module):
 
     Attributes:
         grid_stride, factor: 1: one score a pixel.
-        fitted: whether the bases are those of masks (`fit_to_masks`); kept with the weights.
+        fitted: 1 where the bases are those of masks (`fit_to_masks`); kept with the weights.
     """
 
     takes_intermediates, runs_encoder = False, True
@@ -135,7 +135,7 @@ class Lrr4x(nn.Module):
         self.doublings = nn.ModuleDict({str(s): _Doubling(num_classes) for s in LEVELS[:-1]})
         self.dilation = _Reconstruction(hidden, num_classes, bias=True)
         self.erosion = _Reconstruction(hidden, num_classes, bias=True)
-        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.int64))
 
     def fit_to_masks(self, masks: Iterable[NDArray[np.uint8]]) -> None:
         """Take the bases from the masks of the training pictures, uint8 (H, W)."""
@@ -143,7 +143,7 @@ class Lrr4x(nn.Module):
         for module in self.modules():
             if isinstance(module, _Reconstruction):
                 module.bases.copy_(bases)
-        self.fitted.fill_(True)
+        self.fitted.fill_(1)
 
     def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
         """Images (N, C, H, W), H and W multiples of 32, to scores (N, L, 1, H, W)."""

@@ -1,8 +1,9 @@
 """LRR-4x as its authors released it: a network of MatConvNet (DagNN) in a .mat file of MATLAB.
 
 Such a file holds a struct `net` with `params`, a list of structs of `name` and `value`, and
-`meta.normalization.rgbMean`. A convolution's value is (rows, columns, in, out), a transposed one's (rows, columns, out, in); MATLAB leaves out sides
-of 1 at the end. Names and shapes are those of golnazghiasi/LRR as D-Nilsson/GRFP lists them; L classes, w = 64:
+`meta.normalization.rgbMean`. A convolution's value is (rows, columns, in, out), a transposed one's (rows, columns,
+out, in); MATLAB leaves out sides of 1 at the end. Names and shapes are those that a port, D-Nilsson/GRFP, lists of the
+Cityscapes network; L classes, w = 64:
 
 | theirs | shape | ours |
 |---|---|---|
@@ -67,7 +68,7 @@ def load(mat_path: Path | str) -> Segmenter:
             preprocessing=Preprocessing(mean=mean, std=(1.0, 1.0, 1.0)),
         )
     own, wrong = segmenter.state_dict(), []
-    own["head.fitted"].fill_(True)
+    own["head.fitted"].fill_(1)
     for name, theirs in _places():
         target, value = own[name], _as_ours(values[theirs], own[name].dim())
         if value.shape != target.shape:

@@ -4,9 +4,9 @@ scipy's reader, compiled, ends the whole process on some damaged files; here eve
 there before it is used, and nothing is unpacked beyond `MOST_BYTES`.
 
 A file is 128 bytes of header, then parts: uint32 kind, uint32 length, bytes, up to a multiple of 8 bytes; one of at
-most 4 bytes may put length and kind into one uint32. Kind 14 is an array: flags (class in the lowest byte), sides, name,
-then its content; kind 15 an array compressed by zlib. A struct array's content is the length of a field's name, the names,
-and an array for each field of each element.
+most 4 bytes may put length and kind into one uint32. Kind 14 is an array: flags (class in the lowest byte), sides,
+name, then its content; kind 15 an array compressed by zlib. A struct array's content is the length of a field's name,
+the names, and an array for each field of each element.
 """
 
 import math
