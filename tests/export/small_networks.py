@@ -23,11 +23,13 @@ def network(encoder: str = "resnet18", head: str = "duc", **options: Any) -> Seg
         for _ in range(3):
             made(torch.randn(2, 3, 96, 96))
         made.eval()
-        if head in COMPARISONS:  # no class is the most probable everywhere
+        if head in COMPARISONS and hasattr(last, "bias"):  # no class is the most probable everywhere
             last.bias -= made(torch.randn(1, 3, 96, 96)).mean((0, 2, 3))
         spread = made(torch.randn(1, 3, 96, 96)).std()
         for parameter in last.parameters():
             parameter.mul_(3 / spread)
+        if head == "adelaide":  # what its nodes say to each other did not grow with its unary scores
+            last.bias -= made(torch.randn(1, 3, 96, 96)).mean((0, 2, 3))
     return made
 
 
@@ -37,6 +39,8 @@ def _last_layers(head: Any) -> Any:
         for score in head.modules():
             if isinstance(score, nn.Conv2d) and not score.weight.any():  # starts at zero
                 nn.init.normal_(score.weight)
+        if hasattr(head, "levels"):  # coefficients of LRR-4x, not classes
+            return head.levels
         return [module for module in head.modules() if getattr(module, "out_channels", 0) == 5][-1]
     return head.last if hasattr(head, "last") else head.upsample[-1] if hasattr(head, "upsample") else head.paths
 

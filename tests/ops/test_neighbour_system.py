@@ -66,9 +66,9 @@ def test_each_system_stops_for_itself() -> None:
     assert (norms[0] <= 1e-5 * norms[1]).all() and not found[0, 1].any()
 
 
-@pytest.mark.parametrize(("scale", "wanted"), [(0.1, 1.2e-5), (3.0, 1e-3)])
-def test_what_thirty_steps_reach_in_float32(scale: float, wanted: float) -> None:
-    """The tolerance where weights are as at the start of training, a thousandth where the margin holds everywhere."""
+@pytest.mark.parametrize(("scale", "wanted"), [(0.1, 1.2e-5), (3.0, 1e-2)])
+def test_what_twenty_steps_reach_in_float32(scale: float, wanted: float) -> None:
+    """The tolerance where weights are as at the start of training, a hundredth where the margin holds everywhere."""
     diagonal, vertical, horizontal, right = (one.float() for one in system(1, 4, 32, 48, scale))
     found = solve_neighbours(diagonal, vertical, horizontal, right)
     error = neighbour_product(diagonal, vertical, horizontal, found) - right

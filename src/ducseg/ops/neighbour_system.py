@@ -25,10 +25,20 @@ __all__ = ["diagonal_for", "neighbour_product", "solve_neighbours"]
 
 def neighbour_product(diagonal: Tensor, vertical: Tensor, horizontal: Tensor, x: Tensor) -> Tensor:
     """A x for x (N, K, h, w)."""
-    down, across = vertical * x[..., 1:, :], horizontal * x[..., :, 1:]
-    up, back = vertical * x[..., :-1, :], horizontal * x[..., :, :-1]
-    beside = F.pad(down, (0, 0, 0, 1)) + F.pad(up, (0, 0, 1, 0)) + F.pad(across, (0, 1)) + F.pad(back, (1, 0))
-    return diagonal * x + beside
+    return _product(_stencil(diagonal, vertical, horizontal), x)
+
+
+def _stencil(diagonal: Tensor, vertical: Tensor, horizontal: Tensor) -> tuple[Tensor, ...]:
+    """Of each place the weight of itself, and those of the places below, above, after and before it: (N, 1, h, w)."""
+    beside = F.pad(vertical, (0, 0, 0, 1)), F.pad(vertical, (0, 0, 1, 0)), F.pad(horizontal, (0, 1))
+    return diagonal, *beside, F.pad(horizontal, (1, 0))
+
+
+def _product(stencil: tuple[Tensor, ...], x: Tensor) -> Tensor:
+    itself, below, above, after, before = stencil
+    around = F.pad(x, (1, 1, 1, 1))
+    of_rows = below * around[..., 2:, 1:-1] + above * around[..., :-2, 1:-1]
+    return itself * x + of_rows + after * around[..., 1:-1, 2:] + before * around[..., 1:-1, :-2]
 
 
 def diagonal_for(vertical: Tensor, horizontal: Tensor, *, margin: float) -> Tensor:
@@ -36,9 +46,8 @@ def diagonal_for(vertical: Tensor, horizontal: Tensor, *, margin: float) -> Tens
 
     Then no eigenvalue is below min(margin, 1) (Gershgorin).
     """
-    v, h = vertical.abs(), horizontal.abs()
-    sums = F.pad(v, (0, 0, 0, 1)) + F.pad(v, (0, 0, 1, 0)) + F.pad(h, (0, 1)) + F.pad(h, (1, 0))
-    return (sums + margin).clamp_min(1)
+    _, below, above, after, before = _stencil(vertical, vertical.abs(), horizontal.abs())
+    return (below + above + after + before + margin).clamp_min(1)
 
 
 def solve_neighbours(
@@ -48,7 +57,7 @@ def solve_neighbours(
     right: Tensor,
     *,
     tolerance: float = 1e-5,
-    max_steps: int = 30,
+    max_steps: int = 20,
 ) -> Tensor:
     """x (N, K, h, w) with A x = `right`, each of the N * K systems on its own, from `right` as the start.
 
@@ -94,13 +103,13 @@ def _conjugate_gradients(
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum((-2, -1), keepdim=True)
 
-    x = right
-    residual = direction = right - neighbour_product(diagonal, vertical, horizontal, x)
+    stencil, x = _stencil(diagonal, vertical, horizontal), right
+    residual = direction = right - _product(stencil, x)
     left, goal = dot(residual, residual), tolerance**2 * dot(right, right)
     for _ in range(steps):
         if not in_a_graph() and bool((left <= goal).all()):
             break
-        moved = neighbour_product(diagonal, vertical, horizontal, direction)
+        moved = _product(stencil, direction)
         rate = left / dot(direction, moved).clamp_min(tiny)
         x, residual = x + rate * direction, residual - rate * moved
         before, left = left, dot(residual, residual)

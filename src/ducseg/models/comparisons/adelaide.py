@@ -18,7 +18,7 @@ Legend: N pictures, L classes, h w nodes, O offsets in a range box. Worked examp
 | block 6, joined at the largest | 1x1536x39x77 |
 | pyramid pooling | 1x4608x39x77 |
 | unary scores | 1x19x39x77 |
-| pairs around (7x7 less the node itself), above (7x7) | 1x48x361x39x77, 1x49x361x39x77 |
+| pairs around (7x7 less the node itself), above (7x7) | 1x19x19x48x39x77, 1x19x19x49x39x77 |
 | scores, brought to every 8 pixels | 1x19x1x64x128 |
 
 No code of the authors is public. What the paper leaves open is as in the port Vaan5/piecewisecrf: a 1x1 convolution of
@@ -33,16 +33,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ducseg.classes import IGNORE
 from ducseg.models.encoder import NamedEncoder
 from ducseg.models.vgg import Vgg
 
-__all__ = ["Adelaide", "mean_field", "neighbours", "pair_labels", "pooled_pyramid", "shifted_back"]
+__all__ = [
+    "Adelaide",
+    "mean_field",
+    "neighbours",
+    "pair_labels",
+    "pooled_pyramid",
+    "range_box",
+    "shifted_back",
+    "shifts",
+]
 
 SCALES = (6, 4, 2)
 """Of the picture, in fifths."""
 
-Offsets = Sequence[tuple[int, int]]
 _GRID, _STRIDE, _BOX, _STEPS = 8, 16, 7, 3
 
 
@@ -53,23 +60,32 @@ def range_box(side: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     return around, [(row, column) for row in range(-side, 0) for column in reach]
 
 
-def neighbours(maps: Tensor, offsets: Offsets, *, fill: float = 0) -> Tensor:
-    """Of each node the value at each offset, `fill` outside: (N, C, h, w) to (N, O, C, h, w)."""
-    return torch.stack([_shifted(maps, row, column, fill) for row, column in offsets], 1)
+def shifts(offsets: Sequence[tuple[int, int]]) -> Tensor:
+    """Kernels of one 1 each, (O, 1, 2 most rows + 1, 2 most columns + 1), whose convolution looks at each offset.
+
+    So in a graph all neighbours are one operator, for any number of nodes.
+    """
+    rows, columns = (max(abs(offset[axis]) for offset in offsets) for axis in (0, 1))
+    kernel = torch.zeros(len(offsets), 1, 2 * rows + 1, 2 * columns + 1)
+    for index, (row, column) in enumerate(offsets):
+        kernel[index, 0, rows + row, columns + column] = 1
+    return kernel
 
 
-def shifted_back(messages: Tensor, offsets: Offsets) -> Tensor:
-    """The sum of what each node sends to each offset, at where it arrives: (N, O, C, h, w) to (N, C, h, w)."""
-    parts = [_shifted(messages[:, index], -row, -column, 0) for index, (row, column) in enumerate(offsets)]
-    return torch.stack(parts).sum(0)
+def neighbours(maps: Tensor, looks: Tensor) -> Tensor:
+    """Of each node the value at each offset, 0 outside: (N, C, h, w) and `shifts` of O offsets to (N, C, O, h, w)."""
+    found = F.conv2d(maps.flatten(0, 1)[:, None], looks.to(maps.dtype), padding=_reach(looks))
+    return found.unflatten(0, (-1, maps.shape[1]))  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _shifted(maps: Tensor, rows: int, columns: int, fill: float) -> Tensor:
-    """maps[..., i + rows, j + columns] at (i, j)."""
-    height, width = maps.shape[-2:]
-    padded = F.pad(maps, (max(-columns, 0), max(columns, 0), max(-rows, 0), max(rows, 0)), value=fill)
-    top, left = max(rows, 0), max(columns, 0)
-    return padded[..., top : top + height, left : left + width]
+def shifted_back(messages: Tensor, looks: Tensor) -> Tensor:
+    """The sum of what each node sends to each offset, at where it arrives: (N, C, O, h, w) to (N, C, h, w)."""
+    found = F.conv_transpose2d(messages.flatten(0, 1), looks.to(messages.dtype), padding=_reach(looks))
+    return found[:, 0].unflatten(0, (-1, messages.shape[1]))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _reach(looks: Tensor) -> list[int]:
+    return [side // 2 for side in looks.shape[2:]]
 
 
 def pooled_pyramid(maps: Tensor) -> Tensor:
@@ -77,41 +93,48 @@ def pooled_pyramid(maps: Tensor) -> Tensor:
     return torch.cat([maps, *(F.max_pool2d(maps, side, 1, side // 2) for side in (5, 9))], 1)
 
 
-def mean_field(unary: Tensor, pairwise: Sequence[tuple[Tensor, Offsets]], steps: int = _STEPS) -> Tensor:
+def mean_field(unary: Tensor, pairwise: Sequence[tuple[Tensor, Tensor]], steps: int = _STEPS) -> Tensor:
     """Scores (N, L, h, w) whose softmax are the marginals after some mean-field steps, all nodes at once.
 
     Args:
         unary: (N, L, h, w).
-        pairwise: for each kind of pair, scores (N, O, L, L, h, w) of (class of p, class of q) and the offsets of q. A
-            pair speaks to both of its nodes.
+        pairwise: for each kind of pair, scores (N, L, L, O, h, w) of (class of p, class of q), and the `shifts` to q;
+            a pair speaks to both of its nodes.
     """
-    inside = [neighbours(torch.ones_like(unary[:, :1]), offsets) for _, offsets in pairwise]
     scores = unary
     for _ in range(steps):
         marginals, scores = scores.softmax(1), unary
-        for (pairs, offsets), there in zip(pairwise, inside):
-            to_p = torch.einsum("noklhw,nolhw->nkhw", pairs, neighbours(marginals, offsets))
-            to_q = torch.einsum("noklhw,nokhw->nolhw", pairs, marginals[:, None] * there)
-            scores = scores + to_p + shifted_back(to_q, offsets)
+        for pairs, looks in pairwise:
+            to_p = torch.einsum("nklohw,nlohw->nkhw", pairs, neighbours(marginals, looks))
+            to_q = torch.einsum("nklohw,nkhw->nlohw", pairs, marginals)
+            scores = scores + to_p + shifted_back(to_q, looks)
     return scores
 
 
-def pair_labels(labels: Tensor, offsets: Offsets, num_classes: int) -> Tensor:
+def pair_labels(labels: Tensor, looks: Tensor, num_classes: int) -> Tensor:
     """Of pairs of nodes: class of p times L plus class of q, int64 (N, O, h, w); -1 where one has none or is outside.
 
     Args:
         labels: uint8 (N, h, w).
+        looks: `shifts` to q.
     """
-    mine, theirs = labels[:, None].long(), neighbours(labels[:, None], offsets, fill=IGNORE)[:, :, 0].long()
-    return torch.where((mine < num_classes) & (theirs < num_classes), mine * num_classes + theirs, -1)
+    mine = labels[:, None].long()
+    theirs = neighbours(labels[:, None].float() + 1, looks)[:, 0].long() - 1  # -1 outside
+    known = (mine < num_classes) & (theirs < num_classes) & (theirs >= 0)
+    return torch.where(known, mine * num_classes + theirs, -1)
 
 
 class _PairwiseNet(nn.Module):
     """Both nodes' features joined, FC(hidden), ReLU, FC(L * L): the first layer is a sum of one map of each node."""
 
-    def __init__(self, in_channels: int, hidden: int, num_classes: int, offsets: Offsets) -> None:
+    looks: Tensor
+
+    def __init__(
+        self, in_channels: int, hidden: int, num_classes: int, offsets: Sequence[tuple[int, int]]
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.offsets, self.num_classes = offsets, num_classes
+        self.num_classes = num_classes
+        self.register_buffer("looks", shifts(offsets), persistent=False)
         self.of_p = nn.Conv2d(in_channels, hidden, 1)
         self.of_q = nn.Conv2d(in_channels, hidden, 1, bias=False)
         self.scores = nn.Conv2d(hidden, num_classes**2, 1)
@@ -119,10 +142,10 @@ class _PairwiseNet(nn.Module):
         _start(self.scores, small=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, c, h, w) to (N, O, L, L, h, w)."""
-        joined = (self.of_p(features)[:, None] + neighbours(self.of_q(features), self.offsets)).relu()
-        scores: Tensor = self.scores(joined.flatten(0, 1))
-        return scores.unflatten(1, (self.num_classes,) * 2).unflatten(0, (-1, len(self.offsets)))  # type: ignore[no-untyped-call, no-any-return]
+        """(N, c, h, w) to (N, L, L, O, h, w)."""
+        joined = (self.of_p(features)[:, :, None] + neighbours(self.of_q(features), self.looks)).relu()
+        scores: Tensor = self.scores(joined.flatten(2, 3))
+        return scores.unflatten(2, (len(self.looks), -1)).unflatten(1, (self.num_classes,) * 2)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _start(*layers: nn.Conv2d, small: bool = False) -> None:
@@ -174,7 +197,7 @@ class Adelaide(nn.Module):
     def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
         """Images (N, C, H, W), H and W multiples of 16, to scores (N, L, 1, H/8, W/8), after the mean field."""
         features = self.features(images, encoder)
-        pairwise = [(net(features).float(), net.offsets) for net in (self.around, self.above)]
+        pairwise = [(net(features).float(), net.looks) for net in (self.around, self.above)]
         return _on_grid(mean_field(self.unary(features).float(), pairwise), images)
 
     def supervised(self, images: Tensor, encoder: NamedEncoder) -> tuple[Tensor, ...]:
@@ -186,9 +209,8 @@ class Adelaide(nn.Module):
         """Cross-entropy of the pairs' L*L classes, the mean over the pairs of each kind, summed over the kinds."""
         total = labels.new_zeros((), dtype=torch.float32)
         for scores, net in zip(extras, (self.around, self.above)):
-            wanted = pair_labels(_at_nodes(labels, scores.shape[-2:]), net.offsets, net.num_classes)
-            ways = scores.flatten(2, 3).transpose(1, 2).float()
-            losses = F.cross_entropy(ways, wanted, ignore_index=-1, reduction="sum")
+            wanted = pair_labels(_at_nodes(labels, scores.shape[-2:]), net.looks, net.num_classes)
+            losses = F.cross_entropy(scores.flatten(1, 2).float(), wanted, ignore_index=-1, reduction="sum")
             total = total + losses / (wanted >= 0).sum().clamp_min(1)
         return total
 

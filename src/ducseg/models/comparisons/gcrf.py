@@ -9,9 +9,9 @@ field of a Gaussian model is the solution of one linear system a class,
 with B the scores and W the symmetric matrix of the pairs; the release solves it twice, x taking B's place. Conjugate
 gradients need no matrix, and gradients come from the same system (`ducseg.ops.neighbour_system`).
 
-Legend: N pictures, L classes, d the output stride. Worked example, ResNet-101, d = 8, L = 21, 1x3x512x512: unary scores
-1x21x64x64; the second ResNet's features 1x2048x64x64, by a 2x1 convolution to `vertical` 1x1x63x64, by a 1x2 one to
-`horizontal` 1x1x64x63; x 1x21x64x64, resized by 8.
+Legend: N pictures, L classes, d the output stride. Worked example, ResNet-101, d = 8, L = 21, 1x3x512x512: unary
+scores of DeepLabv2 (the maximum of its three scales) 1x21x64x64; the second ResNet's features 1x2048x64x64, by a 2x1
+convolution to `vertical` 1x1x63x64, by a 1x2 one to `horizontal` 1x1x64x63; x 1x21x64x64, resized by 8.
 
 Source: the authors' code, siddharthachandra/gcrf, test_rtf_release.prototxt and reduced_rtf_layer.cu. Where the release
 leaves the system as it is and takes the scores if it is not solved, the diagonal here grows with the weights, so that
@@ -57,7 +57,7 @@ class Gcrf(nn.Module):
 
     Args:
         encoder: any; the second starts as its copy.
-        unary: a head with one score a place (factor 1).
+        unary: a head that runs the encoder, with one score a place (factor 1): DeepLabv2's in the release.
 
     Attributes:
         grid_stride, factor: of `unary`.
@@ -78,8 +78,7 @@ class Gcrf(nn.Module):
 
     def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
         """Images (N, C, H, W), H and W multiples of d, to scores (N, L, 1, H/d, W/d)."""
-        runs_encoder = getattr(self.unary, "runs_encoder", False)
-        scores = (self.unary(images, encoder) if runs_encoder else self.unary(encoder(images)))[:, :, 0]
+        scores = self.unary(images, encoder)[:, :, 0]
         features = self.pairwise(images)
         vertical = self.vertical(F.pad(features, (0, 0, 0, 1)))[..., :-1, :]  # h may be 1
         horizontal = self.horizontal(F.pad(features, (0, 1)))[..., :, :-1]
