@@ -12,6 +12,8 @@ from ducseg.models import Segmenter, build, generic_classes
 from ducseg.train.config import Config, ModelConfig, OptimizerConfig
 from ducseg.train.distributed import Ranks
 from ducseg.train.loss import pad_labels
+from ducseg.train.optimizer import parameter_groups
+from ducseg.train.schedule import learning_rate
 from ducseg.train.setup import build_network
 from ducseg.train.state import RunState
 from ducseg.train.step import TrainingStep
@@ -92,3 +94,42 @@ def test_a_stage_starts_from_the_one_before(before: str, after: str, tmp_path: P
     strict = ModelConfig(**{**vars(config), "allow_missing_weights": False})
     with pytest.raises(UserError, match="another architecture"):
         build_network(strict, generic_classes(5))
+
+
+def test_frozen_parts_stay_and_are_not_dropped_from() -> None:
+    network = build("vgg16", "dilation10", 5, width=1)
+    held = ("encoder", "head.classifier", "head.final")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    trained(network, frozen=held, learning_rate=0.1)
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("head.context.") for name in moved)
+    assert network.training and not network.head.classifier.dropout.training and not network.encoder.training
+    assert {parameter.requires_grad for parameter in network.encoder.parameters()} == {False}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (("head.nothing",), "found head.nothing"),
+        (("encoder", "head"), "something left to learn"),
+        (("hea",), "found hea"),
+    ],
+)
+def test_what_cannot_be_frozen_is_said(frozen: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=f"--optimizer.frozen.*{message}"):
+        trained(small(), frozen=frozen)
+
+
+def test_a_constant_rate() -> None:
+    config = OptimizerConfig(schedule="constant", learning_rate=0.5, warmup_steps=2)
+    assert [learning_rate(step, config, num_steps=9) for step in range(4)] == [0.25, 0.5, 0.5, 0.5]
+
+
+def test_biases_of_convolutions_alone_have_a_rate_of_their_own() -> None:
+    network = build("vgg16_bn", "fcn32s", 5, width=1)
+    groups = parameter_groups(network, OptimizerConfig(bias_learning_rate_factor=2.0, weight_decay=0.5))
+    found = {id(one): (group["rate_factor"], group["weight_decay"]) for group in groups for one in group["params"]}
+    first, norm = network.encoder.features[0], network.encoder.features[1]
+    assert (found[id(first.weight)], found[id(first.bias)]) == ((1.0, 0.5), (2.0, 0.0))
+    assert found[id(norm.weight)] == found[id(norm.bias)] == (1.0, 0.0)
+    assert len(found) == len(list(network.parameters()))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ducseg.errors import UserError
 from ducseg.models import Preprocessing, Segmenter, build
+from ducseg.models.resnet import RESNETS
+from ducseg.models.vgg import VGGS
 from ducseg.train.config import ModelConfig
 from ducseg.train.setup import build_network
 from ducseg.weights.checkpoint import read_model_json, save_segmenter
@@ -162,7 +164,7 @@ def test_no_network_says_how_to_go_on(tmp_path: Path, cache: Path) -> None:
 
 
 def test_every_encoder_has_an_address_with_a_hash() -> None:
-    assert set(IMAGENET_URLS) == {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2"}
+    assert set(IMAGENET_URLS) == {*RESNETS, *VGGS, "mobilenet_v2"}
     for encoder, url in IMAGENET_URLS.items():
         assert torch.hub.HASH_REGEX.search(url) and f"/{encoder}-" in url
 

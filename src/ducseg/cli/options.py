@@ -63,7 +63,8 @@ class RefinedNetwork(Network):
     """A trained network, followed by the dense CRF where that is asked for."""
 
     crf: tuple[File, ...] | None = None
-    """Refine with the dense CRF: with the paper's settings, or those of a JSON file of crf-tune."""
+    """Refine with the dense CRF: with the paper's settings, those of a JSON file of crf-tune, or deeplabv2's or gcrf's
+    by that name."""
 
     def labeller(self, *, probabilities: bool = False) -> "Labeller":
         """The network, with --crf followed by the CRF; raises UserError as `open_labeller` and `crf_settings`."""

@@ -8,7 +8,7 @@ from typing import Any
 from ducseg.errors import explain, real, whole
 from ducseg.files import parse_json, write_whole
 
-__all__ = ["DEFAULT_ITERATIONS", "CrfParams", "load_params", "save_params"]
+__all__ = ["DEFAULT_ITERATIONS", "PUBLISHED", "CrfParams", "load_params", "save_params"]
 
 DEFAULT_ITERATIONS = 10
 
@@ -53,6 +53,13 @@ class CrfParams:
         iterations = check_iterations(values.pop("iterations", DEFAULT_ITERATIONS))
         return cls(**values), iterations
 
+
+PUBLISHED = {
+    "deeplabv2": CrfParams(sigma_alpha=67.0, sigma_beta=3.0, w1=4.0, sigma_gamma=1.0, w2=3.0),
+    "gcrf": CrfParams(sigma_alpha=31.0, sigma_beta=4.0, w1=3.0, sigma_gamma=1.0, w2=3.0),
+}
+"""Of systems that the paper compares with, by name, each with 10 iterations: kazuto1011/deeplab-pytorch,
+configs/voc12.yaml; siddharthachandra/gcrf, scripts/apply_dense_crf.m."""
 
 _EXAMPLE = f"For example: {json.dumps(asdict(CrfParams()) | {'iterations': DEFAULT_ITERATIONS})}"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ducseg.experiments import cityscapes, kitti_road, voc2012
+from ducseg.experiments import cityscapes, comparisons, kitti_road, voc2012
 from ducseg.experiments.camvid import (
     camvid_pyramid,
     camvid_resnet18_bilinear,
@@ -28,7 +28,11 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         streets256_resnet18_duc,
         streets256_pyramid,
         camvid_pyramid,
-        *(getattr(module, name) for module in (cityscapes, kitti_road, voc2012) for name in module.__all__),
+        *(
+            getattr(module, name)
+            for module in (cityscapes, kitti_road, voc2012, comparisons)
+            for name in module.__all__
+        ),
         custom_resnet18_duc,
         custom_resnet101_duc_hdc,
         synthetic_duc,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
 from ducseg.crf import CrfParams, dense_crf
-from ducseg.crf.params import DEFAULT_ITERATIONS, load_params
+from ducseg.crf.params import DEFAULT_ITERATIONS, PUBLISHED, load_params
 from ducseg.data.files.arrays import read_array
 from ducseg.data.files.channels import Pixels
 from ducseg.errors import explain
@@ -63,13 +63,15 @@ class CrfLabeller:
 
 
 def crf_settings(files: tuple[Path, ...]) -> tuple[CrfParams, int]:
-    """What `--crf [FILE]` means: the paper's parameters, or those of a JSON file that `crf-tune` wrote.
+    """What `--crf [FILE]` means: the paper's parameters, those of a JSON file of `crf-tune`, or those of `PUBLISHED`.
 
     Raises:
         UserError: several files, or one that holds no settings.
     """
     if len(files) > 1:
         raise explain("--crf", found=f"{len(files)} files", needed="one or none", fix="Put other inputs before --crf.")
+    if files and str(files[0]) in PUBLISHED and not files[0].exists():
+        return PUBLISHED[str(files[0])], DEFAULT_ITERATIONS
     return load_params(files[0]) if files else (CrfParams(), DEFAULT_ITERATIONS)
 
 

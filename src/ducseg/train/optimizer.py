@@ -1,16 +1,18 @@
 """The optimizer and its parameter groups: which parameters decay, and how their rates stand to each other."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import nn
 
+from ducseg.errors import explain, listed
 from ducseg.models.encoder import NamedEncoder
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.stages import parameters_by_stage
 from ducseg.train.sections import OptimizerConfig
 
-__all__ = ["head_factor", "make_optimizer", "parameter_groups"]
+__all__ = ["head_factor", "is_within", "make_optimizer", "parameter_groups"]
 
 
 def make_optimizer(network: Segmenter, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -38,19 +40,56 @@ def parameter_groups(network: Segmenter, config: OptimizerConfig) -> list[dict[s
     With `layer_decay` below 1 each stage of the encoder has one too: res5 the encoder's, every finer stage that of the
     next coarser one times `layer_decay`.
 
-    Each group carries `rate_factor`, by which the schedule's rate is multiplied at every step.
+    Each group carries `rate_factor`, by which the schedule's rate is multiplied at every step. What is frozen is in no
+    group.
+
+    Raises:
+        UserError: `frozen` names what the network does not have, or all of it.
     """
     groups: list[dict[str, object]] = []
+    held = _frozen(network, config)
+    biases = _convolution_biases(network) if config.bias_learning_rate_factor != 1 else set[int]()
     for part, factor in [
         *_encoder_parts(network, config),
         (list(network.head.parameters()), head_factor(network, config)),
     ]:
-        kernels = [parameter for parameter in part if parameter.ndim > 1]
-        others = [parameter for parameter in part if parameter.ndim <= 1]
-        for parameters, decay in ((kernels, config.weight_decay), (others, 0.0)):
+        free = [parameter for parameter in part if id(parameter) not in held]
+        kernels = [parameter for parameter in free if parameter.ndim > 1]
+        others = [parameter for parameter in free if parameter.ndim <= 1 and id(parameter) not in biases]
+        faster = [parameter for parameter in free if id(parameter) in biases]
+        for parameters, decay, times in (
+            (kernels, config.weight_decay, 1.0),
+            (others, 0.0, 1.0),
+            (faster, 0.0, config.bias_learning_rate_factor),
+        ):
             if parameters:
-                groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor})
+                groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor * times})
     return groups
+
+
+def is_within(name: str, parts: Sequence[str]) -> bool:
+    """Whether a tensor or module is one of these parts or in one: "head.final.weight" is in "head" and "head.final"."""
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _frozen(network: Segmenter, config: OptimizerConfig) -> set[int]:
+    """Ids of the parameters that `frozen` names; raises as `parameter_groups`."""
+    named = dict(network.named_parameters())
+    unknown = [part for part in config.frozen if not any(is_within(name, [part]) for name in named)]
+    held = {id(parameter) for name, parameter in named.items() if is_within(name, config.frozen)}
+    if unknown or len(held) == len(named):
+        raise explain(
+            "--optimizer.frozen",
+            found=", ".join(unknown) or "everything",
+            needed=f"beginnings of {listed(list(named), 4)}" if unknown else "something left to learn",
+            fix="Name parts as their tensors are named: encoder, head.classifier.",
+        )
+    return held
+
+
+def _convolution_biases(network: Segmenter) -> set[int]:
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return {id(module.bias) for module in network.modules() if isinstance(module, kinds) and module.bias is not None}
 
 
 def _encoder_parts(network: Segmenter, config: OptimizerConfig) -> list[tuple[list[nn.Parameter], float]]:

@@ -1,4 +1,4 @@
-"""The learning rate over a run: poly (paper section 4.1, after DeepLab) or cosine, after a linear warm-up."""
+"""The learning rate over a run: poly (paper section 4.1, after DeepLab), cosine or constant, after a linear warm-up."""
 
 import math
 
@@ -11,9 +11,11 @@ def learning_rate(step: int, config: OptimizerConfig, *, num_steps: int) -> floa
     """The rate of optimizer step `step` (0-based) of `num_steps`.
 
     poly: learning_rate * (1 - step / num_steps) ** power; cosine: learning_rate * (1 + cos(pi * step / num_steps)) / 2;
-    during the first `warmup_steps` also times (step + 1) / warmup_steps.
+    constant: learning_rate; during the first `warmup_steps` also times (step + 1) / warmup_steps.
     """
-    if config.schedule == "cosine":
+    if config.schedule == "constant":
+        rate = config.learning_rate
+    elif config.schedule == "cosine":
         rate = config.learning_rate * (1 + math.cos(math.pi * step / num_steps)) / 2
     else:
         rate = poly_learning_rate(step, initial=config.learning_rate, num_steps=num_steps, power=config.power)

@@ -119,13 +119,18 @@ class OptimizerConfig:
     layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Every stage of the encoder has this many times the rate of the next coarser one: res5 the encoder's, the stem
     this to the power 4. 1: all alike."""
+    bias_learning_rate_factor: Positive = 1.0
+    """The biases of convolutions have this many times the rate of their kernels (Caffe's networks: 2)."""
     freeze_encoder_steps: Natural = 0
     """The encoder, batch norms too, stays as it starts for so many steps."""
+    frozen: tuple[str, ...] = ()
+    """Parts that stay as they start, dropout and batch norms too: encoder, head.classifier, ... as their tensors are
+    named."""
     momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
     """Of SGD; AdamW's beta_1."""
     weight_decay: Weight = 5e-4
     """On convolution kernels; biases and batch norms are not decayed."""
-    schedule: Literal["poly", "cosine"] = "poly"
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
     power: Positive = 0.9
     """Exponent of the poly schedule: rate = learning_rate * (1 - step / steps) ** power."""
     warmup_steps: Natural = 0

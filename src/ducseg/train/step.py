@@ -22,6 +22,7 @@ from ducseg.ops.duc import downsample_labels
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
 from ducseg.train.loss import FoldedLoss, fold_targets, pad_labels
+from ducseg.train.optimizer import is_within
 from ducseg.train.schedule import learning_rate
 from ducseg.train.state import RunState
 
@@ -197,14 +198,15 @@ class TrainingStep:
         encoder = step < self._config.optimizer.freeze_encoder_steps
         if norms and not self.segmenter.batch_norm_frozen:
             self.segmenter.freeze_batch_norm()
+        held = (*self._config.optimizer.frozen, *(["encoder"] if encoder else []))
         if self._network is None or (norms, encoder) != self._frozen:
-            for parameter in self.segmenter.encoder.parameters():
-                parameter.requires_grad_(not encoder)
+            for name, parameter in self.segmenter.named_parameters():
+                parameter.requires_grad_(not is_within(name, held))
             self._network = self._wrap()
         self._frozen = norms, encoder
         self.segmenter.train()
-        if encoder:
-            for module in self.segmenter.encoder.modules():
+        for name, module in self.segmenter.named_modules() if held else ():
+            if is_within(name, held):
                 module.training = False
 
     def _wrap(self) -> nn.Module:

@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,9 @@ from ducseg.models.preprocessing import TENSORFLOW
 from ducseg.models.resnet import RESNETS
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
+from ducseg.models.vgg import VGGS
 from ducseg.weights.tensor_files import LoadReport, load_strictly, read_tensors
+from ducseg.weights.vgg import fill_fully_convolutional
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -46,6 +49,8 @@ IMAGENET_URLS: Mapping[str, str] = {
     "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
     "resnet152": "https://download.pytorch.org/models/resnet152-394f9c45.pth",
     "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg16_bn": "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth",
 }
 """torchvision's IMAGENET1K_V1 files, from which its own segmentation networks start; the last part of each name is the
 start of the file's sha256, which is checked."""
@@ -89,9 +94,10 @@ def load_encoder(
 
     Args:
         segmenter: of one of our encoders or of one of timm.
-        source: "imagenet": torchvision's file for our ResNets and MobileNetV2, for others timm's default; "timm:NAME"
-            such as timm:resnet101s.gluon_in1k; each from the folder DUCSEG_WEIGHTS, or downloaded once into torch.hub's
-            or huggingface_hub's cache. Or a .safetensors or .pth file, also one that another program wrapped.
+        source: "imagenet": torchvision's file for our ResNets, MobileNetV2 and VGGs (with fc6 and fc7, where the head
+            has them), for others timm's default; "timm:NAME" such as timm:resnet101s.gluon_in1k; each from the folder
+            DUCSEG_WEIGHTS, or downloaded once into torch.hub's or huggingface_hub's cache. Or a .safetensors or .pth
+            file, also one that another program wrapped.
         allow_missing: let tensors that the file lacks start fresh; they are in the report. A file that was found in the
             folder by its name may always lack some.
         urls: where torchvision's files are; each name ends in the start of the file's sha256.
@@ -128,7 +134,8 @@ def load_encoder(
         allow_missing=allow_missing,
     )
     segmenter.preprocessing = preprocessing
-    return report
+    taken = fill_fully_convolutional(segmenter.head, tensors, report.prefix)
+    return replace(report, head=taken, unused=tuple(name for name in report.unused if name not in taken))
 
 
 def imagenet_file_at_hand(encoder: str) -> Path | None:
@@ -218,7 +225,7 @@ def _of_timm(segmenter: Segmenter, name: str) -> _Named:
     else:
         example = f"{network}.{'gluon_in1k' if deep else 'tv_in1k'}"
     wrong = chosen.encoder in RESNETS and differing(segmenter, (*FUNCTION, ("width", 64)))
-    if wrong or chosen.encoder == "mobilenet_v2" or not re.fullmatch(rf"{network}\.\w+", name):
+    if wrong or chosen.encoder in ("mobilenet_v2", *VGGS) or not re.fullmatch(rf"{network}\.\w+", name):
         raise _of_another(segmenter, name, example, wrong or [])
     return _Named((name,), name, segmenter.preprocessing)
 

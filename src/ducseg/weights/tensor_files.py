@@ -38,6 +38,7 @@ class LoadReport:
         prefix: what the file's names of the encoder begin with, such as "module.".
         source: where the tensors came from.
         widened: kernels of RGB that were spread over other channels.
+        head: the file's tensors that the head had a place for: VGG's fully connected layers.
     """
 
     missing: tuple[str, ...]
@@ -45,11 +46,13 @@ class LoadReport:
     prefix: str = ""
     source: str = ""
     widened: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         fresh = f", {len(self.missing)} tensors start fresh: {listed(list(self.missing), 6)}" if self.missing else ""
         spread = f", {listed(list(self.widened))} spread over the channels" if self.widened else ""
-        return f"encoder from {self.source}{spread}{fresh}"
+        of_head = ", fc6 and fc7 too" if self.head else ""
+        return f"encoder from {self.source}{of_head}{spread}{fresh}"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

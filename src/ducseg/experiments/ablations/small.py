@@ -7,11 +7,13 @@ recipe here: a small encoder, crops and epochs, AdamW, batch norm that learns.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ducseg.data.config import DataConfig
 from ducseg.errors import explain
 from ducseg.experiments.ablations.rows import Row, Table, changed
 from ducseg.experiments.synthetic import synthetic_duc
+from ducseg.models.vgg import VGGS
 from ducseg.train.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, RunConfig
 
 __all__ = ["DATA", "Recipe", "Setting", "configure", "recipe_of"]
@@ -43,7 +45,7 @@ class Recipe:
     Attributes:
         base: all that is not studied.
         patch, bigger: crops in place of the paper's 544x544 and 880x880.
-        encoders: in place of the paper's two.
+        encoders: in place of the paper's two, and of VGG-16 (of a quarter of its channels, from scratch).
         of: the tables that it is for, by their data set.
     """
 
@@ -71,15 +73,16 @@ def configure(table: Table, row: Row, setting: Setting) -> Config | str:
         return f"{setting.data} has no coarse labels"
     if paper.model.stem != base.model.stem and base.model.weights is not None:
         return f"there are no ImageNet weights for {base.model.encoder} with this stem"
+    encoder = recipe.encoders[paper.model.encoder]
     model = replace(
-        base.model,
-        encoder=recipe.encoders[paper.model.encoder],
+        base.model if encoder not in VGGS else replace(base.model, **_NARROW_VGG),
+        encoder=encoder,
         **{name: getattr(paper.model, name) for name in _STUDIED},
     )
     data = replace(base.data, root=setting.root)
     if base.data.dataset == "cityscapes" == paper.data.dataset:
         data = replace(data, patches=paper.data.patches, coarse=paper.data.coarse)
-    crop = recipe.bigger if paper.augment.crop_size == _BIGGER else recipe.patch
+    crop = recipe.bigger if min(paper.augment.crop_size) >= min(_BIGGER) else recipe.patch
     augment = replace(base.augment, crop_size=crop)
     made = replace(base, name=f"{table.name}-{row.name}", model=model, data=data, augment=augment)
     instead = {} if data.dataset == "cityscapes" else row.small
@@ -116,7 +119,9 @@ _RUN = RunConfig(
 _ADAMW = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.01, warmup_steps=50, epochs=30, batch_size=8)
 _PRETRAINED = ModelConfig(encoder="resnet18", weights="imagenet", recalibrate_batches=8)
 _FRESH = ModelConfig(encoder="resnet18", weights=None)
-_ENCODERS = {"resnet101": "resnet18", "resnet152": "resnet34"}
+_ENCODERS = {"resnet101": "resnet18", "resnet152": "resnet34", "vgg16": "vgg16_bn"}
+_NARROW_VGG: dict[str, Any] = {"width": 16, "weights": None, "recalibrate_batches": 0}
+"""A quarter of VGG-16's channels; nobody has weights of that."""
 
 
 def _camvid() -> Config:
