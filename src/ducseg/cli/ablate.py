@@ -17,7 +17,7 @@ from ducseg.errors import explain
 
 if TYPE_CHECKING:
     from ducseg.experiments.ablations.jobs import Job
-    from ducseg.experiments.ablations.page import Ours
+    from ducseg.experiments.ablations.ours import Ours
     from ducseg.experiments.ablations.rows import Row, Table
     from ducseg.experiments.ablations.small import Setting
     from ducseg.train.config import Config
@@ -58,6 +58,8 @@ class Options:
     """Only list what would run, with the command for each row by hand."""
     show: bool = False
     """Only print and write the table, from the results that are there."""
+    widths: bool = False
+    """Only score trained rows by the width of objects, from their checkpoints: recall, clDice, F1 within pixels."""
     time: int | None = None
     """Only time the rows' networks, in turn, with so many pictures at once (1; a GPU is filled by 16)."""
     figure: File | None = None
@@ -80,7 +82,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def run(options: Options) -> int:
     """Print the table; exit status 1 where a row failed, 75 and 130 where a signal ended it with all saved."""
-    from ducseg.experiments.ablations.running import Running, run_jobs
+    from ducseg.experiments.ablations.running import Running, run_jobs, score_widths
 
     asked = _asked(options)
     if options.dry_run:
@@ -90,8 +92,10 @@ def run(options: Options) -> int:
         from ducseg.experiments.ablations.timing import time_rows
 
         time_rows(asked.jobs, asked.results, count=options.time, say=_say)
+    if options.widths:
+        score_widths(asked.jobs, asked.results, Running(say=_say))
     ran = None
-    if not options.show and options.time is None:
+    if not (options.show or options.widths or options.time is not None):
         submissions = options.out / "submissions" if options.submit else None
         how = Running(say=_say, command=options.command, discard=options.discard, submissions=submissions)
         ran = run_jobs(asked.jobs, asked.results, how)
@@ -217,18 +221,19 @@ def _print_table(options: Options, asked: _Asked) -> None:
 
 
 def _found(asked: _Asked) -> "list[Ours]":
-    from ducseg.experiments.ablations.page import ours
+    from ducseg.experiments.ablations.ours import ours
     from ducseg.experiments.ablations.timing import times_of
 
     times = times_of(asked.rows, asked.jobs, asked.results.lines("time"))
-    return ours(asked.rows, asked.jobs, asked.reasons, asked.results.lines(), times)
+    lines, widths = asked.results.lines(), asked.results.lines("widths")
+    return ours(asked.rows, asked.jobs, asked.reasons, lines, times, widths)
 
 
 def _draw(asked: _Asked, found: "list[Ours]", path: Path) -> Path:
     """A line a head; a point is named by its stride where that tells a head's rows apart, else by its row."""
     from collections import Counter
 
-    from ducseg.experiments.ablations.page import mean_and_spread
+    from ducseg.experiments.ablations.ours import mean_and_spread
     from ducseg.experiments.ablations.timing import how
     from ducseg.figures.trade_off import Point, draw_trade_off
 

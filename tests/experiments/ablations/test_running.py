@@ -17,9 +17,10 @@ from ducseg.cli import main
 from ducseg.data.config import DataConfig
 from ducseg.experiments.ablations.identity import differing, identity, key_of
 from ducseg.experiments.ablations.jobs import Job, make_jobs
-from ducseg.experiments.ablations.page import ours, spread
+from ducseg.experiments.ablations.ours import ours
+from ducseg.experiments.ablations.page import spread
 from ducseg.experiments.ablations.results import Results, claimed
-from ducseg.experiments.ablations.running import Running, run_jobs
+from ducseg.experiments.ablations.running import Running, run_jobs, score_widths
 from ducseg.experiments.ablations.small import Setting
 from ducseg.experiments.ablations.tables import TABLES
 from ducseg.train.config import Config
@@ -227,6 +228,24 @@ def test_the_road_of_kitti_and_voc_runs_on_drawn_pictures(
         assert "83.1 [P]" in printed and "79.7 [2]" in printed
     assert (tmp_path / "submissions" / f"{table}-duc-seed0{archive}").is_file()
     assert main(command) == 0 and "training, see" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_trained_rows_are_scored_by_width_once(tmp_path: Path) -> None:
+    jobs, said = jobs_of("deconv", "duc", "deconv"), list[str]()
+    run(jobs[:1], tmp_path)
+    for _ in range(2):
+        score_widths(jobs, Results(tmp_path), Running(say=said.append))
+    assert said == ["deconv duc, seed 0: duc is scored by width"]
+    (line,) = Results(tmp_path).lines("widths")
+    (row,) = Results(tmp_path).lines()
+    dice, iou = line["thin"]["classes"]["road"]["dice"], row["scores"]["classes"]["road"]["iou"]
+    assert iou == pytest.approx(dice / (2 - dice)), "of the same network on the same pictures"
+    (found, other) = ours(TABLES["deconv"].rows[:2], jobs, {}, [row], {}, [line])
+    bins = [line["thin"]["classes"][name]["by_width"]["1-2"] for name in found.thin_classes]
+    right, pixels = sum((one["recall"] or 0) * one["pixels"] for one in bins), sum(one["pixels"] for one in bins)
+    assert found.recall_at("1-2") == [pytest.approx(100 * right / pixels)] and pixels > 0
+    assert other.widths == () and other.recall_at("1-2") == []
 
 
 @pytest.mark.slow

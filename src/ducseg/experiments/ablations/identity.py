@@ -75,6 +75,7 @@ def differing(now: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
     return found
 
 
+@cache
 def _defaults(section: str) -> dict[str, Any]:
     value = getattr(Config(name=""), section)
     assert is_dataclass(value) and not isinstance(value, type)

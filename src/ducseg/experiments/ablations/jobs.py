@@ -52,9 +52,9 @@ class Job:
         head = f"{model.head}-stride{model.output_stride}-{model.dilation}"
         return f"{model.encoder.replace(':', '-')}-{head}-seed{self.seed}-{self.key}"
 
-    def without_result(self, results: Results) -> list[Row]:
-        """The rows that have no result yet."""
-        lines = results.lines()
+    def without_result(self, results: Results, kind: str = "row") -> list[Row]:
+        """The rows that have no line of a kind yet."""
+        lines = results.lines(kind)
         return [
             row
             for row in self.rows

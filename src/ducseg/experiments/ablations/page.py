@@ -1,122 +1,20 @@
 """A table as people read it: the paper's number with its tag, ours with seeds and spread, or "not run"."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from ducseg.experiments.ablations.identity import differing
 from ducseg.experiments.ablations.jobs import Job
-from ducseg.experiments.ablations.results import same
-from ducseg.experiments.ablations.rows import Row, Table
+from ducseg.experiments.ablations.ours import Ours, mean_and_spread
+from ducseg.experiments.ablations.rows import Table
 from ducseg.experiments.ablations.small import Setting, recipe_of
 from ducseg.experiments.ablations.timing import how
+from ducseg.metrics.thin import WIDTH_BINS
 
-__all__ = ["THIN_CLASSES", "Ours", "described", "markdown", "mean_and_spread", "ours", "spread"]
-
-THIN_CLASSES = (
-    "pole", "traffic light", "traffic sign", "sign symbol", "fence", "person", "pedestrian", "rider", "bicyclist",
-    "bicycle", "motorcycle", "vessel", "crack",
-)  # fmt: skip
-"""Names of classes that are a few pixels wide (paper section 4.1: poles, traffic lights, traffic signs)."""
-_TELLING = {"pole", "vessel", "crack"}
+__all__ = ["described", "markdown", "spread"]
 
 _TAGS = "P: the paper's text; D: arithmetic on it; C: the authors' code or page; 2: a secondary source"
 _OURS = "Ours: mean ± standard deviation over seeds (their number), of the last step."
 _HEAD = ("row", "what", "paper, mIoU", "ours, mIoU", "ours, thin", "ms a picture", "M parameters", "s", "steps")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ours:
-    """What our runs of one row came to, a line of results for each seed.
-
-    Attributes:
-        other: how many results of other settings there are, which are not counted.
-        otherwise: what differs in the last of these.
-        time: the "time" line of its network; None: not timed.
-        reason: why it was not run.
-    """
-
-    row: Row
-    lines: tuple[dict[str, Any], ...]
-    other: int = 0
-    otherwise: tuple[str, ...] = ()
-    time: dict[str, Any] | None = None
-    reason: str = ""
-
-    def values(self, *names: str) -> list[float]:
-        """Mean IoU in per cent for each seed; of some classes alone, those that are defined."""
-        found = []
-        for line in self.lines:
-            classes = line["scores"]["classes"]
-            defined = [one["iou"] for name, one in classes.items() if name in (names or classes)]
-            defined = [iou for iou in defined if iou is not None]
-            found += [100 * statistics.fmean(defined)] if defined else []
-        return found
-
-    @property
-    def classes(self) -> list[str]:
-        """Of its data set, the thin ones first."""
-        names = list(self.lines[0]["scores"]["classes"]) if self.lines else []
-        return sorted(names, key=lambda name: name not in self.thin_classes)
-
-    @property
-    def thin_classes(self) -> list[str]:
-        """Those of its data set, if that is of streets, vessels or cracks: a bicycle of VOC2012 fills its picture."""
-        names = list(self.lines[0]["scores"]["classes"]) if self.lines else []
-        return [name for name in names if name in THIN_CLASSES] if _TELLING & set(names) else []
-
-    @property
-    def thin(self) -> list[float]:
-        """Mean IoU of the thin classes in per cent for each seed; [] where the data set has none."""
-        return self.values(*self.thin_classes) if self.thin_classes else []
-
-    @property
-    def scored(self) -> dict[str, list[float]]:
-        """What is drawn of it, in per cent for each seed."""
-        return {"mean IoU": self.values(), "mean IoU of thin classes": self.thin}
-
-
-def ours(
-    rows: Sequence[Row],
-    jobs: Sequence[Job],
-    reasons: Mapping[str, str],
-    lines: Sequence[dict[str, Any]],
-    times: Mapping[str, dict[str, Any]],
-) -> list[Ours]:
-    """Each row with those results that were made by its very settings.
-
-    Args:
-        reasons: why a row has no job, by its name.
-        times: "time" lines by row's name.
-    """
-    found = []
-    for row in rows:
-        lines_of_row, others, otherwise = _of_row(row, [job for job in jobs if row in job.rows], lines)
-        reason, time = reasons.get(row.name, ""), times.get(row.name)
-        found.append(Ours(row=row, lines=lines_of_row, other=others, otherwise=otherwise, time=time, reason=reason))
-    return found
-
-
-def _of_row(
-    row: Row, jobs: Sequence[Job], lines: Sequence[dict[str, Any]]
-) -> tuple[tuple[dict[str, Any], ...], int, tuple[str, ...]]:
-    """Its results by seed; how many there are of other settings, and what differs in the last of those."""
-    scoring, seeds = row.scoring.to_json(), [job.seed for job in jobs]
-    by_seed: dict[int, dict[str, Any]] = {}
-    others = []
-    for line in lines:
-        if any(same(line, job.made_by, job.seed, scoring) for job in jobs):
-            by_seed[line["seed"]] = line
-        elif jobs and line["seed"] in seeds and line["scoring"] == scoring:
-            meant = (jobs[0].table.name, row.name, jobs[0].setting.data)
-            others += [line] if (line["table"], line["row"], line["data"]) == meant else []
-    otherwise = differing(jobs[0].made_by, others[-1]["made_by"]) if others else []
-    return (
-        tuple(by_seed[seed] for seed in sorted(by_seed)),
-        len(others),
-        tuple(one for one in otherwise if "--run.seed" not in one),
-    )
 
 
 def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequence[Ours], *, command: str) -> str:
@@ -127,14 +25,12 @@ def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequenc
     lines += [*_aligned(_summary(table, found)), "", f"{_TAGS}. {_OURS}", *_timed(found), "", *_notes(found)]
     if classes := _classes(found):
         lines += ["IoU by class, mean over seeds, thin classes first:", "", *_aligned(classes), ""]
+    if by_width := _by_width(found):
+        lines += ["Thin classes: recall of pixels by the width of their object, pooled, and mean clDice:", ""]
+        lines += [*_aligned(by_width), ""]
     if roads := _roads(found):
         lines += ["KITTI road's scores in the bird's-eye view:", "", *_aligned(roads), ""]
     return "\n".join([*lines, *_provenance(found)]) + "\n"
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation; None of a single value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def described(table: Table, setting: Setting, jobs: Sequence[Job]) -> list[str]:
@@ -206,6 +102,14 @@ def _classes(found: Sequence[Ours]) -> list[list[str]]:
     for one in run:
         means = [one.values(name) for name in names]
         rows.append([one.row.name, *("-" if not values else f"{statistics.fmean(values):.1f}" for values in means)])
+    return rows if run else []
+
+
+def _by_width(found: Sequence[Ours]) -> list[list[str]]:
+    run = [one for one in found if one.widths and one.thin_classes]
+    rows = [["row", *(f"{width} px" for width in WIDTH_BINS), "clDice"]]
+    for one in run:
+        rows.append([one.row.name, *(spread(one.recall_at(width)) for width in WIDTH_BINS), spread(one.mean_cldice())])
     return rows if run else []
 
 

@@ -30,7 +30,7 @@ class Results:
         self.out, self.path = out, out / "results.jsonl"
 
     def lines(self, kind: str = "row") -> list[dict[str, Any]]:
-        """Every whole line of a kind: "row" for scores, "time" for times a picture."""
+        """Every whole line of a kind: "row" for scores, "widths" for those of thin objects, "time" for times."""
         found = []
         for text in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
             with contextlib.suppress(ValueError):  # a line that a kill cut short

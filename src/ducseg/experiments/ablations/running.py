@@ -19,12 +19,12 @@ from ducseg.errors import UserError
 from ducseg.experiments.ablations.jobs import Job
 from ducseg.experiments.ablations.results import Results, claimed
 from ducseg.experiments.ablations.rows import Row
-from ducseg.experiments.ablations.scoring import result_line, row_scores, write_submission
+from ducseg.experiments.ablations.scoring import result_line, row_scores, widths_line, write_submission
 from ducseg.files import write_whole
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.loop import train
 
-__all__ = ["Ran", "Running", "run_jobs"]
+__all__ = ["Ran", "Running", "run_jobs", "score_widths"]
 
 _TRAINED = "trained.json"
 """In a run folder that came to its end: how long it took."""
@@ -92,6 +92,19 @@ def run_jobs(jobs: Sequence[Job], results: Results, how: Running) -> Ran:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # the others need it
     return ran
+
+
+def score_widths(jobs: Sequence[Job], results: Results, how: Running) -> None:
+    """Score trained rows by the width of objects, from the checkpoints that are there; processes share the work."""
+    for job in jobs:
+        checkpoint = CheckpointFolder(results.out / "runs" / job.folder, keep_last=1).last()
+        untrained = job.without_result(results)
+        for row in job.without_result(results, "widths") if checkpoint is not None else ():
+            with claimed(results.out, job.key) as mine:
+                if mine and row not in untrained and row in job.without_result(results, "widths"):
+                    assert checkpoint is not None
+                    results.add(widths_line(job, row, checkpoint))
+                    how.say(f"{job.name}: {row.name} is scored by width")
 
 
 def _run(job: Job, wanted: Sequence[Row], results: Results, how: Running) -> signal.Signals | None:

@@ -20,13 +20,14 @@ from ducseg.inference.road import RoadEvaluation
 from ducseg.inference.submit import SERVERS, submit
 from ducseg.metrics.confusion import scores
 from ducseg.metrics.kitti_road import road_scores
+from ducseg.metrics.thin import ThinCounts
 from ducseg.models.architecture import Architecture
 from ducseg.train.config import Config
 from ducseg.train.run_log import versions
 from ducseg.weights.checkpoint import load_segmenter, read_model_json
 from ducseg.weights.structure import sketch
 
-__all__ = ["result_line", "row_scores", "write_submission"]
+__all__ = ["result_line", "row_scores", "widths_line", "write_submission"]
 
 _ARCHIVES = {"cityscapes": ".zip", "kitti-road": ".zip", "voc2012": ".tar.gz"}
 
@@ -45,6 +46,20 @@ def row_scores(config: Config, checkpoint: Path, scoring: Scoring) -> dict[str, 
     road = RoadEvaluation(labeller.classes, dataset) if isinstance(dataset, KittiRoad) else None
     found = scores(evaluate(labeller, dataset, road=road).matrix, dataset.classes)
     return found if road is None else found | {"road": road_scores(road.counts)}
+
+
+def widths_line(job: Job, row: Row, checkpoint: Path) -> dict[str, Any]:
+    """The line of results.jsonl with a row's scores of thin objects: recall by width, clDice, F1 within some pixels.
+
+    Raises:
+        UserError: data that does not open or read.
+    """
+    labeller = _labeller(job.config, checkpoint, row.scoring)
+    dataset = open_dataset(job.config.data, job.config.data.val_split)
+    thin = ThinCounts(len(dataset.classes))
+    evaluate(labeller, dataset, thin=thin)
+    found = thin.scores(dataset.classes)
+    return {**_about(job, row), "kind": "widths", "thin": found}
 
 
 def write_submission(job: Job, row: Row, checkpoint: Path, out: Path) -> str | None:
@@ -86,9 +101,21 @@ def result_line(
 ) -> dict[str, Any]:
     """The line of results.jsonl."""
     noted = read_model_json(checkpoint)
+    return {
+        **_about(job, row),
+        "kind": "row",
+        "scores": found,
+        "parameters": parameters(sketch(Architecture.from_json(noted["architecture"]))),
+        "steps": noted["extra"]["step"],
+        "seconds": round(seconds, 1),
+        "run": run.name,
+    }
+
+
+def _about(job: Job, row: Row) -> dict[str, Any]:
+    """What a line is of, and where it was made."""
     device = pick_device(job.config.run.device)
     return {
-        "kind": "row",
         "table": job.table.name,
         "row": row.name,
         "data": job.setting.data,
@@ -97,12 +124,7 @@ def result_line(
         "seed": job.seed,
         "scoring": row.scoring.to_json(),
         "key": job.key,
-        "scores": found,
-        "parameters": parameters(sketch(Architecture.from_json(noted["architecture"]))),
-        "steps": noted["extra"]["step"],
-        "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "run": run.name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **versions(),
         "made_by": job.made_by,
