@@ -49,6 +49,7 @@ COMMANDS: dict[str, str] = {
     "data coco-masks": "write masks of VOC's classes from COCO's instances",
     "data convert": "annotations of COCO, LabelMe, CVAT, YOLO or Label Studio to images, masks and classes.json",
     "hdc": "check dilation rates for gridding: equation 2, exact coverage, receptive field",
+    "gridding": "does a trained network leave a lattice in its scores? coverage, effective field, a score by period",
     "import-weights": "turn released weights into a checkpoint",
     "version": "the version, and the torch, devices and extras that are found",
     "completion": "a script for bash or zsh that completes commands and options",

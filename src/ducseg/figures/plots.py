@@ -1,5 +1,6 @@
 """What the plots share: colours of runs beside each other, a matplotlib figure as pixels and as a file."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,26 @@ from ducseg.files import whole_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RUN_COLOURS", "as_pixels", "save_figure"]
+__all__ = ["RUN_COLOURS", "as_pixels", "in_print", "save_figure"]
 
 RUN_COLOURS = ("#0072b2", "#e68c00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 """Okabe and Ito's, which the colour-blind tell apart."""
+
+_PRINT: Any = {
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.linewidth": 0.5,
+    "hatch.linewidth": 0.5,
+    "pdf.fonttype": 42,  # letters stay letters
+    "svg.fonttype": "none",
+}
+
+
+def in_print() -> AbstractContextManager[None]:
+    """matplotlib's settings for figures of a paper: letters that read at their printed size, and stay text."""
+    from matplotlib import rc_context
+
+    return rc_context(_PRINT)
 
 
 def as_pixels(figure: Any) -> NDArray[np.uint8]:

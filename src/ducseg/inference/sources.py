@@ -3,14 +3,18 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from ducseg.data.files.channels import Pixels, fill_undefined, read_pixels
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.errors import explain
+from ducseg.errors import explain, whole
 
-__all__ = ["check_apart", "find_pictures"]
+__all__ = ["check_apart", "find_pictures", "some_pictures"]
 
 
 def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -> list[tuple[Path, Path]]:
@@ -106,3 +110,18 @@ def check_apart(names: Sequence[tuple[object, object]], *, fix: str) -> None:
                 needed="one name each",
                 fix=fix,
             )
+
+
+def some_pictures(inputs: Sequence[str | Path], pixels: Pixels, *, most: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Names and pictures (H, W, C) of inputs, at most so many, spread evenly over them.
+
+    Raises:
+        UserError: as `find_pictures`; a number below 1; a picture that does not read or holds other pixels.
+    """
+    files = find_pictures(inputs)
+    number = min(whole("--most", most, least=1, fix="20 is enough to tell."), len(files))
+    for position in range(number):
+        file, name = files[(2 * position + 1) * len(files) // (2 * number)]
+        picture = read_pixels(file, pixels)
+        fill_undefined(picture, file)
+        yield str(name), picture

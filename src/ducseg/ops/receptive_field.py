@@ -21,7 +21,10 @@ from ducseg.errors import explain
 from ducseg.ops.dilate import DenseAvgPool2d, DenseMaxPool2d
 from ducseg.ops.spatial_layers import pair
 
-__all__ = ["FieldAtLayer", "Layer", "layers_of", "measured", "receptive_field_increase", "theoretical"]
+__all__ = [
+    "EveryConnection", "FieldAtLayer", "Layer", "effective", "layers_of", "measured", "paths",
+    "receptive_field_increase", "side_of", "theoretical",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +86,10 @@ def measured(
 ) -> NDArray[np.bool_]:
     """Which input pixels reach one place of the output, by gradient on a copy of the network.
 
-    The copy's convolutions get equal positive kernels, its norms (batch, layer, group, instance, RMS) pass everything
-    through, its max-poolings take the mean of their taps: every connection then shows, and only the structure counts.
-    ReLU passes what is positive. That group and instance norms average over the whole picture is left out.
+    As `paths`: what no path leads from is a hole.
 
     Args:
-        network: (1, channels, H, W) -> (1, C, h, w) or folded (1, L, r*r, h, w); left as it is.
-        size: H, W of the input in pixels.
-        position: row and column on the output's last two dimensions; None: the middle.
+        network, size, position, channels: as for `paths`.
 
     Returns:
         bool (H, W).
@@ -98,21 +97,127 @@ def measured(
     Raises:
         UserError: a position outside the output.
     """
+    return paths(network, size, position, channels=channels) > 0
+
+
+def paths(
+    network: nn.Module,
+    size: tuple[int, int],
+    position: tuple[int, int] | None = None,
+    *,
+    channels: int = 3,
+    after: str | None = None,
+) -> NDArray[np.float64]:
+    """How many paths lead from each place to one place of the output, as shares of all; by gradient on a copy.
+
+    The copy's convolutions get equal positive kernels, its norms (batch, layer, group, instance, RMS) pass everything
+    through, as ReLU6 does, its max-poolings take the mean of their taps: every connection then shows, shortcuts
+    included, and only the structure counts. ReLU passes what is positive. That group and instance norms average over
+    the whole picture is left out.
+
+    Args:
+        network: (1, channels, H, W) -> (1, C, h, w) or folded (1, L, r*r, h, w); left as it is.
+        size: H, W of the input in pixels.
+        position: row and column on the output's last two dimensions; None: the middle.
+        after: count from the output of the module of this name, in place of the picture.
+
+    Returns:
+        (H, W), or rows and columns of that module's output; 0 is a hole.
+
+    Raises:
+        UserError: a position outside the output.
+    """
     probe = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
     _open_up(probe)
     image = torch.ones(1, channels, *size, dtype=torch.float64, requires_grad=True)
-    with _EveryConnection():
-        output: Tensor = probe(image)
+    with EveryConnection():
+        output, source = _outputs(probe, image, after)
+    _at(output, position).sum().backward()  # type: ignore[no-untyped-call]
+    assert source.grad is not None
+    found = np.asarray(source.grad[0].abs().sum(0))
+    return np.asarray(found / found.sum())
+
+
+def effective(
+    network: nn.Module,
+    images: Tensor,
+    position: tuple[int, int] | None = None,
+    *,
+    after: str | None = None,
+    draws: int = 4,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """The effective receptive field (Luo et al. 2016): how strongly each place moves one place of a network's output.
+
+    The root mean square of the gradient of random sums of the output's channels, over channels, draws and images.
+
+    Args:
+        network: with its own weights, in evaluation mode; left as it is.
+        images: (N, C, H, W), normalised.
+        position, after: as for `paths`.
+        draws: random sums an image.
+
+    Returns:
+        (H, W), or rows and columns of that module's output; shares, that sum to 1.
+
+    Raises:
+        UserError: a position outside the output.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    total: Tensor = torch.zeros(())
+    try:
+        network.requires_grad_(False)
+        for image in images.detach():
+            with torch.enable_grad():
+                output, source = _outputs(network, image[None].clone().requires_grad_(), after)
+                answer = _at(output, position).flatten()
+            for _ in range(draws):
+                weights = torch.randn(answer.shape, generator=generator).to(answer)
+                (gradient,) = torch.autograd.grad(answer @ weights, source, retain_graph=True)
+                total = total + gradient[0].double().square().sum(0).cpu()
+    finally:
+        for parameter, wants in wanted:
+            parameter.requires_grad_(wants)
+    return np.asarray(total.sqrt() / total.sqrt().sum().clamp(min=1e-300))
+
+
+def side_of(field: NDArray[np.float64], position: tuple[int, int] | None = None, *, share: float = 0.95) -> int:
+    """Side of the smallest square around a place (None: the middle) that holds that share of a field, in places."""
+    middle = (field.shape[0] // 2, field.shape[1] // 2) if position is None else position
+    rows, columns = np.indices(field.shape)
+    rings = np.maximum(abs(rows - middle[0]), abs(columns - middle[1]))
+    held = np.cumsum(np.bincount(rings.ravel(), field.ravel()))
+    return 1 + 2 * int(np.searchsorted(held, share * held[-1]))
+
+
+def _outputs(network: nn.Module, image: Tensor, after: str | None) -> tuple[Tensor, Tensor]:
+    """The network's output, and the tensor on its way whose gradient is wanted."""
+    if after is None:
+        output: Tensor = network(image)
+        return output, image
+    seen: list[Tensor] = []
+
+    def cut(_module: nn.Module, _inputs: Any, result: Tensor) -> Tensor:
+        seen.append(result.detach().clone().requires_grad_())
+        return seen[-1].clone()  # what follows may write in place
+
+    handle = network.get_submodule(after).register_forward_hook(cut)
+    try:
+        output = network(image)
+    finally:
+        handle.remove()
+    return output, seen[-1]
+
+
+def _at(output: Tensor, position: tuple[int, int] | None) -> Tensor:
     height, width = output.shape[-2:]
     row, column = (height // 2, width // 2) if position is None else position
     if not (0 <= row < height and 0 <= column < width):
         raise explain(
             "position", found=(row, column), needed=f"inside the output of {height}x{width}", fix="Rows come first."
         )
-    output[..., row, column].sum().backward()  # type: ignore[no-untyped-call]
-    assert image.grad is not None
-    reached: NDArray[np.bool_] = (image.grad[0].abs().sum(0) > 0).numpy()
-    return reached
+    return output[..., row, column]
 
 
 def _open_up(network: nn.Module) -> None:
@@ -127,14 +232,16 @@ def _open_up(network: nn.Module) -> None:
             module.reset_running_stats()
 
 
-class _EveryConnection(TorchFunctionMode):
-    """Max-poolings take the mean of their taps, and norms pass everything through: torch's functions, whoever calls."""
+class EveryConnection(TorchFunctionMode):
+    """Max-poolings take the mean of their taps; norms and clipping pass everything: torch's functions."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"):
+            return args[0]
+        if name in ("relu6", "hardtanh"):  # shortcuts add up beyond what they let through
             return args[0]
         if name == "max_pool2d" and not kwargs.pop("return_indices", False):
             return _mean_of_taps(*args, **kwargs)
