@@ -1,5 +1,6 @@
 """Files as Caffe writes them, and small networks under the layer names and blob shapes of the released descriptions."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,9 +110,11 @@ RESNET_101 = {
 }
 
 
-def resnet_layers(blocks: Mapping[int, Sequence[str]], *, width: int = 2, prefix: str = "") -> dict[str, Blobs]:
+def resnet_layers(
+    blocks: Mapping[int, Sequence[str]], *, width: int = 2, prefix: str = "", seed: int = 3
+) -> dict[str, Blobs]:
     """conv1 .. res5c_branch2c with bn and scale layers; statistics are sums over 999.98 batches."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     found: dict[str, Blobs] = {}
 
     def add(name: str, suffix: str, out: int, into: int, kernel: int) -> None:
@@ -142,7 +145,21 @@ def deeplab_layers(
     for branch in range(4):
         found[f"fc1_voc12_c{branch}"] = _conv(rng, classes, 32 * width)
     if scales:
-        found |= {f"{name}_res{scale}": blobs for scale in ("075", "05") for name, blobs in found.items()}
+        found |= {
+            re.sub(r"^(.*?)(_c\d)?$", rf"\1_res{scale}\2", name): blobs
+            for scale in ("075", "05")
+            for name, blobs in found.items()
+        }
+    return found
+
+
+def gcrf_layers(*, classes: int = 3, width: int = 2) -> dict[str, Blobs]:
+    """As test_rtf_release.prototxt names them: DeepLabv2, a second ResNet, one weight a pair of neighbours."""
+    rng, found = np.random.default_rng(6), deeplab_layers(classes=classes, width=width)
+    found |= resnet_layers(RESNET_50, width=width, prefix="PW_", seed=7)
+    scale = 0.01
+    found["vertical"] = [rng.normal(scale=scale, size=(1, 32 * width, 2, 1)), rng.normal(scale=scale, size=1)]
+    found["horizontal"] = [rng.normal(scale=scale, size=(1, 32 * width, 1, 2)), rng.normal(scale=scale, size=1)]
     return found
 
 

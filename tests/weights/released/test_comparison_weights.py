@@ -150,6 +150,7 @@ def test_deeplabv2(tmp_path: Path, blocks: Any) -> None:
     assert network.architecture.head == "deeplabv2" and network.architecture.stride_in == "1x1"
     assert network.architecture.encoder == ("resnet50" if blocks is RESNET_50 else "resnet101")
     assert network.preprocessing.mean == (122.675, 116.669, 104.008)
+    assert {"fc1_voc12_res05_c0", "res5c_branch2c_res075"} <= layers.keys(), "as in test_rtf_release.prototxt"
     torch.testing.assert_close(answer(network), deeplab_by_hand(layers, blocks), rtol=1e-4, atol=1e-4)
 
 

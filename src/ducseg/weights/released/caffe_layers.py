@@ -150,7 +150,7 @@ def filled(
     used: Iterable[str],
     preprocessing: Preprocessing,
     *,
-    flipped: str,
+    flipped: tuple[str, ...],
 ) -> Segmenter:
     """The network with the file's numbers; every tensor has its place, and every layer is of some use."""
     needed = {key: value for key, value in made.state_dict().items() if not key.endswith("num_batches_tracked")}
@@ -166,7 +166,7 @@ def filled(
     with BoundedFile(path, ".caffemodel file") as file, torch.no_grad():
         for key, place in places.items():
             values = _read(path, file, layers[place.layer], place).reshape(own[key].shape)
-            own[key].copy_(torch.from_numpy(np.ascontiguousarray(values[:, ::-1] if key == flipped else values)))
+            own[key].copy_(torch.from_numpy(np.ascontiguousarray(values[:, ::-1] if key in flipped else values)))
     return segmenter.eval()
 
 

@@ -2,7 +2,9 @@
 
 On a ResNet: layers conv1, res2a_branch1 .. res5c_branch2c, each with bn... (sums of means and of variances, and by what
 to divide them) and scale..., and fc1_NAME_c0 .. c3. On VGG-16: conv1_1 .. conv5_3, fc6_1, fc7_1, fc8_NAME_1 .. 4. Those
-of a network that is run at three scales are stored three times (..._res075, ..._res05), alike: the first is read.
+of a network that is run at three scales are stored three times (..._res075, fc1_NAME_res05_c0), alike: the first is
+read. Deep G-CRF is the same network with a second ResNet, whose layers begin with PW_, and two convolutions, vertical
+and horizontal.
 """
 
 import re
@@ -15,6 +17,7 @@ from torch import Tensor
 from ducseg.models import Segmenter, build_architecture
 from ducseg.weights.released import caffe
 from ducseg.weights.released.caffe_layers import (
+    Layers,
     caffe_blocks,
     class_set,
     classes_of,
@@ -31,9 +34,9 @@ from ducseg.weights.released.network import PREPROCESSING
 from ducseg.weights.structure import Unfilled
 from ducseg.weights.tensor_files import read_tensors
 
-__all__ = ["load"]
+__all__ = ["load", "load_gcrf"]
 
-_AT_OTHER_SCALES = re.compile(r"_res0(5|75)$")
+_AT_OTHER_SCALES = re.compile(r"_res0(5|75)(_|$)")
 
 
 def load(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
@@ -52,10 +55,9 @@ def load(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
     path = Path(path)
     if path.suffix in (".pth", ".pt", ".safetensors"):
         return _deeplabv2_of_tensors(path, read_tensors(path), num_classes)
-    everything = caffe.index(path)
-    layers = {name: blobs for name, blobs in everything.items() if not _AT_OTHER_SCALES.search(name)}
-    head = "deeplabv2" if len(layers) < len(everything) else "deeplabv2_single"
-    branches = sorted(name for name in layers if re.fullmatch(r"fc1_\w+_c\d|fc8_\w+_\d", name))
+    layers, multi_scale = _at_one_scale(path)
+    head = "deeplabv2" if multi_scale else "deeplabv2_single"
+    branches = _branches(layers)
     if not branches:
         raise unfit(path, "DeepLabv2", ["no fc1_NAME_c0 and no fc8_NAME_1"])
     classes = classes_of(path, layers, branches[0], num_classes)
@@ -66,14 +68,46 @@ def load(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
             ours, suffix = f"head.branches.{number}", name.rpartition("_")[2]
             places |= conv(f"{ours}.classifier.fc6", f"fc6_{suffix}")
             places |= conv(f"{ours}.classifier.fc7", f"fc7_{suffix}") | conv(f"{ours}.fc8", name)
-        flipped = "encoder.features.0.weight"
+        flipped = ("encoder.features.0.weight",)
     else:
         blocks = caffe_blocks(layers)
         made = sketched(path, layers, "conv1", head, classes, encoder=depth_of(path, blocks), aspp=len(branches))
-        places, flipped = resnet(blocks), "encoder.conv1.weight"
+        places, flipped = resnet(blocks), ("encoder.conv1.weight",)
         for number, name in enumerate(branches):
             places |= conv(f"head.branches.{number}", name)
     return filled(path, layers, made, places, (), PREPROCESSING, flipped=flipped)
+
+
+def load_gcrf(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
+    """Deep G-CRF from a .caffemodel of siddharthachandra/gcrf; arguments, result and errors as of `load`."""
+    path = Path(path)
+    layers, _ = _at_one_scale(path)
+    branches, blocks = _branches(layers), caffe_blocks(layers)
+    if not branches:
+        raise unfit(path, "Deep G-CRF", ["no fc1_NAME_c0"])
+    classes = classes_of(path, layers, branches[0], num_classes)
+    made = sketched(path, layers, "conv1", "gcrf", classes, encoder=depth_of(path, blocks), aspp=len(branches))
+    places = resnet(blocks)
+    places |= {
+        key.replace("encoder.", "head.pairwise.", 1): place._replace(layer=f"PW_{place.layer}")
+        for key, place in places.items()
+    }
+    for number, name in enumerate(branches):
+        places |= conv(f"head.unary.branches.{number}", name)
+    places |= conv("head.vertical", "vertical") | conv("head.horizontal", "horizontal")
+    first = ("encoder.conv1.weight", "head.pairwise.conv1.weight")
+    return filled(path, layers, made, places, (), PREPROCESSING, flipped=first)
+
+
+def _at_one_scale(path: Path) -> tuple[Layers, bool]:
+    """The layers of scale 1, and whether there are others."""
+    everything = caffe.index(path)
+    layers = {name: blobs for name, blobs in everything.items() if not _AT_OTHER_SCALES.search(name)}
+    return layers, len(layers) < len(everything)
+
+
+def _branches(layers: Layers) -> list[str]:
+    return sorted(name for name in layers if re.fullmatch(r"fc1_\w+_c\d|fc8_\w+_\d", name))
 
 
 _PORT = re.compile(

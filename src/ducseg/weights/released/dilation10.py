@@ -63,4 +63,4 @@ def load(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
     places |= conv("head.context.final", "ctx_final") if count else {}
     used = [name for name in ("ctx_upsample", "upsample") if name in layers and is_bilinear(path, layers, name)]
     preprocessing = _PREPROCESSING.get((len(classes), count), rgb(102.93, 111.36, 116.52))
-    return filled(path, layers, made, places, used, preprocessing, flipped="encoder.features.0.weight")
+    return filled(path, layers, made, places, used, preprocessing, flipped=("encoder.features.0.weight",))

@@ -68,7 +68,7 @@ def load(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
         if wrong:
             raise unfit(path, head, [f"{name}, which is not the bilinear kernel" for name in wrong])
         used += ups
-    return filled(path, layers, made, places, used, _PREPROCESSING, flipped="encoder.features.0.weight")
+    return filled(path, layers, made, places, used, _PREPROCESSING, flipped=("encoder.features.0.weight",))
 
 
 def _check_scales(path: Path, layers: Layers, names: Iterable[str]) -> None:
