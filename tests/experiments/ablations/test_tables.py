@@ -56,8 +56,11 @@ def test_full_scale_is_the_published_experiment() -> None:
         for row in table.rows:
             if row.config is None:
                 continue
-            full = configure(table, row, Setting(data=table.data, root=None, small=False))
-            assert full == EXPERIMENTS[row.config().name]() and not row.change
+            for one in (*row.before, row.config):
+                stage = configure(
+                    table, dataclasses.replace(row, config=one), Setting(data=table.data, root=None, small=False)
+                )
+                assert stage == EXPERIMENTS[one().name]() and not row.change
 
 
 @pytest.mark.parametrize(

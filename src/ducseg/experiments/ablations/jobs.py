@@ -79,38 +79,35 @@ def make_jobs(
     Raises:
         UserError: data that does not open; a configuration that conflicts.
     """
-    made: dict[str, tuple[Config, Config | None]] = {}
+    made: dict[str, list[Config]] = {}
     reasons: dict[str, str] = {}
     for row in rows:
-        config = configure(table, row, setting)
-        if isinstance(config, str):
-            reasons[row.name] = config
+        before = () if setting.small and not row.before_small else row.before
+        configs = [configure(table, replace(row, config=one), setting) for one in (*before, row.config)]
+        if isinstance(last := configs[-1], str):
+            reasons[row.name] = last
             continue
-        first = None if row.first is None else configure(table, replace(row, config=row.first), setting)
-        assert not isinstance(first, str), "the second would have given the reason"
-        made[row.name] = (override(config), None if first is None else override(first))
-        for one in made[row.name]:
-            if one is not None:
-                one.check()
+        made[row.name] = [override(one) for one in configs if isinstance(one, Config)]
+        for config in made[row.name]:
+            config.check()
     jobs: dict[str, Job] = {}
     for seed in seeds:
         for row in rows:
             if row.name in made:
-                job = _job(table, row, setting, *made[row.name], seed, runs)
+                job = _job(table, row, setting, made[row.name], seed, runs)
                 earlier = jobs.get(job.key)
                 jobs[job.key] = job if earlier is None else replace(earlier, rows=(*earlier.rows, row))
     return list(jobs.values()), reasons
 
 
-def _job(
-    table: Table, row: Row, setting: Setting, config: Config, first: Config | None, seed: int, runs: Path
-) -> Job:  # fmt: skip
-    config = replace(config, run=replace(config.run, seed=seed))
-    if first is None:
+def _job(table: Table, row: Row, setting: Setting, stages: Sequence[Config], seed: int, runs: Path) -> Job:
+    """The last of several trainings, each from the one before."""
+    config = replace(stages[-1], run=replace(stages[-1].run, seed=seed))
+    if len(stages) == 1:
         return Job(table=table, setting=setting, rows=(row,), config=config, made_by=identity(config))
-    before = _job(table, row, setting, first, None, seed, runs)
-    weights = str(runs / before.folder / "last")
+    first = _job(table, row, setting, stages[:-1], seed, runs)
+    weights = str(runs / first.folder / "last")
     model = replace(config.model, weights=weights, weights_scope="all", recalibrate_batches=0)
     config = replace(config, model=model, data=replace(config.data, coco_root=None))
-    made_by = identity(config, start=before.key)
-    return Job(table=table, setting=setting, rows=(row,), config=config, made_by=made_by, first=before)
+    made_by = identity(config, start=first.key)
+    return Job(table=table, setting=setting, rows=(row,), config=config, made_by=made_by, first=first)

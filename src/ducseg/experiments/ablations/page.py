@@ -42,19 +42,20 @@ def described(table: Table, setting: Setting, jobs: Sequence[Job]) -> list[str]:
     crops = dict.fromkeys("{}x{}".format(*job.config.augment.crop_size) for job in jobs)
     length = f"{config.run.minutes:g} minutes" if optimizer.epochs is None else f"{optimizer.epochs} epochs"
     start = model.weights or "scratch"
-    if (first := jobs[0].first) is not None:
-        start = (
-            f"a first training of {first.config.optimizer.epochs} epochs from {first.config.model.weights or 'scratch'}"
-        )
+    if jobs[0].first is not None:
+        start = "the training before"
     lines = [
         f"{setting.data}, scored on {config.data.val_split}: {model.encoder}"
         + (f" of width {model.width}" if model.width != 64 else "")
         + f" from {start}, crops of {' and '.join(crops)}, batch {optimizer.batch_size}, "
         f"{optimizer.name} at {optimizer.learning_rate:g}, {length}"
     ]
+    if staged := list(dict.fromkeys(row.name for job in jobs if job.first is not None for row in job.rows)):
+        lines.append(f"Trained in stages, each from the one before: {', '.join(staged)}.")
     if setting.small:
         recipe = recipe_of(table, setting)
         shrunk = [f"{small} for {large}" for large, small in recipe.encoders.items()]
+        shrunk[-1] += ", a quarter as wide and from scratch"
         if table.data == "cityscapes":
             sizes = ((recipe.patch, "544x544"), (recipe.bigger, "880x880"))
             shrunk += ["crops {}x{} for {}".format(*small, paper) for small, paper in sizes]

@@ -102,7 +102,7 @@ QUESTIONS = (
             _row("flip", "mirrored too", scoring=Scoring(flip=True)),
             _row("scales", "scales 0.75, 1, 1.25", scoring=Scoring(scales=(0.75, 1.0, 1.25))),
             _row("scales-flip", "... mirrored too", scoring=Scoring(scales=(0.75, 1.0, 1.25), flip=True)),
-            _row("crf", "the paper's CRF", scoring=Scoring(crf=True)),
+            _row("crf", "the paper's CRF", scoring=Scoring(crf="paper")),
         ),
     ),
 )

@@ -29,11 +29,11 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How a trained network is looked through: at several sizes, mirrored too, refined by the paper's CRF."""
+    """How a trained network is looked through: at several sizes, mirrored too, refined by the CRF of a paper."""
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    crf: bool = False
+    crf: Literal["", "paper", "deeplabv2", "gcrf"] = ""
 
     @property
     def plain(self) -> bool:
@@ -42,7 +42,7 @@ class Scoring:
 
     def to_json(self) -> dict[str, Any]:
         """Its fields."""
-        return {"scales": list(self.scales), "flip": self.flip, "crf": self.crf}
+        return {"scales": list(self.scales), "flip": self.flip, "crf": self.crf or False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class Row:
         small: fields at small scale only, for what the paper's data set alone has.
         scoring: rows that differ in it alone share one training.
         paper: None: not recovered.
-        first: what is trained before, whose weights it starts from.
+        before: what is trained before it, each from the one before.
+        before_small: whether at small scale too, where else every row has one budget.
     """
 
     name: str
@@ -67,7 +68,8 @@ class Row:
     small: Mapping[str, Any] = field(default_factory=dict)
     scoring: Scoring = Scoring()
     paper: Published | None = None
-    first: Callable[[], Config] | None = None
+    before: tuple[Callable[[], Config], ...] = ()
+    before_small: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

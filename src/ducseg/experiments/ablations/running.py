@@ -121,10 +121,10 @@ def _run(job: Job, wanted: Sequence[Row], results: Results, how: Running) -> sig
         how.say(f"{job.name}: {row.name} has mean IoU {100 * found['mean_iou']:.2f}, {seconds:.0f} s of training")
         if how.submissions is not None and (written := write_submission(job, row, checkpoint, how.submissions)):
             how.say(f"{job.name}: {written}")
-    if how.discard:
-        _discard(checkpoints)
-        if job.first is not None:
-            _discard(CheckpointFolder(results.out / "runs" / job.first.folder, keep_last=1))
+    stage: Job | None = job
+    while how.discard and stage is not None:
+        _discard(CheckpointFolder(run.with_name(stage.folder), keep_last=1))
+        stage = stage.first
     return None
 
 

@@ -15,7 +15,7 @@ from ducseg.inference.bench import parameters
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.predictor import Predictor
-from ducseg.inference.refine import CrfLabeller
+from ducseg.inference.refine import CrfLabeller, crf_settings
 from ducseg.inference.road import RoadEvaluation
 from ducseg.inference.submit import SERVERS, submit
 from ducseg.metrics.confusion import scores
@@ -93,7 +93,9 @@ def _labeller(config: Config, checkpoint: Path, scoring: Scoring) -> Labeller:
         load_segmenter(checkpoint), pick_device(config.run.device), scales=scoring.scales, flip=scoring.flip,
         bf16=config.run.eval_bf16,
     )  # fmt: skip
-    return CrfLabeller(predictor) if scoring.crf else predictor
+    if not scoring.crf:
+        return predictor
+    return CrfLabeller(predictor, *crf_settings(() if scoring.crf == "paper" else (Path(scoring.crf),)))
 
 
 def result_line(

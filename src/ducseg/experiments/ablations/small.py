@@ -64,7 +64,7 @@ def configure(table: Table, row: Row, setting: Setting) -> Config | str:
     """
     recipe = recipe_of(table, setting)
     if row.config is None:
-        return "this package does not have the network"
+        return "its training is not in this package"
     paper = row.config()
     if not setting.small:
         return replace(changed(paper, row.change), data=replace(paper.data, root=setting.root))
