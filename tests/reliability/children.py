@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from moments import Clock, Moment
+from moments import CLOCKS, Clock, Moment
 
 __all__ = ["Child", "run", "start"]
 
@@ -77,8 +77,8 @@ class Child:
     @property
     def ticks(self) -> dict[str, int]:
         """Of a command that ended by itself."""
-        calls, files = self.place.with_suffix(".ticks").read_text().split()
-        return {"call": int(calls), "file": int(files)}
+        counts = self.place.with_suffix(".ticks").read_text().split()
+        return dict(zip(CLOCKS, map(int, counts)))
 
 
 def start(
@@ -151,5 +151,5 @@ def _enter(
     clock.stop()
     sys.stdout.flush()
     sys.stderr.flush()
-    place.with_suffix(".ticks").write_text(f"{clock.ticks['call']} {clock.ticks['file']}")
+    place.with_suffix(".ticks").write_text(" ".join(str(clock.ticks[name]) for name in CLOCKS))
     os._exit(status)  # as a process ends that waits for no thread of a library

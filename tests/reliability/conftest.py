@@ -58,6 +58,14 @@ def draw(request: pytest.FixtureRequest) -> Iterator[random.Random]:
 
 
 @pytest.fixture(scope="session")
+def tiny_camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set that runs train on."""
+    from tiny_run import write_tiny_camvid
+
+    return write_tiny_camvid(tmp_path_factory.mktemp("camvid"), num_train=8, num_val=2)
+
+
+@pytest.fixture(scope="session")
 def book() -> Book:
     """Where each test writes what it tried."""
     return _book

@@ -238,3 +238,33 @@ TARGETS["log.jsonl of a report"] = Target(
 TARGETS["log.jsonl of a resumed run"] = Target(
     lambda _folder: _LOG_SEEDS, _log_resumed, ".jsonl", "lines", made=by_hand
 )
+
+
+def _evaluated_run(folder: Path) -> Path:
+    from ducseg.figures.evaluation_folder import Evaluated, Shown, write_evaluation
+
+    run, picture = _reported_run(folder), noise(12, 14)
+    shown = Shown(
+        id="a", kind="worst", mean_iou=0.5, image=picture, truth=picture[..., 0] % 3, prediction=picture[..., 1] % 3
+    )
+    row = {"iou": 0.5, "pixels": 4}
+    scores = {"mean_iou": 0.5, "pixel_accuracy": 0.5, "classes": dict.fromkeys(CLASSES.names, row)}
+    whole = Evaluated(
+        scores=scores, matrix=np.eye(3, dtype=np.int64), classes=CLASSES, picture_iou={"a": 0.5}, shown=(shown,),
+        about={"split": "val"},
+    )  # fmt: skip
+    write_evaluation(run, "val", whole)
+    return run
+
+
+def _evaluated(run: Path, file: Path) -> None:
+    from ducseg.figures.report import write_report
+
+    shutil.copyfile(file, run / "evaluation" / "val" / "scores.json")
+    write_report([run], run / "report.html")
+
+
+TARGETS["stored evaluation"] = Target(
+    lambda folder: [(_evaluated_run(folder) / "evaluation" / "val" / "scores.json").read_bytes()],
+    _evaluated, ".json", "json", _evaluated_run, by_hand,
+)  # fmt: skip

@@ -1,5 +1,6 @@
 """Pictures, masks, rasters."""
 
+import io
 import pickle
 import struct
 import zlib
@@ -210,3 +211,25 @@ TARGETS["GeoTIFF by rows"] = Target(_tiffs, _read_raster, ".tif", made=_picture_
 TARGETS["mask"] = Target(
     lambda folder: [*_pngs(folder), *_tiffs(folder)[:6]], _read_label, ".png", "png", made=_picture_bombs
 )
+
+
+def _matlab(_folder: Path) -> Sequence[bytes]:
+    import scipy.io
+
+    made = []
+    truth = {"Segmentation": np.arange(35, dtype=np.uint8).reshape(5, 7) % 21, "Boundaries": np.zeros((20, 1), object)}
+    for packed in (False, True):
+        file = io.BytesIO()
+        scipy.io.savemat(file, {"GTcls": truth}, do_compression=packed)
+        made.append(file.getvalue())
+    return made
+
+
+def _read_matlab(_context: Any, file: Path) -> None:
+    from ducseg.data.convert.voc_sbd import read_sbd_mask
+
+    found = read_sbd_mask(file)
+    assert found.dtype == np.uint8 and found.ndim == 2 and found.max(initial=0) < 256
+
+
+TARGETS["SBD's mask, .mat"] = Target(_matlab, _read_matlab, ".mat")

@@ -1,6 +1,6 @@
 """What reads files that people get from others, and what of each kind it is tried on.
 
-A reader that is added gets a line in one of these: `.caffemodel` and `.mat` when they are read.
+A reader that is added gets an entry in one of these.
 """
 
 from hostile_annotations import TARGETS as ANNOTATIONS

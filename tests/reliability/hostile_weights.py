@@ -171,6 +171,29 @@ TARGETS["weights, .params"] = Target(_released("params"), _params, ".params")
 TARGETS["weights, .onnx of the zoo"] = Target(_released("onnx"), _zoo, ".onnx")
 
 
+def _caffe(name: str) -> Callable[[Path], Sequence[bytes]]:
+    def seeds(_folder: Path) -> Sequence[bytes]:
+        import caffe_files
+
+        layers = getattr(caffe_files, f"{name}_layers")()
+        return [caffe_files.caffemodel(layers), caffe_files.caffemodel(layers, old=True, doubles=True)]
+
+    return seeds
+
+
+def _caffe_of(module: str) -> Callable[[Any, Path], None]:
+    def read(_context: Any, file: Path) -> None:
+        from importlib import import_module
+
+        import_module(f"ducseg.weights.released.{module}").load(file)
+
+    return read
+
+
+for _module, _layers in (("fcn8s", "fcn"), ("dilation10", "dilation"), ("deeplabv2", "deeplab")):
+    TARGETS[f"weights, .caffemodel of {_module}"] = Target(_caffe(_layers), _caffe_of(_module), ".caffemodel")
+
+
 def _exported(folder: Path) -> Sequence[bytes]:
     from ducseg.export.onnx import description, exported_graph, with_description
     from ducseg.models import build

@@ -29,7 +29,7 @@ MEMORY = 3 << 30
 
 _RUNS = {
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "socket.connect",
-    "socket.bind", "ctypes.dlopen", "os.putenv", "os.chdir", "pty.spawn",
+    "socket.bind", "ctypes.dlopen", "os.chdir", "pty.spawn",
 }  # fmt: skip
 _WRITES = {
     "os.mkdir",
@@ -132,6 +132,7 @@ def _work(name: str, seed: int, first: int, count: int, folder: Path, pipe: Any)
     import cv2
     import numba  # noqa: F401 -- it and the one above open libraries and folders at the first import
     import torch
+    import torch._dynamo
     from hostile_targets import TARGETS
 
     from ducseg.errors import UserError

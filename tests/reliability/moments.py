@@ -1,62 +1,58 @@
 """Moments of a program, counted, so that what is done to it there can be done there again.
 
-Two clocks: "call" ticks at every call of a function, Python's or C's; "file" only at calls that touch files, before and
-after each. An undisturbed run tells how many there are (`Clock.ticks`); another gets a signal at the n-th. Threads tick
-too; worker processes do not.
+    clock    ticks
+    call     at every call of a function, Python's or C's
+    file     before and after each call that touches a file
+    write    before each call that makes, writes, moves or removes a file; "read": before each that looks at one
+
+An undisturbed run tells how many there are (`Clock.ticks`); another gets a signal at the n-th, or is told by the system
+that it cannot be. Threads tick too; worker processes do not.
 """
 
+import contextlib
 import itertools
 import os
 import signal
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
-__all__ = ["Clock", "Moment"]
+__all__ = ["CLOCKS", "FILLER", "Clock", "Moment"]
 
-FILES = frozenset(
-    [
-        "open",
-        "write",
-        "writelines",
-        "flush",
-        "close",
-        "replace",
-        "rename",
-        "fsync",
-        "mkdir",
-        "rmdir",
-        "unlink",
-        "remove",
-        "symlink",
-        "truncate",
-        "ftruncate",
-        "lockf",
-        "imwrite",
-        "imencode",
-        "sendfile",
-        "copyfile",
-        "copy_file_range",
-        "utime",
-        "chmod",
-        "scandir",
-        "iterdir",
-        "read",
-        "readinto",
-        "stat",
-    ]
-)
+CLOCKS = ("call", "file", "write", "read")
+
+_WRITES = {
+    "open", "write", "writelines", "flush", "close", "replace", "rename", "fsync", "mkdir", "rmdir", "unlink", "remove",
+    "symlink", "truncate", "ftruncate", "lockf", "imwrite", "sendfile", "copyfile", "copy_file_range", "utime", "chmod",
+    "posix_fallocate",
+}  # fmt: skip
+_READS = {
+    "open", "read", "readinto", "readline", "scandir", "listdir", "stat", "lstat", "imread", "load_file", "safe_open",
+}  # fmt: skip
+_FILES = _WRITES | _READS | {"imencode"}
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The `number`-th tick of a clock, from 1; what is done then, by default kill -9."""
+    """The `number`-th tick of a clock, from 1, and what is done then.
 
-    clock: Literal["call", "file"]
+    Attributes:
+        signal: sent then, by default kill -9.
+        error: raised then in its place: errno of an `OSError`.
+        fill: a folder whose disk is filled then, in its place, by a file `FILLER` there.
+    """
+
+    clock: str
     number: int
     signal: int = signal.SIGKILL
+    error: int | None = None
+    fill: str | None = None
+
+
+FILLER = "filler"
 
 
 class Clock:
@@ -68,8 +64,8 @@ class Clock:
 
     def __init__(self, moment: Moment | None) -> None:
         self.moment, self.process = moment, os.getpid()
-        self.ticks = {"call": 0, "file": 0}
-        self._next = {name: itertools.count(1).__next__ for name in self.ticks}
+        self.ticks = dict.fromkeys(CLOCKS, 0)
+        self._next = {name: itertools.count(1).__next__ for name in CLOCKS}
 
     def start(self) -> None:
         threading.setprofile(self._tick)
@@ -82,11 +78,29 @@ class Clock:
     def _tick(self, _frame: FrameType, event: str, what: Any) -> None:
         if event in ("call", "c_call"):
             self._strike("call")
-        if event in ("c_call", "c_return") and what.__name__ in FILES:
+        if event in ("c_call", "c_return") and what.__name__ in _FILES:
             self._strike("file")
+            if event == "c_call" and what.__name__ in _WRITES:
+                self._strike("write")
+            if event == "c_call" and what.__name__ in _READS:
+                self._strike("read")
 
     def _strike(self, name: str) -> None:
         self.ticks[name] = number = self._next[name]()
         moment = self.moment
-        if moment is not None and moment.clock == name and moment.number == number and os.getpid() == self.process:
-            os.kill(self.process, moment.signal)
+        if moment is None or moment.clock != name or moment.number != number or os.getpid() != self.process:
+            return
+        if moment.error is not None:
+            raise OSError(moment.error, os.strerror(moment.error))
+        if moment.fill is not None:
+            _fill(Path(moment.fill))
+            return
+        os.kill(self.process, moment.signal)
+
+
+def _fill(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / FILLER).open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))

@@ -4,22 +4,15 @@ A run is killed at the n-th call of a function or at the n-th call that touches 
 the log), goes on by the same command with --resume, is killed again, until one comes to its end; then the next begins.
 """
 
-import json
 import random
 import shutil
 import signal
-import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import children
 import pytest
-import torch
 from moments import Moment
-from safetensors.numpy import load_file
-from tiny_run import write_tiny_camvid
-from training_process import TrainingProcess
+from runs import Run, broken, differing
 
 VARIANTS = {
     "plain": "",
@@ -33,96 +26,6 @@ VARIANTS = {
 }
 IN_ALL = {"plain": 80, "two workers": 30}
 """Kills of a campaign; 45 of the others."""
-
-
-class Run:
-    """`ducseg train` on the tiny data set, by one process or two ranks."""
-
-    def __init__(self, base: Path, data: Path, options: str, ranks: int = 1) -> None:
-        self.base, self.out, self.ranks = base, base / "run", ranks
-        base.mkdir(parents=True, exist_ok=True)
-        own = ["--model.width", "8", "--optimizer.epochs", "3", "--run.eval-every-epochs", "1", *options.split()]
-        place = ["camvid-resnet18-duc", "--data.root", data, "--out", self.out]
-        self.arguments = ["train", *place, *TrainingProcess.OPTIONS.split(), *own]
-
-    def start(self, *extra: str, moment: Moment | None = None, whom: int = 0) -> list[children.Child]:
-        """Start it; the rank `whom` is killed at the moment."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        world = {"WORLD_SIZE": str(self.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        return [
-            children.start(
-                [*self.arguments, *extra],
-                self.base / f"said-{rank}.txt",
-                moment=moment if rank == whom else None,
-                environment={**world, "RANK": str(rank)} if self.ranks > 1 else None,
-            )
-            for rank in range(self.ranks)
-        ]
-
-    def steps(self) -> list[int]:
-        return [int(folder.name[5:]) for folder in sorted(self.out.glob("checkpoints/step-*"))]
-
-    def logged(self) -> int:
-        """The last step in the log."""
-        path = self.out / "log.jsonl"
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
-        return max((json.loads(line)["step"] for line in lines), default=0)
-
-    def check_whole(self) -> None:
-        """What is there under a final name reads, and lacks but the step in hand."""
-        for step in self.steps():
-            read_checkpoint(self.out / "checkpoints" / f"step-{step:08d}")
-        for name in ("last", "best"):
-            if (self.out / name).is_symlink():
-                assert (self.out / name / "model.json").is_file(), f"{name} leads nowhere"
-        if (self.out / "config.json").exists():
-            json.loads((self.out / "config.json").read_text())
-        saved = max(self.steps(), default=0)
-        assert saved >= self.logged() - 1, f"step {self.logged()} was logged, {saved} is saved"
-
-    def result(self) -> dict[str, Any]:
-        """All that a run leaves, without times."""
-        log = [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
-        timeless = [{key: value for key, value in line.items() if key not in TIMES} for line in log]
-        files = sorted(path.relative_to(self.out).as_posix() for path in self.out.rglob("*"))
-        found: dict[str, Any] = {"log": timeless, "files": [name for name in files if "tensorboard" not in name]}
-        for step in self.steps():
-            found[f"step {step}"] = read_checkpoint(self.out / "checkpoints" / f"step-{step:08d}")
-        for picture in self.out.glob("samples/**/*.png"):
-            found[picture.name] = picture.read_bytes()
-        for name in ("last", "best"):
-            found[name] = (self.out / name).readlink()
-        return found
-
-
-TIMES = ("images_per_second", "waiting_share", "seconds")
-
-
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Everything in it, without times."""
-    state = torch.load(folder / "train_state.pt", weights_only=True)
-    description = json.loads((folder / "model.json").read_text())
-    weights = {key: torch.from_numpy(value) for key, value in load_file(folder / "model.safetensors").items()}
-    del state["seconds"]
-    return {"state": state, "weights": weights, "metrics": description["metrics"]}
-
-
-def differing(one: Any, other: Any, place: str = "") -> list[str]:
-    """Where two nests of values differ in a bit."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [line for key in one for line in differing(one[key], other[key], f"{place}.{key}")]
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [line for at, (a, b) in enumerate(zip(one, other)) for line in differing(a, b, f"{place}[{at}]")]
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return [] if one.dtype == other.dtype and torch.equal(one.nan_to_num(), other.nan_to_num()) else [place]
-    return [] if one == other or (one != one and other != other) else [f"{place}: {one!r:.200} and {other!r:.200}"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_camvid(tmp_path_factory.mktemp("camvid"), num_train=8, num_val=2)
 
 
 def kill_and_resume(run: Run, whole: Run, kills: int, draw: random.Random) -> list[str]:
@@ -152,22 +55,13 @@ def kill_and_resume(run: Run, whole: Run, kills: int, draw: random.Random) -> li
     return wrong
 
 
-def broken(run: Run, said: Sequence[children.Child]) -> list[str]:
-    found = ["a traceback: " + child.said()[-600:] for child in said if "Traceback" in child.said()]
-    try:
-        run.check_whole()
-    except Exception as error:
-        found.append(f"{type(error).__name__}: {error}")
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_killed_run_resumes_bit_for_bit(
-    variant: str, data: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
+    variant: str, tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
     kills = IN_ALL.get(variant, 45) if campaign else 4
-    run, whole = (Run(tmp_path / name, data, VARIANTS[variant]) for name in ("killed", "whole"))
+    run, whole = (Run(tmp_path / name, tiny_camvid, VARIANTS[variant]) for name in ("killed", "whole"))
     wrong = kill_and_resume(run, whole, kills, draw)
     book.add(f"kill: train, {variant}", tried=kills, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
@@ -175,10 +69,10 @@ def test_a_killed_run_resumes_bit_for_bit(
 
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_others_and_all_resume_bit_for_bit(
-    data: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
+    tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
     kills = 40 if campaign else 2
-    run, whole = (Run(tmp_path / name, data, "", ranks=2) for name in ("killed", "whole"))
+    run, whole = (Run(tmp_path / name, tiny_camvid, "", ranks=2) for name in ("killed", "whole"))
     wrong = kill_and_resume(run, whole, kills, draw)
     book.add("kill: train, one of two ranks", tried=kills, lost=len(wrong))
     assert not wrong, "\n".join(wrong)

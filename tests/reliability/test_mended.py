@@ -1,6 +1,7 @@
 """What the campaign found, the smallest input of each kind: these tests failed before it was mended."""
 
 import base64
+import contextlib
 import gzip
 import io
 import json
@@ -24,6 +25,7 @@ from ducseg.classes import ClassSet
 from ducseg.crf.params import load_params
 from ducseg.crf.tune import Grid, tune
 from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+from ducseg.data.convert.voc_sbd import read_sbd_mask
 from ducseg.data.convert.writing import write_folder
 from ducseg.data.cut import CutPatches
 from ducseg.data.files.arrays import read_array
@@ -35,6 +37,7 @@ from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.errors import UserError, explain
 from ducseg.experiments.custom import custom_resnet18_duc
+from ducseg.figures.report import write_report
 from ducseg.inference.tars import extract, list_members
 from ducseg.train import distributed
 from ducseg.train.distributed import Ranks
@@ -335,3 +338,29 @@ def test_a_rank_that_is_gone_is_said_in_a_line(error: RuntimeError) -> None:
 def test_what_is_nested_too_deeply_is_no_json() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         files.parse_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("classes", [None, [], {"ground": {"pixels": 1}}, {"ground": {"iou": "x", "pixels": "x"}}])
+def test_an_evaluation_that_cannot_be_shown(classes: Any, tmp_path: Path) -> None:
+    custom_resnet18_duc().write(tmp_path / "config.json")
+    stored = {
+        "scores": {"mean_iou": 0.5, "pixel_accuracy": 0.5, "classes": classes}, "matrix": [[1]], "pictures": {},
+        "classes": [{"name": "ground", "color": [0, 0, 0]}], "shown": [], "about": {"split": "val"},
+    }  # fmt: skip
+    (tmp_path / "evaluation" / "val").mkdir(parents=True)
+    (tmp_path / "evaluation" / "val" / "scores.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="cannot be shown"):
+        write_report([tmp_path], tmp_path / "report.html")
+
+
+def test_damage_at_which_scipy_ends_the_process(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    good = io.BytesIO()
+    scipy_io.savemat(good, {"GTcls": {"Segmentation": np.zeros((5, 7), np.uint8)}})
+    for at in range(128, len(good.getvalue()), 3):
+        for value in (0, 9, 255):
+            damaged = bytearray(good.getvalue())
+            damaged[at] = value
+            (tmp_path / "a.mat").write_bytes(damaged)
+            with contextlib.suppress(UserError):
+                assert read_sbd_mask(tmp_path / "a.mat").ndim == 2

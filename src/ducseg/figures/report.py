@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from ducseg.errors import explain
+from ducseg.errors import explain, taken_apart
 from ducseg.figures.curves import curve_pictures
 from ducseg.figures.page import Section, cards, commands, details, gallery, paragraph, picture, table, write_page
 from ducseg.figures.report_pictures import pictures_section, samples_section
@@ -39,19 +39,22 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     named = dict(zip(distinct_names(folders), map(RunResults.read, folders)))
     first = next(iter(named.values()))
     title = next(iter(named)) if len(named) == 1 else " · ".join(named)
-    sections = [
-        _plan(first) if len(named) == 1 else _differences(named),
-        class_section(named),
-        width_section(named),
-        *(pictures_section(named)),
-        samples_section(named),
-        *(confusion_section(name, run) for name, run in named.items()),
-        _curves(named),
-        _settings(named),
-        _next_steps(named),
-    ]
-    head = Section("At a glance", (_glance(named),))
-    return write_page(out, title, _lead(named), [head, *(section for section in sections if section.parts)])
+    needed = "what `ducseg train` and `ducseg eval --store` wrote"
+    fix = "Evaluate it again: ducseg eval RUN --store."
+    with taken_apart(f"run {title}", found="records that cannot be shown", needed=needed, fix=fix):
+        sections = [
+            _plan(first) if len(named) == 1 else _differences(named),
+            class_section(named),
+            width_section(named),
+            *(pictures_section(named)),
+            samples_section(named),
+            *(confusion_section(name, run) for name, run in named.items()),
+            _curves(named),
+            _settings(named),
+            _next_steps(named),
+        ]
+        head = Section("At a glance", (_glance(named),))
+        return write_page(out, title, _lead(named), [head, *(section for section in sections if section.parts)])
 
 
 def _lead(named: dict[str, RunResults]) -> str:

@@ -5,6 +5,7 @@ VOC give 10,582; trainval_aug adds VOC's val again: 12,031. SBD's masks have no 
 is used, and SBD's is not written.
 """
 
+import struct
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import VOC2012
+from ducseg.data.convert.matlab import read_field
 from ducseg.data.files.indexed_png import write_indexed_png
 from ducseg.data.files.reading import check_label
 from ducseg.data.layouts.voc2012 import AUGMENTED_MASKS, MASKS, find_voc2012, image_set_file, read_image_set
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain, listed, package
+from ducseg.errors import MALFORMED, explain, listed
 from ducseg.files import whole_folder, write_whole
 
 __all__ = ["AugmentedSets", "augmented_sets", "read_sbd_mask", "write_augmented_sets"]
@@ -46,25 +48,14 @@ def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
     """The class map GTcls.Segmentation of an SBD .mat file, uint8 (H, W) with 0..20.
 
     Raises:
-        UserError: a file that does not read or holds something else; scipy, which reads MATLAB files, not installed.
+        UserError: a file that does not read or holds something else.
     """
-    scipy_io = package("scipy.io", what="SBD masks", install="scipy")
     try:
-        content = scipy_io.loadmat(path, variable_names=["GTcls"], squeeze_me=True, struct_as_record=False)
-        mask = np.asarray(content["GTcls"].Segmentation)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        NotImplementedError,
-        scipy_io.matlab.MatReadError,
-        zlib.error,
-    ) as e:
+        mask = read_field(path, "GTcls", "Segmentation")
+    except (OSError, struct.error, zlib.error, StopIteration, *MALFORMED) as e:
         raise _no_sbd_mask(path, f"damaged, truncated or another file ({type(e).__name__}: {e})") from None
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise _no_sbd_mask(path, f"GTcls.Segmentation of type {mask.dtype} and shape {mask.shape}")
+    if mask.ndim != 2:
+        raise _no_sbd_mask(path, f"GTcls.Segmentation of shape {mask.shape}")
     check_label(mask, len(VOC2012), path.stem, path=path)
     return mask
 

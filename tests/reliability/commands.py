@@ -1,0 +1,164 @@
+"""Every command that writes, on small inputs, and how its output is compared."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import children
+from small_inputs import write_checkpoint, write_coco, write_folder_data, write_pictures, write_tar
+
+from ducseg.cli import main
+
+__all__ = ["WORK", "Trial", "Work", "complaints", "tree", "unlike"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command that is killed.
+
+    Attributes:
+        make: what it reads in a folder -> its arguments but for its output.
+        to: (arguments, output) -> all of them; the same command is given after a kill.
+        kills: of a campaign.
+    """
+
+    make: Callable[[Path], Sequence[object]]
+    to: Callable[[Sequence[object], Path], Sequence[object]] = lambda given, out: [*given, "--out", out]
+    kills: int = 40
+
+
+def _predict(*options: object, tar: bool = False) -> Work:
+    def make(base: Path) -> Sequence[object]:
+        inputs = write_pictures(base / "pictures", 10)
+        if tar:
+            inputs = write_tar(base / "pictures.tar", inputs)
+        network = write_checkpoint(base / "network")
+        return ["predict", network, inputs, "--device", "cpu", *options]
+
+    return Work(make)
+
+
+def _raster(base: Path) -> Sequence[object]:
+    import numpy as np
+    import rasterio
+
+    image = np.random.default_rng(0).integers(0, 256, (3, 300, 200), np.uint8)
+    profile = {"driver": "GTiff", "height": 300, "width": 200, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(base / "x.tif", "w", transform=rasterio.Affine(1, 0, 5e5, 0, -1, 5e6), **profile) as file:
+        file.write(image)
+    options = ["--device", "cpu", "--tile", "96", "--kinds", "labels", "probabilities"]
+    return ["predict", write_checkpoint(base / "network"), base / "x.tif", *options]
+
+
+def _patches(base: Path) -> Sequence[object]:
+    size = ["--size", "64", "128", "--workers", "1"]
+    assert main(["data", "synth", "cityscapes", str(base / "city"), "--num-train", "2", "--num-val", "1", *size]) == 0
+    return ["data", "patches", "cityscapes", base / "city", "--scheme", "12-fold", "--workers", "1"]
+
+
+def _tune(base: Path) -> Sequence[object]:
+    network = write_checkpoint(base / "network", write_folder_data(base / "data"))
+    grid = "--sigma-alpha 5 --sigma-beta 5 9 --w1 1 --w2 1 --iterations 1 2 --device cpu"
+    return ["crf-tune", network, *grid.split()]
+
+
+def _synth(dataset: str) -> Work:
+    options = [
+        "--num-train",
+        3,
+        "--size",
+        *{"cityscapes": (48, 96), "kitti-road": (64, 200), "voc2012": (48, 64)}[dataset],
+    ]
+    return Work(
+        lambda _base: ["data", "synth", dataset],
+        lambda given, out: [*given, out, *options, "--workers", 1],
+        kills=20,
+    )
+
+
+WORK = {
+    "predict, pictures": _predict(),
+    "predict --resume": _predict("--resume", "--kinds", "labels", "probabilities", "polygons", "overlay"),
+    "predict --shard": _predict("--shard", "1/2", "--batch-size", "2"),
+    "predict --tar": _predict("--resume", "--tar", "3"),
+    "predict, a tar": _predict("--resume", tar=True),
+    "predict --tile, a GeoTIFF": Work(_raster),
+    "data patches": Work(_patches),
+    "data convert coco": Work(lambda base: ["data", "convert", "coco", write_coco(base / "coco"), "--workers", "1"]),
+    "data synth cityscapes": _synth("cityscapes"),
+    "data synth kitti-road": _synth("kitti-road"),
+    "data synth voc2012": _synth("voc2012"),
+    "crf-tune": Work(_tune),
+}
+
+
+def tree(folder: Path) -> dict[str, Any]:
+    """Every file and folder, hidden ones too; of a manifest what it says, but not how long it took."""
+    found: dict[str, Any] = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+            found[name] = sorted(
+                json.dumps({**row, "seconds": 0}) for row in {row["name"]: row for row in rows}.values()
+            )
+        else:
+            found[name] = path.read_bytes() if path.is_file() else None
+    return found
+
+
+def unlike(found: dict[str, Any], expected: dict[str, Any], *, whole: bool) -> list[str]:
+    """Where a folder is not as it should be; not `whole`: a part of it, and hidden files beside."""
+    names = found.keys() | expected.keys() if whole else {name for name in found if not name.endswith(".jsonl")}
+    shown = {name for name in names if whole or not any(part.startswith(".") for part in name.split("/"))}
+    wrong = sorted(name for name in shown if found.get(name, 0) != expected.get(name, 0))
+    kinds = {True: "beside what should be there", False: "not as it should be"}
+    return [f"{name}: {kinds[name not in expected] if name in found else 'missing'}" for name in wrong]
+
+
+def complaints(child: children.Child, statuses: Sequence[int] = (0, 1, 2)) -> list[str]:
+    """What a command that could not do its work did otherwise than say so in a line."""
+    said, wrong = child.said(), []
+    if child.process.exitcode not in statuses:
+        wrong.append(f"ends with {child.process.exitcode}: {said[-600:]}")
+    if "Traceback" in said or "Exception ignored" in said:
+        wrong.append(f"a traceback: {said[-900:]}")
+    if child.process.exitcode == 2 and said.count("error: ") != 1:
+        wrong.append(f"not one line of error: {said[-600:]}")
+    return wrong
+
+
+class Trial:
+    """One of `WORK` with what an undisturbed run of it gives, to be disturbed."""
+
+    def __init__(self, work: str, base: Path, place: Path | None = None) -> None:
+        """`place`: where outputs lie, such as a small disk."""
+        self.job, self.base = WORK[work], base
+        self.given = self.job.make(base)
+        self.out, self._said = (place or base) / "out", base / "said.txt"
+        children.run(self.job.to(self.given, base / "warm"), self._said, clocked=False)  # what numba compiles is kept
+        undisturbed = children.run(self.job.to(self.given, base / "whole"), self._said)
+        assert undisturbed.process.exitcode == 0, undisturbed.said()
+        self.expected, self.ticks = tree(base / "whole"), undisturbed.ticks
+
+    def run(self, **options: Any) -> children.Child:
+        """The command, once it has ended."""
+        return children.run(self.job.to(self.given, self.out), self._said, **options)
+
+    def unlike(self, *, whole: bool) -> list[str]:
+        """Where the output is not as it should be."""
+        return unlike(tree(self.out), self.expected, whole=whole)
+
+    def goes_on(self) -> list[str]:
+        """What the same command, undisturbed, does otherwise than end with the expected files."""
+        child = self.run(clocked=False)
+        if child.process.exitcode != 0:
+            return [f"does not go on ({child.process.exitcode}): {child.said()[-600:]}"]
+        return self.unlike(whole=True)
+
+    def clear(self) -> None:
+        """Remove the output."""
+        shutil.rmtree(self.out, ignore_errors=True)
