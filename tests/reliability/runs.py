@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,16 @@ class Run:
         place = ["camvid-resnet18-duc", "--data.root", data, "--out", self.out]
         self.arguments = ["train", *place, *TrainingProcess.OPTIONS.split(), *own]
 
-    def start(self, *extra: str, moment: Moment | None = None, whom: int = 0) -> list[children.Child]:
-        """Start it; the rank `whom` is killed at the moment."""
+    def start(
+        self,
+        *extra: str,
+        moment: Moment | None = None,
+        whom: int = 0,
+        before: Callable[[], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+        clocked: bool = True,
+    ) -> list[children.Child]:
+        """Start it; the moment is of the rank `whom`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -36,7 +44,9 @@ class Run:
                 [*self.arguments, *extra],
                 self.base / f"said-{rank}.txt",
                 moment=moment if rank == whom else None,
-                environment={**world, "RANK": str(rank)} if self.ranks > 1 else None,
+                environment={**(environment or {}), **(world | {"RANK": str(rank)} if self.ranks > 1 else {})},
+                before=before,
+                clocked=clocked,
             )
             for rank in range(self.ranks)
         ]
@@ -72,8 +82,9 @@ class Run:
             found[f"step {step}"] = read_checkpoint(self.out / "checkpoints" / f"step-{step:08d}")
         for picture in self.out.glob("samples/**/*.png"):
             found[picture.name] = picture.read_bytes()
-        for name in ("last", "best"):
-            found[name] = (self.out / name).readlink()
+        for name in ("last", "best"):  # a file that holds the path, where there are no links
+            place = self.out / name
+            found[name] = place.readlink().as_posix() if place.is_symlink() else place.read_text().strip()
         return found
 
     def goes_on(self, whole: "Run") -> list[str]:

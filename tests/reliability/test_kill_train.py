@@ -7,9 +7,11 @@ the log), goes on by the same command with --resume, is killed again, until one 
 import random
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 from moments import Moment
 from runs import Run, broken, differing
@@ -28,6 +30,17 @@ IN_ALL = {"plain": 80, "two workers": 30}
 """Kills of a campaign; 45 of the others."""
 
 
+def ended(said: list[children.Child]) -> list[int]:
+    """Statuses; once one is killed, those that do not notice within seconds are ended as torchrun would end them."""
+    while not any(child.process.exitcode is not None for child in said):
+        time.sleep(0.01)
+    if len(said) > 1 and any(child.process.exitcode == -signal.SIGKILL for child in said):
+        for child in said:
+            child.process.join(15)
+            child.process.kill()
+    return [child.wait() for child in said]
+
+
 def kill_and_resume(run: Run, whole: Run, kills: int, draw: random.Random) -> list[str]:
     """What went otherwise than promised in so many kills."""
     first = whole.start()
@@ -41,7 +54,7 @@ def kill_and_resume(run: Run, whole: Run, kills: int, draw: random.Random) -> li
             moment = Moment(clock, draw.randint(1, ticks[clock])) if kills > 0 else None
             whom = draw.randrange(run.ranks)
             said = run.start("--resume", moment=moment, whom=whom)
-            status = [child.wait() for child in said]
+            status = ended(said)
             if -signal.SIGKILL not in status:
                 break
             assert moment is not None

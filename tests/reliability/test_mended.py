@@ -1,5 +1,6 @@
 """What the campaign found, the smallest input of each kind: these tests failed before it was mended."""
 
+import asyncio
 import base64
 import contextlib
 import gzip
@@ -364,3 +365,26 @@ def test_damage_at_which_scipy_ends_the_process(tmp_path: Path) -> None:
             (tmp_path / "a.mat").write_bytes(damaged)
             with contextlib.suppress(UserError):
                 assert read_sbd_mask(tmp_path / "a.mat").ndim == 2
+
+
+def test_too_many_connections_are_refused_as_all_else() -> None:
+    """uvicorn's own 503 is text, and does not say when to come back."""
+    running = pytest.importorskip("ducseg.serve.running")
+    from starlette.responses import PlainTextResponse
+
+    crowded = running.Crowded(PlainTextResponse("here"))
+
+    def asked() -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(crowded({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send))
+        return sent
+
+    assert asked()[1]["body"] == b"here"
+    crowded.connections = set(range(10_000))
+    start, body = asked()
+    assert start["status"] == 503 and (b"retry-after", b"1") in start["headers"]
+    assert "\n" not in json.loads(body["body"])["error"]

@@ -5,14 +5,18 @@ import ipaddress
 import logging
 import signal
 import socket
+from collections.abc import Collection
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ducseg.errors import explain
+from ducseg.serve.limits import Refusal
+from ducseg.serve.service import said
 
-__all__ = ["Impatient", "bind", "is_loopback", "run_server"]
+__all__ = ["Crowded", "Impatient", "bind", "is_loopback", "run_server"]
 
 _CONNECTIONS = 512
 
@@ -57,16 +61,35 @@ def run_server(app: FastAPI, bound: socket.socket, *, timeout: float) -> None:
         KeyboardInterrupt: after SIGINT.
     """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what clients do wrong is told to them
+    crowded = Crowded(app)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, http=Impatient, limit_concurrency=_CONNECTIONS,
+        crowded, log_level="warning", access_log=False, http=Impatient,
         timeout_graceful_shutdown=max(1, round(timeout)), server_header=False,
     )  # fmt: skip
+    server = uvicorn.Server(config)
+    crowded.connections = server.server_state.connections
     # uvicorn raises the signal again when it is done; SIGTERM is then no failure
     before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Crowded:
+    """ASGI middleware that refuses as all else here is refused, where more connections are open than that."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.connections: Collection[object] = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or refuse."""
+        app: ASGIApp = self.app
+        if scope["type"] == "http" and len(self.connections) > _CONNECTIONS:
+            headers = {"Retry-After": "1", "Connection": "close"}
+            app = said(Refusal(503, f"server: found {_CONNECTIONS} connections; needed fewer. Try again.", headers))
+        await app(scope, receive, send)
 
 
 class Impatient(H11Protocol):
