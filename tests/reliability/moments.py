@@ -3,7 +3,8 @@
     clock    ticks
     call     at every call of a function, Python's or C's
     file     before and after each call that touches a file
-    write    before each call that makes, writes, moves or removes a file; "read": before each that looks at one
+    write    before each call that makes, writes, moves or removes a file; "read": before each that looks at one;
+             but for Python's own, of modules
 
 An undisturbed run tells how many there are (`Clock.ticks`); another gets a signal at the n-th, or is told by the system
 that it cannot be. Threads tick too; worker processes do not.
@@ -75,14 +76,15 @@ class Clock:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
 
-    def _tick(self, _frame: FrameType, event: str, what: Any) -> None:
+    def _tick(self, frame: FrameType, event: str, what: Any) -> None:
         if event in ("call", "c_call"):
             self._strike("call")
         if event in ("c_call", "c_return") and what.__name__ in _FILES:
             self._strike("file")
-            if event == "c_call" and what.__name__ in _WRITES:
+            refusable = event == "c_call" and not frame.f_code.co_filename.startswith("<frozen importlib")
+            if refusable and what.__name__ in _WRITES:
                 self._strike("write")
-            if event == "c_call" and what.__name__ in _READS:
+            if refusable and what.__name__ in _READS:
                 self._strike("read")
 
     def _strike(self, name: str) -> None:

@@ -11,6 +11,7 @@ import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from ducseg.experiments.custom import custom_resnet18_duc
 from ducseg.figures.report import write_report
 from ducseg.inference.tars import extract, list_members
 from ducseg.train import distributed
+from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.distributed import Ranks
 from ducseg.train.run_folder import read_config
 from ducseg.train.run_log import RunLog
@@ -388,3 +390,16 @@ def test_too_many_connections_are_refused_as_all_else() -> None:
     start, body = asked()
     assert start["status"] == 503 and (b"retry-after", b"1") in start["headers"]
     assert "\n" not in json.loads(body["body"])["error"]
+
+
+def test_a_run_goes_on_where_its_checkpoints_already_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was large enough to begin on was too small to go on, for what is kept was counted twice."""
+    checkpoints = CheckpointFolder(tmp_path, keep_last=2)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=150))
+    with pytest.raises(UserError, match="free"):
+        checkpoints.check_space(100)
+    for step in (1, 2, 3):
+        checkpoints.path(step).mkdir(parents=True)
+    checkpoints.check_space(100)
+    with pytest.raises(UserError, match="free"):
+        checkpoints.check_space(200)

@@ -144,7 +144,8 @@ class CheckpointFolder:
 
     def check_space(self, bytes_per_checkpoint: int) -> None:
         """Raise `UserError` before training where the disk cannot hold the checkpoints that the run keeps."""
-        needed = bytes_per_checkpoint * (self._keep_last + 2)  # the best, and the one being written
+        there = len(self.steps())  # of a run that goes on
+        needed = bytes_per_checkpoint * max(1, self._keep_last + 2 - there)  # the best, and the one being written
         free = shutil.disk_usage(self.run).free
         if free < needed:
             raise explain(
