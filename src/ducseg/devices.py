@@ -17,7 +17,10 @@ _CGROUPS = (
     ),
 )
 
-_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    "can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED", "bad_alloc", "can't start new thread",
+    "could not create a primitive", "could not create a memory",
+)  # fmt: skip
 
 
 def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option: str = "--device") -> torch.device:

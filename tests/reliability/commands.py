@@ -27,7 +27,7 @@ class Work:
 
     make: Callable[[Path], Sequence[object]]
     to: Callable[[Sequence[object], Path], Sequence[object]] = lambda given, out: [*given, "--out", out]
-    kills: int = 40
+    kills: int = 25
 
 
 def _predict(*options: object, tar: bool = False) -> Work:
@@ -75,7 +75,7 @@ def _synth(dataset: str) -> Work:
     return Work(
         lambda _base: ["data", "synth", dataset],
         lambda given, out: [*given, out, *options, "--workers", 1],
-        kills=20,
+        kills=15,
     )
 
 

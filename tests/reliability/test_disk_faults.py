@@ -28,7 +28,7 @@ def a_fault(draw: random.Random, ticks: dict[str, int]) -> Moment:
 def test_a_call_that_fails_is_said_and_the_same_command_goes_on(
     work: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
-    trial, wrong, faults = Trial(work, tmp_path), [], 40 if campaign else 3
+    trial, wrong, faults = Trial(work, tmp_path), [], 20 if campaign else 3
     for _ in range(faults):
         trial.clear()
         fault = a_fault(draw, trial.ticks)
@@ -73,7 +73,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_at_any_moment(
     work: str, tmp_path: Path, small_disk: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
-    trial, wrong, faults = Trial(work, tmp_path, small_disk), [], 25 if campaign else 2
+    trial, wrong, faults = Trial(work, tmp_path, small_disk), [], 12 if campaign else 2
     for _ in range(faults):
         trial.clear()
         fault = Moment("write", draw.randint(1, trial.ticks["write"]), fill=str(small_disk))

@@ -24,6 +24,7 @@ from small_inputs import CLASSES, write_coco
 
 from ducseg import files
 from ducseg.classes import ClassSet
+from ducseg.cli import experiments, main
 from ducseg.crf.params import load_params
 from ducseg.crf.tune import Grid, tune
 from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
@@ -403,3 +404,15 @@ def test_a_run_goes_on_where_its_checkpoints_already_are(tmp_path: Path, monkeyp
     checkpoints.check_space(100)
     with pytest.raises(UserError, match="free"):
         checkpoints.check_space(200)
+
+
+@pytest.mark.parametrize("words", ["can't start new thread", "could not create a primitive", "std::bad_alloc"])
+def test_too_little_memory_under_its_other_names(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_options: object) -> int:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(experiments, "run", fail)
+    assert main(["experiments"]) == 2
+    assert capsys.readouterr().err.startswith("error: memory: found too little")

@@ -20,7 +20,7 @@ TRIED = ("predict, pictures", "predict --resume", "data patches", "data convert 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORK)
 def test_a_signal_at_any_moment(work: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any) -> None:
-    trial, wrong, count = Trial(work, tmp_path), [], 25 if campaign else 2
+    trial, wrong, count = Trial(work, tmp_path), [], 12 if campaign else 2
     for _ in range(count):
         trial.clear()
         moment = Moment("call", draw.randint(1, trial.ticks["call"]), signal=draw.choice(SIGNALS))
@@ -83,7 +83,7 @@ def test_surroundings_change_nothing(surrounding: str, tiny_camvid: Path, tmp_pa
 def test_too_little_memory_is_said(
     work: str, tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
-    wrong, count = [], 20 if campaign else 2
+    wrong, count = [], 8 if campaign else 2
     if work == "train":
         run, whole = (Run(tmp_path / name, tiny_camvid, "") for name in ("run", "whole"))
         assert whole.start()[0].wait() == 0
@@ -95,11 +95,15 @@ def test_too_little_memory_is_said(
             shutil.rmtree(run.out, ignore_errors=True)
             (child,) = run.start(before=hooks.little_memory(memory))
             child.wait()
-            found = complaints(child) + broken(run, [child]) + run.goes_on(whole)
+            said = child.said()
+            found = broken(run, [child]) + run.goes_on(whole)
         else:
             trial.clear()
-            found = complaints(trial.run(before=hooks.little_memory(memory), clocked=False))
-            found += trial.unlike(whole=False) + trial.goes_on()
+            child = trial.run(before=hooks.little_memory(memory), clocked=False)
+            said = child.said()
+            found = trial.unlike(whole=False) + trial.goes_on()
+        # what a library allocates in a thread of its own, it cannot tell us that it did not get
+        found += [] if child.process.exitcode == -signal.SIGABRT and "bad_alloc" in said else complaints(child)
         wrong += [f"{memory >> 20} MiB: {line}" for line in found]
     book.add(f"little memory: {work}", tried=count, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
