@@ -6,13 +6,14 @@ import json
 import multiprocessing
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ducseg.errors import UserError
-from ducseg.train import pace
+from ducseg.train import pace, validate
 from ducseg.train.config import Config, RunConfig
 from ducseg.train.loop import train
 from ducseg.train.pace import Pace
@@ -63,6 +64,38 @@ def test_an_evaluation_that_is_due_is_the_last_where_no_second_fits(monkeypatch:
     assert run.fitted(11) == 11 + int(9 / 2)
     clock.now += 10
     assert run.fitted(11) == 11
+
+
+def test_half_of_the_time_is_for_steps_however_long_an_evaluation_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = Pace(most=1000, minutes=1, began=100.0, spent=0.0, steps_between_evaluations=1000)
+    run.evaluation_seconds = 500.0
+    assert run.evaluation_is_too_long
+    for step in range(1, 100):
+        clock.now += 1
+        run.note_step(1)
+        if run.fitted(step) <= step:
+            break
+    assert 25 < step <= 30
+
+
+class SlowAtFirst:
+    """A predictor whose first picture takes a minute, as on a GPU whose kernels are yet to be built."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.seconds = clock, iter((60.0, 0.5))
+
+    def __call__(self, *_arguments: object, **_options: object) -> "SlowAtFirst":
+        self.clock.now += next(self.seconds) if _arguments and not _options else 0
+        return self
+
+
+def test_what_a_first_picture_costs_alone_is_no_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(validate, "Predictor", SlowAtFirst(clock))
+    pictures = [SimpleNamespace(image=None)] * 100
+    ranks = SimpleNamespace(is_main=True, device="cpu", world_size=1)
+    assert validate.estimate_seconds(None, pictures, ranks, bf16=False) == pytest.approx(60)  # type: ignore[arg-type]
 
 
 @pytest.fixture

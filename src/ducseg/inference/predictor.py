@@ -21,6 +21,7 @@ from ducseg.data.files.channels import Pixels
 from ducseg.devices import ran_out_of_memory
 from ducseg.errors import explain
 from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
+from ducseg.models.depthwise import memory_order
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter
 from ducseg.weights.checkpoint import load_segmenter
@@ -38,7 +39,7 @@ class Predictor(AveragingLabeller):
         flip: average over the mirrored picture too.
         bf16: compute convolutions in bfloat16: about twice as fast on hardware that has it, labels differ slightly.
         fused: compute with a copy that has its batch norms folded into its convolutions and its weights in
-            channels_last order: faster and the same to rounding, but later changes of `segmenter` are not seen.
+            the fastest order (`memory_order`): the same to rounding, but later changes of `segmenter` are not seen.
         tile, overlap: label pictures longer than `tile` in windows of that side, blended, see `ducseg.inference.tiles`;
             scales and flip are averaged inside each. None: whole (of one of both alone: 1024, a quarter of the tile).
 
@@ -66,7 +67,7 @@ class Predictor(AveragingLabeller):
         self.device = _move(segmenter, device)
         self._network, self._memory = segmenter, torch.contiguous_format
         if fused:
-            self._memory = torch.channels_last
+            self._memory = memory_order(segmenter, self.device)
             self._network = fuse_batch_norm(segmenter).to(memory_format=self._memory)  # type: ignore[call-overload]
             for module in self._network.modules() if bf16 else ():
                 if type(module) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear):  # autocast does it at every call

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ducseg.models.depthwise import memory_order
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter
 
@@ -36,11 +37,12 @@ def stage_times(
     """
     device = torch.device(device)
     network = fuse_batch_norm(segmenter).to(device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = memory_order(network, device)
+    network = network.to(memory_format=order)  # type: ignore[call-overload]
 
     def run() -> None:
         pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
-        images = network.preprocessing.normalise(pixels.contiguous(memory_format=torch.channels_last))
+        images = network.preprocessing.normalise(pixels.contiguous(memory_format=order))
         network.predict_labels(images).cpu()
 
     rows: list[dict[str, float]] = []

@@ -14,7 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DepthwiseConv2d"]
+__all__ = ["DepthwiseConv2d", "memory_order"]
+
+
+def memory_order(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """In which order of weights and pictures `network` is fast: channels last, but on CUDA with depthwise convolutions.
+
+    For those cuDNN builds kernels anew for each size. Measured on an H100, EfficientNet-Lite2 with the pyramid,
+    8x352x480, bfloat16: the first step 16 s in channels-last order and 2 s in torch's own, later ones 31 and 26 ms.
+    """
+    depthwise = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
+    return torch.contiguous_format if device.type == "cuda" and depthwise else torch.channels_last
 
 
 class DepthwiseConv2d(nn.Conv2d):

@@ -240,6 +240,12 @@ class _Run:
             bf16 = self.config.run.eval_bf16
             estimate = estimate_seconds(self.state.evaluated, self.data.val_set, self.ranks, bf16=bf16)
             self.pace.evaluation_seconds = estimate
+            if self.pace.evaluation_is_too_long:
+                self._say(
+                    f"warning: an evaluation of {len(self.data.val_set)} pictures takes about {estimate / 60:.1f} of "
+                    f"the {self.config.run.minutes:g} minutes; half of them are for training, so it will end later: "
+                    "give it more minutes, or fewer pictures to validate on"
+                )
         mine = self.pace.fitted(self.state.step) if self.ranks.is_main else 0
         self.pace.num_steps = int(self.ranks.sum(torch.tensor(mine)))
         self.training_step.num_steps = max(self.pace.num_steps, self.state.step + 1)

@@ -59,11 +59,19 @@ class Pace:
         if self._steps > _FIRST:
             self._seconds += seconds
 
+    @property
+    def evaluation_is_too_long(self) -> bool:
+        """Whether an evaluation takes more than half of the limit."""
+        return self._limit is not None and (self.evaluation_seconds or 0.0) > self._limit / 2
+
     def fitted(self, step: int) -> int:
-        """The number of steps, after `step` of them, that fits the time with a last evaluation: at least `step`."""
+        """The number of steps, after `step` of them, that fits the time with a last evaluation: at least `step`.
+
+        Steps get half of the time, however long an evaluation takes: the run then ends late.
+        """
         if self._limit is None:
             return self.num_steps
-        evaluation = self.evaluation_seconds or 0.0
+        evaluation = min(self.evaluation_seconds or 0.0, self._limit / 2)
         left = self._limit - self.elapsed - evaluation
         if left <= 0 or (step % self._between == 0 and left <= evaluation):  # the one due now is the last
             return step

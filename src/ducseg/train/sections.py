@@ -232,6 +232,7 @@ class RunConfig:
     eval_bf16: bool = False
     """Compute in bfloat16 in evaluations too: faster on hardware that has it, scores differ slightly."""
     channels_last: bool = True
+    """But on CUDA not for networks with depthwise convolutions, which are slower so."""
     compile: bool = False
     sync_batch_norm: bool = True
     """With several ranks: batch statistics over all of them. Without, rank 0's are evaluated and saved."""

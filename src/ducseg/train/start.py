@@ -14,6 +14,7 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.data.statistics import channel_statistics, pixels_of
 from ducseg.data.transforms import Transform
 from ducseg.errors import UserError, explain
+from ducseg.models.depthwise import memory_order
 from ducseg.models.heads import head_parameters
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.segmenter import Segmenter
@@ -107,7 +108,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         val_set=val_set,
         transform=training_transform(config.augment, network),
     )
-    memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
+    memory_format = memory_order(network, ranks.device) if config.run.channels_last else torch.contiguous_format
     network.to(device=ranks.device, memory_format=memory_format)  # type: ignore[call-overload]
     if checkpoint is None and config.model.recalibrate_batches:
         batches = data.batches(0, config.model.recalibrate_batches)

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,8 @@ def validate(
     predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping)
     counts, stopped = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64), 0
     try:
-        counts = evaluate(predictor, dataset, indices=indices).matrix
+        with _without_search():
+            counts = evaluate(predictor, dataset, indices=indices).matrix
     except _Stopped:
         stopped = 1
     summed = ranks.sum(torch.tensor([*counts.ravel().tolist(), stopped])).numpy()
@@ -71,12 +74,29 @@ def validate(
 
 
 def estimate_seconds(network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, *, bf16: bool) -> float:
-    """About how long an evaluation takes, by its first picture, generously; 0 on all ranks but the first."""
+    """About how long an evaluation takes, by its first picture, generously; 0 on all ranks but the first.
+
+    The picture is labelled twice and the second time counts: at the first a GPU's kernels are loaded, found or built.
+    """
     if not ranks.is_main:
         return 0.0
-    began = time.monotonic()
-    Predictor(network, ranks.device, bf16=bf16)(dataset[0].image)
+    predictor = Predictor(network, ranks.device, bf16=bf16)
+    with _without_search():
+        predictor(dataset[0].image)
+        began = time.monotonic()
+        predictor(dataset[0].image)
     return 1.2 * (time.monotonic() - began) * -(-len(dataset) // ranks.world_size)
+
+
+@contextmanager
+def _without_search() -> Iterator[None]:
+    """cuDNN takes what it holds for best: trying all its algorithms pays for crops, not for pictures of many sizes."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def check_best_by(best_by: str, dataset: SegmentationDataset) -> None:
