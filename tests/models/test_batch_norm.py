@@ -79,6 +79,15 @@ def test_statistics_are_those_of_all_batches_together() -> None:
     torch.testing.assert_close(whole.encoder.bn1.running_mean, stem_input.mean((0, 2, 3)))
 
 
+@torch.no_grad()
+def test_an_encoder_that_runs_at_three_scales_is_fused_too() -> None:
+    segmenter = as_if_trained(head="deeplabv2", dilation="dilated")
+    images, fused = torch.randn(1, 3, 40, 48), fuse_batch_norm(segmenter)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    wanted = segmenter.eval()(images)
+    assert (fused(images) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"stem": "3x3"}, {"encoder": "resnet50", "head": "deconv2"}, {"encoder": "mobilenet_v2", "width": 64}],

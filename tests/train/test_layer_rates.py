@@ -55,6 +55,13 @@ def check_rates(encoder: str, stages: tuple[str, ...], output_stride: int = 32) 
         assert rate == pytest.approx(0.8 * 0.5 ** (len(stages) - 1 - stage)), name
 
 
+@pytest.mark.parametrize("head", ["bilinear", "dilation10"])
+def test_vggs_stages_padded_or_not(head: str) -> None:
+    network = build("vgg16", head, 2, width=1, dilation="dilated")
+    found = {name: {id(one) for one in part} for name, part in parameters_by_stage(network.encoder).items()}
+    assert [len(part) for part in found.values()] == [8, 6, 6, 6, 0], "conv1 and 2, conv3, conv4, conv5, pool5"
+
+
 @pytest.mark.parametrize("encoder", OURS)
 @pytest.mark.parametrize("output_stride", [32, 8])
 def test_each_stage_has_the_next_ones_rate_times_the_decay(encoder: str, output_stride: int) -> None:

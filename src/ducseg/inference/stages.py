@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ducseg.models.depthwise import memory_order
+from ducseg.models.encoder import probe_side
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter
 
@@ -54,7 +55,10 @@ def stage_times(
                 began = time.perf_counter()
                 run()
                 marks.append(("labels", time.perf_counter()))
-            rows.append(dict(zip((name for name, _ in marks), np.diff([began, *(end for _, end in marks)]))))
+            times: dict[str, float] = {}
+            for (name, _), taken in zip(marks, np.diff([began, *(end for _, end in marks)])):
+                times[name] = times.get(name, 0.0) + float(taken)  # a head may run the encoder at several scales
+            rows.append(times)
     return {name: 1e3 * float(np.median([row[name] for row in rows[1:]])) for name in rows[0]}
 
 
@@ -70,7 +74,8 @@ def _ends_of_stages(network: Segmenter, device: torch.device) -> dict[nn.Module,
             givers[id(output)] = (module, output)  # kept, so that no other tensor gets its id
 
     handles = [module.register_forward_hook(see) for module in encoder.modules() if module is not encoder]
-    maps: dict[str, Tensor] = encoder.intermediates(torch.zeros(1, 3, 64, 64, device=device))
+    side = probe_side(encoder)
+    maps: dict[str, Tensor] = encoder.intermediates(torch.zeros(1, 3, side, side, device=device))
     for handle in handles:
         handle.remove()
     return {givers[id(found)][0]: name for name, found in maps.items() if id(found) in givers}

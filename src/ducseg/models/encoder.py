@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["STRIDES", "Encoder", "NamedEncoder", "Part", "num_channels_of", "strides_at"]
+__all__ = ["STRIDES", "Encoder", "NamedEncoder", "Part", "num_channels_of", "probe_side", "strides_at"]
 
 STRIDES = {"stem": 2, "res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """Stride of each named intermediate in the undilated network, finest first."""
@@ -29,6 +29,11 @@ def strides_at(output_stride: int, names: Mapping[str, int] | None = None) -> di
 def num_channels_of(encoder: object) -> int:
     """Channels of the images that an encoder takes: its `num_channels`; one that does not say takes 3."""
     return int(getattr(encoder, "num_channels", 3))
+
+
+def probe_side(encoder: object) -> int:
+    """Side in pixels of a picture that is large enough to try an encoder with: its `probe_side`, else 64."""
+    return int(getattr(encoder, "probe_side", 64))
 
 
 class Part(Protocol):

@@ -31,10 +31,10 @@ def fuse_batch_norm(segmenter: Segmenter) -> Segmenter:
     The copy computes what `segmenter.eval()` computes, to rounding, with fewer passes over memory. It can be neither
     trained nor saved as a checkpoint; keep the original for that.
 
-    One run on a small picture tells which batch norm takes exactly what a convolution gave, in any encoder and head;
-    norms on sums, shuffles or inputs stay. Where the copy then does not compute the same (a convolution's output was
-    used elsewhere too), it is left unfused. The CPU computes this, wherever the segmenter is: a GPU's convolutions may
-    round to TF32, and would seem others.
+    One run on a small picture tells which batch norm always takes exactly what a convolution gave, in any encoder and
+    head; norms on sums, shuffles or inputs stay. Where the copy then does not compute the same (a convolution's output
+    was used elsewhere too), it is left unfused. The CPU computes this, wherever the segmenter is: a GPU's convolutions
+    may round to TF32, and would seem others.
     """
     device = next(segmenter.parameters()).device
     fused = copy.deepcopy(segmenter).cpu().eval()
@@ -62,7 +62,7 @@ def _kind(module: nn.Module) -> str:
 
 
 def _run(segmenter: Segmenter, images: Tensor) -> tuple[Tensor, list[tuple[Convolution, _BatchNorm]]]:
-    """The scores, and the convolutions whose output a batch norm takes as it is; each of both runs once."""
+    """The scores, and the convolutions whose output one batch norm and no other takes as it is, whenever they run."""
     outputs: dict[int, tuple[Convolution, Tensor, int]] = {}
     calls: Counter[nn.Module] = Counter()
     pairs: list[tuple[Convolution, _BatchNorm]] = []
@@ -82,9 +82,9 @@ def _run(segmenter: Segmenter, images: Tensor) -> tuple[Tensor, list[tuple[Convo
     finally:
         for handle in handles:
             handle.remove()
-    followers = Counter(conv for conv, _ in pairs)
+    together = Counter(pairs)
     return scores, [
         (conv, norm)
-        for conv, norm in pairs
-        if calls[conv] == calls[norm] == followers[conv] == 1 and norm.running_var is not None and norm.affine
+        for (conv, norm), count in together.items()
+        if calls[conv] == calls[norm] == count and norm.running_var is not None and norm.affine
     ]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ducseg.models.encoder import NamedEncoder, num_channels_of
+from ducseg.models.encoder import NamedEncoder, num_channels_of, probe_side
 
 __all__ = ["parameters_by_stage"]
 
@@ -11,8 +11,8 @@ __all__ = ["parameters_by_stage"]
 def parameters_by_stage(encoder: NamedEncoder) -> dict[str, list[nn.Parameter]]:
     """The parameters of each stage, finest first: "stem" (where the encoder names one), "res2" .. "res5".
 
-    A stage holds what its intermediate depends on and no finer one does; the last also what none does. One picture of
-    64 x 64 pixels goes through the encoder, which is left as it was.
+    A stage holds what its intermediate depends on and no finer one does; the last also what none does. One small
+    picture goes through the encoder, which is left as it was.
     """
     parameters = list(encoder.parameters())
     first, modes = parameters[0], [(module, module.training) for module in encoder.modules()]
@@ -24,11 +24,15 @@ def parameters_by_stage(encoder: NamedEncoder) -> dict[str, list[nn.Parameter]]:
             module.training = False
         for parameter in parameters:
             parameter.requires_grad_(True)
-        picture = torch.zeros(1, num_channels_of(encoder), 64, 64, device=first.device, dtype=first.dtype)
+        size = num_channels_of(encoder), probe_side(encoder), probe_side(encoder)
+        picture = torch.zeros(1, *size, device=first.device, dtype=first.dtype)
         with torch.enable_grad():
             maps = encoder.intermediates(picture)
         for name in encoder.channels:
             inside = list(left.values())
+            found[name] = []
+            if not inside:  # VGG's last stage is a pooling
+                continue
             gradients = torch.autograd.grad(maps[name].sum(), inside, retain_graph=True, allow_unused=True)
             found[name] = [parameter for parameter, grad in zip(inside, gradients) if grad is not None]
             for parameter in found[name]:

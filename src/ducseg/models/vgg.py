@@ -51,6 +51,7 @@ class Vgg(nn.Module):
         out_channels: 8 widths.
         channels, strides: of every named intermediate, finest first (`ducseg.models.encoder`).
         rates: as given.
+        probe_side: of a picture that leaves something of every map.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Vgg(nn.Module):
         super().__init__()
         self.output_stride, self.rates, self.num_channels, self.width = output_stride, rates, num_channels, width
         self.strides, self.channels = strides_at(output_stride), {}
+        self.probe_side = 64 if padded else 384
         pool_strides = (2, 2, *OUTPUT_STRIDES[output_stride])
         stage_rates = ((1, 1), (1, 1), *rates[:3])
         layers: list[nn.Module] = []

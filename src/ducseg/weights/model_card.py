@@ -87,7 +87,7 @@ def _in_words(architecture: dict[str, Any]) -> str:
     aspp = f"{architecture['aspp']} ASPP paths" if architecture["aspp"] else "no ASPP"
     return (
         f"{architecture['encoder']} at output stride {architecture['output_stride']}, dilation {rates}, {aspp}, "
-        f"{heads[architecture['head']]}, {architecture['num_classes']} classes"
+        f"{heads.get(architecture['head'], architecture['head'])}, {architecture['num_classes']} classes"
     )
 
 

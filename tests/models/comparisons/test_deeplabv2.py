@@ -77,3 +77,11 @@ def test_the_losses_of_the_scales() -> None:
     # nearest labels: those of the pixel under each place's centre
     own = F.one_hot(labels[:, 8::16, 8::16].long().clamp(max=4), 5).permute(0, 3, 1, 2).float() * 100
     assert network.head.extra_loss([own], labels).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("on", ON)
+def test_without_aspp_there_is_one_branch_at_rate_1(on: str) -> None:
+    network = small(on, aspp=0)
+    kernels = [one for one in network.head.modules() if isinstance(one, nn.Conv2d) and one.kernel_size == (3, 3)]
+    assert [one.dilation for one in kernels] == [(1, 1)]
+    assert network(torch.randn(1, 3, 16, 24)).shape == (1, 5, 16, 24)

@@ -56,7 +56,7 @@ class DeepLabV2(nn.Module):
     Args:
         encoder: at output stride 8, or another.
         num_classes: L.
-        aspp: number of branches; 4 in the published network.
+        aspp: number of branches; 4 in the published network. 0: one at rate 1.
         multi_scale: whether the picture is also seen at 0.75 and 0.5.
 
     Attributes:
@@ -68,7 +68,7 @@ class DeepLabV2(nn.Module):
     def __init__(self, encoder: NamedEncoder, num_classes: int, *, aspp: int = 4, multi_scale: bool = True) -> None:
         super().__init__()
         self.grid_stride, self.multi_scale = encoder.output_stride, multi_scale
-        rates = [6 * (branch + 1) for branch in range(aspp)]
+        rates = [6 * (branch + 1) for branch in range(aspp)] or [1]
         self.on_vgg = isinstance(encoder, Vgg)
         if isinstance(encoder, Vgg):
             self.branches = nn.ModuleList(_VggBranch(encoder, num_classes, rate) for rate in rates)
