@@ -21,6 +21,7 @@ from caffe_files import (
     deeplab_vgg_layers,
     dilation_layers,
     fcn_layers,
+    gcrf_layers,
 )
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from ducseg.classes import CITYSCAPES, VOC2012
 from ducseg.errors import UserError
 from ducseg.models import Segmenter
 from ducseg.models.comparisons.dilation10 import MARGIN, mirrored
+from ducseg.models.comparisons.gcrf import gaussian_field
 from ducseg.weights.checkpoint import load_segmenter
 from ducseg.weights.released import deeplabv2, dilation10, fcn8s
 from ducseg.weights.released.importing import Kind, import_file
@@ -171,6 +173,21 @@ def test_deeplabv2_on_vgg(tmp_path: Path) -> None:
     torch.testing.assert_close(answer(network), wanted)
 
 
+def test_gcrf(tmp_path: Path) -> None:
+    layers = gcrf_layers()
+    network, net = loaded(tmp_path, layers, deeplabv2.load_gcrf), Caffe(layers)
+    assert (network.architecture.encoder, network.architecture.head) == ("resnet50", "gcrf")
+    pairwise = Caffe({name.removeprefix("PW_"): blobs for name, blobs in layers.items() if name.startswith("PW_")})
+    features = pairwise.resnet(BGR, RESNET_50)
+    vertical, horizontal = net.conv("vertical", features), net.conv("horizontal", features)
+    assert (vertical.shape[2:], horizontal.shape[2:]) == ((7, 12), (8, 11))
+    wanted = gaussian_field(deeplab_by_hand(layers, RESNET_50), vertical, horizontal)
+    torch.testing.assert_close(answer(network), wanted, rtol=1e-4, atol=1e-4)
+    without = {name: blobs for name, blobs in layers.items() if name not in ("horizontal", "PW_conv1")}
+    with pytest.raises(UserError, match="no PW_conv1, no horizontal"):
+        loaded(tmp_path, without, deeplabv2.load_gcrf)
+
+
 def ported(network: Segmenter, style: str) -> dict[str, Tensor]:
     """The network's tensors under the names of a PyTorch conversion; its first kernels are for B, G, R."""
     found = {}
@@ -229,6 +246,7 @@ LOADERS: dict[Kind, tuple[Callable[..., Segmenter], Any]] = {
     "fcn8s": (fcn8s.load, fcn_layers(width=1)),
     "dilation10": (dilation10.load, dilation_layers(width=1)),
     "deeplabv2": (deeplabv2.load, deeplab_layers(width=1, scales=False)),
+    "gcrf": (deeplabv2.load_gcrf, gcrf_layers(width=1)),
 }
 
 

@@ -13,7 +13,7 @@ from ducseg.weights.released import deeplabv2, dilation10, fcn8s, onnx
 
 __all__ = ["Kind", "import_file"]
 
-Kind = Literal["tusimple", "onnx-zoo", "fcn8s", "dilation10", "deeplabv2"]
+Kind = Literal["tusimple", "onnx-zoo", "fcn8s", "dilation10", "deeplabv2", "gcrf"]
 """Of file, by whose network is in it."""
 
 _LOADERS: dict[Kind, Callable[..., Segmenter]] = {
@@ -22,6 +22,7 @@ _LOADERS: dict[Kind, Callable[..., Segmenter]] = {
     "fcn8s": fcn8s.load,
     "dilation10": dilation10.load,
     "deeplabv2": deeplabv2.load,
+    "gcrf": deeplabv2.load_gcrf,
 }
 
 
@@ -30,7 +31,7 @@ def import_file(source: Kind, file: Path, out: Path, *, num_classes: int | None 
 
     Args:
         source: "tusimple", the authors' .params file of MXNet; "onnx-zoo", MXNet's export of it; "fcn8s", "dilation10",
-            "deeplabv2": Caffe's .caffemodel of those networks, of the last also PyTorch's conversions.
+            "deeplabv2", "gcrf": Caffe's .caffemodel of those networks, of DeepLabv2 also PyTorch's conversions.
         file: the weights.
         out: a new folder, or an empty one; it is written whole or not at all.
         num_classes: L, for a file that does not tell it (`ducseg.weights.tusimple.load`).
