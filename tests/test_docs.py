@@ -1,14 +1,18 @@
-"""The documentation is whole: links lead somewhere, every page is in the reading order, every command in the README."""
+"""The documentation is whole: links lead somewhere, commands parse, Python names what is there; nothing is left out."""
 
+import ast
+import importlib
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
+import tyro
 
-from ducseg.cli import COMMANDS
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+from documented import PAGES, REPOSITORY, command_lines, mentioned, page_id, python_blocks
+from ducseg.cli import COMMANDS, completion, train
+from ducseg.experiments import EXPERIMENTS
+from ducseg.train.config import Config
 
 
 def links(page: Path) -> list[str]:
@@ -17,7 +21,7 @@ def links(page: Path) -> list[str]:
     return [link for link in found if "://" not in link]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links(page) if not (page.parent / link).exists()]
 
@@ -34,3 +38,71 @@ def test_every_command_is_in_the_readme() -> None:
         name, *rest = words.replace("\\|", "|").split()
         shown |= {name, *(f"{name} {below}" for below in (rest or [""])[0].split("|"))}
     assert not COMMANDS.keys() - shown
+
+
+STAND_INS = {"EXPERIMENT": "camvid-resnet18-duc", "TABLE": "heads"}
+"""What a reader puts there; RUN, DIR, FILE and the like are words that any place may have."""
+
+
+def name_of(words: list[str]) -> str:
+    name = next((one for one in (" ".join(words[:2]), words[0]) if one in COMMANDS), None)
+    assert name is not None, f"ducseg {' '.join(words)}: no such command"
+    return name
+
+
+def parse(words: list[str]) -> object:
+    """By the command's own parser; of `train DIR` and `train --resume RUN` without looking for them."""
+    words = [STAND_INS.get(word, word) for word in words]
+    name = name_of(words)
+    rest = words[len(name.split()) :]
+    if name == "train" and rest[0] not in EXPERIMENTS:
+        options = train._ResumeOptions if rest[0] == "--resume" else train._FolderOptions
+        given = {"out": Path("runs")} if options is train._FolderOptions else {}
+        default = options(config=Config(name="mine"), **given)
+        return tyro.cli(options, default=default, args=rest[2 if rest[0] == "--resume" else 1 :])
+    module = importlib.import_module(f"ducseg.cli.{name.replace(' ', '_').replace('-', '_')}")
+    return module.parse(rest) if hasattr(module, "parse") else tyro.cli(module.Options, args=rest)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_of_a_page_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in command_lines(page):
+        try:
+            assert parse(words) is not None
+        except SystemExit as ended:
+            assert ended.code == 0, f"ducseg {' '.join(words)}\n{capsys.readouterr().out}"
+
+
+def test_every_command_is_shown_with_its_arguments() -> None:
+    shown = {name_of(words) for page in PAGES for words in command_lines(page)}
+    assert COMMANDS.keys() - shown <= {"completion"}, "source <(ducseg completion bash) is no line of its own"
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    return {name: {*completion._options(name), "--minutes", "--plan-only"} for name in COMMANDS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_in_sentences_are_there_with_their_options(page: Path, options: dict[str, set[str]]) -> None:
+    for line in mentioned(page):
+        first = line.replace("|", " ").split()[0]
+        if first in ("score", "data", "COMMAND", "--version"):
+            continue
+        name = name_of(line.split())
+        assert not set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", line)) - options[name], line
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=page_id)
+def test_python_of_a_page_names_what_is_there(page: Path) -> None:
+    for block in python_blocks(page):
+        if re.match(r"(from ducseg\S+ import .*\n)? {4}\S", block):
+            continue  # a line to put into a table
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ducseg") and not _made_there(node):
+                exec(ast.unparse(node), {})
+
+
+def _made_there(node: ast.ImportFrom) -> bool:
+    """A module that docs/contributing.md has its reader write."""
+    return (node.module or "").rpartition(".")[2] in ("orchard", "plain", "hidden_duc")
