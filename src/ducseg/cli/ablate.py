@@ -131,7 +131,7 @@ class _Asked:
 
 
 def _asked(options: Options) -> _Asked:
-    from ducseg.experiments.ablations.drawn import with_pictures
+    from ducseg.experiments.ablations.drawn import is_there, with_pictures
     from ducseg.experiments.ablations.jobs import make_jobs
     from ducseg.experiments.ablations.results import Results
     from ducseg.experiments.ablations.small import DATA, Setting, configure
@@ -156,9 +156,12 @@ def _asked(options: Options) -> _Asked:
     rows = [row for row in table.rows if not options.rows or row.name in options.rows]
     setting = Setting(data=name, root=root[0] if root else None, small=options.scale == "small")
     override = _override(options)
-    configure(table, rows[0], setting)  # other data than the table's is refused before anything is written
-    setting = with_pictures(table, setting, options.out)
-    jobs, reasons = make_jobs(table, rows, setting, range(options.seeds), override, options.out / "runs")
+    made = [(row.name, configure(table, row, setting)) for row in rows]  # refuses data before anything is written
+    reasons = {name: one for name, one in made if isinstance(one, str)}
+    jobs: list[Job] = []
+    if not options.dry_run or is_there(table, setting, options.out):
+        setting = with_pictures(table, setting, options.out)
+        jobs, reasons = make_jobs(table, rows, setting, range(options.seeds), override, options.out / "runs")
     return _Asked(
         table=table, setting=setting, rows=rows, jobs=jobs, reasons=reasons, results=Results(options.out),
         override=override,
@@ -182,28 +185,33 @@ def _print_plan(options: Options, asked: _Asked) -> None:
     """What would run, a line a row: how many seeds are done, and the command of that row by hand."""
     from ducseg.experiments.ablations.page import described
 
-    print(*described(asked.table, asked.setting, asked.jobs), sep="\n")
+    print("".join(f"{line}\n" for line in described(asked.table, asked.setting, asked.jobs)), end="")
     for row in asked.rows:
         if row.name in asked.reasons:
             print(f"{row.name}: not run, {asked.reasons[row.name]}")
             continue
         mine = [job for job in asked.jobs if row in job.rows]
         done = sum(row not in job.without_result(asked.results) for job in mine)
-        print(f"{row.name}: {row.title}; {done} of {len(mine)} seeds done")
-        print(f"    {_by_hand(options, row)}")
+        print(f"{row.name}: {row.title}; {done} of {options.seeds} seeds done")
+        print(*(f"    {line}" for line in _by_hand(options, row)), sep="\n")
 
 
-def _by_hand(options: Options, row: "Row") -> str:
-    """The command that runs one row alone."""
+def _by_hand(options: Options, row: "Row") -> list[str]:
+    """The commands that run one row alone."""
     if options.scale == "full" and row.config is not None and not row.change and not options.overrides:
-        return f"ducseg train {row.config().name} --data.root {' '.join(options.data[1:])} --run.seed 0"
+        names = [config().name for config in (*row.before, row.config)]
+        lines = [f"ducseg train {name} --data.root {shlex.join(options.data[1:])}" for name in names]
+        crf = {"": [], "paper": ["--crf"]}.get(row.scoring.crf, ["--crf", row.scoring.crf])
+        looked = ["--scales", *map(str, row.scoring.scales)] if len(row.scoring.scales) > 1 else []
+        looked += ["--flip"] * row.scoring.flip + crf
+        return [*lines, *([f"ducseg eval runs/{names[-1]} {' '.join(looked)}"] if looked else [])]
     words = shlex.split(options.command)[2:]
     kept = [word for word in words if word != "--dry-run"]
     if "--rows" in kept:
         start = kept.index("--rows")
         end = next((i for i in range(start + 1, len(kept)) if kept[i].startswith("--")), len(kept))
         del kept[start:end]
-    return shlex.join(["ducseg", "ablate", *kept, "--rows", row.name])
+    return [shlex.join(["ducseg", "ablate", *kept, "--rows", row.name])]
 
 
 def _print_table(options: Options, asked: _Asked) -> None:

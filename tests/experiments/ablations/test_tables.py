@@ -1,11 +1,14 @@
 """Every row of every table is a configuration: the paper's at full scale, the same question at small scale."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.errors import UserError
 from ducseg.experiments import EXPERIMENTS
+from ducseg.experiments.ablations.jobs import make_jobs
 from ducseg.experiments.ablations.paper import PAPER_TABLES
 from ducseg.experiments.ablations.rows import Row, Table, changed
 from ducseg.experiments.ablations.small import Setting, configure
@@ -131,6 +134,22 @@ def test_no_unverified_number_is_printed_as_the_papers() -> None:
     assert {str(one) for one in rows.values()}.isdisjoint({"72.9 [P]", "75.4 [P]", "72.9 [2]", "75.4 [2]"})
     assert str(rows["table1 baseline"]) == "72.3 [P]" and str(rows["table1 duc-aspp6"]) == "74.5 [D]"
     assert str(rows["table4 better-network-scales"]) == "80.1 [P]" and str(rows["table6 duc"]) == "83.1 [P]"
+
+
+def test_stages_start_from_one_another_at_full_scale_and_have_one_budget_at_small(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, num_train=2, num_val=1, height=48, width=64)
+    (row,) = (row for row in TABLES["table4"].rows if row.name == "fcn8s")
+    made = []
+    for scale in (False, True):
+        setting = Setting(data="cityscapes", root=str(tmp_path), small=scale)
+        (job,) = make_jobs(TABLES["table4"], [row], setting, (3,), lambda config: config, tmp_path / "runs")[0]
+        made.append(job)
+    last, small = made
+    assert last.first is not None and last.first.first is not None and last.first.first.first is None
+    assert [job.config.model.head for job in (last.first.first, last.first, last)] == ["fcn32s", "fcn16s", "fcn8s"]
+    assert last.config.model.weights == str(tmp_path / "runs" / last.first.folder / "last")
+    assert last.made_by["start"] == last.first.key and last.first.config.run.seed == 3
+    assert small.first is None and small.config.model.weights is None
 
 
 def test_fields_are_changed_by_dotted_name() -> None:

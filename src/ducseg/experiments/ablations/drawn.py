@@ -11,7 +11,12 @@ from ducseg.experiments.ablations.rows import Table
 from ducseg.experiments.ablations.small import Setting
 from ducseg.files import whole_folder
 
-__all__ = ["with_pictures"]
+__all__ = ["is_there", "with_pictures"]
+
+
+def is_there(table: Table, setting: Setting, out: Path) -> bool:
+    """Whether the pictures need not be drawn first."""
+    return setting.data != "synthetic" or table.data == "cityscapes" or (out / "data" / table.data).is_dir()
 
 
 def with_pictures(table: Table, setting: Setting, out: Path) -> Setting:
@@ -23,7 +28,7 @@ def with_pictures(table: Table, setting: Setting, out: Path) -> Setting:
     if setting.data != "synthetic" or table.data == "cityscapes":
         return setting
     root = out / "data" / table.data
-    while not root.is_dir():
+    while not is_there(table, setting, out):
         with claimed(out, f"data-{table.data}") as mine:
             if mine and not root.is_dir():
                 root.parent.mkdir(parents=True, exist_ok=True)

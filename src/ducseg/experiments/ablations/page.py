@@ -37,34 +37,48 @@ def described(table: Table, setting: Setting, jobs: Sequence[Job]) -> list[str]:
     """What the rows have in common, and at small scale what was shrunk, in lines for people."""
     if not jobs:
         return []
-    config = jobs[0].config
-    model, optimizer = config.model, config.optimizer
-    crops = dict.fromkeys("{}x{}".format(*job.config.augment.crop_size) for job in jobs)
-    length = f"{config.run.minutes:g} minutes" if optimizer.epochs is None else f"{optimizer.epochs} epochs"
-    start = model.weights or "scratch"
-    if jobs[0].first is not None:
-        start = "the training before"
-    lines = [
-        f"{setting.data}, scored on {config.data.val_split}: {model.encoder}"
-        + (f" of width {model.width}" if model.width != 64 else "")
-        + f" from {start}, crops of {' and '.join(crops)}, batch {optimizer.batch_size}, "
-        f"{optimizer.name} at {optimizer.learning_rate:g}, {length}"
-    ]
+    lines = [f"{setting.data}, scored on {jobs[0].config.data.val_split}: {_common(jobs)}"]
     if staged := list(dict.fromkeys(row.name for job in jobs if job.first is not None for row in job.rows)):
         lines.append(f"Trained in stages, each from the one before: {', '.join(staged)}.")
     if setting.small:
-        recipe = recipe_of(table, setting)
-        shrunk = [f"{small} for {large}" for large, small in recipe.encoders.items()]
-        shrunk[-1] += ", a quarter as wide and from scratch"
-        if table.data == "cityscapes":
-            sizes = ((recipe.patch, "544x544"), (recipe.bigger, "880x880"))
-            shrunk += ["crops {}x{} for {}".format(*small, paper) for small, paper in sizes]
         lines.append(
             "SMALL SCALE: what is studied is the paper's (head, stride, cell, ASPP, rates, which patch size), the rest "
-            f"is shrunk ({', '.join(shrunk)}, few epochs; batch norm learns). The paper's numbers are of its own data "
-            "and scale: compare differences between rows, not numbers."
+            f"is shrunk ({_shrunk(table, setting, jobs)}, few epochs; batch norm learns). The paper's numbers are of "
+            "its own data and scale: compare differences between rows, not numbers."
         )
+    else:
+        lines.append("FULL SCALE: each row is the paper's own configuration, or its authors' (ducseg experiments).")
     return lines
+
+
+def _common(jobs: Sequence[Job]) -> str:
+    """Encoders and where they start, crops, and how is trained; each in all the ways that there are."""
+    configs = [job.config for job in jobs]
+    starts = ["the training before" if job.first is not None else job.config.model.weights or "scratch" for job in jobs]
+    widths = ["" if one.model.width == 64 else f" of width {one.model.width}" for one in configs]
+    encoders = [f"{one.model.encoder}{width} from {start}" for one, width, start in zip(configs, widths, starts)]
+    crops = ["{}x{}".format(*one.augment.crop_size) for one in configs]
+    optimizers = [f"{one.optimizer.name} at {one.optimizer.learning_rate:g}" for one in configs]
+    lengths = [
+        f"{one.run.minutes:g} minutes" if one.optimizer.epochs is None else f"{one.optimizer.epochs} epochs"
+        for one in configs
+    ]
+    batches = [str(one.optimizer.batch_size) for one in configs]
+    parts = (("", encoders), ("crops of ", crops), ("batch ", batches), ("", optimizers), ("", lengths))
+    return ", ".join(name + _each(found) for name, found in parts)
+
+
+def _each(found: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(found))
+
+
+def _shrunk(table: Table, setting: Setting, jobs: Sequence[Job]) -> str:
+    recipe, used = recipe_of(table, setting), {job.config.model.encoder for job in jobs}
+    shrunk = [f"{small} for {large}" for large, small in recipe.encoders.items() if small in used]
+    if table.data == "cityscapes":
+        sizes = ((recipe.patch, "544x544"), (recipe.bigger, "880x880"))
+        shrunk += ["crops {}x{} for {}".format(*small, paper) for small, paper in sizes]
+    return ", ".join(shrunk)
 
 
 def spread(values: Sequence[float]) -> str:
