@@ -40,6 +40,7 @@ def test_exported_with_free_sizes(head: str, cell: int) -> None:
 
 @torch.no_grad()
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of numbers of channels, which are constants
 @pytest.mark.parametrize("head", COMPARISONS)
 def test_a_traced_comparison_network_takes_another_size(head: str) -> None:
     torch.manual_seed(0)

@@ -53,10 +53,18 @@ def test_mobilenet_is_equal_layer_by_layer_at_output_stride_32(torchvision: Modu
         assert torch.equal(x, y)
 
 
+def vgg_features(torchvision: ModuleType, *, batch_norm: bool) -> nn.Sequential:
+    """Its VGG-16 without the fully connected layers, which take seconds to make."""
+    from torchvision.models import vgg
+
+    made: nn.Sequential = vgg.make_layers(vgg.cfgs["D"], batch_norm=batch_norm)
+    return made.eval()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("encoder", "ends"), [("vgg16", (8, 15, 22, 29, 30)), ("vgg16_bn", (12, 22, 32, 42, 43))])
 def test_vgg_is_equal_layer_by_layer(torchvision: ModuleType, encoder: str, ends: tuple[int, ...]) -> None:
-    theirs = getattr(torchvision.models, encoder)().features.eval()
+    theirs = vgg_features(torchvision, batch_norm=encoder.endswith("_bn"))
     ours = build(encoder, head="bilinear", aspp=0, output_stride=32, dilation="none").encoder.eval()
     ours.load_state_dict({f"features.{key}": value for key, value in theirs.state_dict().items()})
     images = torch.randn(1, 3, 64, 96)
@@ -68,7 +76,7 @@ def test_vgg_is_equal_layer_by_layer(torchvision: ModuleType, encoder: str, ends
 
 @torch.no_grad()
 def test_dilated_vgg_is_torchvisions_without_two_poolings(torchvision: ModuleType) -> None:
-    theirs = torchvision.models.vgg16().features.eval()
+    theirs = vgg_features(torchvision, batch_norm=False)
     ours = build("vgg16", head="bilinear", aspp=0, output_stride=8, dilation="dilated").encoder.eval()
     ours.load_state_dict({f"features.{key}": value for key, value in theirs.state_dict().items()})
     x = images = torch.randn(1, 3, 64, 96)

@@ -150,14 +150,17 @@ class TestFcn8s(VariantSuite):
     starts_at_zero = True
 
 
+@pytest.mark.slow
 class TestFcn32s(TestFcn8s):
     arguments: ClassVar = {"encoder": "vgg16_bn", "head": "fcn32s", "width": 4}
 
 
+@pytest.mark.slow
 class TestFcn16s(TestFcn8s):
     arguments: ClassVar = {"encoder": "vgg16", "head": "fcn16s", "width": 4}
 
 
+@pytest.mark.slow
 class TestFcn8sLearned(TestFcn8s):
     arguments: ClassVar = {"encoder": "vgg16", "head": "fcn8s_learned", "width": 4}
 
@@ -166,6 +169,7 @@ class TestDilation10(VariantSuite):
     arguments: ClassVar = {"encoder": "vgg16", "head": "dilation10", "width": 4}
 
 
+@pytest.mark.slow
 class TestDilationFrontEnd(VariantSuite):
     arguments: ClassVar = {"encoder": "vgg16_bn", "head": "dilation_front", "width": 4}
 
@@ -174,6 +178,7 @@ class TestDeepLabV2(VariantSuite):
     arguments: ClassVar = {"encoder": "resnet50", "head": "deeplabv2"}
 
 
+@pytest.mark.slow
 class TestDeepLabV2OnVgg(VariantSuite):
     arguments: ClassVar = {"encoder": "vgg16", "head": "deeplabv2", "width": 4}
 

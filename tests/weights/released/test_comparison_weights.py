@@ -96,6 +96,11 @@ def test_fcn_with_learned_deconvolutions(tmp_path: Path) -> None:
     torch.testing.assert_close(answer(network), fcn_by_hand(layers, 8))
 
 
+def marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """What differs from others in a number alone is slow."""
+    return (pytest.mark.slow,) if name in ("gcrf", "dilation8", "dilation7") else ()
+
+
 CONTEXTS = {
     "dilation10": (None, (1, 1, 2, 4, 8, 16, 32, 64)),
     "dilation8": (("1_1", "1_2", "2_1", "3_1", "4_1", "5_1"), (1, 1, 2, 4, 8, 16)),
@@ -104,7 +109,7 @@ CONTEXTS = {
 }
 
 
-@pytest.mark.parametrize("head", CONTEXTS)
+@pytest.mark.parametrize("head", [pytest.param(head, marks=marks(head)) for head in CONTEXTS])
 def test_dilation(tmp_path: Path, head: str) -> None:
     names, rates = CONTEXTS[head]
     layers = dilation_layers(names)
@@ -217,7 +222,7 @@ def ported(network: Segmenter, style: str) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("style", ["kazuto", "kazuto-2018", "isht7"])
+@pytest.mark.parametrize("style", ["kazuto", pytest.param("kazuto-2018", marks=pytest.mark.slow), "isht7"])
 def test_deeplabv2_of_a_pytorch_conversion(tmp_path: Path, style: str) -> None:
     first = loaded(tmp_path, deeplab_layers(), deeplabv2.load)
     torch.save(ported(first, style), tmp_path / "deeplabv2.pth")
@@ -250,7 +255,7 @@ LOADERS: dict[Kind, tuple[Callable[..., Segmenter], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=marks(kind)) for kind in LOADERS])
 def test_layers_that_do_not_fit_are_named(tmp_path: Path, kind: Kind) -> None:
     load, layers = LOADERS[kind]
     first = next(iter(layers))
@@ -278,7 +283,7 @@ def test_statistics_of_no_batch_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path, {**layers, "bn_conv1": [mean, variance, np.zeros(1)]}, deeplabv2.load)
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=marks(kind)) for kind in LOADERS])
 def test_import_makes_a_checkpoint(tmp_path: Path, kind: Kind) -> None:
     load, layers = LOADERS[kind]
     (tmp_path / "net.caffemodel").write_bytes(caffemodel(layers))
