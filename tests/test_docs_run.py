@@ -31,6 +31,7 @@ SMALLER = {
     r"--num-train \d+ --num-val \d+ --size \d+ \d+": "--num-train 3 --num-val 2 --size 64 128 --workers 1",
     r"--num-train 15 --num-test 3": "--num-train 15 --num-test 3 --size 120 400 --workers 1",
     r"^train ((?:cityscapes|kitti|voc2012)\S*) (.*)$": rf"train \1 \2 --out runs/\1 {TINY}",
+    r"PICTURES": "photos --most 2",
     r"--pictures 26": "--pictures 2 --sigma-alpha 5 --sigma-beta 3 --w1 1 --sigma-gamma 1 --w2 1 --iterations 1",
     r"--tile 1024 --overlap 256": "--tile 64 --overlap 16",
     r"--sizes (\S+)(?: \S+x\S+)*": "--sizes 32x48 --rounds 1",
@@ -47,6 +48,8 @@ NOT_RUN = {
     r"^(predict|score) .*(VOC2012|voc2012)": "its run is one of those",
     r"^train voc2012-\S*pretrain|^data (sbd|coco-masks)": "archives that are not here (tests/data/convert)",
 }
+FINDINGS = {"hdc": {0, 1}, "gridding": {0, 1}}
+"""Exit statuses besides 0: what was looked for is there."""
 PAGES = (
     "start", "thin", "report", "designer", "gridding", "pyramid", "operations", "networks", "predicting", "crf",
     "export", "large-pictures", "cityscapes", "kitti-road", "voc2012", "video", "server",
@@ -129,7 +132,8 @@ def test_a_page_runs(page: str, here: Path, capsys: pytest.CaptureFixture[str]) 
         globbed = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in shlex.split(line)]
         status = main([word for found in globbed for word in found])
         told = capsys.readouterr()
-        assert status == (1 if line.startswith("hdc 2 2 2") else 0), f"ducseg {line}\n{told.out[-2000:]}\n{told.err}"
+        allowed = FINDINGS.get(line.split()[0], {0})
+        assert status in allowed, f"ducseg {line}\n{told.out[-2000:]}\n{told.err}"
     _prepare(f"python of {page}")
     for block in python_blocks(file):
         run_block(block.replace('device="cuda"', 'device="cpu"'), NAMES.get(page, dict)())
