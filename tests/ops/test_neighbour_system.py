@@ -43,9 +43,11 @@ def test_product_and_solution_are_the_matrix(h: int, w: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 50.0])
-def test_the_diagonal_keeps_every_eigenvalue_above_the_margin(scale: float) -> None:
+def test_the_diagonal_keeps_every_system_positive_definite_and_easy(scale: float) -> None:
     diagonal, vertical, horizontal, _ = system(1, 1, 6, 7, scale)
-    assert torch.linalg.eigvalsh(dense(diagonal, vertical, horizontal)).min() >= 0.1 - 1e-9
+    root = diagonal[0, 0].flatten().rsqrt()
+    values = torch.linalg.eigvalsh(root[:, None] * dense(diagonal, vertical, horizontal) * root)
+    assert values.min() >= 0.1 / 1.1 - 1e-9 and values.max() < 2
     small = diagonal_for(0.01 * vertical.sign(), 0.01 * horizontal.sign(), margin=0.1)
     assert torch.equal(small, torch.ones_like(small))  # as released where the weights are small
 
@@ -62,13 +64,13 @@ def test_each_system_stops_for_itself() -> None:
     right[1] *= 1e6
     found = solve_neighbours(diagonal, vertical, horizontal, right, max_steps=100)
     error = neighbour_product(diagonal, vertical, horizontal, found) - right
-    norms = error.square().sum((-2, -1)).sqrt(), right.square().sum((-2, -1)).sqrt()
+    norms = [(of.square() / diagonal).sum((-2, -1)).sqrt() for of in (error, right)]
     assert (norms[0] <= 1e-5 * norms[1]).all() and not found[0, 1].any()
 
 
-@pytest.mark.parametrize(("scale", "wanted"), [(0.1, 1.2e-5), (3.0, 1e-2)])
+@pytest.mark.parametrize(("scale", "wanted"), [(0.1, 1.2e-5), (3.0, 3e-3), (1000.0, 3e-3)])
 def test_what_twenty_steps_reach_in_float32(scale: float, wanted: float) -> None:
-    """The tolerance where weights are as at the start of training, a hundredth where the margin holds everywhere."""
+    """The tolerance where weights are as at the start of training, under a hundredth however large they are."""
     diagonal, vertical, horizontal, right = (one.float() for one in system(1, 4, 32, 48, scale))
     found = solve_neighbours(diagonal, vertical, horizontal, right)
     error = neighbour_product(diagonal, vertical, horizontal, found) - right

@@ -5,14 +5,16 @@ itself (`runs_encoder`: at several scales, with padding of its own, as the compa
 encoder. What it learns from beyond cross-entropy on its scores are losses of its own (`OwnLosses`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ducseg.models.encoder import NamedEncoder, Part
 
-__all__ = ["Head", "HeadRow", "OwnLosses"]
+__all__ = ["FitsToMasks", "Head", "HeadRow", "OwnLosses"]
 
 
 class Head(Part, Protocol):
@@ -48,6 +50,19 @@ class OwnLosses(Protocol):
             extras: of `supervised`, without the scores.
             labels: uint8 (N, H, W), 255 ignored, H and W multiples of the encoder's output stride.
         """
+
+
+class FitsToMasks(Protocol):
+    """What a head also has where part of it is computed from the training masks before the first step.
+
+    Attributes:
+        fitted: 0 before, kept with the weights, so that it is done once.
+    """
+
+    fitted: Tensor
+
+    def fit_to_masks(self, masks: Iterable[NDArray[np.uint8]], /) -> None:
+        """Take it from masks, uint8 (H, W)."""
 
 
 class HeadRow(NamedTuple):

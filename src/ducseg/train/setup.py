@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -17,18 +18,22 @@ from ducseg.data.augmentations import (
     RandomVerticalFlip,
     Sometimes,
 )
+from ducseg.data.paired import SegmentationDataset
 from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import explain, listed
 from ducseg.models import IMAGENET, Preprocessing, build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.encoder import Part
+from ducseg.models.head import FitsToMasks
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.config import AugmentConfig, ModelConfig
 from ducseg.train.distributed import Ranks
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
-from ducseg.weights.encoders import WeightsUnavailable, load_encoder
+from ducseg.weights.encoders import WeightsUnavailable, load_encoder, share_with_head
 
-__all__ = ["build_network", "recalibrate", "training_transform"]
+__all__ = ["build_network", "fit_to_masks", "recalibrate", "training_transform"]
+
+_MOST_MASKS = 1000
 
 
 def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform:
@@ -164,6 +169,7 @@ def _start_from_checkpoint(
     change = f" ({', '.join(changed)})" if changed else ""
     if config.weights_scope == "encoder":
         _load(segmenter.encoder, source.encoder, folder)
+        share_with_head(segmenter)
         return f"weights: encoder of {folder}{change}"
     if source.classes.names != classes.names:
         raise explain(
@@ -190,6 +196,16 @@ def _load(target: Part, source: Part, folder: Path, *, allow_missing: bool = Fal
             needed="that of this configuration",
             fix=f"Set the --model options as its model.json says. {error}",
         ) from None
+
+
+def fit_to_masks(segmenter: Segmenter, dataset: SegmentationDataset, seed: int) -> str:
+    """Where the head is computed from training masks and has not been yet, do it; a line that says so, or nothing."""
+    if not hasattr(segmenter.head, "fit_to_masks") or cast(FitsToMasks, segmenter.head).fitted:
+        return ""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:_MOST_MASKS].tolist()
+    masks = (label for index in order if (label := dataset[index].label) is not None)
+    cast(FitsToMasks, segmenter.head).fit_to_masks(masks)
+    return f", bases of {len(dataset.classes)} classes from up to {len(order)} training masks"
 
 
 def recalibrate(segmenter: Segmenter, batches: Iterable[torch.Tensor], ranks: Ranks) -> None:

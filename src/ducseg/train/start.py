@@ -23,7 +23,7 @@ from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
 from ducseg.train.loss import auto_class_weights
 from ducseg.train.sections import LossConfig
-from ducseg.train.setup import build_network, recalibrate, training_transform
+from ducseg.train.setup import build_network, fit_to_masks, recalibrate, training_transform
 from ducseg.train.state import RunState
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
 from ducseg.train.validate import check_best_by
@@ -101,6 +101,8 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         )
     check_classes_seen(config.data, train_set)
     check_best_by(config.run.best_by, val_set)
+    if checkpoint is None:
+        line += fit_to_masks(network, train_set, config.run.seed)
     data = TrainingData(
         config=config,
         ranks=ranks,

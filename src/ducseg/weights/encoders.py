@@ -37,6 +37,7 @@ __all__ = [
     "differing",
     "imagenet_file_at_hand",
     "load_encoder",
+    "share_with_head",
 ]
 
 FOLDER_VARIABLE = "DUCSEG_WEIGHTS"
@@ -134,8 +135,16 @@ def load_encoder(
         allow_missing=allow_missing,
     )
     segmenter.preprocessing = preprocessing
+    share_with_head(segmenter)
     taken = fill_fully_convolutional(segmenter.head, tensors, report.prefix)
     return replace(report, head=taken, unused=tuple(name for name in report.unused if name not in taken))
+
+
+def share_with_head(segmenter: Segmenter) -> None:
+    """Where the head has an encoder of its own (Deep G-CRF's second), start it as the first, which got weights."""
+    follow = getattr(segmenter.head, "follow", None)
+    if follow is not None:
+        follow(segmenter.encoder)
 
 
 def imagenet_file_at_hand(encoder: str) -> Path | None:

@@ -16,11 +16,11 @@ def test_no_pull_is_the_scores_less_their_mean() -> None:
 
 @pytest.mark.parametrize("weight", [-1.5, 0.8, -40.0])
 def test_against_a_direct_solve(weight: float) -> None:
-    """A row of three places with weight w between: diagonal max(1, 2|w|/10 + 0.1), at the ends max(1, |w|/10 + 0.1)."""
+    """A row of three places with weight w between: diagonal max(1, 2.2|w|/10), at the ends max(1, 1.1|w|/10)."""
     scores = torch.randn(1, 4, 1, 3, dtype=torch.float64)
     field = gaussian_field(scores, torch.zeros(1, 1, 0, 3).double(), torch.full((1, 1, 1, 2), weight).double())
     w = weight / 10
-    end, middle = max(1, abs(w) + 0.1), max(1, 2 * abs(w) + 0.1)
+    end, middle = max(1, 1.1 * abs(w)), max(1, 2.2 * abs(w))
     matrix = torch.tensor([[end, w, 0], [w, middle, w], [0, w, end]], dtype=torch.float64)
     wanted = scores[0, :, 0]
     for _ in range(2):

@@ -161,6 +161,27 @@ def test_deeplabv2(tmp_path: Path, blocks: Any) -> None:
     torch.testing.assert_close(answer(network), deeplab_by_hand(layers, blocks), rtol=1e-4, atol=1e-4)
 
 
+def test_gcrf(tmp_path: Path) -> None:
+    """Its system, (I + W / 10) x = B - sum / (L - 1), twice, by a dense solve; the diagonal grows with the weights."""
+    layers = gcrf_layers()
+    network = loaded(tmp_path, layers, deeplabv2.load_gcrf)
+    assert network.architecture.head == "gcrf" and network.architecture.encoder == "resnet50"
+    net = Caffe(layers | {name[3:]: blobs for name, blobs in layers.items() if name.startswith("PW_")})
+    features = net.resnet(BGR, RESNET_50)
+    pairs = {(1, 0): net.conv("vertical", features)[0, 0] / 10, (0, 1): net.conv("horizontal", features)[0, 0] / 10}
+    matrix = torch.zeros(8, 12, 8, 12, dtype=torch.float64)
+    for (down, right), weights in pairs.items():
+        for i in range(8 - down):
+            for j in range(12 - right):
+                matrix[i, j, i + down, j + right] = matrix[i + down, j + right, i, j] = weights[i, j]
+    matrix = matrix.reshape(96, 96)
+    matrix += torch.diag((1.1 * matrix.abs().sum(1)).clamp_min(1))
+    x = deeplab_by_hand(layers, RESNET_50)[0].reshape(3, 96)
+    for _ in range(2):
+        x = torch.linalg.solve(matrix, (x - x.sum(0) / 2).T).T
+    torch.testing.assert_close(answer(network)[0].reshape(3, 96), x, rtol=1e-3, atol=1e-3)
+
+
 def test_deeplabv2_of_one_scale(tmp_path: Path) -> None:
     network = loaded(tmp_path, deeplab_layers(scales=False), deeplabv2.load)
     assert network.architecture.head == "deeplabv2_single"

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ducseg.errors import UserError
 from ducseg.models import build
+from ducseg.weights.checkpoint import load_segmenter
+from ducseg.weights.released.importing import import_file
 from ducseg.weights.released.matconvnet import load
 
 scipy_io = pytest.importorskip("scipy.io")
@@ -86,7 +88,11 @@ def test_every_array_is_in_its_place(tmp_path: Path) -> None:
 def test_compressed_and_of_one_class(tmp_path: Path) -> None:
     found = load(write(tmp_path / "model.mat", arrays(classes=1), compress=True))
     assert found.architecture.num_classes == 1 and found.classes.names == ("class0",)
-    assert len(load(write(tmp_path / "voc.mat", arrays(classes=21))).classes) == 21
+    voc = write(tmp_path / "voc.mat", arrays(classes=21))
+    assert "21 classes (background, " in import_file("lrr4x", voc, tmp_path / "voc")
+    assert torch.equal(load_segmenter(tmp_path / "voc").head.erosion.bases, load(voc).head.erosion.bases)
+    with pytest.raises(UserError, match="--num-classes 4"):
+        load(voc, num_classes=4)
 
 
 def without(name: str) -> Arrays:

@@ -56,7 +56,7 @@ class Gcrf(nn.Module):
     The pairs' convolutions start at zero, so that the field starts as the scores less their mean.
 
     Args:
-        encoder: any; the second starts as its copy.
+        encoder: any; the second starts as its copy, and again where weights are loaded (`follow`).
         unary: a head that runs the encoder, with one score a place (factor 1): DeepLabv2's in the release.
 
     Attributes:
@@ -75,6 +75,10 @@ class Gcrf(nn.Module):
         for convolution in (self.vertical, self.horizontal):
             for parameter in convolution.parameters():
                 nn.init.zeros_(parameter)
+
+    def follow(self, encoder: NamedEncoder) -> None:
+        """Start the second encoder as this one is, which has got weights."""
+        self.pairwise.load_state_dict(encoder.state_dict())
 
     def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
         """Images (N, C, H, W), H and W multiples of d, to scores (N, L, 1, H/d, W/d)."""

@@ -9,11 +9,11 @@ from ducseg.errors import explain
 from ducseg.models import Segmenter
 from ducseg.weights import tusimple
 from ducseg.weights.checkpoint import save_segmenter
-from ducseg.weights.released import deeplabv2, dilation10, fcn8s, onnx
+from ducseg.weights.released import deeplabv2, dilation10, fcn8s, matconvnet, onnx
 
 __all__ = ["Kind", "import_file"]
 
-Kind = Literal["tusimple", "onnx-zoo", "fcn8s", "dilation10", "deeplabv2", "gcrf"]
+Kind = Literal["tusimple", "onnx-zoo", "fcn8s", "dilation10", "deeplabv2", "gcrf", "lrr4x"]
 """Of file, by whose network is in it."""
 
 _LOADERS: dict[Kind, Callable[..., Segmenter]] = {
@@ -23,6 +23,7 @@ _LOADERS: dict[Kind, Callable[..., Segmenter]] = {
     "dilation10": dilation10.load,
     "deeplabv2": deeplabv2.load,
     "gcrf": deeplabv2.load_gcrf,
+    "lrr4x": matconvnet.load,
 }
 
 
@@ -31,7 +32,8 @@ def import_file(source: Kind, file: Path, out: Path, *, num_classes: int | None 
 
     Args:
         source: "tusimple", the authors' .params file of MXNet; "onnx-zoo", MXNet's export of it; "fcn8s", "dilation10",
-            "deeplabv2", "gcrf": Caffe's .caffemodel of those networks, of DeepLabv2 also PyTorch's conversions.
+            "deeplabv2", "gcrf": Caffe's .caffemodel of those networks, of DeepLabv2 also PyTorch's conversions;
+            "lrr4x": MatConvNet's .mat file.
         file: the weights.
         out: a new folder, or an empty one; it is written whole or not at all.
         num_classes: L, for a file that does not tell it (`ducseg.weights.tusimple.load`).

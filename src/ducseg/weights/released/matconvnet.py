@@ -25,26 +25,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ducseg.classes import CITYSCAPES, IGNORE, VOC2012
 from ducseg.errors import UserError, explain, listed
 from ducseg.models import Preprocessing, Segmenter, build
-from ducseg.models.build import generic_classes
 from ducseg.models.comparisons.class_bases import BASES
+from ducseg.weights.released.caffe_layers import class_set
 from ducseg.weights.released.matlab import MatlabArray, read_variable
 from ducseg.weights.structure import Unfilled
 
 __all__ = ["load", "read_network"]
+
+_MAX_WIDTH = 64
 
 _CONVOLUTIONS = [
     f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
 ]
 
 
-def load(mat_path: Path | str) -> Segmenter:
+def load(mat_path: Path | str, *, num_classes: int | None = None) -> Segmenter:
     """Read LRR-4x on VGG-16 of a .mat file; classes and width come from the shapes.
 
     21 classes are VOC2012's, 19 Cityscapes', others have no names. The boundary masks are those of 9 x 9 places, as
     the authors' training code has them (a port of the Cityscapes network takes 17 x 17).
+
+    Args:
+        mat_path: the authors' model.mat.
+        num_classes: L, where it is known: it must be the file's.
 
     Returns:
         The segmenter in evaluation mode, with the file's mean colour.
@@ -55,16 +60,16 @@ def load(mat_path: Path | str) -> Segmenter:
     path = Path(mat_path)
     values, mean = read_network(path)
     width, classes = values["conv1_1f"].shape[-1], values["bases_coef_32xf"].shape[-1] // BASES
-    if not 1 <= classes <= IGNORE or not 1 <= width <= 64:
-        raise _other_network(path, [f"{classes} classes, width {width}"])
-    known = {len(VOC2012): VOC2012, len(CITYSCAPES): CITYSCAPES}
+    if not 1 <= width <= _MAX_WIDTH:
+        raise _other_network(path, [f"{width} channels in the first layer"])
+    names = class_set(path, classes, num_classes)
     with Unfilled():
         segmenter = build(
             "vgg16",
             "lrr4x",
             classes,
             width=width,
-            classes=known.get(classes) or generic_classes(classes),
+            classes=names,
             preprocessing=Preprocessing(mean=mean, std=(1.0, 1.0, 1.0)),
         )
     own, wrong = segmenter.state_dict(), []
