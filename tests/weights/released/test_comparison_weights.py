@@ -161,7 +161,7 @@ def test_deeplabv2(tmp_path: Path, blocks: Any) -> None:
     torch.testing.assert_close(answer(network), deeplab_by_hand(layers, blocks), rtol=1e-4, atol=1e-4)
 
 
-def test_gcrf(tmp_path: Path) -> None:
+def test_gcrf_by_a_dense_solve(tmp_path: Path) -> None:
     """Its system, (I + W / 10) x = B - sum / (L - 1), twice, by a dense solve; the diagonal grows with the weights."""
     layers = gcrf_layers()
     network = loaded(tmp_path, layers, deeplabv2.load_gcrf)
