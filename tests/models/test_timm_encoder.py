@@ -168,7 +168,7 @@ def test_hdc_widens_the_field() -> None:
         assert other - side == 2 * 8 * (larger - total), "each unit of a rate adds two places of 8 pixels"
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [head for head, row in HEADS.items() if "encoder" not in row.needs])
 def test_every_head_trains_on_it_at_any_size(head: str) -> None:
     segmenter = build(SMALL, head, 3, aspp=0)
     images = torch.randn(2, 3, 37, 50)
