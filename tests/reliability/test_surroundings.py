@@ -91,19 +91,21 @@ def test_too_little_memory_is_said(
         trial = Trial(work, tmp_path)
     for _ in range(count):
         memory = int(2 ** draw.uniform(20, 28))
+        before = hooks.little_memory(memory)
         if work == "train":
             shutil.rmtree(run.out, ignore_errors=True)
-            (child,) = run.start(before=hooks.little_memory(memory))
+            (child,) = run.start(before=before)
             child.wait()
-            said = child.said()
-            found = broken(run, [child]) + run.goes_on(whole)
         else:
             trial.clear()
-            child = trial.run(before=hooks.little_memory(memory), clocked=False)
-            said = child.said()
-            found = trial.unlike(whole=False) + trial.goes_on()
+            child = trial.run(before=before, clocked=False)
         # what a library allocates in a thread of its own, it cannot tell us that it did not get
-        found += [] if child.process.exitcode == -signal.SIGABRT and "bad_alloc" in said else complaints(child)
+        aborted = child.process.exitcode == -signal.SIGABRT and "bad_alloc" in child.said()
+        found = [] if aborted else complaints(child)
+        if work == "train":
+            found += broken(run, [child]) + run.goes_on(whole)
+        else:
+            found += trial.unlike(whole=False) + trial.goes_on()
         wrong += [f"{memory >> 20} MiB: {line}" for line in found]
     book.add(f"little memory: {work}", tried=count, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
