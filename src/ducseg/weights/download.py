@@ -1,16 +1,19 @@
 """Checkpoints down from the Hugging Face Hub: model.safetensors and model.json, and what it raises in one line.
 
-Names, revisions, tokens, the cache and offline mode are huggingface_hub's own. Nothing that is downloaded is executed.
+Names, revisions, tokens, the cache and offline mode are huggingface_hub's own. Nothing that is downloaded is executed,
+and all of it is compared with the hash that the Hub gave with it.
 """
 
+import hashlib
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ducseg.errors import explain
 
-__all__ = ["FILES", "download", "explained"]
+__all__ = ["FILES", "checked", "download", "explained"]
 
 FILES = ("model.safetensors", "model.json")
 
@@ -24,7 +27,36 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     with explained(repo_id):
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES)))
+    for name in FILES:
+        if (folder / name).is_file():
+            checked(folder / name)
+    return folder
+
+
+def checked(file: Path) -> Path:
+    """A file of the cache, which keeps it under the hash that the Hub gave: SHA-256, or git's for small files.
+
+    Raises:
+        UserError: its content has another hash.
+    """
+    named = file.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", named):
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    elif re.fullmatch("[0-9a-f]{40}", named):
+        data = file.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    else:
+        return file  # a cache without links has no names of hashes
+    if found != named:
+        raise explain(
+            f"downloaded {file}",
+            found=f"hash {found[:12]}...",
+            needed=f"{named[:12]}..., that of the Hub's file",
+            fix=f"Delete {file.resolve()} and load it again.",
+        )
+    return file
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from ducseg.models.resnet import RESNETS
 from ducseg.models.segmenter import Segmenter
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
 from ducseg.models.vgg import VGGS
+from ducseg.weights.download import checked
 from ducseg.weights.tensor_files import LoadReport, load_strictly, read_tensors
 from ducseg.weights.vgg import fill_fully_convolutional
 
@@ -284,8 +285,8 @@ def _from_hub(name: str) -> tuple[Path, Preprocessing]:
 
     repository = f"timm/{name}"
     try:
-        description = Path(hf_hub_download(repository, "config.json"))
-        file = Path(hf_hub_download(repository, "model.safetensors"))
+        description = checked(Path(hf_hub_download(repository, "config.json")))
+        file = checked(Path(hf_hub_download(repository, "model.safetensors")))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         where = f"model.safetensors of https://huggingface.co/{repository}"
         raise _unavailable(f"weights {PREFIX}{name}", error, where) from error
