@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "src" / "ducseg"
 HELP = REPOSITORY / "tests" / "cli" / "help_snapshot.txt"
 """What the parser says, compared with it by the tests."""
 
-TOP = ("RESULTS.md", "LOG.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md")
+TOP = ("RESULTS.md", "LOG.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "SECURITY.md")
 ELSEWHERE = {"README.md": "README.md", "CONTRIBUTING.md": "contributing.md"}
 """Files at the top that another page of the site stands for."""
 

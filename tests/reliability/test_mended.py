@@ -10,6 +10,7 @@ import os
 import struct
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,11 +40,13 @@ from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.errors import UserError, explain
+from ducseg.experiments import EXPERIMENTS
 from ducseg.experiments.custom import custom_resnet18_duc
 from ducseg.figures.report import write_report
 from ducseg.inference.tars import extract, list_members
 from ducseg.train import distributed
 from ducseg.train.checkpoint import CheckpointFolder
+from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
 from ducseg.train.run_folder import read_config
 from ducseg.train.run_log import RunLog
@@ -416,3 +419,34 @@ def test_too_little_memory_under_its_other_names(
     monkeypatch.setattr(experiments, "run", fail)
     assert main(["experiments"]) == 2
     assert capsys.readouterr().err.startswith("error: memory: found too little")
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("optimizer", "batch_size", "4"), ("optimizer", "power", None), ("augment", "crop_size", [544]), ("loss",
+        "dice", []),
+        ("augment", "crop_size", 544), ("augment", "scale", "x"), ("run", "minutes", "x"), ("run", "bf16", 1),
+        ("model", "encoder", 3), ("run", "patience", True), ("loss", "class_weights", {"a": 1}), ("data", "workers",
+        1.5),
+    ],
+)  # fmt: skip
+def test_a_configuration_of_other_kinds_of_values(section: str, field: str, value: Any, tmp_path: Path) -> None:
+    written = custom_resnet18_duc().to_json()
+    written[section][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match=field):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("epochs", [2**2000, -(2**2000)])
+def test_a_whole_number_beyond_all_others(epochs: int) -> None:
+    config = custom_resnet18_duc()
+    with pytest.raises(UserError, match=r"--optimizer\.epochs"):
+        replace(config, optimizer=replace(config.optimizer, epochs=epochs)).check()
+
+
+def test_every_experiment_reads_as_it_was_written() -> None:
+    for make in EXPERIMENTS.values():
+        config = make()
+        assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config

@@ -1,17 +1,21 @@
 """Signals at any moment, and surroundings as they are not on a developer's machine."""
 
+import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import children
 import hooks
 import pytest
 from commands import WORK, Trial, complaints
 from moments import Moment
-from runs import Run, broken
+from runs import Run, broken, differing
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TRIED = ("predict, pictures", "predict --resume", "data patches", "data convert coco", "crf-tune")
@@ -109,3 +113,69 @@ def test_too_little_memory_is_said(
         wrong += [f"{memory >> 20} MiB: {line}" for line in found]
     book.add(f"little memory: {work}", tried=count, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
+
+
+NAMES = [f"ducseg-{os.getpid()}-{rank}" for rank in range(2)]
+
+
+@pytest.fixture
+def two_networks() -> Iterator[None]:
+    """Joined by a cable; skipped where none may be made."""
+    first, second = NAMES
+    commands = [f"netns add {first}", f"netns add {second}", "link add cable0 type veth peer name cable1"]
+    for rank, name in enumerate(NAMES):
+        commands += [
+            f"link set cable{rank} netns {name}",
+            f"-n {name} addr add 10.231.77.{rank + 1}/24 dev cable{rank}",
+        ]
+        commands += [f"-n {name} link set lo up", f"-n {name} link set cable{rank} up"]
+    try:
+        if shutil.which("ip") is None or any(not _ip(command) for command in commands):
+            pytest.skip("no right to make a network")
+        yield
+    finally:
+        for name in NAMES if shutil.which("ip") else ():
+            _ip(f"netns del {name}")
+
+
+def _ip(command: str) -> bool:
+    return subprocess.run(["ip", *command.split()], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_cable_that_is_pulled_between_ranks(
+    two_networks: None, tiny_camvid: Path, tmp_path: Path, campaign: bool, book: Any
+) -> None:
+    """Both ranks end after the time that they wait for each other, and joined again they go on from what is saved."""
+    run, whole = (Run(tmp_path / name, tiny_camvid, "", ranks=2) for name in ("run", "whole"))
+    assert [child.wait() for child in whole.start()] == [0, 0]
+    wrong, count = [], 3 if campaign else 1
+    for number in range(count):
+        shutil.rmtree(run.out, ignore_errors=True)
+        said = _joined(run)
+        while number >= len(run.steps()) and said[0].process.exitcode is None:
+            time.sleep(0.002)
+        assert _ip(f"-n {NAMES[0]} link set cable0 down")
+        for child in said:
+            child.wait(60)
+            wrong += complaints(child, (2,))
+        assert _ip(f"-n {NAMES[0]} link set cable0 up")
+        run.check_whole()
+        assert [child.wait() for child in _joined(run, "--resume")] == [0, 0]
+        wrong += differing(run.result(), whole.result())
+    book.add("a cable pulled between two ranks", tried=count, lost=len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
+def _joined(run: Run, *extra: str) -> list[children.Child]:
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "10.231.77.1", "MASTER_PORT": "29731"}
+    return [
+        children.start(
+            [*run.arguments, *extra],
+            run.base / f"said-{rank}.txt",
+            environment={**world, "RANK": str(rank), "GLOO_SOCKET_IFNAME": f"cable{rank}"},
+            before=hooks.in_network(name, 8),
+            clocked=False,
+        )
+        for rank, name in enumerate(NAMES)
+    ]

@@ -8,9 +8,10 @@ import math
 import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["Range", "number_fields", "out_of_range"]
+__all__ = ["Range", "fits", "number_fields", "out_of_range"]
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,37 @@ def out_of_range(name: str, section: Any) -> list[str]:
         value = getattr(section, field.name)
         for number in _flat(value):
             kind = numbers.Integral if whole else numbers.Real
-            if isinstance(number, bool) or not isinstance(number, kind) or not (stated or Range()).holds(float(number)):
+            if isinstance(number, bool) or not isinstance(number, kind) or not _holds(stated or Range(), number):
                 shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
                 what = "a whole number" if whole else "a number"
                 flag = field.name.replace("_", "-")
                 found.append(f"--{name}.{flag} {shown} must be {what} {stated or ''}".rstrip())
                 break
     return found
+
+
+def _holds(stated: Range, number: Any) -> bool:
+    try:
+        return stated.holds(float(number))
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value that was read is of a field's type: of plain types, unions, tuples and literals."""
+    kind, inside = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return fits(value, inside[0])
+    if kind in (Union, UnionType):
+        return any(fits(value, one) for one in inside)
+    if kind is Literal:
+        return isinstance(value, str | int | None) and value in inside
+    if kind is tuple:
+        each = inside[:1] * len(value) if isinstance(value, tuple) and inside[-1] is ... else inside
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(fits, value, each))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 def _leaves(hint: Any, stated: Range | None) -> Iterator[tuple[Any, Range | None]]:

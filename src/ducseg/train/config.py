@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ducseg.data.config import DataConfig
-from ducseg.data.ranges import out_of_range
+from ducseg.data.ranges import fits, out_of_range
 from ducseg.errors import UserError, explain
 from ducseg.files import write_whole
 from ducseg.train.sections import AugmentConfig, LossConfig, ModelConfig, OptimizerConfig, RunConfig
@@ -145,7 +145,17 @@ def _section(kind: type[Any], name: str, values: dict[str, Any]) -> Any:
             needed="fields that this version knows",
             fix="It was written by another version of ducseg: go on with that one.",
         )
-    return kind(**{key: _tuples(value) for key, value in values.items()})
+    read = {key: _tuples(value) for key, value in values.items()}
+    hints = get_type_hints(kind, include_extras=True)
+    strange = [f"{key} {str(value)[:40]!r}" for key, value in read.items() if not fits(value, hints[key])]
+    if strange:
+        raise explain(
+            f"configuration section {name}",
+            found=", ".join(strange),
+            needed="values of their fields' types",
+            fix="Bring the file back as it was written.",
+        )
+    return kind(**read)
 
 
 def _tuples(value: Any) -> Any:
