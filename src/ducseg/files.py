@@ -16,6 +16,7 @@ __all__ = [
     "PLAN",
     "compiled",
     "find_checkpoint",
+    "is_there",
     "parse_json",
     "sweep_unfinished",
     "sync",
@@ -120,6 +121,14 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def is_there(path: Path) -> bool:
+    """`Path.exists`; False too for a name that no file can have, out of some other file."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:

@@ -43,6 +43,7 @@ from ducseg.errors import UserError, explain
 from ducseg.experiments import EXPERIMENTS
 from ducseg.experiments.custom import custom_resnet18_duc
 from ducseg.figures.report import write_report
+from ducseg.inference.onnx_file import read_onnx
 from ducseg.inference.tars import extract, list_members
 from ducseg.train import distributed
 from ducseg.train.checkpoint import CheckpointFolder
@@ -450,3 +451,31 @@ def test_every_experiment_reads_as_it_was_written() -> None:
     for make in EXPERIMENTS.values():
         config = make()
         assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".png", "a\0.png"])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    file = write_coco(tmp_path / "coco")
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = name
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="missing"):
+        write_folder(tmp_path / "made", coco_folder.read(file))
+    (tmp_path / "data.yaml").write_text(f"train: {json.dumps(name)}\nnames: [a]")
+    with pytest.raises(UserError, match=r"data\.yaml"):
+        yolo.read(tmp_path)
+
+
+def test_an_exported_network_without_a_version_of_operators(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.helper.make_model(onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], []))
+    described = {
+        "format": 1, "architecture": {}, "preprocessing": {}, "classes": CLASSES.to_json(), "output": "labels",
+        "int8": None,
+        "metrics": None, "versions": {}, "extra": {},
+    }  # fmt: skip
+    model.metadata_props.add(key="ducseg", value=json.dumps(described))
+    del model.opset_import[:]
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="version its operators"):
+        read_onnx(tmp_path / "a.onnx")

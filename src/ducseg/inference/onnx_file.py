@@ -91,8 +91,10 @@ def parse_onnx(path: Path, content: bytes) -> OnnxFile:
         by = f" by {model.producer_name}" if model.producer_name else ""
         raise _refused(path, f"an ONNX file of another program{by}, or cut short: no description of classes in it")
     description, classes = _described(path, entries[METADATA])
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    found = OnnxFile(path, content, description, classes, description["output"], opset)
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if not opsets:
+        raise _refused(path, "an ONNX file that does not say of which version its operators are")
+    found = OnnxFile(path, content, description, classes, description["output"], max(opsets))
     _check_graph(found, model.graph)
     return found
 

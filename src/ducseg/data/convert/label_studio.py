@@ -19,7 +19,7 @@ from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.cvat import fill_ellipse, rotated_box
 from ducseg.data.convert.writing import Annotated, Export, Shape, fill_polygons, find_picture, no_such_source
 from ducseg.errors import explain, taken_apart
-from ducseg.files import parse_json
+from ducseg.files import is_there, parse_json
 
 __all__ = ["decode_brush", "read"]
 
@@ -63,7 +63,7 @@ def _annotated(
     name = unquote(path.query.removeprefix("d=") if path.path.endswith("/local-files/") else path.path).lstrip("/")
     file = find_picture(name, folders)
     stem = PurePosixPath(name).name
-    if not file.is_file() and _UPLOAD_PREFIX.match(stem):  # uploads get a prefix that the original has not
+    if not is_there(file) and _UPLOAD_PREFIX.match(stem):  # uploads get a prefix that the original has not
         file = find_picture(stem[9:], folders)
     sizes = [(int(one["original_height"]), int(one["original_width"])) for one in regions if "original_height" in one]
     return Annotated(file=file, name=name, shapes=shapes, size=sizes[0] if sizes else None)

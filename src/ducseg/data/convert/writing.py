@@ -22,7 +22,7 @@ from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
 from ducseg.errors import MALFORMED, UserError, explain, listed
-from ducseg.files import whole_folder, write_whole
+from ducseg.files import is_there, whole_folder, write_whole
 
 __all__ = [
     "BACKGROUND", "Annotated", "Export", "Report", "Shape", "fill_polygons", "find_picture", "no_such_source",
@@ -174,11 +174,11 @@ def _check_files(pictures: Sequence[Annotated]) -> None:
         raise explain(
             "annotated pictures", found=f"a split {strange[0]!r}", needed=needed, fix="Rename it in the tool."
         )
-    missing = [picture.name for picture in pictures if not picture.file.is_file()]
+    missing = [picture.name[:200] for picture in pictures if not is_there(picture.file)]
     if missing:
         raise explain(
             "annotated pictures",
-            found=f"{len(missing)} missing: {listed(missing)} (looked for {pictures[0].file})",
+            found=f"{len(missing)} missing: {listed(missing)} (looked for {str(pictures[0].file)[:300]})",
             needed="the picture of each annotation",
             fix="Give their folder with --images.",
         )
@@ -254,7 +254,7 @@ def find_picture(name: str, folders: Sequence[Path]) -> Path:
     """The picture that a tool calls `name`: that path, or that name, below one of the folders; the first if in none."""
     path = PurePosixPath(name.replace("\\", "/"))
     tries = [folder / wanted for folder in folders for wanted in (path, path.name)]
-    return next((file for file in tries if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()), tries[0])
+    return next((file for file in tries if file.suffix.lower() in PICTURE_SUFFIXES and is_there(file)), tries[0])
 
 
 def no_such_source(tool: str, source: Path, needed: str) -> UserError:

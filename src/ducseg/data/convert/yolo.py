@@ -17,6 +17,7 @@ from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, taken_apart
+from ducseg.files import is_there
 
 __all__ = ["read"]
 
@@ -80,9 +81,9 @@ def _pictures(entries: Sequence[str], roots: Sequence[Path], file: Path) -> Iter
     for entry in entries:
         # Roboflow writes ../train/images for train/images beside the file
         tries = [root / part for part in (entry, entry.removeprefix("../")) for root in roots]
-        place = next((path for path in tries if path.exists()), None)
+        place = next((path for path in tries if is_there(path)), None)
         if place is None:
-            raise explain(f"file {file}", found=f"no {entry}", needed="that folder", fix="Give --images.")
+            raise explain(f"file {file}", found=f"no {entry[:200]}", needed="that folder", fix="Give --images.")
         if place.is_dir():
             yield from sorted(one for one in place.rglob("*") if one.suffix.lower() in PICTURE_SUFFIXES)
         else:
