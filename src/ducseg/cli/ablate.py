@@ -252,10 +252,11 @@ def _draw(asked: _Asked, found: "list[Ours]", path: Path) -> Path:
     for one in drawn:
         assert one.time is not None
         model, time = models[one.row.name], how(one.time)
-        label = f"stride {model.output_stride}" if max(places.values()) == 1 else one.row.name
+        label = str(model.output_stride) if max(places.values()) == 1 else one.row.name
         scores = {name: mean_and_spread(values) for name, values in one.scored.items() if values}
         points.append(Point(series=model.head, label=label, ms=one.time["ms"], scores=scores))
     seeds = max((len(one.lines) for one in drawn), default=0)
     config = asked.jobs[0].config
     title = f"{asked.setting.data} {config.data.val_split}, {config.model.encoder}, seeds: {seeds}"
+    title += ", numbers: output stride" if max(places.values(), default=0) == 1 else ""
     return draw_trade_off(points, path, title=title, time=time)

@@ -31,7 +31,7 @@ class Point:
 def draw_trade_off(points: Sequence[Point], path: Path, *, title: str, time: str) -> Path:
     """Draw each score of the points against their time, logarithmic, in one panel a score.
 
-    Points of a series are joined in the order of their time; bars are one standard deviation. Series differ in colour,
+    Points of a series are joined in their order; bars are one standard deviation. Series differ in colour,
     marker and dash.
 
     Args:
@@ -55,7 +55,7 @@ def draw_trade_off(points: Sequence[Point], path: Path, *, title: str, time: str
     for axes, name in zip(panels, names):
         for index, one in enumerate(series):
             mine = [point for point in points if point.series == one and name in point.scores]
-            _draw(axes, sorted(mine, key=lambda point: point.ms), name, one, index)
+            _draw(axes, mine, name, one, index)
         axes.set_xscale("log")
         axes.margins(x=0.12)
         axes.xaxis.set_major_formatter("{x:g}")

@@ -53,6 +53,7 @@ class Row:
         name: what --rows takes.
         title: what it is, in words.
         config: the paper's configuration; None: a network that this package does not have.
+        only_small: why there is none at full scale; empty: there is.
         change: fields by dotted name ("model.head"), at either scale.
         small: fields at small scale only, for what the paper's data set alone has.
         scoring: rows that differ in it alone share one training.
@@ -64,6 +65,7 @@ class Row:
     name: str
     title: str
     config: Callable[[], Config] | None
+    only_small: str = ""
     change: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
     scoring: Scoring = Scoring()

@@ -66,6 +66,8 @@ def configure(table: Table, row: Row, setting: Setting) -> Config | str:
     if row.config is None:
         return "its training is not in this package"
     paper = row.config()
+    if row.only_small and not setting.small:
+        return row.only_small
     if not setting.small:
         return replace(changed(paper, row.change), data=replace(paper.data, root=setting.root))
     base = recipe.base()
