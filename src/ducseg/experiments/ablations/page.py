@@ -24,7 +24,7 @@ def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequenc
         lines += [line, ""]
     lines += [*_aligned(_summary(table, found)), "", f"{_TAGS}. {_OURS}", *_timed(found), "", *_notes(found)]
     if classes := _classes(found):
-        lines += ["IoU by class, mean over seeds, thin classes first:", "", *_aligned(classes), ""]
+        lines += ["IoU by class, mean over seeds, thin ones first:", "", *_aligned(classes), ""]
     if by_width := _by_width(found):
         lines += ["Thin classes: recall of pixels by the width of their object, pooled, and mean clDice:", ""]
         lines += [*_aligned(by_width), ""]
