@@ -137,3 +137,24 @@ def test_version_says_which_package_of_an_extra_is_missing(
     main(["version"])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("extra    export"))
     assert line.endswith("pip install 'ducseg[export]' (without onnx)")
+
+
+def test_the_table_of_times_fits_80_columns() -> None:
+    """The widest that it usually holds."""
+    import io
+
+    from rich.console import Console
+
+    from ducseg.cli import bench
+
+    row = {
+        "network": "runs/streets", "backend": "onnxruntime", "dtype": "bfloat16", "batch": 1, "size": "1024x2048",
+        "median_ms": 12345.6, "p95_ms": 12345.6, "pictures_per_second": 0.0812, "peak_mb": 12345.0, "flops": 1.2e12,
+        "parameters": 65.3e6, "failed": None,
+    }  # fmt: skip
+    out = io.StringIO()
+    Console(file=out, width=80).print(bench._table([row]))
+    (line,) = (line for line in out.getvalue().splitlines() if "streets" in line)
+    shown = ("streets", "onnxruntime", "bf16", "1x1024x2048", "12346", "12346", "0.0812", "12345", "1200", "65.3")
+    assert tuple(line.split()) == shown
+    assert "…" not in out.getvalue() and max(map(len, out.getvalue().splitlines())) <= 80

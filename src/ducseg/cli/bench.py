@@ -249,10 +249,13 @@ def _table(rows: list[dict[str, Any]]) -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="from pixels to labels: median and 95th percentile of a call", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("network", "backend", "dtype", "N x H x W"):
+    title = (
+        "pixels to labels: median and 95th percentile of a call, pictures a second,\npeak MB, millions of parameters"
+    )
+    table = Table(title=title, box=SIMPLE, padding=0)
+    for name in ("network", "backend", "dtype", "NxHxW"):
         table.add_column(name, overflow="fold")
-    for name in ("ms", "p95", "pictures/s", "peak MB", "GFLOPs", "M params"):
+    for name in ("ms", "p95", "a s", "MB", "GFLOPs", "M"):
         table.add_column(name, justify="right")
     for row in rows:
         short = {"float32": "fp32", "bfloat16": "bf16"}.get(row["dtype"], row["dtype"])
