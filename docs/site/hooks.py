@@ -29,10 +29,21 @@ def pages() -> dict[str, str]:
     found = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in TOP}
     for card in (REPOSITORY / "pretrained").glob("*/README.md"):
         found[f"networks/{card.parent.name}.md"] = card.read_text(encoding="utf-8").split("---\n", 2)[2]
+    for script in sorted((REPOSITORY / "notebooks").glob("*.py")):
+        found[f"notebooks/{script.stem}.md"] = notebook(script.read_text(encoding="utf-8"))
     found["reference/commands.md"] = commands(HELP.read_text(encoding="utf-8"))
     for room in rooms():
         found[f"reference/{room}.md"] = reference(room)
     return found
+
+
+def notebook(script: str) -> str:
+    """Cells of a percent script as Markdown."""
+    parts = []
+    for kind, cell in re.findall(r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", script, re.DOTALL | re.MULTILINE):
+        text = cell.strip("\n")
+        parts.append(re.sub(r"^# ?", "", text, flags=re.MULTILINE) if kind else f"```python\n{text}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def rooms() -> list[str]:
@@ -98,6 +109,7 @@ def on_config(config: Any) -> Any:
     """The generated pages join the navigation."""
     sections = {name: below for entry in config.nav for name, below in entry.items()}
     sections["Reference"] += [{room: f"reference/{room}.md"} for room in rooms()]
+    sections["Guides"] += [{"Notebooks": [place for place in pages() if place.startswith("notebooks/")]}]
     sections["Results"] += [{Path(place).stem: place} for place in pages() if place.startswith("networks/")]
     return config
 
@@ -142,6 +154,8 @@ def _shim(html: str, source: str) -> str:
 
 def origin(source: str) -> Path:
     """The file of the repository that a page of the site was made of."""
+    if source.startswith("notebooks/"):
+        return REPOSITORY / Path(source).with_suffix(".py")
     if source.startswith("networks/"):
         return REPOSITORY / "pretrained" / Path(source).stem / "README.md"
     return REPOSITORY / source if source in TOP else REPOSITORY / "docs" / source
@@ -157,6 +171,8 @@ def site_place(page: Path, link: str) -> str | None:
     inside = target.relative_to(REPOSITORY)
     if inside.parts[0] == "pretrained":
         return f"networks/{inside.parts[1]}.md" if len(inside.parts) > 1 else "networks.md"
+    if inside.parts[0] == "notebooks":
+        return inside.with_suffix(".md").as_posix()
     if inside.parts[0] == "docs":
         return inside.relative_to("docs").as_posix().rstrip(".") or "README.md"
     return inside.name if inside.as_posix() in TOP else ELSEWHERE.get(inside.as_posix())
