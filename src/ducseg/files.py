@@ -18,6 +18,7 @@ __all__ = [
     "find_checkpoint",
     "is_there",
     "parse_json",
+    "sweep_folder",
     "sweep_unfinished",
     "sync",
     "whole_file",
@@ -27,6 +28,9 @@ __all__ = [
 
 PLAN = "plan.txt"
 """In the run folder of a planned run (`ducseg train DIR`): why its configuration is as it is, a line a setting."""
+
+
+_UNFINISHED = re.compile(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", re.DOTALL)
 
 
 @contextmanager
@@ -60,9 +64,17 @@ def sweep_unfinished(paths: Iterable[Path]) -> None:
     for folder, wanted in names.items():
         with contextlib.suppress(FileNotFoundError):
             for file in folder.iterdir():
-                found = re.fullmatch(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", file.name, re.DOTALL)
+                found = _UNFINISHED.fullmatch(file.name)
                 if found and found[1] in wanted:
                     file.unlink(missing_ok=True)
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove what killed processes left of `whole_file` in a folder, of any name; no other process may write there."""
+    with contextlib.suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            if _UNFINISHED.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes, *, option: str = "--out") -> None:

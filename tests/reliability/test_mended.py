@@ -44,6 +44,7 @@ from ducseg.experiments import EXPERIMENTS
 from ducseg.experiments.custom import custom_resnet18_duc
 from ducseg.figures.report import write_report
 from ducseg.inference.onnx_file import read_onnx
+from ducseg.inference.predict_files import write_each
 from ducseg.inference.tars import extract, list_members
 from ducseg.train import distributed
 from ducseg.train.checkpoint import CheckpointFolder
@@ -479,3 +480,35 @@ def test_an_exported_network_without_a_version_of_operators(tmp_path: Path) -> N
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="version its operators"):
         read_onnx(tmp_path / "a.onnx")
+
+
+def _left_by_a_kill(*files: Path) -> list[Path]:
+    left = [file.with_name(f".{file.name}.4194305.tmp{file.suffix}") for file in files]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    return left
+
+
+def test_what_a_kill_left_half_written_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    picture, out = _picture(tmp_path / "in" / "0.png"), tmp_path / "out"
+    others = _left_by_a_kill(out / "1_labels.png")  # of a picture that is not asked for
+    left = _left_by_a_kill(out / "0_labels.png", out / "0_color.png")
+    stripes: Any = SimpleNamespace(classes=CLASSES, record={})
+    write_each(
+        lambda _names, images: [image[..., 0] % 3 for image in images], stripes.classes, [picture], out,
+        kinds=("labels", "color"), progress=False,
+    )  # fmt: skip
+    assert [file.exists() for file in left + others] == [False, False, True]
+
+    search, data = tmp_path / "search", _Labelled()
+    left = _left_by_a_kill(search / "source.json", search / "counts" / "a.npz", search / "probabilities" / "a.npy")
+    grid = Grid(sigma_alpha=(3.0,), sigma_beta=(3.0,), w1=(1.0,), w2=(1.0,), iterations=(1,))
+    asked: Any = data
+    tune(search, asked, [0], lambda _sample: np.full((3, 12, 14), 1 / 3, np.float32), grid, source={})
+    assert not any(file.exists() for file in left)
+
+    checkpoints = CheckpointFolder(tmp_path / "run", keep_last=2)
+    left = _left_by_a_kill(checkpoints.path(3) / "model.json")
+    checkpoints.clean()
+    assert not left[0].exists()

@@ -28,7 +28,7 @@ from ducseg.data.files.arrays import read_array, read_arrays
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.errors import MALFORMED, explain, taken_apart
-from ducseg.files import parse_json, write_whole
+from ducseg.files import parse_json, sweep_folder, write_whole
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 
@@ -132,6 +132,8 @@ def tune(
 
 def _open(folder: Path, source: dict[str, Any]) -> None:
     path = folder / "source.json"
+    for place in (folder, folder / "probabilities", folder / "counts"):
+        sweep_folder(place)  # what a killed search left half-written
     if path.is_file():
         needed = "what crf-tune wrote"
         with taken_apart(f"file {path}", found="no record of a search", needed=needed, fix="Choose another --out."):

@@ -19,7 +19,7 @@ from ducseg.data.processes import mapped
 from ducseg.data.resampling import Fill
 from ducseg.data.transforms import IMAGENET_MEAN_COLOUR
 from ducseg.errors import explain, taken_apart
-from ducseg.files import parse_json, write_whole
+from ducseg.files import parse_json, sweep_folder, sweep_unfinished, write_whole
 
 __all__ = ["CutPatches", "cut_patches"]
 
@@ -219,9 +219,9 @@ def _check_folder(out: Path, split: str, record: _Record) -> None:
             needed=_said(record),
             fix="Choose another --out, or remove these.",
         )
+    sweep_unfinished([out / "classes.json", _record_path(out, split)])
     for folder in folders:
-        for left in folder.glob(".*.tmp*"):
-            left.unlink()
+        sweep_folder(folder)
 
 
 def _check_classes(out: Path, classes: ClassSet) -> None:

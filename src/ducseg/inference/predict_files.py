@@ -16,6 +16,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.files.rasters import is_raster
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain
+from ducseg.files import sweep_unfinished
 from ducseg.inference.labeller import Labeller, each, reader_for
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
@@ -112,6 +113,7 @@ def predict_files(
     """
 
     jobs, windows = find_jobs(inputs, out, kinds, rasters=True), ByWindows(labeller, tiling, at_once=batch_size)
+    sweep_unfinished(path for job in jobs for path in job.results.values())
     answers = answers_of(labeller, kinds)
     return write_jobs(
         answers, labeller.classes, jobs, batch_size=batch_size, progress=progress, windows=windows,
@@ -149,6 +151,7 @@ def write_each(
         UserError: as `predict_files`.
     """
     jobs = find_jobs(inputs, out, kinds)
+    sweep_unfinished(path for job in jobs for path in job.results.values())
     return write_jobs(answers, classes, jobs, batch_size=batch_size, progress=progress)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ducseg.errors import UserError, explain
-from ducseg.files import parse_json, sync, whole_file
+from ducseg.files import parse_json, sweep_folder, sync, whole_file
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.state import Evaluations, RunState
 from ducseg.weights.checkpoint import read_model_json, write_model_files
@@ -141,6 +141,8 @@ class CheckpointFolder:
         """Delete what an interrupted save left behind."""
         for leftover in self.folder.glob(".writing-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for step in self.steps():
+            sweep_folder(self.path(step))
 
     def check_space(self, bytes_per_checkpoint: int) -> None:
         """Raise `UserError` before training where the disk cannot hold the checkpoints that the run keeps."""

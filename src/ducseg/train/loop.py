@@ -19,7 +19,7 @@ from ducseg.classes import IGNORE
 from ducseg.data.layouts.opening import data_notes
 from ducseg.data.loading import workers_watched
 from ducseg.errors import explain
-from ducseg.files import PLAN, write_whole
+from ducseg.files import PLAN, sweep_folder, write_whole
 from ducseg.metrics.confusion import format_table, to_json
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
@@ -141,6 +141,8 @@ class _Run:
         size = sum(t.numel() * t.element_size() for t in self.state.network.state_dict().values())
         copies = 2 if self.state.average is None else 3  # weights, momentum, the average
         self.checkpoints.check_space(copies * size)
+        for folder in (self.checkpoints.run, self.checkpoints.run / "samples"):
+            sweep_folder(folder)  # what a killed run left half-written
         self.config.write(self.checkpoints.run / "config.json")
         if plan:
             write_whole(self.checkpoints.run / PLAN, "".join(f"{line}\n" for line in plan).encode())
