@@ -20,6 +20,7 @@ def test_every_point_is_named_in_every_panel(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("<!-- stride 16 -->") == 2 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])
 def test_for_screen_and_print(tmp_path: Path, suffix: str) -> None:
     assert draw_trade_off(POINTS, tmp_path / f"figure{suffix}", title="t", time="360x480").stat().st_size > 3000
