@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from ducseg.classes import CITYSCAPES, VOC2012
-from ducseg.experiments import EXPERIMENTS, comparisons
+from ducseg.experiments import EXPERIMENTS, comparisons, structured
 from ducseg.models import COMPARISONS, Segmenter, build
 from ducseg.train.config import Config
 from ducseg.train.optimizer import parameter_groups
 
-ALL: list[Callable[[], Config]] = [getattr(comparisons, name) for name in comparisons.__all__]
+ALL: list[Callable[[], Config]] = [
+    getattr(module, name) for module in (comparisons, structured) for name in module.__all__
+]
 
 
 def network(config: Config) -> Segmenter:

@@ -188,6 +188,10 @@ class TestLrr4x(VariantSuite):
     starts_at_zero = True
 
 
+class TestLrr32x(TestLrr4x):
+    arguments: ClassVar = {"encoder": "vgg16_bn", "head": "lrr32x", "width": 2}
+
+
 class TestAdelaide(VariantSuite):
     arguments: ClassVar = {"encoder": "vgg16", "head": "adelaide", "width": 2}
 

@@ -9,10 +9,11 @@ import torch
 from rich.console import Console
 
 from ducseg.inference.predictor import Predictor
-from ducseg.models import build
+from ducseg.models import build, generic_classes
 from ducseg.models.comparisons.class_bases import cosine_bases
 from ducseg.train.config import Config, ModelConfig
 from ducseg.train.loop import train
+from ducseg.train.setup import build_network
 from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 from ducseg.weights.encoders import load_encoder
 
@@ -54,6 +55,24 @@ def test_bases_are_taken_from_the_masks_once(tiny_config: Config, tmp_path: Path
     second = train(again, tmp_path / "again", console=said)
     assert "bases of" not in said.export_text()
     assert torch.equal(load_segmenter(second.checkpoint).head.levels["32"].bases, bases)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "encoder"), [("lrr32x", "lrr4x", "vgg16"), ("deeplabv2", "gcrf", "resnet18")]
+)
+def test_a_stage_starts_from_the_one_before(before: str, after: str, encoder: str, tmp_path: Path) -> None:
+    first = build(encoder, before, 3, width=2, classes=generic_classes(3))
+    save_segmenter(tmp_path / "first", first)
+    chosen = first.architecture
+    config = ModelConfig(
+        encoder=encoder, head=after, width=2, output_stride=chosen.output_stride, dilation=chosen.dilation,
+        aspp=chosen.aspp, weights=str(tmp_path / "first"), allow_missing_weights=True,
+    )  # fmt: skip
+    second, line = build_network(config, generic_classes(3))
+    own = second.state_dict()
+    assert "fresh" in line and all(torch.equal(value, own[name]) for name, value in first.state_dict().items())
+    if after == "gcrf":
+        assert torch.equal(own["head.pairwise.conv1.weight"], own["encoder.conv1.weight"])
 
 
 def test_the_second_encoder_starts_as_the_first_that_got_weights(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ducseg.experiments import cityscapes, comparisons, kitti_road, voc2012
+from ducseg.experiments import cityscapes, comparisons, kitti_road, structured, voc2012
 from ducseg.experiments.camvid import (
     camvid_pyramid,
     camvid_resnet18_bilinear,
@@ -30,7 +30,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         camvid_pyramid,
         *(
             getattr(module, name)
-            for module in (cityscapes, kitti_road, voc2012, comparisons)
+            for module in (cityscapes, kitti_road, voc2012, comparisons, structured)
             for name in module.__all__
         ),
         custom_resnet18_duc,

@@ -29,7 +29,7 @@ from ducseg.models.comparisons.deeplabv2 import DeepLabV2
 from ducseg.models.comparisons.dilation10 import Dilation
 from ducseg.models.comparisons.fcn8s import Fcn
 from ducseg.models.comparisons.gcrf import Gcrf
-from ducseg.models.comparisons.lrr4x import Lrr4x
+from ducseg.models.comparisons.lrr4x import Lrr
 from ducseg.models.encoder import NamedEncoder, num_channels_of
 from ducseg.models.head import Head, HeadRow
 from ducseg.models.pyramid import PyramidHead
@@ -211,6 +211,7 @@ def _deeplabv2(*, multi_scale: bool) -> HeadRow:
 
 
 def _on_vgg(make: Callable[[NamedEncoder, int], Head], stride: int) -> HeadRow:
+    """Of a network that is defined on VGG-16 at this output stride."""
     return HeadRow(
         lambda encoder, classes, *_: make(encoder, classes),
         takes=(),
@@ -231,10 +232,11 @@ COMPARISONS = {
     "dilation10": _dilation(10),
     "deeplabv2": _deeplabv2(multi_scale=True),
     "deeplabv2_single": _deeplabv2(multi_scale=False),
-    "lrr4x": _on_vgg(Lrr4x, 32),
+    "lrr4x": _on_vgg(Lrr, 32),
+    "lrr32x": _on_vgg(partial(Lrr, finest=32), 32),
     "adelaide": _on_vgg(Adelaide, 16),
     "gcrf": HeadRow(
-        lambda encoder, classes, _, aspp: Gcrf(encoder, DeepLabV2(encoder, classes, aspp=aspp)),
+        lambda encoder, classes, _, aspp: Gcrf(encoder, classes, aspp=aspp),
         takes=("aspp",),
         own={"dilation": "dilated"},
         encoder={"pool": 3},

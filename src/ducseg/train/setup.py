@@ -179,6 +179,8 @@ def _start_from_checkpoint(
             fix="Use --model.weights-scope encoder to take the encoder alone.",
         )
     fresh = _load(segmenter, source, folder, allow_missing=config.allow_missing_weights)
+    if any(name.startswith("head.pairwise.") for name in fresh):
+        share_with_head(segmenter)
     return f"weights: all of {folder}{change}" + (f", {listed(fresh, 5)} fresh" if fresh else "")
 
 

@@ -8,6 +8,6 @@ from ducseg.models.comparisons.deeplabv2 import DeepLabV2
 from ducseg.models.comparisons.dilation10 import ContextModule, Dilation
 from ducseg.models.comparisons.fcn8s import Fcn
 from ducseg.models.comparisons.gcrf import Gcrf, gaussian_field
-from ducseg.models.comparisons.lrr4x import Lrr4x
+from ducseg.models.comparisons.lrr4x import Lrr
 
-__all__ = ["Adelaide", "ContextModule", "DeepLabV2", "Dilation", "Fcn", "Gcrf", "Lrr4x", "gaussian_field"]
+__all__ = ["Adelaide", "ContextModule", "DeepLabV2", "Dilation", "Fcn", "Gcrf", "Lrr", "gaussian_field"]

@@ -24,8 +24,8 @@ import copy
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ducseg.models.comparisons.deeplabv2 import DeepLabV2
 from ducseg.models.encoder import NamedEncoder
-from ducseg.models.head import Head
 from ducseg.ops.neighbour_system import diagonal_for, solve_neighbours
 
 __all__ = ["Gcrf", "gaussian_field"]
@@ -50,26 +50,19 @@ def gaussian_field(scores: Tensor, vertical: Tensor, horizontal: Tensor) -> Tens
     return scores
 
 
-class Gcrf(nn.Module):
-    """A head of unary scores, a second encoder for the pairs, and the field of both.
+class Gcrf(DeepLabV2):
+    """DeepLabv2 for the scores, a second encoder for the pairs, and the field of both, which alone is learned from.
 
     The pairs' convolutions start at zero, so that the field starts as the scores less their mean.
 
     Args:
         encoder: any; the second starts as its copy, and again where weights are loaded (`follow`).
-        unary: a head that runs the encoder, with one score a place (factor 1): DeepLabv2's in the release.
-
-    Attributes:
-        grid_stride, factor: of `unary`.
+        num_classes, aspp: of DeepLabv2, whose checkpoint is a start for this.
     """
 
-    takes_intermediates, runs_encoder = False, True
-    factor = 1
-
-    def __init__(self, encoder: NamedEncoder, unary: Head) -> None:
-        super().__init__()
-        assert unary.factor == 1 and unary.grid_stride == encoder.output_stride
-        self.unary, self.pairwise, self.grid_stride = unary, copy.deepcopy(encoder), unary.grid_stride
+    def __init__(self, encoder: NamedEncoder, num_classes: int, *, aspp: int = 4) -> None:
+        super().__init__(encoder, num_classes, aspp=aspp)
+        self.pairwise = copy.deepcopy(encoder)
         self.vertical = nn.Conv2d(encoder.out_channels, 1, (2, 1))
         self.horizontal = nn.Conv2d(encoder.out_channels, 1, (1, 2))
         for convolution in (self.vertical, self.horizontal):
@@ -80,10 +73,10 @@ class Gcrf(nn.Module):
         """Start the second encoder as this one is, which has got weights."""
         self.pairwise.load_state_dict(encoder.state_dict())
 
-    def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
-        """Images (N, C, H, W), H and W multiples of d, to scores (N, L, 1, H/d, W/d)."""
-        scores = self.unary(images, encoder)[:, :, 0]
+    def supervised(self, images: Tensor, encoder: NamedEncoder) -> tuple[Tensor, ...]:
+        """The field as folded scores (N, L, 1, H/d, W/d), H and W multiples of d; nothing else is learned from."""
+        scores = super().supervised(images, encoder)[0][:, :, 0]
         features = self.pairwise(images)
         vertical = self.vertical(F.pad(features, (0, 0, 0, 1)))[..., :-1, :]  # h may be 1
         horizontal = self.horizontal(F.pad(features, (0, 1)))[..., :, :-1]
-        return gaussian_field(scores, vertical, horizontal).unsqueeze(2)
+        return (gaussian_field(scores, vertical, horizontal).unsqueeze(2),)

@@ -17,8 +17,8 @@ Legend: N pictures, L classes, s the stride of the level's features. Worked exam
 
 Training adds to the loss on P_4 those on the three coarser levels, and two logistic ones at level 32: whether a class
 is within 32 pixels (dilation), and whether nothing else is (erosion), from coefficients of their own. The release
-trains level 32 alone first, then all. Of its details this differs in two: the dilated and eroded masks are made on the
-grid of 8 pixels, and what is unlabelled counts for neither (the release takes it for background).
+trains level 32 alone first (`lrr32x`), then all. Of its details this differs in two: the dilated and eroded masks are
+made on the grid of 8 pixels, and what is unlabelled counts for neither (the release takes it for background).
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ from ducseg.models.encoder import NamedEncoder
 from ducseg.models.vgg import FullyConvolutional, Vgg
 from ducseg.ops.duc import downsample_labels
 
-__all__ = ["Lrr4x", "boundary_mask", "dilated_and_eroded"]
+__all__ = ["Lrr", "boundary_mask", "dilated_and_eroded"]
 
 LEVELS, FEATURES = (32, 16, 8, 4), ("res4", "res3", "res2")
 """Strides of the features, coarsest first; the encoder's maps for all but the first, which is fc7."""
@@ -109,30 +109,33 @@ def dilated_and_eroded(labels: Tensor, num_classes: int, radius: int) -> tuple[T
     return touched(member), ~touched(~member)
 
 
-class Lrr4x(nn.Module):
+class Lrr(nn.Module):
     """VGG-16's fc6 and fc7, four levels of reconstruction, and the two objectives beside them.
 
     Args:
         encoder: VGG-16 at output stride 32.
         num_classes: L.
+        finest: the last level's stride: 4, or 32, as the release begins: level 32 alone.
 
     Attributes:
-        grid_stride, factor: 1: one score a pixel.
+        grid_stride: 1: one score a pixel; of level 32, 8.
+        factor: 1.
         fitted: 1 where the bases are those of masks (`fit_to_masks`); kept with the weights.
     """
 
-    takes_intermediates, runs_encoder = False, True
-    grid_stride, factor = 1, 1
+    takes_intermediates, runs_encoder, factor = False, True, 1
     fitted: Tensor
 
-    def __init__(self, encoder: NamedEncoder, num_classes: int) -> None:
+    def __init__(self, encoder: NamedEncoder, num_classes: int, *, finest: int = 4) -> None:
         super().__init__()
         assert isinstance(encoder, Vgg), "Architecture.conflicts reports this"
-        self.num_classes, hidden = num_classes, 64 * encoder.width
+        assert finest in LEVELS
+        self.num_classes, self.grid_stride, hidden = num_classes, finest // _UP, 64 * encoder.width
+        levels = LEVELS[: LEVELS.index(finest) + 1]
         self.classifier = FullyConvolutional(encoder.out_channels, hidden, padding=3)
         channels = (hidden, *(encoder.channels[name] for name in FEATURES))
-        self.levels = nn.ModuleDict({str(s): _Reconstruction(c, num_classes) for s, c in zip(LEVELS, channels)})
-        self.doublings = nn.ModuleDict({str(s): _Doubling(num_classes) for s in LEVELS[:-1]})
+        self.levels = nn.ModuleDict({str(s): _Reconstruction(c, num_classes) for s, c in zip(levels, channels)})
+        self.doublings = nn.ModuleDict({str(s): _Doubling(num_classes) for s in levels[:-1]})
         self.dilation = _Reconstruction(hidden, num_classes, bias=True)
         self.erosion = _Reconstruction(hidden, num_classes, bias=True)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.int64))
@@ -146,7 +149,7 @@ class Lrr4x(nn.Module):
         self.fitted.fill_(1)
 
     def forward(self, images: Tensor, encoder: NamedEncoder) -> Tensor:
-        """Images (N, C, H, W), H and W multiples of 32, to scores (N, L, 1, H, W)."""
+        """Images (N, C, H, W), H and W multiples of 32, to scores (N, L, 1, H, W), of level 32 (N, L, 1, H/8, W/8)."""
         return self.pyramid(self._features(images, encoder))[-1].unsqueeze(2)
 
     def pyramid(self, features: Sequence[Tensor]) -> list[Tensor]:

@@ -93,7 +93,7 @@ def load_gcrf(path: Path | str, *, num_classes: int | None = None) -> Segmenter:
         for key, place in places.items()
     }
     for number, name in enumerate(branches):
-        places |= conv(f"head.unary.branches.{number}", name)
+        places |= conv(f"head.branches.{number}", name)
     places |= conv("head.vertical", "vertical") | conv("head.horizontal", "horizontal")
     first = ("encoder.conv1.weight", "head.pairwise.conv1.weight")
     return filled(path, layers, made, places, (), PREPROCESSING, flipped=first)
