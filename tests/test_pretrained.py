@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.opening import open_dataset
@@ -42,6 +43,16 @@ def test_small_and_with_the_terms_of_its_data(name: str):
     assert {file.name for file in files} == {"README.md", "model.json", "model.safetensors"}
     assert sum(file.stat().st_size for file in files) <= NETWORKS[name].mebibytes * 2**20
     assert "research" in (FOLDER / name / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_its_card_names_the_terms_where_the_hub_shows_them(name: str):
+    head = ModelCard((FOLDER / name / "README.md").read_text()).data
+    assert (
+        head.license == "other" and "research" in head["license_name"] and head["license_link"].startswith("https://")
+    )
+    assert head.library_name == "ducseg" and head.pipeline_tag == "image-segmentation"
+    assert {result.metric_type for result in head.eval_results} == {"mean_iou", "pixel_accuracy"}
 
 
 @pytest.mark.slow

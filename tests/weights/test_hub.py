@@ -256,6 +256,25 @@ def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter
         assert "that of the Hub's file" in ask("load", "me/net", tmp_path / "c.pt")
 
 
+def test_a_folder_with_a_card_goes_up_with_it(segmenter: Segmenter, tmp_path: Path) -> None:
+    """What its data's owners ask for must not be lost on the way; nor does the file double."""
+    from local_hub import serve
+
+    terms = {"about": "## Data and terms\n\nFor research alone.", "license_name": "research-only"}
+    save_pretrained(segmenter, tmp_path / "net", metrics=METRICS, repo_id="net", half=True, **terms)  # type: ignore[arg-type]
+    save_segmenter(tmp_path / "notes", segmenter)
+    (tmp_path / "notes" / "README.md").write_text("---\nnot: a card\n---\nmy notes")
+    with serve() as server, client(server.address, tmp_path / "cache") as ask:
+        assert "commit" in ask("push", tmp_path / "net", "me/net") and "commit" in ask(
+            "push", tmp_path / "notes", "me/notes"
+        )
+    card = server.repos["me/net"]["README.md"].decode()
+    assert "For research alone." in card and "license: other\nlicense_name: research-only\n" in card
+    assert 'ducseg.load("me/net")' in card and 'load("net")' not in card
+    assert len(server.repos["me/net"]["model.safetensors"]) == (tmp_path / "net" / "model.safetensors").stat().st_size
+    assert b"my notes" not in server.repos["me/notes"]["README.md"]
+
+
 def test_an_id_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="Hub id"):
         ducseg.load("me/--net..")

@@ -123,6 +123,11 @@ def _halved(tensor: Tensor) -> Tensor:
     return tensor.half()
 
 
+def stored_in_half(folder: Path) -> bool:
+    """Whether a checkpoint keeps its kernels in float16."""
+    return any(dtype == "F16" for _, dtype in _read_header(folder).values())
+
+
 def save_segmenter(
     folder: Path, segmenter: Segmenter, *, metrics: dict[str, Any] | None = None, extra: dict[str, Any] | None = None
 ) -> None:

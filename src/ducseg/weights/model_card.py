@@ -14,13 +14,20 @@ _TAGS = ["semantic-segmentation", "dense-upsampling-convolution", "hybrid-dilate
 _PAPER = "[Understanding Convolution for Semantic Segmentation](https://arxiv.org/abs/1702.08502)"
 
 
-def model_card(description: dict[str, Any], repo_id: str | None = None, *, about: str | None = None) -> str:
+def model_card(
+    description: dict[str, Any],
+    repo_id: str | None = None,
+    *,
+    about: str | None = None,
+    license_name: str | None = None,
+) -> str:
     """The card of a checkpoint as Markdown with the Hub's YAML head.
 
     Args:
         description: the content of `model.json`.
         repo_id: the Hub id that its snippet loads; None: a placeholder.
         about: Markdown that follows the first sentence as it is.
+        license_name: of the terms that its data put on it; None: the head names no licence.
     """
     description = public(description)
     architecture, metrics = description["architecture"], description.get("metrics") or {}
@@ -29,6 +36,8 @@ def model_card(description: dict[str, Any], repo_id: str | None = None, *, about
     data = (extra.get("config") or {}).get("data") or {}
     head = ModelCardData(
         library_name="ducseg",
+        license="other" if license_name else None,
+        license_name=license_name,
         pipeline_tag="image-segmentation",
         tags=_TAGS,
         model_name=name,
