@@ -110,9 +110,13 @@ def tree(folder: Path) -> dict[str, Any]:
     return found
 
 
+_GROWING = (".jsonl", "patches-train.json")
+"""Books of what is done so far."""
+
+
 def unlike(found: dict[str, Any], expected: dict[str, Any], *, whole: bool) -> list[str]:
     """Where a folder is not as it should be; not `whole`: a part of it, and hidden files beside."""
-    names = found.keys() | expected.keys() if whole else {name for name in found if not name.endswith(".jsonl")}
+    names = found.keys() | expected.keys() if whole else {name for name in found if not name.endswith(_GROWING)}
     shown = {name for name in names if whole or not any(part.startswith(".") for part in name.split("/"))}
     wrong = sorted(name for name in shown if found.get(name, 0) != expected.get(name, 0))
     kinds = {True: "beside what should be there", False: "not as it should be"}
