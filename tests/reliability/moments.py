@@ -11,6 +11,7 @@ that it cannot be. Threads tick too; worker processes do not.
 """
 
 import contextlib
+import io
 import itertools
 import os
 import signal
@@ -18,7 +19,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 __all__ = ["CLOCKS", "FILLER", "Clock", "Moment"]
@@ -34,6 +35,10 @@ _READS = {
     "open", "read", "readinto", "readline", "scandir", "listdir", "stat", "lstat", "imread", "load_file", "safe_open",
 }  # fmt: skip
 _FILES = _WRITES | _READS | {"imencode"}
+
+
+_OWNERS = (ModuleType, io.IOBase)
+"""Of functions and of methods that touch files: a list's `remove` is none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Clock:
     def _tick(self, frame: FrameType, event: str, what: Any) -> None:
         if event in ("call", "c_call"):
             self._strike("call")
-        if event in ("c_call", "c_return") and what.__name__ in _FILES:
+        if event in ("c_call", "c_return") and what.__name__ in _FILES and isinstance(what.__self__, _OWNERS):
             self._strike("file")
             refusable = event == "c_call" and not frame.f_code.co_filename.startswith("<frozen importlib")
             if refusable and what.__name__ in _WRITES:
