@@ -416,7 +416,16 @@ def test_a_run_goes_on_where_its_checkpoints_already_are(tmp_path: Path, monkeyp
         checkpoints.check_space(200)
 
 
-@pytest.mark.parametrize("words", ["can't start new thread", "could not create a primitive", "std::bad_alloc"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "can't start new thread",
+        "could not create a primitive",
+        "std::bad_alloc",
+        "mmap: Cannot allocate memory",
+        "can't allocate lock",
+    ],
+)
 def test_too_little_memory_under_its_other_names(
     words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
