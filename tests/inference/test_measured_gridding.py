@@ -53,7 +53,7 @@ def made(head: str, *, grids: bool) -> Segmenter:
     return network
 
 
-@pytest.mark.parametrize("head", ["bilinear", "duc"])
+@pytest.mark.parametrize("head", ["bilinear", pytest.param("duc", marks=pytest.mark.slow)])
 def test_weights_that_grid_are_told_from_weights_that_do_not(head: str) -> None:
     found = {grids: measure_gridding(Predictor(made(head, grids=grids)), pictures()) for grids in (True, False)}
     periods = {grids: {period.pixels: period for period in one.periods} for grids, one in found.items()}
@@ -83,6 +83,7 @@ def test_pictures_that_hold_the_period_are_no_gridding() -> None:
     assert found.pictures > GRIDS and not found.grids
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_refused() -> None:
     network = build(encoder="mobilenet_v2", head="pyramid", num_classes=2, output_stride=32, dilation="none", aspp=0)
     with pytest.raises(UserError, match="no dilated convolution"):
@@ -94,6 +95,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
     assert found.structure.scores is None and found.structure.features is None
 
 
+@pytest.mark.slow
 def test_the_command_warns_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for index, picture in enumerate(pictures()):
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)

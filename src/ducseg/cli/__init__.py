@@ -49,6 +49,12 @@ COMMANDS: dict[str, str] = {
     "data coco-masks": "write masks of VOC's classes from COCO's instances",
     "data convert": "annotations of COCO, LabelMe, CVAT, YOLO or Label Studio to images, masks and classes.json",
     "hdc": "check dilation rates for gridding: equation 2, exact coverage, receptive field",
+    "figure architecture": "Figure 1: a network, drawn from what it is built of",
+    "figure gridding": "Figure 2: from which places each block of a network on can learn",
+    "figure panels": "Figures 3 and 4: pictures, truth, and what networks make of them",
+    "figure patches": "Figure 5: patches in which networks differ most",
+    "figure road": "Figure 6: frames with the road in red",
+    "figure crf": "Figure 7: before and after the dense CRF",
     "gridding": "does a trained network leave a lattice in its scores? coverage, effective field, a score by period",
     "import-weights": "turn released weights into a checkpoint",
     "version": "the version, and the torch, devices and extras that are found",
@@ -58,6 +64,7 @@ COMMANDS: dict[str, str] = {
 
 _GROUPS = {
     "score": "score a folder of predictions: a benchmark's official scores, or those of one's own masks",
+    "figure": "draw the paper's figures from networks and pictures of one's own: PDF, SVG, PNG",
     "data": "check, make, cut and convert data sets",
 }
 

@@ -4,7 +4,7 @@ import difflib
 import os
 import shutil
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import getdoc
 from pathlib import Path
@@ -16,13 +16,14 @@ from ducseg.errors import UserError, explain
 
 if TYPE_CHECKING:
     from ducseg.data.paired import SegmentationDataset
+    from ducseg.inference.examples import Example
     from ducseg.inference.labeller import AveragingLabeller, Labeller
     from ducseg.inference.predict_files import PredictReport
     from ducseg.metrics.thin import ThinCounts
 
 __all__ = [
-    "Batch", "DataRoot", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin", "Workers",
-    "folded", "help_text", "report", "unknown",
+    "Batch", "DataRoot", "Examples", "Figure", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin",
+    "Workers", "folded", "help_text", "report", "unknown",
 ]  # fmt: skip
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -98,6 +99,83 @@ class DataRoot:
         from ducseg.inference.trained_on import open_trained_on
 
         return open_trained_on(checkpoint, split=self.split, root=self.data_root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Where a figure goes, and how wide it is."""
+
+    out: File
+    """The figure: .pdf or .svg (letters and lines as vectors) or .png (300 dots an inch)."""
+    width: float = 7.2
+    """In inches: 7.2 is a page, 3.5 a column."""
+
+    @property
+    def inches(self) -> float:
+        """--width; raises UserError where no figure is so wide."""
+        if not 1 <= self.width <= 100:
+            raise explain("--width", found=self.width, needed="1 to 100 inches", fix="7.2 is a page, 3.5 a column.")
+        return self.width
+
+    @staticmethod
+    def titled(checkpoints: tuple[str, ...], titles: tuple[str, ...]) -> dict[str, str]:
+        """Networks by their titles, else the last parts of their paths, or the paths where these are equal."""
+        names = titles or tuple(Path(one).name or one for one in checkpoints)
+        names = names if titles or len(set(names)) == len(names) else checkpoints
+        if not checkpoints or len(names) != len(checkpoints) or len(set(names)) != len(names):
+            found = f"{len(checkpoints)} networks, titles {', '.join(names) or 'none'}"
+            raise explain("figure", found=found, needed="different networks, a title each or none", fix="Correct them.")
+        return dict(zip(names, checkpoints))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples(DataRoot, Figure):
+    """Networks, and the pictures on which a figure shows them."""
+
+    checkpoints: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="CHECKPOINT")]
+    """Checkpoints or run folders, ids on the Hugging Face Hub, exported files: a column each."""
+    pictures: tuple[str, ...] = ()
+    """Files, folders and globs (default: the data set that the first network was trained on, with its truth)."""
+    count: int = 3
+    """So many pictures, spread evenly."""
+    names: tuple[str, ...] = ()
+    """Of the data set: these pictures, by their names."""
+    titles: tuple[str, ...] = ()
+    """Of the networks in the figure (default: the names of their folders)."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def networks(self) -> "dict[str, AveragingLabeller]":
+        """The networks by their titles; raises UserError as `open_labeller`."""
+        from ducseg.devices import pick_device
+        from ducseg.inference.opening import open_labeller
+
+        named, device = self.titled(self.checkpoints, self.titles), pick_device(self.device)
+        return {title: open_labeller(checkpoint, device) for title, checkpoint in named.items()}
+
+    def examples(self, labellers: "Mapping[str, Labeller]") -> "list[Example]":
+        """Pictures with what these make of them; raises UserError as `examples_of`."""
+        from ducseg.inference.examples import examples_of
+
+        of_data = {"--split": self.split, "--data-root": self.data_root, "--names": self.names or None}
+        given = [name for name, value in of_data.items() if value is not None]
+        if self.pictures and given:
+            needed = "--pictures, or the data set's own"
+            raise explain("figure", found=f"--pictures and {' and '.join(given)}", needed=needed, fix="Leave one out.")
+        source = self.pictures or self.opened(self.checkpoints[0])[0]
+        return examples_of(labellers, source, count=self.count, names=self.names)
+
+    def draw(self, labellers: "Mapping[str, Labeller]") -> int:
+        """A row a picture: itself, its truth, what each of these makes of it."""
+        from ducseg.figures.sheet import draw_sheet
+
+        examples = self.examples(labellers)
+        known = [] if examples[0].truth is None else ["ground truth"]
+        rows = [[one.image, *([] if one.truth is None else [one.truth]), *one.labels.values()] for one in examples]
+        classes = next(iter(labellers.values())).classes
+        draw_sheet(self.out, rows, classes, titles=["input", *known, *labellers], width=self.inches)
+        print(f"figure: {self.out}")
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def as_pixels(figure: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3])
 
 
-def save_figure(figure: "Figure", path: Path, *, dpi: float | None = None) -> Path:
+def save_figure(figure: "Figure", path: Path, *, dpi: float | None = None, option: str = "--figure") -> Path:
     """Write a figure in the format that the suffix of `path` names (none: PNG); its folder is made if need be.
 
     Raises:
@@ -53,8 +53,8 @@ def save_figure(figure: "Figure", path: Path, *, dpi: float | None = None) -> Pa
     known, kind = figure.canvas.get_supported_filetypes(), path.suffix[1:].lower() or "png"
     if kind not in known:
         raise explain(
-            f"--figure {path}", found=f"the suffix {path.suffix}", needed=f"one of {', '.join(known)}", fix="Rename it."
+            f"{option} {path}", found=f"the suffix {path.suffix}", needed=f"one of {', '.join(known)}", fix="Rename it."
         )
-    with whole_file(path, option="--figure") as temporary:
+    with whole_file(path, option=option) as temporary:
         figure.savefig(temporary, format=kind, dpi=dpi or "figure")
     return path

@@ -18,11 +18,18 @@ _GAP = 4
 _COLUMNS = 2
 
 
-def road_in_red(image: NDArray[np.uint8], road: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The picture RGB uint8 (H, W, 3) with the pixels where `road` (H, W) is true half red."""
+def road_in_red(image: NDArray[np.uint8], road: NDArray[np.bool_], *, edge: int = 0) -> NDArray[np.uint8]:
+    """The picture RGB uint8 (H, W, 3) with the pixels where `road` (H, W) is true half red.
+
+    Args:
+        edge: pixels of its border, inside, that are white.
+    """
     assert image.shape == (*road.shape, 3), (image.shape, road.shape)
     shown = image.copy()
     shown[road] = np.rint((1 - _OPACITY) * image[road] + _OPACITY * _RED).astype(np.uint8)
+    if edge:
+        within = cv2.erode(road.astype(np.uint8), np.ones((2 * edge + 1,) * 2, np.uint8), borderValue=1)
+        shown[road & (within == 0)] = 255
     return shown
 
 

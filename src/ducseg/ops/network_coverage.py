@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ducseg.ops.receptive_field import EveryConnection, paths
 from ducseg.ops.spatial_layers import pair
 
-__all__ = ["Dilated", "NetworkCoverage", "dilated_layers", "network_coverage"]
+__all__ = ["Dilated", "NetworkCoverage", "coverage_by_block", "dilated_layers", "network_coverage"]
 
 _SIDE, _WIDEST = 256, 4096  # pixels; multiples of every output stride
 
@@ -84,20 +84,47 @@ def network_coverage(network: nn.Module, *, channels: int = 3) -> NetworkCoverag
     Returns:
         None where nothing is dilated, or where something leads past every such module (heads that join finer maps).
     """
+    found = coverage_by_block(network, most=1, channels=channels)
+    return found[0] if found else None
+
+
+def coverage_by_block(network: nn.Module, *, most: int, channels: int = 3) -> list[NetworkCoverage]:
+    """As `network_coverage`, and after later blocks too, the paper's Figure 2: at most so many, from first to last.
+
+    Blocks are modules with others inside through which all goes; of more than `most` some, spread evenly.
+    """
     slim = _one_channel(network)
     calls = _calls(slim, channels)
-    first = next((index for index, call in enumerate(calls) if call.rate > 1), len(calls))
+    first = next((index for index, call in enumerate(calls) if call.rate > 1), 0)
     times = Counter(call.name for call in calls)
-    for index in reversed(range(first if first < len(calls) else 0)):
-        name, stride = calls[index].name, calls[index].stride_out
-        if stride and times[name] == 1 and _is_a_cut(slim, name, channels):
-            widest = sum(call.growth for call in calls[index + 1 :]) + 4 * stride
-            side = min(_WIDEST, -(-widest // _SIDE) * _SIDE)
-            found = paths(slim, (side, side), channels=channels, after=name)
-            rows, columns = (np.flatnonzero((found > 0).any(axis)) for axis in (1, 0))
-            field = found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            return NetworkCoverage(after=name, stride=stride, paths=field)
-    return None
+
+    def is_cut(index: int) -> bool:
+        call = calls[index]
+        return bool(call.stride_out) and times[call.name] == 1 and _is_a_cut(slim, call.name, channels)
+
+    def growth(index: int) -> int:
+        return sum(call.growth for call in calls[index + 1 :])
+
+    begins = next((index for index in reversed(range(first)) if is_cut(index)), None)
+    if begins is None:
+        return []
+    cuts = {growth(begins): begins}
+    for index in range(first, len(calls)) if most > 1 else ():
+        is_block = any(slim.get_submodule(calls[index].name).children())
+        if is_block and 0 < growth(index) < growth(begins) and is_cut(index):
+            cuts[growth(index)] = index  # the outermost of those that end together
+    chosen = [cuts[left] for left in sorted(cuts, reverse=True)]
+    number = min(most, len(chosen))
+    return [_coverage_after(slim, calls, chosen[place * len(chosen) // number], channels) for place in range(number)]
+
+
+def _coverage_after(network: nn.Module, calls: "list[_Call]", index: int, channels: int) -> NetworkCoverage:
+    widest = sum(call.growth for call in calls[index + 1 :]) + 4 * calls[index].stride_out
+    side = min(_WIDEST, -(-widest // _SIDE) * _SIDE)
+    found = paths(network, (side, side), channels=channels, after=calls[index].name)
+    rows, columns = (np.flatnonzero((found > 0).any(axis)) for axis in (1, 0))
+    field = found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return NetworkCoverage(after=calls[index].name, stride=calls[index].stride_out, paths=field)
 
 
 def _one_channel(network: nn.Module, *, keep: str = "head") -> nn.Module:
