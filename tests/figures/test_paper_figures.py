@@ -75,7 +75,7 @@ def test_figures_of_the_network_alone(folder: Path) -> None:
         (["--width", "0"], ["--width", "1 to 100 inches"]),
         (["--names", "nobody"], ["nobody", "--names"]),
         (["--count", "0"], ["--count"]),
-        (["--out", "{0}.bmp"], ["the suffix .bmp", "--out"]),
+        (["--out", "{0}.bmp", "--count", "1"], ["the suffix .bmp", "--out"]),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(
@@ -150,6 +150,7 @@ def test_rates_are_written_short() -> None:
     assert shortened((1, 2, 3, 1, 2, 3, 2, 2)) == "1 2 3 (2 x),\n2 2"
 
 
+@pytest.mark.slow
 def test_the_outline_is_what_is_built() -> None:
     network = build(encoder="resnet18", width=4, head="duc", num_classes=5, cell=2, aspp=2, dilation="rf")
     maps = {one.name: one for one in outline_of(network, (64, 96))}
@@ -161,6 +162,7 @@ def test_the_outline_is_what_is_built() -> None:
         outline_of(network, (60, 96))
 
 
+@pytest.mark.slow
 def test_the_outline_of_a_pyramid_joins_the_finer_maps_and_the_picture() -> None:
     network = build(encoder="mobilenet_v2", head="pyramid", num_classes=2, output_stride=32, dilation="none", aspp=0)
     maps = {one.name: one for one in outline_of(network, (64, 96))}

@@ -66,6 +66,7 @@ def test_weights_that_grid_are_told_from_weights_that_do_not(head: str) -> None:
     assert periods[True][40].share > 0.05 > periods[False][40].share
 
 
+@pytest.mark.slow
 def test_too_few_windows_are_not_judged() -> None:
     """Four periods of 72 pixels are 36 places; 40 x 40 hold four such windows, 32 x 32 none."""
     for side, windows in ((320, 4), (256, 0)):
@@ -75,6 +76,7 @@ def test_too_few_windows_are_not_judged() -> None:
         assert (last.trained is None) == (windows == 0)
 
 
+@pytest.mark.slow
 def test_pictures_that_hold_the_period_are_no_gridding() -> None:
     rows, columns = np.indices((320, 400)) // 8
     striped = np.where(((rows % 5 == 0) & (columns % 5 == 0))[..., None], 250, pictures(1)[0]).astype(np.uint8)

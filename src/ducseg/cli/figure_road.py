@@ -30,7 +30,8 @@ def run(options: Options) -> int:
     rows = []
     for example in options.examples(networks):
         image = as_rgb(example.image)
-        rows.append([road_in_red(image, labels == road, edge=2) for labels in example.labels.values()])
+        edge = max(1, image.shape[1] // 400)
+        rows.append([road_in_red(image, labels == road, edge=edge) for labels in example.labels.values()])
     if len(networks) == 1:  # two in a row, as the paper has them
         frames = [row[0] for row in rows]
         frames += [np.full_like(frames[0], 255)] * (len(frames) % 2)

@@ -16,7 +16,7 @@ __all__ = ["HATCHES", "confusable", "hatches"]
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "oooo")
 """matplotlib's names."""
 
-_NEAREST = 20.0  # Delta E: what side by side is told apart at a glance is beyond
+_NEAREST = 28.0  # Delta E: what side by side is told apart at a glance is beyond
 
 # of linear RGB, from Vienot et al., columns R G B
 _SEEN = {
