@@ -87,7 +87,7 @@ def options() -> dict[str, set[str]]:
 def test_commands_in_sentences_are_there_with_their_options(page: Path, options: dict[str, set[str]]) -> None:
     for line in mentioned(page):
         first = line.replace("|", " ").split()[0]
-        if first in ("score", "data", "COMMAND", "--version"):
+        if first in ("score", "data", "figure", "COMMAND", "--version"):
             continue
         name = name_of(line.split())
         assert not set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", line)) - options[name], line
