@@ -71,7 +71,7 @@ def sweep_unfinished(paths: Iterable[Path]) -> None:
 
 def sweep_folder(folder: Path) -> None:
     """Remove what killed processes left of `whole_file` in a folder, of any name; no other process may write there."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for file in folder.iterdir():
             if _UNFINISHED.fullmatch(file.name):
                 file.unlink(missing_ok=True)
