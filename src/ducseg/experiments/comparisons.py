@@ -62,7 +62,7 @@ def voc2012_fcn16s() -> Config:
 
     ducseg train voc2012-fcn16s --data.root DIR --model.weights runs/voc2012-fcn32s/last
     """
-    return _stage(voc2012_fcn32s(), "voc2012-fcn16s", "fcn16s", after="voc2012-fcn32s", slower=100)
+    return stage(voc2012_fcn32s(), "voc2012-fcn16s", "fcn16s", after="voc2012-fcn32s", slower=100)
 
 
 def voc2012_fcn8s() -> Config:
@@ -70,7 +70,7 @@ def voc2012_fcn8s() -> Config:
 
     ducseg train voc2012-fcn8s --data.root DIR --model.weights runs/voc2012-fcn16s/last
     """
-    return _stage(voc2012_fcn16s(), "voc2012-fcn8s", "fcn8s", after="voc2012-fcn16s", slower=100)
+    return stage(voc2012_fcn16s(), "voc2012-fcn8s", "fcn8s", after="voc2012-fcn16s", slower=100)
 
 
 def voc2012_fcn8s_at_once() -> Config:
@@ -109,7 +109,7 @@ def cityscapes_fcn16s() -> Config:
 
     ducseg train cityscapes-fcn16s --data.root DIR --model.weights runs/cityscapes-fcn32s/last
     """
-    base = _stage(cityscapes_fcn32s(), "cityscapes-fcn16s", "fcn16s", after="cityscapes-fcn32s", slower=100)
+    base = stage(cityscapes_fcn32s(), "cityscapes-fcn16s", "fcn16s", after="cityscapes-fcn32s", slower=100)
     return replace(base, optimizer=replace(base.optimizer, epochs=20))
 
 
@@ -120,7 +120,7 @@ def cityscapes_fcn8s() -> Config:
 
     ducseg train cityscapes-fcn8s --data.root DIR --model.weights runs/cityscapes-fcn16s/last
     """
-    base = _stage(cityscapes_fcn16s(), "cityscapes-fcn8s", "fcn8s", after="cityscapes-fcn16s", slower=100)
+    base = stage(cityscapes_fcn16s(), "cityscapes-fcn8s", "fcn8s", after="cityscapes-fcn16s", slower=100)
     return replace(base, optimizer=replace(base.optimizer, epochs=18))
 
 
@@ -169,7 +169,7 @@ def cityscapes_dilation_context() -> Config:
 
     ducseg train cityscapes-dilation-context --data.root DIR --model.weights runs/cityscapes-dilation-front/last
     """
-    base = _stage(
+    base = stage(
         cityscapes_dilation_front(), "cityscapes-dilation-context", "dilation10", after="cityscapes-dilation-front"
     )
     return replace(
@@ -190,7 +190,7 @@ def cityscapes_dilation10() -> Config:
 
     ducseg train cityscapes-dilation10 --data.root DIR --model.weights runs/cityscapes-dilation-context/last
     """
-    base = _stage(
+    base = stage(
         cityscapes_dilation_front(),
         "cityscapes-dilation10",
         "dilation10",
@@ -252,7 +252,8 @@ def cityscapes_deeplabv2() -> Config:
     )
 
 
-def _stage(base: Config, name: str, head: str, *, after: str, slower: float = 1) -> Config:
+def stage(base: Config, name: str, head: str, *, after: str, slower: float = 1) -> Config:
+    """`base` with another head, from where the experiment `after` ran, at a rate that is so many times slower."""
     model = replace(base.model, head=head, weights=f"runs/{after}/last", allow_missing_weights=True)
     optimizer = replace(base.optimizer, learning_rate=base.optimizer.learning_rate / slower)
     return replace(base, name=name, model=model, optimizer=optimizer)

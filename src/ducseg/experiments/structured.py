@@ -6,7 +6,7 @@ What none of them states is said in each. Where theirs has a rate for single lay
 from dataclasses import replace
 
 from ducseg.data.config import DataConfig
-from ducseg.experiments.comparisons import voc2012_deeplabv2
+from ducseg.experiments.comparisons import stage, voc2012_deeplabv2
 from ducseg.train.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, RunConfig
 
 __all__ = [
@@ -106,15 +106,12 @@ def voc2012_gcrf() -> Config:
 
     ducseg train voc2012-gcrf --data.root DIR --model.weights runs/voc2012-deeplabv2/last
     """
-    base = voc2012_deeplabv2()
+    base = stage(voc2012_deeplabv2(), "voc2012-gcrf", "gcrf", after="voc2012-deeplabv2", slower=100)
     return replace(
         base,
-        name="voc2012-gcrf",
-        model=replace(base.model, head="gcrf", weights="runs/voc2012-deeplabv2/last", allow_missing_weights=True),
         augment=replace(base.augment, crop_size=(513, 513)),
         optimizer=replace(
             base.optimizer,
-            learning_rate=2.5e-6,
             head_learning_rate_factor=1.0,
             frozen=("encoder",),
             epochs=1,
@@ -124,8 +121,5 @@ def voc2012_gcrf() -> Config:
 
 
 def _all_levels(base: Config) -> Config:
-    name = base.name.replace("lrr32x", "lrr4x")
-    weights = f"runs/{base.name}/last"
-    model = replace(base.model, head="lrr4x", weights=weights, allow_missing_weights=True)
-    rate = base.optimizer.learning_rate / 16
-    return replace(base, name=name, model=model, optimizer=replace(base.optimizer, learning_rate=rate, epochs=16))
+    found = stage(base, base.name.replace("lrr32x", "lrr4x"), "lrr4x", after=base.name, slower=16)
+    return replace(found, optimizer=replace(found.optimizer, epochs=16))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["STRIDES", "Encoder", "NamedEncoder", "Part", "num_channels_of", "probe_side", "strides_at"]
+__all__ = ["STRIDES", "Encoder", "NamedEncoder", "Part", "maps_of", "num_channels_of", "probe_side", "strides_at"]
 
 STRIDES = {"stem": 2, "res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """Stride of each named intermediate in the undilated network, finest first."""
@@ -34,6 +34,17 @@ def num_channels_of(encoder: object) -> int:
 def probe_side(encoder: object) -> int:
     """Side in pixels of a picture that is large enough to try an encoder with: its `probe_side`, else 64."""
     return int(getattr(encoder, "probe_side", 64))
+
+
+def maps_of(layers: nn.Sequential, images: Tensor, ends: Mapping[str, int]) -> dict[str, Tensor]:
+    """What the layers give where the named maps end (name -> index of the last layer), in the layers' order."""
+    found, names = {}, {end: name for name, end in ends.items()}
+    x = images
+    for index, layer in enumerate(layers):
+        x = layer(x)
+        if index in names:
+            found[names[index]] = x
+    return found
 
 
 class Part(Protocol):

@@ -182,15 +182,6 @@ def _on_last_map(head: str, encoder: NamedEncoder, num_classes: int, cell: int, 
     return make_head(head, encoder.out_channels, num_classes, output_stride=stride, cell=cell, aspp=aspp)
 
 
-def _fcn(stride: int, *, learned: bool = False, at_once: bool = False) -> HeadRow:
-    return HeadRow(
-        lambda encoder, classes, *_: Fcn(encoder, classes, stride=stride, learned=learned, at_once=at_once),
-        takes=(),
-        own={"output_stride": 32, "aspp": 0, "dilation": "none"},
-        needs={"encoder": VGGS, "output_stride": (32,)},
-    )
-
-
 def _dilation(layers: int) -> HeadRow:
     return HeadRow(
         lambda encoder, classes, *_: Dilation(encoder, classes, layers=layers),
@@ -201,9 +192,10 @@ def _dilation(layers: int) -> HeadRow:
     )
 
 
-def _deeplabv2(*, multi_scale: bool) -> HeadRow:
+def _with_deeplabs_branches(make: Callable[..., Head]) -> HeadRow:
+    """Of DeepLabv2 and what is built on it."""
     return HeadRow(
-        lambda encoder, classes, _, aspp: DeepLabV2(encoder, classes, aspp=aspp, multi_scale=multi_scale),
+        lambda encoder, classes, _, aspp: make(encoder, classes, aspp=aspp),
         takes=("aspp",),
         own={"dilation": "dilated"},
         encoder={"pool": 3},
@@ -221,26 +213,21 @@ def _on_vgg(make: Callable[[NamedEncoder, int], Head], stride: int) -> HeadRow:
 
 
 COMPARISONS = {
-    "fcn32s": _fcn(32),
-    "fcn16s": _fcn(16),
-    "fcn8s": _fcn(8),
-    "fcn8s_learned": _fcn(8, learned=True),
-    "fcn8s_at_once": _fcn(8, at_once=True),
+    "fcn32s": _on_vgg(partial(Fcn, stride=32), 32),
+    "fcn16s": _on_vgg(partial(Fcn, stride=16), 32),
+    "fcn8s": _on_vgg(partial(Fcn, stride=8), 32),
+    "fcn8s_learned": _on_vgg(partial(Fcn, stride=8, learned=True), 32),
+    "fcn8s_at_once": _on_vgg(partial(Fcn, stride=8, at_once=True), 32),
     "dilation_front": _dilation(0),
     "dilation7": _dilation(7),
     "dilation8": _dilation(8),
     "dilation10": _dilation(10),
-    "deeplabv2": _deeplabv2(multi_scale=True),
-    "deeplabv2_single": _deeplabv2(multi_scale=False),
+    "deeplabv2": _with_deeplabs_branches(DeepLabV2),
+    "deeplabv2_single": _with_deeplabs_branches(partial(DeepLabV2, multi_scale=False)),
     "lrr4x": _on_vgg(Lrr, 32),
     "lrr32x": _on_vgg(partial(Lrr, finest=32), 32),
     "adelaide": _on_vgg(Adelaide, 16),
-    "gcrf": HeadRow(
-        lambda encoder, classes, _, aspp: Gcrf(encoder, classes, aspp=aspp),
-        takes=("aspp",),
-        own={"dilation": "dilated"},
-        encoder={"pool": 3},
-    ),
+    "gcrf": _with_deeplabs_branches(Gcrf),
 }
 """The networks that the paper compares with (`ducseg.models.comparisons`), by name."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ducseg.models.depthwise import DepthwiseConv2d
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
-from ducseg.models.encoder import strides_at
+from ducseg.models.encoder import maps_of, strides_at
 
 __all__ = ["MOBILENET_V2_BLOCKS", "MobileNetV2"]
 
@@ -119,14 +119,7 @@ class MobileNetV2(nn.Module):
 
     def intermediates(self, images: Tensor) -> dict[str, Tensor]:
         """Every named intermediate: "stem" (stride 2), "res2" .. "res5"."""
-        found = {}
-        names = {end: name for name, end in self._ends.items()}
-        x = images
-        for index, block in enumerate(self.features):
-            x = block(x)
-            if index in names:
-                found[names[index]] = x
-        return found
+        return maps_of(self.features, images, self._ends)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)

@@ -20,7 +20,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from ducseg.models.dilation import OUTPUT_STRIDES, Rates
-from ducseg.models.encoder import strides_at
+from ducseg.models.encoder import maps_of, strides_at
 
 __all__ = ["VGGS", "VGG_BLOCKS", "FullyConvolutional", "Vgg"]
 
@@ -94,13 +94,7 @@ class Vgg(nn.Module):
 
     def intermediates(self, images: Tensor) -> dict[str, Tensor]:
         """Every named intermediate: "stem" (stride 2), "res2" .. "res5", each before the pooling after it."""
-        found, names = {}, {end: name for name, end in self._ends.items()}
-        x = images
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in names:
-                found[names[index]] = x
-        return found
+        return maps_of(self.features, images, self._ends)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)
