@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from crf_case import case
 
 from ducseg.crf import DenseCRF, dense_crf
 from ducseg.errors import UserError
 from on_gpu import GPU, on_a_gpu
 
 pytestmark = on_a_gpu
-
-
-def case(classes: int, height: int, width: int, images: int = 1) -> tuple[Tensor, Tensor]:
-    """Probabilities (images, L, H, W) and pictures (images, 3, H, W)."""
-    generator = torch.Generator().manual_seed(images * height + width)
-    probabilities = torch.softmax(3 * torch.randn(images, classes, height, width, generator=generator), 1)
-    ramp = torch.linspace(0, 200, width).expand(images, 3, height, width)
-    noise = torch.randint(0, 12, (images, 3, height, width), generator=generator)
-    return probabilities, (ramp + noise).to(torch.uint8)
 
 
 @pytest.mark.parametrize("size", [(120, 161), (17, 19), (1, 30), (13, 1)])

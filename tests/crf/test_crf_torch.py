@@ -6,21 +6,13 @@ CUDA runs these same operations: test_crf_on_cuda.py.
 import numpy as np
 import pytest
 import torch
+from crf_case import case
 from torch import Tensor
 
 from ducseg.crf import CrfParams, DenseCRF, dense_crf, torch_lattice
 from ducseg.crf.dense_crf import _on_device
 
 PAPER = CrfParams()
-
-
-def case(classes: int, height: int, width: int, images: int = 1) -> tuple[Tensor, Tensor]:
-    """Probabilities (images, L, H, W) and photographs (images, 3, H, W) of a smooth scene with noise."""
-    generator = torch.Generator().manual_seed(images * height + width)
-    probabilities = torch.softmax(3 * torch.randn(images, classes, height, width, generator=generator), 1)
-    ramp = torch.linspace(0, 200, width).expand(images, 3, height, width)
-    noise = torch.randint(0, 12, (images, 3, height, width), generator=generator)
-    return probabilities, (ramp + noise).to(torch.uint8)
 
 
 @pytest.mark.parametrize("size", [(24, 30), (17, 19), (1, 30), (13, 1)])
