@@ -16,7 +16,7 @@ class Options(Figure):
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
     """A checkpoint or run folder, or an id on the Hugging Face Hub."""
-    size: tuple[int, int] = (512, 1024)
+    size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (512, 1024)
     """Height and width of the picture whose maps are drawn."""
 
 

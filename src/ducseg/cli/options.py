@@ -105,7 +105,7 @@ class DataRoot:
 class Figure:
     """Where a figure goes, and how wide it is."""
 
-    out: File
+    out: Annotated[File, tyro.conf.arg(metavar="FILE.pdf|FILE.svg|FILE.png")]
     """The figure: .pdf or .svg (letters and lines as vectors) or .png (300 dots an inch)."""
     width: float = 7.2
     """In inches: 7.2 is a page, 3.5 a column."""
