@@ -158,6 +158,19 @@ def test_a_split_leads_nowhere_else(subset: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("subset", ["x" * 300, "train"])
+def test_a_name_too_long_for_a_file_is_said(subset: str, tmp_path: Path) -> None:
+    name = "0.png" if subset != "train" else f"{'y' * 120}/{'z' * 130}.png"  # with folders, where two have one stem
+    _picture(tmp_path / "in" / name)
+    _picture(tmp_path / "in" / "other" / Path(name).name)
+    image = '<image name="{}" subset="{}" width="32" height="24"/>'
+    both = [image.format(one, subset) for one in (name, f"other/{Path(name).name}")]
+    (tmp_path / "in" / "a.xml").write_text(f"<annotations>{''.join(both)}</annotations>")
+    with pytest.raises(UserError, match="File name too long"):
+        write_folder(tmp_path / "out" / "made", cvat.read(tmp_path / "in" / "a.xml"))
+    assert not (tmp_path / "out" / "made").exists()
+
+
 @pytest.mark.parametrize("points", ["nan,1;9,1;9,9", "1e300,1;9,1;9,9", "1,1;9,1;9"])
 def test_points_that_are_none(points: str, tmp_path: Path) -> None:
     _picture(tmp_path / "in" / "0.png")

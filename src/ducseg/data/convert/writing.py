@@ -22,7 +22,7 @@ from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
 from ducseg.errors import MALFORMED, UserError, explain, listed
-from ducseg.files import is_there, whole_folder, write_whole
+from ducseg.files import is_there, whole_file, whole_folder, write_whole
 
 __all__ = [
     "BACKGROUND", "Annotated", "Export", "Report", "Shape", "fill_polygons", "find_picture", "no_such_source",
@@ -238,8 +238,8 @@ def _write_picture(
         objects += 1
     suffix = picture.file.suffix.lower()
     image = folder / "images" / picture.split / f"{name}{suffix}"
-    image.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(picture.file, image)
+    with whole_file(image) as temporary:
+        shutil.copyfile(picture.file, temporary)
     palette = (*classes.palette, *VOC_PALETTE[len(classes) :])
     write_whole(folder / "masks" / picture.split / f"{name}.png", encode_indexed_png(canvas, palette))
     return objects, overlaps
