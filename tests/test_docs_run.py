@@ -42,7 +42,7 @@ NOT_RUN = {
     r"s3://|--engine ray": "a cluster (tests/inference/test_ray.py)",
     r"^demo": "minutes; tests/cli/test_demo.py",
     r"^bench resnet101": "minutes of a compiler; tests/cli/test_bench.py",
-    r"--split test --(out|zip)|--dataset DRIVE|DRIVE|search/best.json$": "data that is not here",
+    r"--split test --(out|zip)|--dataset DRIVE|DRIVE|CAMVID|search/best.json$": "data that is not here",
     r"^train cityscapes-hdc-bigger|^train cityscapes-duc .*--data.root cityscapes$": "as the one above it, on more",
     r"^train voc2012-\S*finetune": "starts from a pretraining on COCO (tests/cli/test_benchmark_cli.py)",
     r"^(predict|score) .*(VOC2012|voc2012)": "its run is one of those",

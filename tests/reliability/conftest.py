@@ -20,9 +20,6 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE.parent / part) for part in ("train", "serve", "weights/released")]
-# the processes of `children` are forked from one that is started with this
-os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
-os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @dataclass
@@ -41,6 +38,13 @@ class Book:
 
 
 _book = Book()
+
+
+@pytest.fixture(autouse=True)
+def environment_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the processes of `children` are forked from is started with this; other rooms' tests are not to see it."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
