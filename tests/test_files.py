@@ -46,6 +46,7 @@ def test_a_folder_appears_whole_without_what_was_left_before(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt" or not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write")
 def test_a_plain_png_reads_on_a_read_only_install_without_a_home(tmp_path: Path) -> None:
     """numba raises at import where it finds no place for its cache: neither beside the file nor in a home."""

@@ -159,6 +159,7 @@ def test_files_of_another_kind_are_reported_and_the_others_done(
     assert (tmp_path / "out" / "good_labels.png").is_file()
 
 
+@pytest.mark.slow
 def test_grey_of_eight_bits_is_rgb_or_as_stored_one_channel(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "grey", band_pictures(1, 0, "uint8"), "png")
     assert main(["train", str(root), "--out", str(tmp_path / "one"), *TINY, "--data.as-stored"]) == 0

@@ -44,6 +44,7 @@ def test_cityscapes(tmp_path: Path, read_json) -> None:
     assert main(["data", "check", "cityscapes", str(tmp_path / "cut"), *ONE]) == 2
 
 
+@pytest.mark.slow
 def test_kitti_road(tmp_path: Path, read_json) -> None:
     data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "out"
     ok("data", "synth", "kitti-road", data, "--num-train", 15, "--num-test", 3, "--size", 120, 400, *ONE)

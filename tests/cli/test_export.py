@@ -105,6 +105,7 @@ def test_predict_writes_what_the_checkpoint_writes(place: Path, tmp_path: Path) 
         assert (wanted == found).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_probabilities_scales_flip_and_the_crf_take_a_file_that_gives_them(place: Path, tmp_path: Path) -> None:
     for name in ("run", "probabilities.onnx"):
         options = ["--scales", "1", "1.5", "--flip", "--kinds", "probabilities", "--crf", "--device", "cpu"]

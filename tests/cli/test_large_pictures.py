@@ -50,6 +50,7 @@ def predict(*arguments: object) -> int:
     return main(["predict", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_an_onnx_file_labels_by_windows_as_its_checkpoint(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from ducseg.crf.dense_crf import marginals_under_each
 from ducseg.errors import UserError
 
 
+@pytest.mark.slow
 def test_each_setting_and_iteration_equals_dense_crf() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (13, 17, 3), dtype=np.uint8)

@@ -314,6 +314,7 @@ def end_this_process(item: int) -> int:
     return item
 
 
+@pytest.mark.slow
 def test_a_process_of_a_pool_that_the_system_ends_is_one_clear_error() -> None:
     with pytest.raises(UserError, match=r"worker processes.*Use fewer: --workers"):
         list(mapped(end_this_process, range(8), 2))

@@ -136,6 +136,7 @@ np.savez(sys.argv[3], **{name: compiled(pictures[name][None])[0] for name in pic
 """
 
 
+@pytest.mark.slow
 def test_openvino_runs_the_same_file(tmp_path: Path) -> None:
     """In a program of its own: OpenVINO (2026.4) gives the thread that compiles a network another stack for signals.
 

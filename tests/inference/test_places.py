@@ -196,6 +196,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     places._system.cache_clear()
 
 
+@pytest.mark.slow
 def test_to_and_from_an_s3_server(inputs: Path, tmp_path: Path, bucket: dict[str, bytes]) -> None:
     predict(inputs, tmp_path / "one")
     for file in inputs.rglob("*.png"):

@@ -135,6 +135,7 @@ def edges(features: list[Any]) -> Counter[frozenset[tuple[int, int]]]:
     )
 
 
+@pytest.mark.slow
 def test_simplified_neighbours_still_meet() -> None:
     ys, xs = np.indices((90, 120))
     labels = ((xs * 0.7 + 20 * np.sin(ys / 9) > 40) + 2 * ((xs - 60) ** 2 + (ys - 45) ** 2 < 900)).astype(np.uint8)

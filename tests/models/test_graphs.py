@@ -29,6 +29,7 @@ def check(graph: Any, segmenter: Segmenter) -> None:
         torch.testing.assert_close(found, segmenter(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("head", "cell"), [*((head, 1) for head in OURS), ("duc", 2)])
 def test_exported_with_free_sizes(head: str, cell: int) -> None:

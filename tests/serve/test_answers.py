@@ -58,6 +58,7 @@ def test_json_has_the_areas(server: Running, predictor: Predictor) -> None:
     assert "color" not in found
 
 
+@pytest.mark.slow
 def test_geojson_is_the_librarys(server: Running, predictor: Predictor) -> None:
     found = server.predict(png(picture()), answer="geojson")
     assert found.headers["Content-Type"] == "application/geo+json"
@@ -97,6 +98,7 @@ def test_other_ways_to_look_are_the_librarys(options: dict[str, Any]) -> None:
         assert np.array_equal(server.predict(png(picture())).picture, small_predictor(**options)(picture()))
 
 
+@pytest.mark.slow
 def test_longer_pictures_go_by_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     image, tiling = picture(96, 200), Tiling(64, 32)
     expected = small_predictor(tile=64, overlap=32)

@@ -389,6 +389,7 @@ def test_the_page_for_programs(visit: Any, server: Running) -> None:
     assert f"curl -F picture=@street.jpg -o labels.png {server.url}/predict" in here.page.text_content("#examples")
 
 
+@pytest.mark.slow
 def test_a_large_picture(visit: Any, predictor: Predictor) -> None:
     """12 megapixels, as a telephone takes them."""
     large = np.asarray(cv2.resize(picture(300, 400), (4000, 3000)), np.uint8)

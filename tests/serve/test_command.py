@@ -81,6 +81,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return file
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_served_until_ctrl_c(exported: Path) -> None:
     with process(str(exported), "--port", "0") as (running, server):
         found = server.ask("GET", "/model").json

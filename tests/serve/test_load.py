@@ -212,6 +212,7 @@ def test_requests_in_hand_end_when_the_server_stops(predictor: Predictor) -> Non
         socket.create_connection(("127.0.0.1", server.port), timeout=1)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_waits() -> None:
     """Pictures are decoded when it is their turn: 30 of 6 megapixels (18 MB each) wait as files of a few kB."""
     labeller = Held()

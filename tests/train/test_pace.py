@@ -112,6 +112,7 @@ def lines(run: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in found if line["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_a_run_with_minutes_ends_in_time_scored_and_with_its_schedule_done(config: Config, tmp_path: Path) -> None:
     limited = changed(changed(config, "optimizer", epochs=10000), "run", minutes=0.1, eval_every_epochs=1000)
     printed = io.StringIO()
@@ -127,6 +128,7 @@ def test_a_run_with_minutes_ends_in_time_scored_and_with_its_schedule_done(confi
     assert again.finished and len(lines(tmp_path / "run", "step")) <= len(steps) + 1
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_before_its_epochs_leaves_no_process(config: Config, tmp_path: Path) -> None:
     """Workers that read ahead would keep the program from ending."""
     limited = changed(changed(config, "optimizer", epochs=None), "run", minutes=0.05)

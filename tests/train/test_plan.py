@@ -130,6 +130,7 @@ def test_a_folder_is_trained_scored_and_reported(
     assert main(["predict", "runs/wires", "wires/images", "--out", "found"]) == 0
 
 
+@pytest.mark.slow
 def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
     tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +163,7 @@ def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
     assert changed == {"optimizer"}
 
 
+@pytest.mark.slow
 def test_the_plan_lies_there_from_the_start_and_the_resumed_run_ends_with_its_report(
     tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -170,6 +170,7 @@ def test_resume_after_sigkill_is_bit_for_bit(training_process: Any, whole: Any) 
     assert strip(training_process.log()) == strip(whole.log())
 
 
+@pytest.mark.slow
 def test_sigterm_saves_exits_with_its_code_and_resumes(training_process: Any, whole: Any) -> None:
     assert training_process.stop_after(0.0, signal.SIGTERM) == EXIT_PREEMPTED
     training_process.run("--resume")

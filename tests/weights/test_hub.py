@@ -214,6 +214,7 @@ def client(address: str, cache: Path, **environment: str) -> Iterator[Callable[.
         yield ask
 
 
+@pytest.mark.slow
 def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter, tmp_path: Path) -> None:
     from local_hub import serve
 
