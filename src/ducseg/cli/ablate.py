@@ -29,7 +29,8 @@ __all__ = ["Options", "parse", "run"]
 class Options:
     """Run the rows of a table and print it: the paper's number, ours with seeds and spread, or "not run".
 
-    TABLE: table1 to table6, deconv, crf (the paper's); heads, dilation, aspp, cell, augmentation, testing (ours).
+    TABLE: table1 to table6, deconv, crf (the paper's); heads, dilation, aspp, cell, augmentation, testing, comparisons
+    (ours).
     Rows that are finished are skipped; several processes may run the same command on one --out; a killed one is taken
     up. Every field of a configuration is an option too, for all rows alike (--data.workers 2, --model.encoder resnet50,
     as in `ducseg train EXPERIMENT --help`).

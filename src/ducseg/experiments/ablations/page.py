@@ -14,7 +14,7 @@ __all__ = ["described", "markdown", "spread"]
 
 _TAGS = "P: the paper's text; D: arithmetic on it; C: the authors' code or page; 2: a secondary source"
 _OURS = "Ours: mean ± standard deviation over seeds (their number), of the last step."
-_HEAD = ("row", "what", "paper, mIoU", "ours, mIoU", "ours, thin", "ms a picture", "M parameters", "s", "steps")
+_HEAD = ("row", "what", "paper, mIoU", "ours, mIoU", "ours, thin", "ms a picture", "MB", "M parameters", "s", "steps")
 
 
 def markdown(table: Table, setting: Setting, jobs: Sequence[Job], found: Sequence[Ours], *, command: str) -> str:
@@ -97,8 +97,9 @@ def _summary(table: Table, found: Sequence[Ours]) -> list[list[str]]:
         if one.lines:
             made = [f"{one.lines[0]['parameters'] / 1e6:.1f}", _mean(one, "seconds"), _mean(one, "steps")]
         thin = spread(one.thin) if one.thin else "-"
-        ms = "-" if one.time is None else f"{one.time['ms']:.3g}"
-        rows.append([one.row.name, one.row.title, paper, spread(one.values()), thin, ms, *made])
+        ms, peak = (None, None) if one.time is None else (one.time["ms"], one.time["peak_mb"])
+        cost = ["-" if value is None else f"{value:.3g}" for value in (ms, peak)]
+        rows.append([one.row.name, one.row.title, paper, spread(one.values()), thin, *cost, *made])
     return rows
 
 
