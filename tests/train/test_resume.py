@@ -94,6 +94,22 @@ def test_more_epochs_are_allowed_and_their_effect_is_said(config: Config, tmp_pa
     assert [line["learning_rate"] for line in lines if line["kind"] == "step"][4] == pytest.approx(rate)
 
 
+def test_steps_in_place_of_epochs_may_grow_too(config: Config, tmp_path: Path) -> None:
+    printed = io.StringIO()
+    whole = train(changed(config, "optimizer", steps=3), tmp_path / "whole", console=Console(file=printed, width=300))
+    assert whole.finished and "on 1 x cpu" in printed.getvalue() and ", 3 steps " in printed.getvalue()
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if line["kind"] == "step"]
+    assert rates == pytest.approx([0.01 * (1 - step / 3) ** 0.9 for step in range(3)])
+    more = changed(config, "optimizer", steps=5)
+    train(more, tmp_path / "whole", resume=True, console=Console(file=printed, width=300))
+    assert "3 steps became 5: from step 3 on the rate is that of a run planned for 5 steps" in printed.getvalue()
+    with pytest.raises(UserError, match=r"--optimizer.steps 5 \(now 4\)"):
+        train(changed(config, "optimizer", steps=4), tmp_path / "whole", resume=True, console=QUIET)
+    with pytest.raises(UserError, match=r"--optimizer.steps 5 \(now None\)"):
+        train(config, tmp_path / "whole", resume=True, console=QUIET)
+
+
 @pytest.mark.parametrize(
     ("section", "values", "said"),
     [

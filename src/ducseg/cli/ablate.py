@@ -51,6 +51,8 @@ class Options:
     """results.jsonl, runs/, and the table as TABLE-DATA-SCALE.md."""
     epochs: int | None = None
     """Of each run; short for --optimizer.epochs."""
+    steps: int | None = None
+    """Of each run, in place of epochs; short for --optimizer.steps."""
     minutes: float | None = None
     """Of each run, in place of epochs: short for --optimizer.epochs None --run.minutes."""
     device: str = "auto"
@@ -176,6 +178,8 @@ def _override(options: Options) -> "Callable[[Config], Config]":
     given: list[str] = ["--run.device", options.device]
     if options.epochs is not None:
         given += ["--optimizer.epochs", str(options.epochs)]
+    if options.steps is not None:
+        given += ["--optimizer.steps", str(options.steps)]
     if options.minutes is not None:
         given += ["--optimizer.epochs", str(options.epochs), "--run.minutes", str(options.minutes)]
     given += options.overrides

@@ -60,7 +60,7 @@ class _FolderOptions:
 class _ResumeOptions:
     """Go on with a run from its newest checkpoint. All comes from RUN/config.json; options are for what has moved.
 
-    What decides the result cannot change, but --optimizer.epochs may grow.
+    What decides the result cannot change, but --optimizer.epochs and steps may grow.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]

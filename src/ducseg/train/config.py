@@ -75,9 +75,9 @@ class Config:
         return [f"--augment.crop-size {' '.join(map(str, size))} must be multiples of --model.cell {cell}"]
 
     def _endless(self) -> list[str]:
-        if self.optimizer.epochs is not None or self.run.minutes is not None:
+        if (self.optimizer.epochs, self.optimizer.steps, self.run.minutes) != (None, None, None):
             return []
-        return ["--optimizer.epochs None needs --run.minutes: something must end the run"]
+        return ["--optimizer.epochs None needs --optimizer.steps or --run.minutes: something must end the run"]
 
     def _too_small(self, world_size: int) -> list[str]:
         """Batch norm needs two places a channel to learn from."""
@@ -114,7 +114,7 @@ class Config:
         """What an earlier run's `to_json` has otherwise of all that decides the result, as options: ["--a 1 (now 2)"].
 
         Fields that the earlier run did not have yet are passed over, so are places of files and the start's weights,
-        which may have moved, and epochs that have become more.
+        which may have moved, and epochs or steps that have become more.
         """
         now, earlier = (json.loads(json.dumps(config)) for config in (self.to_json(), earlier))
         found = []
@@ -123,6 +123,8 @@ class Config:
                 decides = name in _RUN_DECIDES if section == "run" else (section, name) not in _MAY_CHANGE
                 if (section, name) == ("optimizer", "epochs"):
                     decides = now[section][name] is not None and (value is None or now[section][name] < value)
+                if (section, name) == ("optimizer", "steps"):
+                    decides = None in (value, now[section][name]) or now[section][name] < value
                 if decides and name in now[section] and now[section][name] != value:
                     found.append(f"--{section}.{name.replace('_', '-')} {value} (now {now[section][name]})")
         return found

@@ -124,8 +124,10 @@ class _Run:
         self.console = console if self.ranks.is_main else Console(quiet=True)
         self.steps_per_epoch = self.data.steps_per_epoch
         every = self.config.run.eval_every_epochs * self.steps_per_epoch
+        lengths = self.config.optimizer
+        self.num_epochs = None if lengths.steps is not None else lengths.epochs
         self.pace = Pace(
-            most=self.steps_per_epoch * (self.config.optimizer.epochs or _NO_END),
+            most=lengths.steps or self.steps_per_epoch * (lengths.epochs or _NO_END),
             minutes=self.config.run.minutes,
             began=began,
             spent=self.state.seconds,
@@ -153,12 +155,13 @@ class _Run:
         if self.config.loss.class_weights == "auto":
             pairs = zip(self.data.train_set.classes.names, self.start.loss.class_weights or ())
             self._say("class weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in pairs))
-        epochs = (earlier.get("optimizer") or {}).get("epochs", self.config.optimizer.epochs)
-        if epochs != self.config.optimizer.epochs:
-            self._say(
-                f"{epochs} epochs became {self.config.optimizer.epochs}: from step {self.state.step} on the rate is "
-                f"that of a run planned for {self.pace.most} steps, {self.training_step.rate(self.state.step):.2e} now"
-            )
+        for kind in ("epochs", "steps"):
+            was, now = (earlier.get("optimizer") or {}).get(kind), getattr(self.config.optimizer, kind)
+            if kind in (earlier.get("optimizer") or {}) and was != now:
+                self._say(
+                    f"{was} {kind} became {now}: from step {self.state.step} on the rate is that of a run planned for "
+                    f"{self.pace.most} steps, {self.training_step.rate(self.state.step):.2e} now"
+                )
 
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -177,7 +180,7 @@ class _Run:
         bar = TrainingProgress(
             self.console,
             num_steps=self.pace.most,
-            num_epochs=self.config.optimizer.epochs,
+            num_epochs=self.num_epochs,
             start_step=state.step,
             every_steps=settings.log_every_steps,
         )
@@ -262,7 +265,7 @@ class _Run:
     def _say_what_was_reached(self) -> None:
         if self.pace.limited:
             state, minutes = self.state, self.pace.elapsed / 60
-            epochs, most = state.step / self.steps_per_epoch, self.config.optimizer.epochs
+            epochs, most = state.step / self.steps_per_epoch, self.num_epochs
             of = f"{epochs:.1f} epochs" if most is None else f"{epochs:.1f} of {most} epochs"
             self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {self.config.run.minutes:g} minutes")
 

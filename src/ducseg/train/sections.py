@@ -139,6 +139,8 @@ class OptimizerConfig:
     """Largest global norm of the gradient; None: no clipping."""
     epochs: Count | None = 20
     """None: as many as fit --run.minutes."""
+    steps: Count | None = None
+    """So many steps (papers: iterations) in place of epochs; None: epochs."""
     batch_size: Count = 12
     """Pictures per optimizer step over all ranks and accumulation steps."""
     accumulation_steps: Count = 1
@@ -238,7 +240,7 @@ class RunConfig:
     """With several ranks: batch statistics over all of them. Without, rank 0's are evaluated and saved."""
     minutes: Positive | None = None
     """All must be done in so many: the schedule is fitted to the time, measured after the first steps, and ends at
-    --optimizer.epochs, if there are any, at the latest."""
+    --optimizer.epochs or steps, if there are any, at the latest."""
     eval_every_epochs: Count = 1
     eval_every_steps: Count | None = None
     """Evaluate after so many steps instead of epochs."""

@@ -193,7 +193,7 @@ def describe(start: Start, num_steps: int, minutes: float | None) -> str:
         duc = head_parameters(network.encoder.out_channels, len(data.train_set.classes), **sizes)["duc"]
         beside = f" (duc: {duc / 1e6:.1f} M)"
     length = f"{num_steps} steps" if minutes is None else f"{minutes:g} minutes"
-    if minutes is not None and config.optimizer.epochs is not None:
+    if minutes is not None and (config.optimizer.epochs, config.optimizer.steps) != (None, None):
         length += f", at most {num_steps} steps"
     return (
         f"{config.name}: {len(data.train_set)} training and {len(data.val_set)} validation pictures, "

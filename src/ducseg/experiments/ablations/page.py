@@ -60,7 +60,11 @@ def _common(jobs: Sequence[Job]) -> str:
     crops = ["{}x{}".format(*one.augment.crop_size) for one in configs]
     optimizers = [f"{one.optimizer.name} at {one.optimizer.learning_rate:g}" for one in configs]
     lengths = [
-        f"{one.run.minutes:g} minutes" if one.optimizer.epochs is None else f"{one.optimizer.epochs} epochs"
+        f"{one.optimizer.steps} steps"
+        if one.optimizer.steps is not None
+        else f"{one.run.minutes:g} minutes"
+        if one.optimizer.epochs is None
+        else f"{one.optimizer.epochs} epochs"
         for one in configs
     ]
     batches = [str(one.optimizer.batch_size) for one in configs]
