@@ -36,6 +36,19 @@ def test_without_a_limit_the_epochs_decide(monkeypatch: pytest.MonkeyPatch) -> N
         assert run.fitted(step) == 40
 
 
+def test_minutes_of_training_are_apart_from_the_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = Pace(most=999, minutes=1, began=100.0, spent=0.0, steps_between_evaluations=10, evaluations_too=False)
+    for step in range(1, 21):
+        clock.now += 2
+        run.note_step(2)
+        assert not run.wants_estimate and run.fitted(step) == (999 if step <= 3 else 30)
+        if step % 10 == 0:
+            clock.now += 500
+            run.note_evaluation(500)
+    assert (run.left, run.counted, run.elapsed) == (20, 40, 1040)
+
+
 @pytest.mark.parametrize("spent", [0.0, 30.0])
 def test_steps_are_fitted_to_what_is_left_beside_the_evaluations(monkeypatch: pytest.MonkeyPatch, spent: float) -> None:
     clock = Clock(monkeypatch)

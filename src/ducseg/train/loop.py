@@ -132,6 +132,7 @@ class _Run:
             began=began,
             spent=self.state.seconds,
             steps_between_evaluations=self.config.run.eval_every_steps or every,
+            evaluations_too=self.config.run.minutes_of == "all",
         )
         self.stopping = Stopping()
         counted = replace(self.config, loss=start.loss)
@@ -264,7 +265,7 @@ class _Run:
 
     def _say_what_was_reached(self) -> None:
         if self.pace.limited:
-            state, minutes = self.state, self.pace.elapsed / 60
+            state, minutes = self.state, self.pace.counted / 60
             epochs, most = state.step / self.steps_per_epoch, self.num_epochs
             of = f"{epochs:.1f} epochs" if most is None else f"{epochs:.1f} of {most} epochs"
             self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {self.config.run.minutes:g} minutes")
@@ -307,7 +308,7 @@ class _Run:
             for name in unfound_classes(found):
                 self._say(f"warning: {name} has 0 IoU: of its {found['classes'][name]['pixels']} pixels none was found")
         self.ranks.wait()
-        self.pace.evaluation_seconds = time.monotonic() - began
+        self.pace.note_evaluation(time.monotonic() - began)
         self._stop_early()
         return True
 

@@ -14,6 +14,7 @@ class Pace:
     Args:
         most: steps of all epochs.
         minutes: for everything, evaluations too; None: no limit.
+        evaluations_too: else their time is not counted (that of the sessions before is).
         began: `time.monotonic()` at this session's start.
         spent: seconds of the sessions before.
         steps_between_evaluations: how often one is due.
@@ -24,12 +25,14 @@ class Pace:
     """
 
     def __init__(
-        self, *, most: int, minutes: float | None, began: float, spent: float, steps_between_evaluations: int
-    ) -> None:
+        self, *, most: int, minutes: float | None, began: float, spent: float, steps_between_evaluations: int,
+        evaluations_too: bool = True,
+    ) -> None:  # fmt: skip
         self.most, self.num_steps = most, most
         self.evaluation_seconds: float | None = None
         self._limit = None if minutes is None else 60 * minutes
         self._began, self._spent = began, spent
+        self._evaluations_too, self._apart = evaluations_too, 0.0
         self._between = steps_between_evaluations
         self._steps, self._seconds = 0, 0.0
 
@@ -44,20 +47,32 @@ class Pace:
         return self._spent + time.monotonic() - self._began
 
     @property
+    def counted(self) -> float:
+        """Those of `elapsed` that the limit is for."""
+        return self.elapsed - self._apart
+
+    @property
     def left(self) -> float | None:
         """Seconds to the limit; None without one."""
-        return None if self._limit is None else max(0.0, self._limit - self.elapsed)
+        return None if self._limit is None else max(0.0, self._limit - self.counted)
 
     @property
     def wants_estimate(self) -> bool:
         """Whether the length of an evaluation must be estimated now, for the number of steps to be fitted."""
-        return self.limited and self.evaluation_seconds is None and self._steps == _FIRST
+        return self.limited and self._evaluations_too and self.evaluation_seconds is None and self._steps == _FIRST
 
     def note_step(self, seconds: float) -> None:
         """Note that a step took so long."""
         self._steps += 1
         if self._steps > _FIRST:
             self._seconds += seconds
+
+    def note_evaluation(self, seconds: float) -> None:
+        """Note that an evaluation took so long."""
+        if self._evaluations_too:
+            self.evaluation_seconds = seconds
+        else:
+            self._apart += seconds
 
     @property
     def evaluation_is_too_long(self) -> bool:
@@ -72,7 +87,7 @@ class Pace:
         if self._limit is None:
             return self.num_steps
         evaluation = min(self.evaluation_seconds or 0.0, self._limit / 2)
-        left = self._limit - self.elapsed - evaluation
+        left = self._limit - self.counted - evaluation
         if left <= 0 or (step % self._between == 0 and left <= evaluation):  # the one due now is the last
             return step
         if self._steps <= _FIRST:

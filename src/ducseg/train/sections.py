@@ -241,6 +241,8 @@ class RunConfig:
     minutes: Positive | None = None
     """All must be done in so many: the schedule is fitted to the time, measured after the first steps, and ends at
     --optimizer.epochs or steps, if there are any, at the latest."""
+    minutes_of: Literal["all", "training"] = "all"
+    """training: the minutes are for all but evaluations, which come on top: one budget for networks to be compared."""
     eval_every_epochs: Count = 1
     eval_every_steps: Count | None = None
     """Evaluate after so many steps instead of epochs."""

@@ -62,7 +62,7 @@ def _common(jobs: Sequence[Job]) -> str:
     lengths = [
         f"{one.optimizer.steps} steps"
         if one.optimizer.steps is not None
-        else f"{one.run.minutes:g} minutes"
+        else f"{one.run.minutes:g} minutes{' of training' if one.run.minutes_of == 'training' else ''}"
         if one.optimizer.epochs is None
         else f"{one.optimizer.epochs} epochs"
         for one in configs
