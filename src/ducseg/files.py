@@ -1,10 +1,13 @@
 """Files and folders that are whole or not there, compiled code kept on disk, and where a run's checkpoints lie."""
 
 import contextlib
+import errno
 import json
+import mmap
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,6 +158,9 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """numba's `njit(**options)`, its result kept on disk; without any writable place compiled anew by each process."""
     from numba import njit
 
+    if _RoomForBlas not in sys.meta_path:
+        sys.meta_path.insert(0, _RoomForBlas)
+
     def compile_it(function: Callable[..., Any]) -> Any:
         try:
             return njit(cache=True, **options)(function)
@@ -162,6 +168,26 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             return njit(**options)(function)
 
     return compile_it
+
+
+class _RoomForBlas:
+    """Asked at each import: too little memory for scipy's OpenBLAS is said before its start waits for it without end.
+
+    numba imports it at the first kernel of a process, where scipy is installed.
+    """
+
+    _BYTES = 128 << 20  # its start hangs with 38 to 68 MiB, on two cores
+
+    @classmethod
+    def find_spec(cls, name: str, _path: object, _target: object = None) -> None:
+        if name != "scipy.linalg":
+            return
+        try:
+            mmap.mmap(-1, cls._BYTES).close()
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            raise MemoryError from error
 
 
 def find_checkpoint(path: Path) -> Path | None:

@@ -1,16 +1,19 @@
 """Every command that writes, on small inputs, and how its output is compared."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import children
+import torch
 from small_inputs import write_checkpoint, write_coco, write_folder_data, write_pictures, write_tar
 
 from ducseg.cli import main
+from ducseg.weights.checkpoint import load_segmenter
 
 __all__ = ["WORK", "Trial", "Work", "complaints", "tree", "unlike"]
 
@@ -23,11 +26,13 @@ class Work:
         make: what it reads in a folder -> its arguments but for its output.
         to: (arguments, output) -> all of them; the same command is given after a kill.
         kills: of a campaign.
+        broken: output that is not done yet -> what in it is not as promised, where files change as it grows.
     """
 
     make: Callable[[Path], Sequence[object]]
     to: Callable[[Sequence[object], Path], Sequence[object]] = lambda given, out: [*given, "--out", out]
     kills: int = 25
+    broken: Callable[[Path], list[str]] | None = None
 
 
 def _predict(*options: object, tar: bool = False) -> Work:
@@ -79,6 +84,31 @@ def _synth(dataset: str) -> Work:
     )
 
 
+def _ablate(*options: object) -> Work:
+    """One training, saved after each step, and two rows that are scored by it."""
+    small = (
+        "--seeds 1 --rows duc flip --epochs 1 --device cpu --run.threads 1 --run.save-every-steps 1 --model.width 8 "
+        "--data.synthetic-scenes 4 1 --data.synthetic-size 48 64 --data.workers 0 --augment.crop-size 32 32 "
+        "--optimizer.batch-size 2"
+    )
+    given = ["ablate", "testing", "--data", "synthetic", *small.split(), *options]
+    return Work(lambda _base: given, broken=_broken_ablation)
+
+
+def _broken_ablation(out: Path) -> list[str]:
+    wrong = []
+    for folder in out.glob("runs/*/checkpoints/step-*"):
+        try:
+            load_segmenter(folder)
+            if not (folder.parents[1] / "trained.json").exists():
+                torch.load(folder / "train_state.pt", weights_only=True)
+        except Exception as error:
+            wrong.append(f"{folder.name}: {type(error).__name__}: {error}")
+    for path in [*out.glob("runs/*/*.json"), *out.glob("runs/*/checkpoints/step-*/*.json")]:
+        json.loads(path.read_text())
+    return wrong
+
+
 WORK = {
     "predict, pictures": _predict(),
     "predict --resume": _predict("--resume", "--kinds", "labels", "probabilities", "polygons", "overlay"),
@@ -92,22 +122,56 @@ WORK = {
     "data synth kitti-road": _synth("kitti-road"),
     "data synth voc2012": _synth("voc2012"),
     "crf-tune": Work(_tune),
+    "ablate": _ablate(),
+    "ablate --discard": _ablate("--discard"),
 }
 
 
+TIMES = ("seconds", "finished", "images_per_second", "waiting_share")
+LOGS = (".lock", ".launch", "output.txt")
+"""Files that say who was at work and what was done, not what came of it."""
+
+
 def tree(folder: Path) -> dict[str, Any]:
-    """Every file and folder, hidden ones too; of a manifest what it says, but not how long it took."""
-    found: dict[str, Any] = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
-            found[name] = sorted(
-                json.dumps({**row, "seconds": 0}) for row in {row["name"]: row for row in rows}.values()
-            )
-        else:
-            found[name] = path.read_bytes() if path.is_file() else None
-    return found
+    """Every file and folder, hidden ones too; but not how long it took, nor that it lies in `folder`."""
+    return {path.relative_to(folder).as_posix(): _content(path, folder) for path in folder.rglob("*")}
+
+
+def _content(path: Path, folder: Path) -> Any:
+    if not path.is_file() or path.name.endswith(LOGS):
+        return None
+    content = path.read_bytes().replace(str(folder).encode(), b"OUT")
+    if path.suffix == ".jsonl":
+        rows = [_timeless(row) for row in _rows(content.decode(), "row" if path.name == "results.jsonl" else "")]
+        return sorted({row.get("name", index): json.dumps(row) for index, row in enumerate(rows)}.values())
+    if path.suffix == ".json" and any(f'"{name}"'.encode() in content for name in TIMES):
+        return _timeless(json.loads(content))
+    if path.suffix == ".md":  # a table: its columns are as wide as its times
+        return _page(content.decode())
+    return content
+
+
+def _rows(text: str, kind: str) -> Iterator[Any]:
+    """Lines of JSON; where each says its `kind`, one that was cut short counts for nothing."""
+    for line in text.split("\n")[:-1]:
+        with contextlib.suppress(*[ValueError] if kind else []):
+            yield json.loads(line)
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _timeless(one) for name, one in value.items() if name not in TIMES}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def _page(text: str) -> list[list[str]]:
+    """The cells of a page's tables, without the column "s" of the first."""
+    lines = [[cell.strip(" -") for cell in line.split("|")] for line in text.splitlines()]
+    head = next((cells for cells in lines if "s" in cells), [])
+    return [
+        [cell for cell, name in zip(cells, head) if name != "s"] if len(cells) == len(head) else cells
+        for cells in lines
+    ]
 
 
 _GROWING = (".jsonl", "patches-train.json")
@@ -154,6 +218,8 @@ class Trial:
 
     def unlike(self, *, whole: bool) -> list[str]:
         """Where the output is not as it should be."""
+        if not whole and self.job.broken is not None:
+            return self.job.broken(self.out)
         return unlike(tree(self.out), self.expected, whole=whole)
 
     def goes_on(self) -> list[str]:

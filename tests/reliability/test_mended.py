@@ -3,11 +3,15 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import gzip
+import importlib.util
 import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -427,6 +431,39 @@ def test_a_run_goes_on_where_its_checkpoints_already_are(tmp_path: Path, monkeyp
     checkpoints.check_space(100)
     with pytest.raises(UserError, match="free"):
         checkpoints.check_space(200)
+
+
+def test_scipys_blas_is_not_started_where_it_would_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba's first kernel loads it; its start asks for memory again and again."""
+
+    def refuse(*_given: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    files.compiled()
+    monkeypatch.delitem(sys.modules, "scipy.linalg", raising=False)
+    monkeypatch.setattr(files.mmap, "mmap", refuse)
+    with pytest.raises(MemoryError):
+        importlib.util.find_spec("scipy.linalg")
+
+
+LITTLE = """
+import resource, sys
+from ducseg.files import compiled
+@compiled()
+def add(x):
+    return x + 1
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (50 << 20),) * 2)
+try:
+    add(1)
+except (MemoryError, ImportError):
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_in_little_memory_ends() -> None:
+    subprocess.run([sys.executable, "-c", LITTLE], check=True, timeout=100)
 
 
 @pytest.mark.parametrize(

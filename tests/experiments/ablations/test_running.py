@@ -9,12 +9,14 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ducseg.cli import main
 from ducseg.data.config import DataConfig
+from ducseg.experiments.ablations import running
 from ducseg.experiments.ablations.identity import differing, identity, key_of
 from ducseg.experiments.ablations.jobs import Job, make_jobs
 from ducseg.experiments.ablations.ours import ours
@@ -149,6 +151,52 @@ def test_other_weights_and_other_pictures_are_seen(tmp_path: Path) -> None:
 
 def _train(out: Path) -> None:
     run_jobs(jobs_of("deconv", "duc", "deconv"), Results(out), Running(say=lambda line: None))
+
+
+def _killed(*_given: object, **_options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_is_on_record_as_done_before_it_can_no_longer_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs_of("deconv", "duc")
+    state = tmp_path / "runs" / job.folder / "checkpoints" / "step-00000002" / "train_state.pt"
+
+    def trained(*_given: object, **_options: object) -> SimpleNamespace:
+        state.parent.mkdir(parents=True)
+        state.touch()
+        return SimpleNamespace(finished=True, checkpoint=state.parent, seconds=1.0, stopped_by=None)
+
+    monkeypatch.setattr(running, "train", trained)
+    monkeypatch.setattr(running, "write_whole", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job], Results(tmp_path), Running(say=print))
+    assert state.exists()
+    (state.parents[2] / "trained.json").write_text('{"seconds": 1.0}')  # killed right after
+    monkeypatch.setattr(running, "row_scores", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job], Results(tmp_path), Running(say=print))
+    assert not state.exists()
+
+
+def test_checkpoints_that_were_being_discarded_are_not_there_and_the_next_run_removes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs_of("deconv", "duc")
+    run, results = tmp_path / "runs" / job.folder, Results(tmp_path)
+    (run / "checkpoints" / "step-00000002").mkdir(parents=True)
+    (run / "last").symlink_to("checkpoints/step-00000002")
+    results.add(line_of(job))
+    run_jobs([job], results, Running(say=print))
+    assert (run / "checkpoints").is_dir(), "not asked for"
+    with monkeypatch.context() as patched:
+        patched.setattr(running.shutil, "rmtree", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs([job], results, Running(say=print, discard=True))
+    assert not (run / "checkpoints").exists() and not (run / "last").is_symlink()
+    run_jobs([job], results, Running(say=print, discard=True))
+    assert list(run.iterdir()) == []
 
 
 @pytest.mark.slow

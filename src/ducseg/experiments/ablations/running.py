@@ -67,18 +67,19 @@ def run_jobs(jobs: Sequence[Job], results: Results, how: Running) -> Ran:
 
     Jobs that others were at are looked at again at the end, for the other may have been killed.
     """
-    ran = Ran()
+    ran, out = Ran(), results.out
     again = True
     while again and ran.stopped_by is None:
         again, ran.busy = False, []
         for job in jobs:
-            if job.name in ran.failed or not job.without_result(results):
+            if job.name in ran.failed or not (job.without_result(results) or (how.discard and _kept(job, out))):
                 continue
-            with claimed(results.out, job.key) as mine:
+            with claimed(out, job.key) as mine:
                 if not mine:
                     ran.busy.append(job.name)
                     continue
-                if not (wanted := job.without_result(results)):  # another process was faster
+                if not (wanted := job.without_result(results)):  # another process was faster, or one was killed here
+                    _discard(job, out, how)
                     continue
                 again = True
                 try:
@@ -121,17 +122,15 @@ def _run(job: Job, wanted: Sequence[Row], results: Results, how: Running) -> sig
         how.say(f"{job.name}: {row.name} has mean IoU {100 * found['mean_iou']:.2f}, {seconds:.0f} s of training")
         if how.submissions is not None and (written := write_submission(job, row, checkpoint, how.submissions)):
             how.say(f"{job.name}: {written}")
-    stage: Job | None = job
-    while how.discard and stage is not None:
-        _discard(CheckpointFolder(run.with_name(stage.folder), keep_last=1))
-        stage = stage.first
+    _discard(job, results.out, how)
     return None
 
 
 def _train(job: Job, run: Path, how: Running) -> signal.Signals | None:
     """Train what it starts from, then itself, unless they came to their end before; the signal that ended it early."""
     checkpoints = CheckpointFolder(run, keep_last=1)
-    if (run / _TRAINED).is_file() and checkpoints.last() is not None:
+    if (run / _TRAINED).is_file() and (last := checkpoints.last()) is not None:
+        _end(last)
         return None
     if job.first is not None and (stopped_by := _train(job.first, run.with_name(job.first.folder), how)) is not None:
         return stopped_by
@@ -142,13 +141,33 @@ def _train(job: Job, run: Path, how: Running) -> signal.Signals | None:
         outcome = train(job.config, run, resume=True, command=how.command, console=console)
     if outcome.finished:
         assert outcome.checkpoint is not None
-        with suppress(OSError):
-            (outcome.checkpoint / "train_state.pt").unlink()  # a finished run does not go on
         write_whole(run / _TRAINED, json.dumps({"seconds": outcome.seconds}).encode())
+        _end(outcome.checkpoint)
     return outcome.stopped_by
 
 
-def _discard(checkpoints: CheckpointFolder) -> None:
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
-    for link in ("last", "best"):
-        (checkpoints.run / link).unlink(missing_ok=True)
+def _end(checkpoint: Path) -> None:
+    """Once it is on record that a run is done: it does not go on."""
+    with suppress(OSError):
+        (checkpoint / "train_state.pt").unlink()
+
+
+_DISCARDED = ".discarded"
+
+
+def _kept(job: Job, out: Path) -> list[Path]:
+    """The folders of its checkpoints that are there; first what a kill left of one that was being deleted."""
+    run = out / "runs" / job.folder
+    return [path for name in (_DISCARDED, "checkpoints") if (path := run / name).is_dir()]
+
+
+def _discard(job: Job, out: Path, how: Running) -> None:
+    """Its checkpoints last, after those that it starts from; half of one is never there under its name."""
+    if not how.discard:
+        return
+    if job.first is not None:
+        _discard(job.first, out, how)
+    for kept in _kept(job, out):
+        for link in ("last", "best"):
+            (kept.parent / link).unlink(missing_ok=True)
+        shutil.rmtree(kept.rename(kept.with_name(_DISCARDED)), ignore_errors=True)
