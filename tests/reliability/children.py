@@ -1,5 +1,7 @@
 """Commands in processes of their own that start in a blink: forked from one that has imported all that they need."""
 
+import ctypes
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -130,9 +132,11 @@ def _enter(
 
     from ducseg.cli import main
 
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: one that hangs ends with the tests
     descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    faulthandler.enable()  # says where a library reads at address 0
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts
