@@ -357,3 +357,87 @@ def test_side_by_side_no_file_is_passed_over(tmp_path: Path, names: tuple[str, .
     assert [one.kind for one in check_dataset(config(tmp_path)).errors if one.kind != "masks"][: len(kinds)] == kinds
     with pytest.raises(UserError, match=r"without a|one picture a name"):
         ids(tmp_path, "all")
+
+
+# -- several that could be the masks -----------------------------------------------------------------------------------
+
+
+def public(root: Path, image: str, masks: str, others: dict[str, str], numbers: tuple[int, ...] = (1, 2, 3)) -> Path:
+    """A public set: the truth, and others of the kinds "view" (a disc) and "second" (the truth and a pixel)."""
+    for number in numbers:
+        add(root, image.format(number), masks.format(number))
+        for place, kind in others.items():
+            add(root, place.format(number), None)
+            mask = np.zeros(SIZE, np.uint8)
+            if kind == "view":
+                mask[1:, 1:-1] = 255
+            else:
+                mask.ravel()[: number + 1] = 255
+            Image.fromarray(mask).save(root / place.format(number))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "others"),
+    [
+        ("Image_0{}L.jpg", "Image_0{}L_1stHO.png", {}),
+        ("Image_0{}L.jpg", "Image_0{}L_1stHO.png", {"Image_0{}L_2ndHO.png": "second"}),
+        ("images/a{}.jpg", "masks/a{}_1stHO.png", {"masks/a{}_2ndHO.png": "second"}),
+        ("im000{}.ppm", "im000{}.ah.ppm", {"im000{}.vk.ppm": "second"}),
+        ("stare-images/{}.ppm", "labels-ah/{}.ah.ppm", {"labels-vk/{}.vk.ppm": "second"}),
+        ("images/{}.png", "manual1/{}.tif", {"manual2/{}.tif": "second", "mask/{}_mask.tif": "view"}),
+        ("images/{}_test.tif", "1st_manual/{}_manual1.gif", {"mask/{}_test_mask.gif": "view"}),
+        ("image/{}_OSC.jpg", "GT/{}_OSC_GT.tif", {"mask/{}_OSC_Mask.tif": "view"}),
+        ("images/{}.png", "vessel-segmentations/{}.png", {"masks/{}.png": "view"}),
+        ("Fundus_Images/{}.jpg", "Manual_Segmentations/{}_manual_orig.png", {"Mask_images/{}_mask_orig.png": "view"}),
+        ("{}.jpg", "{}_manual.png", {"{}_mask.png": "view"}),
+        ("Original/{}_A.png", "Ground truth/{}_A.png", {}),
+        ("raw/{}.png", "membranes/{}.png", {}),
+        ("set/images/{}.png", "set/masks/{}.png", {}),
+    ],
+)
+def test_the_first_annotators_masks_are_the_truth_and_views_are_not(
+    tmp_path: Path, image: str, mask: str, others: dict[str, str]
+) -> None:
+    public(tmp_path, image, mask, others)
+    dataset = open_dataset(config(tmp_path), "all")
+    assert [sample.label is not None and int(sample.label.sum()) for sample in dataset] == [1, 2, 3]
+    line = open_layout(config(tmp_path)).notes[0]
+    for kind, said in (("second", "(another annotator)"), ("view", "(the field of view)")):
+        assert (said in line) == (kind in others.values())
+
+
+def test_a_split_with_nothing_but_views_is_none(tmp_path: Path) -> None:
+    names = ("{}_training.tif", "{}_manual1.gif", "{}_training_mask.gif")
+    training, manual, view = (f"training/{side}/" + name for side, name in zip(("images", "1st_manual", "mask"), names))
+    public(tmp_path, training, manual, {view: "view"})
+    public(tmp_path, "test/images/{}_test.tif", "gone/{}.gif", {"test/mask/{}_test_mask.gif": "view"}, (4, 5))
+    assert (len(ids(tmp_path, "train")), open_layout(config(tmp_path)).splits) == (2, ("training",))
+    public(tmp_path, "test/images/{}_test.tif", "test/1st_manual/{}_manual1.gif", {}, (4, 5))
+    assert (len(ids(tmp_path, "all")), ids(tmp_path, "test")) == (5, ["4", "5"])
+
+
+def test_endings_and_folders_that_do_not_tell_are_asked_for(tmp_path: Path) -> None:
+    public(tmp_path, "{}.jpg", "{}_mask.png", {"{}_gt.png": "second"})
+    with pytest.raises(UserError, match=r"end with _gt and _mask; needed one mask .*--data\.mask-suffix=_gt"):
+        ids(tmp_path, "all")
+    first = open_dataset(config(tmp_path, mask_suffix="_gt"), "all")[0].label
+    assert first is not None
+    assert first.sum() == 2
+
+
+@pytest.mark.parametrize("name", ["{0}_images/{1}.jpg {0}_masks/{1}.png", "{0}_img/{1}.jpg {0}_lab/{1}.png"])
+def test_folders_named_by_split_and_side(tmp_path: Path, name: str) -> None:
+    for split, numbers in (("train", (1, 2, 3)), ("test", (4,))):
+        for number in numbers:
+            add(tmp_path, *(name.format(split, number).split()))
+    assert (len(ids(tmp_path, "train")), len(ids(tmp_path, "val")), ids(tmp_path, "test")) == (2, 1, ["4"])
+
+
+def test_folders_that_are_no_splits_are_trained_on_together(tmp_path: Path) -> None:
+    for site in ("oslo", "rome"):
+        for number in range(1, 6):
+            add(tmp_path, f"images/{site}/{number}.png", f"masks/{site}/{number}.png")
+    parts = [ids(tmp_path, split) for split in ("train", "val", "all", "rome")]
+    assert [len(part) for part in parts] == [9, 1, 10, 5]
+    assert len(ids(tmp_path, "train", val_split="rome")) == 5

@@ -50,7 +50,7 @@ __all__ = [
     "read_turned",
 ]
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Names (lower case) of the files that are taken for pictures when a folder is listed."""
 
 _PNG_END = b"IEND\xaeB`\x82"

@@ -1,10 +1,10 @@
-"""Where pictures and masks lie under a folder, as people have them: found by names, never by content.
+"""Where pictures and masks lie under a folder, as people have them: found by names; `truths` tells masks apart.
 
 | layout | names |
 |---|---|
-| two folders | images, img, imgs, JPEGImages, ... beside masks, labels, gt, SegmentationClass, ... |
+| two folders | images, img, JPEGImages, ... beside masks, labels, gt, ...; or names with such words |
 | sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
-| beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/ |
+| beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/; train_images/ and train_masks/ |
 | one folder | x.jpg beside x_mask.png, or beside x.png |
 
 Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
@@ -12,14 +12,25 @@ Hidden folders and those of file managers are no splits.
 """
 
 import re
-from collections import Counter
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
+from ducseg.data.layouts.file_names import (
+    MASK_SUFFIXES,
+    MASK_WORD,
+    by_common_name,
+    ending,
+    files_of,
+    side_by_side,
+    tail_of_masks,
+    tails_of,
+)
 from ducseg.data.layouts.layout import SplitFiles
-from ducseg.data.paired import by_stem, list_pictures
+from ducseg.data.layouts.truths import are_views, the_truth
+from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain
 
 __all__ = ["FoundFiles", "find_files"]
@@ -27,7 +38,6 @@ __all__ = ["FoundFiles", "find_files"]
 FLAT = ""
 """The split of pictures that are not sorted into splits."""
 
-_MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm", ".pgm", ".ppm"}
 _IMAGES = (
     "images", "image", "imgs", "img", "jpegimages", "jpgs", "pictures", "photos", "rgb", "input", "inputs",
 )  # fmt: skip
@@ -36,7 +46,12 @@ _MASKS = (
     "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
     "target", "manual", "1st_manual",
 )  # fmt: skip
-_MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
+_MASK_FOLDER = re.compile(
+    r"mask|label|truth|segm|annot|manual|vessel|membrane|(?<![a-z])(gts?|lbls?|lab|seg)(?![a-z])", re.IGNORECASE
+)
+_IMAGE_FOLDER = re.compile(
+    r"image|picture|photo|original|(?<![a-z])(imgs?|raw|inputs?|rgb|volume)(?![a-z])", re.IGNORECASE
+)
 _SYSTEM = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
@@ -55,39 +70,78 @@ def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix
     Raises:
         UserError: two pictures of one name, several folders that could be meant.
     """
-    pairs = _two_folders(root, images, masks)
+    left_out: list[str] = []
+    pairs = _two_folders(root, images, masks, left_out)
     if pairs:
-        return _listed(root, pairs, mask_suffix)
-    alone = _one_folder(root, images, mask_suffix)
+        return _listed(root, pairs, mask_suffix, left_out)
+    alone = _one_folder(root, images, mask_suffix, left_out)
     if alone is not None:
         return alone
     named = root / (images or "images"), root / (masks or "masks")
-    return _listed(root, {FLAT: named}, mask_suffix) if named[0].is_dir() or named[1].is_dir() else FoundFiles({}, "")
+    return _listed(root, {FLAT: named}, mask_suffix, []) if any(one.is_dir() for one in named) else FoundFiles({}, "")
 
 
 # -- folders -----------------------------------------------------------------------------------------------------------
 
 
-def _two_folders(root: Path, images: str | None, masks: str | None) -> dict[str, tuple[Path, Path]]:
+def _two_folders(
+    root: Path, images: str | None, masks: str | None, left_out: list[str]
+) -> dict[str, tuple[Path, Path]]:
     """Split -> folder of its images and of its masks."""
-    found = _pair_in(root, images, masks)
+    prefixed = _prefixed(root, left_out) if images is None and masks is None else {}
+    if prefixed:
+        return dict(sorted(prefixed.items(), key=lambda one: _in_usual_order(one[0])))
+    found = _pair_in(root, images, masks, left_out)
     if found is None:
-        inside = {folder.name: _pair_in(folder, images, masks) for folder in _folders_in(root)}
-        pairs = {name: pair for name, pair in inside.items() if pair} or _siblings(root)
+        inside = {folder.name: _pair_in(folder, images, masks, left_out) for folder in _folders_in(root)}
+        pairs = _alike({name: pair for name, pair in inside.items() if pair}, left_out) or _siblings(root)
         return dict(sorted(pairs.items(), key=lambda one: _in_usual_order(one[0])))
     names = [{folder.name for folder in _folders_in(side)} for side in found]
-    flat = any(_files(side) for side in found)
+    flat = any(files_of(side) for side in found)
     both = (names[0] & names[1] & set(_SPLITS)) if flat else names[0] | names[1]
     if not both:
         return {FLAT: found}
     return {name: (found[0] / name, found[1] / name) for name in sorted(both, key=_in_usual_order)}
 
 
-def _pair_in(folder: Path, images: str | None, masks: str | None) -> tuple[Path, Path] | None:
-    sides = _called(folder, images, _IMAGES, "images"), _called(folder, masks, _MASKS, "masks")
-    if sides[0] is not None and sides[1] is not None:
-        return sides[0], sides[1]
+def _pair_in(folder: Path, images: str | None, masks: str | None, left_out: list[str]) -> tuple[Path, Path] | None:
+    side = _called(folder, images, _is_images, "images", left_out)
+    if side is not None and (other := _called(folder, masks, _is_masks, "masks", left_out)) is not None:
+        return side, other
     return _siblings(folder).get(FLAT) if images is None and masks is None else None
+
+
+def _is_masks(name: str) -> bool:
+    return name.lower() in _MASKS or _MASK_FOLDER.search(name) is not None
+
+
+def _is_images(name: str) -> bool:
+    return name.lower() in _IMAGES or (_IMAGE_FOLDER.search(name) is not None and not _is_masks(name))
+
+
+def _prefixed(root: Path, left_out: list[str]) -> dict[str, tuple[Path, Path]]:
+    """train_images beside train_masks, test_img beside test_lab: the folders of each split that has both."""
+    sides: dict[str, tuple[list[Path], list[Path]]] = {}
+    for folder in _folders_in(root):
+        split = next((part for part in re.split(r"[-_. ]", folder.name) if part.lower() in _SPLITS), folder.name)
+        if split != folder.name and (_is_images(folder.name) or _is_masks(folder.name)):
+            sides.setdefault(split, ([], []))[_is_masks(folder.name)].append(folder)
+    return {
+        split: (images[0], _one_of(root, masks, "masks", _MASKS, left_out))
+        for split, (images, masks) in sides.items()
+        if len(images) == 1 and masks
+    }
+
+
+def _alike(pairs: dict[str, tuple[Path, Path]], left_out: list[str]) -> dict[str, tuple[Path, Path]]:
+    """Without the splits that have nothing but a field of view where others have the truth."""
+    if len({masks.name for _, masks in pairs.values()}) < 2:
+        return pairs
+    views = [name for name, (_, masks) in pairs.items() if are_views(_files_below(masks))]
+    if len(views) == len(pairs):
+        return pairs
+    left_out += [f"{name}/{pairs[name][1].name} (the field of view)" for name in views]
+    return {name: pair for name, pair in pairs.items() if name not in views}
 
 
 def _siblings(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -97,30 +151,47 @@ def _siblings(root: Path) -> dict[str, tuple[Path, Path]]:
         name: (folder, folders[other])
         for name, folder in folders.items()
         for other in folders
-        if other.startswith(name) and _MASK_WORD.match(other.removeprefix(name).lstrip("_- "))
+        if other.startswith(name) and MASK_WORD.match(other.removeprefix(name).lstrip("_- "))
     }
     if len(pairs) == 1 and not set(pairs) & set(_SPLITS):
         return {FLAT: next(iter(pairs.values()))}
     return pairs
 
 
-def _called(folder: Path, given: str | None, names: tuple[str, ...], option: str) -> Path | None:
+def _called(
+    folder: Path, given: str | None, is_meant: Callable[[str], bool], option: str, left_out: list[str]
+) -> Path | None:
     if given is not None:
         return folder / given if (folder / given).is_dir() else None
-    there = [inside for inside in _folders_in(folder) if inside.name.lower() in names]
-    there = [inside for inside in there if _pictures_below(inside)] or there
+    usual = _IMAGES if option == "images" else _MASKS
+    there = [inside for inside in _folders_in(folder) if is_meant(inside.name)]
+    exact = [inside for inside in there if inside.name.lower() in usual]
+    there = [inside for inside in there if _files_below(inside)] or exact
+    return _one_of(folder, there, option, usual, left_out) if there else None
+
+
+def _one_of(folder: Path, there: list[Path], option: str, usual: tuple[str, ...], left_out: list[str]) -> Path:
+    """The folder that is meant: the truth of several of masks, then the one of a usual name."""
+    if option == "masks" and there[1:]:
+        meant, said = the_truth({inside.name: _files_below(inside) for inside in there})
+        left_out += [one for one in said if one not in left_out]
+        there = [inside for inside in there if inside.name in meant]
+    exact = [inside for inside in there if inside.name.lower() in usual]
+    if len(exact) == 1 and there[1:]:
+        left_out += [inside.name for inside in there if inside not in exact]
+        there = exact
     if len(there) > 1:
         raise explain(
             f"{option} in {folder}",
             found=" and ".join(f"{inside.name}/" for inside in there),
             needed="one folder of them",
-            fix=f"Say which: --data.{option} {there[0].name}.",
+            fix=f"Say which: --data.{option} {shlex.quote(there[0].name)}.",
         )
-    return there[0] if there else None
+    return there[0]
 
 
-def _pictures_below(folder: Path) -> bool:
-    return any(_files(one) for one in (folder, *_folders_in(folder)))
+def _files_below(folder: Path) -> list[Path]:
+    return [file for one in (folder, *_folders_in(folder)) for file in files_of(one)]
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -135,16 +206,22 @@ def _in_usual_order(split: str) -> tuple[int, str]:
     return place, split
 
 
-def _pictures(folder: Path, suffixes: frozenset[str] = _MASK_SUFFIXES) -> tuple[dict[str, Path], tuple[UserError, ...]]:
+def _pictures(folder: Path, suffixes: frozenset[str] = MASK_SUFFIXES) -> tuple[dict[str, Path], tuple[UserError, ...]]:
     return list_pictures(folder, suffixes) if folder.is_dir() else ({}, ())
 
 
-def _listed(root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str | None) -> FoundFiles:
+def _listed(
+    root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str | None, left_out: list[str]
+) -> FoundFiles:
     listed = {split: (_pictures(image, PICTURE_SUFFIXES), _pictures(mask)) for split, (image, mask) in pairs.items()}
     twins = {split: (*first, *second) for split, ((_, first), (_, second)) in listed.items()}
-    pictures, labels = _by_common_name(
+    if mask_suffix is None:
+        several = ({**found, **labels} for ((found, _), (labels, _)) in listed.values() if len(labels) > len(found))
+        tails = next((tails for files in several if len(tails := tails_of(files)) > 1), {})
+        mask_suffix = tail_of_masks(tails, root, left_out) if tails else None
+    pictures, labels = by_common_name(
         {split: found for split, ((found, _), _) in listed.items()},
-        {split: _ending(found, mask_suffix or "") for split, (_, (found, _)) in listed.items()},
+        {split: ending(found, mask_suffix or "") for split, (_, (found, _)) in listed.items()},
     )
     files, example = {}, ""
     for split, sides in pairs.items():
@@ -158,8 +235,11 @@ def _listed(root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str
         )
         example = example or _example(pictures[split], labels[split])
     named = [", ".join(sorted({str(pair[side].relative_to(root)) for pair in pairs.values()})) for side in range(2)]
-    line = f"pictures in {named[0]}; masks in {named[1]}{example}"
-    return FoundFiles(files, line)
+    return FoundFiles(files, f"pictures in {named[0]}; masks in {named[1]}{example}{_without(left_out)}")
+
+
+def _without(left_out: Collection[str]) -> str:
+    return f"; left out: {', '.join(left_out)}" if left_out else ""
 
 
 def _example(pictures: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
@@ -171,102 +251,23 @@ def _example(pictures: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
     return ""
 
 
-# -- names -------------------------------------------------------------------------------------------------------------
-
-
-_Named = dict[str, Path]
-_BySplit = dict[str, _Named]
-
-
-def _ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
-    """Those whose name ends so, by the name without it."""
-    return {name.removesuffix(suffix): file for name, file in files.items() if name.endswith(suffix)}
-
-
-def _by_common_name(pictures: _BySplit, labels: _BySplit) -> tuple[_BySplit, _BySplit]:
-    """Both by what their names share: the names as they are, or without what all on one side begin or end with."""
-    least = min(len(_names(pictures)), len(_names(labels)))
-    if 2 * len(_names(pictures) & _names(labels)) >= least:
-        return pictures, labels
-    for strip_pictures, strip_labels in ((False, True), (True, True), (True, False)):
-        first = _stripped(pictures) if strip_pictures else pictures
-        second = _stripped(labels) if strip_labels else labels
-        if 2 * len(_names(first) & _names(second)) > least:
-            return first, second
-    return pictures, labels
-
-
-def _names(files: _BySplit) -> set[tuple[str, str]]:
-    return {(split, name) for split, named in files.items() for name in named}
-
-
-def _stripped(files: _BySplit) -> _BySplit:
-    """By name without the longest head and tail that nearly all share; the names where two would become one."""
-    names = [name for named in files.values() for name in named]
-    tail = _shared(names, lambda name: [name[at:] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
-    names = [name.removesuffix(tail) for name in names]
-    head = _shared(names, lambda name: [name[:at] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
-    keyed = {
-        split: {name.removesuffix(tail).removeprefix(head): file for name, file in named.items()}
-        for split, named in files.items()
-    }
-    return keyed if len(_names(keyed)) == len(names) else files
-
-
-def _is_border(before: str, after: str) -> bool:
-    """Between a number and a word, or at a sign such as _ (which belongs to the word)."""
-    return not (before.isdigit() and after.isdigit()) and not (before.isalpha() and after.isalpha())
-
-
-def _shared(names: Collection[str], parts: Callable[[str], list[str]]) -> str:
-    """The longest part that at least nine in ten of two or more names have, and that holds a letter."""
-    counted = Counter(part for name in names for part in parts(name))
-    number = len(names)
-    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number) and any(map(str.isalpha, part))]
-    return max(common, key=len, default="")
-
-
-def _one_folder(root: Path, images: str | None, mask_suffix: str | None) -> FoundFiles | None:
+def _one_folder(root: Path, images: str | None, mask_suffix: str | None, left_out: list[str]) -> FoundFiles | None:
     """Pictures and masks side by side, told apart by the masks' suffix or by their format."""
     base = root / images if images else _pictures_in_or_below(root)
-    folders = {FLAT: base} if _files(base) else {one.name: _pictures_in_or_below(one) for one in _folders_in(base)}
+    folders = {FLAT: base} if files_of(base) else {one.name: _pictures_in_or_below(one) for one in _folders_in(base)}
     files, example = {}, ""
     for split in sorted(folders, key=_in_usual_order):
-        pictures, labels, twins = _side_by_side(_files(folders[split]), mask_suffix)
+        pictures, labels, twins = side_by_side(files_of(folders[split]), mask_suffix, left_out)
         if labels:
             place = f"{folders[split].relative_to(root)}/*"
             files[split] = SplitFiles(
                 name=split or "all", images=pictures, labels=labels, places=(place, place), twins=twins
             )
             example = example or _example(pictures, labels) or " (x.jpg with x.png)"
-    return FoundFiles(files, f"pictures and masks side by side{example}") if files else None
+    return FoundFiles(files, f"pictures and masks side by side{example}{_without(left_out)}") if files else None
 
 
 def _pictures_in_or_below(folder: Path) -> Path:
     """The folder, or that of its pictures by name."""
     below = (one for one in _folders_in(folder) if one.name.lower() in _IMAGES)
-    return folder if _files(folder) else next(below, folder)
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in _MASK_SUFFIXES and not f.name.startswith("."))
-
-
-def _side_by_side(files: list[Path], mask_suffix: str | None) -> tuple[_Named, _Named, tuple[UserError, ...]]:
-    first, twins = by_stem(files)
-    if mask_suffix is None:
-        tails = Counter(name[at:] for name in first for at in range(1, len(name)) if name[:at] in first)
-        mask_tails = [tail for tail, _ in tails.most_common() if _MASK_WORD.search(tail)]
-        mask_suffix = mask_tails[0] if mask_tails else None
-    if mask_suffix is not None:
-        labels = {name.removesuffix(mask_suffix): file for name, file in first.items() if name.endswith(mask_suffix)}
-        return {name: file for name, file in first.items() if not name.endswith(mask_suffix)}, labels, twins
-    pictures, twins = by_stem([file for file in files if not _is_lossless(file)])
-    labels, others = by_stem([file for file in files if _is_lossless(file)])
-    return (pictures, labels, twins + others) if pictures.keys() & labels.keys() else ({}, {}, ())
-
-
-def _is_lossless(file: Path) -> bool:
-    return file.suffix.lower() not in {".jpg", ".jpeg", ".webp"}
+    return folder if files_of(folder) else next(below, folder)

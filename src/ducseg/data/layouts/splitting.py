@@ -2,7 +2,8 @@
 
 A split is "all", a folder of that name (training, valid, validation and testing are also found as train, val and test),
 a text file with one name a line, or a share: where there is no folder for "val" or "test", `val_fraction` and
-`test_fraction` of the pictures are held out of what "train" would be. `group_by` keeps pictures together.
+`test_fraction` of the pictures are held out of what "train" would be. Where no folder is called like a split (sites,
+cameras), that is all of them. `group_by` keeps pictures together.
 """
 
 import hashlib
@@ -42,16 +43,27 @@ def members_of(split: str, folders: Mapping[str, Sequence[str]], config: DataCon
     kind = next((kind for kind, names in _ALIASES.items() if split in names), None)
     if folder is not None and kind != "train":
         return [(folder, name) for name in folders[folder]]
-    base = "" if "" in folders else _folder_of("train", folders)
+    bases = _training_folders(folders, config)
     by_share = config.dataset == "folder"
-    if not by_share or base is None or (folder is not None and folder != base) or kind is None:
+    if not by_share or not bases or (folder is not None and folder not in bases) or kind is None:
         if folder is not None:
             return [(folder, name) for name in folders[folder]]
         raise _no_split(split, folders, config)
-    parts = _parts([(base, name) for name in folders[base]], everything, folders, config, root)
+    base = [(folder, name) for folder in bases for name in folders[folder]]
+    parts = _parts(base, everything, folders, config, root)
     if kind not in parts:
         raise _no_split(split, folders, config)
     return parts[kind]
+
+
+def _training_folders(folders: Mapping[str, Sequence[str]], config: DataConfig) -> list[str]:
+    """Those whose pictures are "train", before some are held out."""
+    if "" in folders:
+        return [""]
+    if any(_folder_of(split, folders) is not None for split in _ALIASES):
+        train = _folder_of("train", folders)
+        return [] if train is None else [train]
+    return [folder for folder in folders if folder != config.val_split]
 
 
 def _parts(
@@ -66,18 +78,21 @@ def _parts(
     if listed[config.train_split] is not None:
         taken = set(listed[config.train_split] or ())
         return {"train": rest, "val": [member for member in rest if member not in taken]}
-    group = group_function(config.group_by)
-    names = {name: (folder, name) for folder, name in rest}
-    if config.group_by is not None and not any(re.search(config.group_by, name) for name in names):
+    several = len({folder for folder, _ in rest}) > 1
+    names = {f"{folder}/{name}" if several else name: (folder, name) for folder, name in rest}
+    by_name = group_function(config.group_by)
+    group = str if config.group_by is None else lambda key: by_name(names[key][1])
+    if config.group_by is not None and not any(re.search(config.group_by, name) for _, name in rest):
         raise explain(
             f"--data.group-by {config.group_by}",
             found=f"no match in any of {len(names)} names (such as {next(iter(names), None)})",
             needed="an expression that matches names of pictures, without their endings",
             fix="Correct it: no pictures would stay together.",
         )
-    unsorted = "" in folders
+    unsorted = _folder_of("train", folders) is None
     parts: dict[str, list[Member]] = {}
-    by_share = _folder_of("val", folders) is None and listed[config.val_split] is None
+    by_share = _folder_of(config.val_split, folders) is None and _folder_of("val", folders) is None
+    by_share = by_share and listed[config.val_split] is None
     if by_share and (unsorted or config.val_split in _ALIASES["val"]):
         validation = held_out(tuple(names), config.val_fraction, group)
         parts["val"] = [member for name, member in names.items() if name in validation]
@@ -90,7 +105,7 @@ def _parts(
     if not parts["train"] or twice:
         raise explain(
             "groups to split",
-            found=f"{len({group(name) for name in names})} of {len(names)} pictures",
+            found=f"{len({group(key) for key in names})} of {len(names)} pictures",
             needed="one at least for each of training, validation and testing",
             fix="Choose smaller shares, or another --data.group-by.",
         )

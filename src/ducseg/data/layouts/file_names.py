@@ -1,0 +1,152 @@
+"""Which picture and which mask go together, by their names alone.
+
+Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from ducseg.data.files.reading import PICTURE_SUFFIXES
+from ducseg.data.layouts.truths import the_truth
+from ducseg.data.paired import by_stem
+from ducseg.errors import UserError, explain
+
+__all__ = [
+    "MASK_SUFFIXES", "MASK_WORD", "by_common_name", "ending", "files_of", "side_by_side", "tail_of_masks", "tails_of",
+]  # fmt: skip
+
+MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
+MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
+
+Named = dict[str, Path]
+BySplit = dict[str, Named]
+"""Split -> name -> file."""
+
+
+def ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
+    """Those whose name ends so, by the name without it."""
+    return {name.removesuffix(suffix): file for name, file in files.items() if name.endswith(suffix)}
+
+
+def by_common_name(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit]:
+    """Both by what their names share: the names as they are, or without what all on one side begin or end with.
+
+    Where the ending is the split's (21_training, 01_test), by what they share in each split.
+    """
+    found = _matched(pictures, labels)
+    if found is None and len(pictures) > 1:
+        each = [_matched({split: pictures[split]}, {split: labels[split]}) for split in pictures]
+        matched = [one for one in each if one is not None]
+        if len(matched) == len(each):
+            joined: tuple[BySplit, BySplit] = ({}, {})
+            for first, second in matched:
+                joined[0].update(first)
+                joined[1].update(second)
+            return joined
+    return found or (pictures, labels)
+
+
+def _matched(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit] | None:
+    least = min(len(_names(pictures)), len(_names(labels)))
+    if 2 * len(_names(pictures) & _names(labels)) >= least:
+        return pictures, labels
+    for strip_pictures, strip_labels in ((False, True), (True, True), (True, False)):
+        first = _stripped(pictures) if strip_pictures else pictures
+        second = _stripped(labels) if strip_labels else labels
+        if 2 * len(_names(first) & _names(second)) > least:
+            return first, second
+    return None
+
+
+def _names(files: BySplit) -> set[tuple[str, str]]:
+    return {(split, name) for split, named in files.items() for name in named}
+
+
+def _stripped(files: BySplit) -> BySplit:
+    """By name without the longest head and tail that nearly all share; the names where two would become one."""
+    names = [name for named in files.values() for name in named]
+    tail = _shared(names, lambda name: [name[at:] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
+    names = [name.removesuffix(tail) for name in names]
+    head = _shared(names, lambda name: [name[:at] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
+    keyed = {
+        split: {name.removesuffix(tail).removeprefix(head): file for name, file in named.items()}
+        for split, named in files.items()
+    }
+    return keyed if len(_names(keyed)) == len(names) else files
+
+
+def _is_border(before: str, after: str) -> bool:
+    """Between a number and a word, or at a sign such as _ (which belongs to the word)."""
+    return not (before.isdigit() and after.isdigit()) and not (before.isalpha() and after.isalpha())
+
+
+def _shared(names: Collection[str], parts: Callable[[str], list[str]]) -> str:
+    """The longest part that at least nine in ten of two or more names have, and that holds a letter."""
+    counted = Counter(part for name in names for part in parts(name))
+    number = len(names)
+    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number) and any(map(str.isalpha, part))]
+    return max(common, key=len, default="")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files in a folder, if it is one, that could be pictures or masks."""
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in MASK_SUFFIXES and not f.name.startswith("."))
+
+
+def side_by_side(
+    files: list[Path], mask_suffix: str | None, left_out: list[str]
+) -> tuple[Named, Named, tuple[UserError, ...]]:
+    """Pictures and masks of one folder, and what is said of files of one name; `left_out` gets the other masks."""
+    first, twins = by_stem(files)
+    tails = tails_of(first)
+    if mask_suffix is None and tails:
+        mask_suffix = tail_of_masks(tails, files[0].parent, left_out)
+    if mask_suffix is not None:
+        labels = ending(first, mask_suffix)
+        others = {f"{name}{tail}" for tail in tails for name in labels} - labels.keys()
+        pictures = {name: file for name, file in first.items() if not name.endswith(mask_suffix) and name not in others}
+        return pictures, labels, twins
+    pictures, twins = by_stem([file for file in files if not _is_lossless(file)])
+    labels, others = by_stem([file for file in files if _is_lossless(file)])
+    return (pictures, labels, twins + others) if pictures.keys() & labels.keys() else ({}, {}, ())
+
+
+def tails_of(files: Mapping[str, Path]) -> dict[str, list[Path]]:
+    """What names have beyond others, a word for masks or else a sign first and with nearly all of them -> its files."""
+    found: dict[str, list[Path]] = {}
+    for name, file in files.items():
+        for at in range(1, len(name)):
+            if name[:at] in files:
+                found.setdefault(name[at:], []).append(file)
+    worded = {tail for tail in found if MASK_WORD.search(tail)}
+    most = max((len(found[tail]) for tail in worded), default=0)
+    signed = {tail for tail in found if not tail[0].isalnum() and len(found[tail]) > 1}
+    bases = [name for name in files if not any(name.endswith(tail) for tail in signed | worded)]
+    usual = {tail for tail in signed if len(found[tail]) >= 0.9 * len(bases)}
+    kept = {tail for tail in worded if 2 * len(found[tail]) >= most} | usual
+    return {tail: found[tail] for tail in sorted(kept, key=lambda tail: (-len(found[tail]), tail))}
+
+
+def tail_of_masks(tails: Mapping[str, list[Path]], folder: Path, left_out: list[str]) -> str:
+    """The ending of the masks' names."""
+    meant, said = the_truth(tails)
+    left_out += [one for one in said if one not in left_out]
+    worded = [tail for tail in meant if MASK_WORD.search(tail)]
+    if len(worded) == 1:
+        meant = worded
+    if len(meant) > 1:
+        raise explain(
+            f"masks in {folder}",
+            found=f"names that end with {' and '.join(meant)}",
+            needed="one mask a picture",
+            fix=f"Say which: --data.mask-suffix={meant[0]}.",
+        )
+    return meant[0]
+
+
+def _is_lossless(file: Path) -> bool:
+    return file.suffix.lower() not in {".jpg", ".jpeg", ".webp"}
