@@ -107,8 +107,10 @@ def side_by_side(
         mask_suffix = tail_of_masks(tails, files[0].parent, left_out)
     if mask_suffix is not None:
         labels = ending(first, mask_suffix)
-        others = {f"{name}{tail}" for tail in tails for name in labels} - labels.keys()
-        pictures = {name: file for name, file in first.items() if not name.endswith(mask_suffix) and name not in others}
+        besides = {f"{name}{tail}" for tail in tails for name in labels} - labels.keys()
+        pictures = {
+            name: file for name, file in first.items() if not name.endswith(mask_suffix) and name not in besides
+        }
         return pictures, labels, twins
     pictures, twins = by_stem([file for file in files if not _is_lossless(file)])
     labels, others = by_stem([file for file in files if _is_lossless(file)])
