@@ -213,6 +213,13 @@ def test_the_command_resumes_only_where_asked(
     assert "4 results were made with other settings, of another checkpoint or input: made anew" in said
 
 
+def test_the_command_takes_file_urls(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs, out = pictures(tmp_path, 2), tmp_path / "out"
+    said = predict(capsys, checkpoint, f"file://{inputs}", "--out", f"file://{out}", "--kinds", "labels")
+    assert "2 of 2 pictures predicted" in said
+    assert set(tree(out)) == {"a/000_labels.png", "b/001_labels.png"}
+
+
 def test_settings_of_the_crf_are_its_files_content(checkpoint: Path, tmp_path: Path) -> None:
     def settings(**options: Any) -> str:
         return Options(checkpoint=str(checkpoint), inputs=(), out=tmp_path, **options).settings(("labels",))

@@ -379,6 +379,13 @@ def test_a_camera_until_it_stops_or_is_stopped(tmp_path: Path, monkeypatch: pyte
     assert run("camera:0", tmp_path / "three.mp4", frames=3).frames == 3
 
 
+@pytest.mark.parametrize("number", ["97", "99999999999", "two"])
+def test_a_camera_that_is_not_there_is_one_line(number: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=f"camera:{number}: found no "):
+        run(f"camera:{number}", tmp_path / "out.mp4")
+    assert capfd.readouterr().err == "", "OpenCV has nothing to add"
+
+
 def moving_clip(count: int = 40, noise: float = 14.0) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
     """A bright disc that crosses a ground of two levels, seen by a noisy camera, and its truth."""
     rng, frames, truths = np.random.default_rng(0), [], []

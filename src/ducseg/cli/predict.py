@@ -150,6 +150,7 @@ class Options(Batch, RefinedNetwork):
 
 def run(options: Options) -> int:
     """Exit status 1 where a picture could not be read."""
+    options = replace(options, inputs=tuple(map(_here, options.inputs)))
     if options.format is not None:
         return _for_server(options)
     given = {"split": options.split, "fold": options.fold, "zip": options.archive, "figure": options.figure}
@@ -172,6 +173,13 @@ def run(options: Options) -> int:
         labeller, options.inputs, options.folder, kinds=kinds, batch_size=options.batch_size, tiling=tiling
     )
     return report(done, options.out, "predicted")
+
+
+def _here(given: str) -> str:
+    """A file:// URL as the path that it is."""
+    from ducseg.inference.places import local_path
+
+    return str(local_path(given)) if given.startswith("file://") else given
 
 
 def _part(options: Options, shard: "Shard | None") -> int:

@@ -190,8 +190,8 @@ class Camera:
         self.name = f"camera:{number}"
         self.count: int | None = None
         self.fault: str | None = None
-        wrong = "no number" if not number.isdecimal() else None
-        self._capture = None if wrong else cv2.VideoCapture(int(number))
+        wrong = None if number.isdecimal() and len(number) < 10 else "no number of a camera"
+        self._capture = None if wrong else _opened_camera(int(number))
         if self._capture is None or not self._capture.isOpened():
             raise explain(
                 self.name,
@@ -216,6 +216,15 @@ class Camera:
                 yield Frame(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), last * self.clock)
         finally:
             self._capture.release()
+
+
+def _opened_camera(number: int) -> cv2.VideoCapture:
+    """What OpenCV itself would say of one that is not there is told in our own words."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 class PictureSequence:
