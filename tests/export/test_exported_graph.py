@@ -86,6 +86,8 @@ def test_a_file_of_probabilities() -> None:
     file, predictor = exported(segmenter, "probabilities"), Predictor(segmenter)
     np.testing.assert_allclose(file.probabilities(image), predictor.probabilities(image), atol=1e-5)
     assert (file(image) == predictor(image)).mean() > 0.9999
+    ((labels, sure),) = file.labels_and_probabilities_of([image])
+    assert np.array_equal(labels, file(image)) and np.array_equal(sure, file.probabilities(image))
 
 
 def test_scales_and_flip_average_as_a_predictor_does() -> None:

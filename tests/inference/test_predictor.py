@@ -123,6 +123,18 @@ def test_pictures_of_one_size_go_at_once(segmenter: Segmenter, options: dict[str
         predictor.labels_of([])
 
 
+@pytest.mark.parametrize("options", [{}, {"flip": True}, {"bf16": True}, {"tile": 32}], ids=str)
+def test_both_of_one_pass(segmenter: Segmenter, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, images, passes = Predictor(segmenter, **options), [picture(), picture(seed=1)], []
+    labels, probabilities = predictor.labels_of(images), predictor.probabilities_of(images)
+    folded = segmenter.folded
+    monkeypatch.setattr(segmenter, "folded", lambda given: passes.append(len(given)) or folded(given))
+    for found, *expected in zip(predictor.labels_and_probabilities_of(images), labels, probabilities):
+        assert all(map(np.array_equal, found, expected))
+    if "tile" not in options:
+        assert passes == [2] * (1 + predictor.flip), "the network is asked once"
+
+
 def test_folded_batch_norms_change_nothing_but_the_time(segmenter: Segmenter) -> None:
     with torch.no_grad():
         for module in segmenter.modules():

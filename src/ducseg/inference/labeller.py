@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,7 +25,7 @@ from ducseg.errors import UserError, explain
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
 from ducseg.models.segmenter import most_probable
 
-__all__ = ["AveragingLabeller", "Labeller", "as_picture", "each", "pixels_of", "reader_for", "too_large"]
+__all__ = ["AveragingLabeller", "Labeller", "as_picture", "both", "each", "pixels_of", "reader_for", "too_large"]
 
 
 class Labeller(Protocol):
@@ -95,6 +96,10 @@ class AveragingLabeller(ABC):
     def _probabilities(self, pictures: NDArray[np.uint8]) -> Tensor:
         """RGB uint8 (N, H, W, 3) to probabilities float32 (N, L, H, W), a tensor of the caller's."""
 
+    def _both(self, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """What `_labels` and `_probabilities` give; of one pass, where a labeller can."""
+        return self._labels(pictures), self._probabilities(pictures)
+
     @abstractmethod
     def _computing(self, pictures: NDArray[np.uint8]) -> AbstractContextManager[None]:
         """Around all of the above."""
@@ -151,6 +156,22 @@ class AveragingLabeller(ABC):
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, len(self.classes)), np.float32) for picture in pictures]
         return self.whole_probabilities_of(images)
+
+    def labels_and_probabilities_of(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """What `labels_of` and `probabilities_of` give, of one pass of the network."""
+        pictures = _stacked(images, self.pixels)
+        if self._cut(pictures):
+            found = torch.from_numpy(np.stack(self.probabilities_of(images)))
+            return list(zip(most_probable(found).numpy(), found.numpy()))
+        with self._computing(pictures):
+            if self.scales == (1.0,) and not self.flip:
+                labels, probabilities = self._both(pictures)
+            else:
+                probabilities = self._averaged(pictures)
+                labels = most_probable(probabilities)
+            return list(zip(labels.cpu().numpy(), probabilities.cpu().numpy()))
 
     def whole_probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """As `probabilities_of`, never in windows."""
@@ -298,3 +319,14 @@ def each(
     if isinstance(labeller, AveragingLabeller):
         return labeller.probabilities_of(images) if probabilities else labeller.labels_of(images)
     return [labeller.probabilities(image) for image in images] if probabilities else list(map(labeller, images))
+
+
+def both(
+    labeller: Labeller, images: Sequence[NDArray[np.uint8]]
+) -> Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Labels and probabilities of pictures of one size, of one pass where the labeller can."""
+    at_once = getattr(labeller, "labels_and_probabilities_of", None)
+    if at_once is None:
+        return [(labeller(image), labeller.probabilities(image)) for image in images]
+    found: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] = at_once(images)
+    return found

@@ -90,6 +90,12 @@ class OnnxPredictor(AveragingLabeller):
         found = self._run(pictures)
         return found.softmax(1) if self.file.output == "scores" else found
 
+    def _both(self, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        if self.file.output == "labels":
+            raise no_probabilities(self.file, "for probabilities")
+        found = self._run(pictures)
+        return most_probable(found), found.softmax(1) if self.file.output == "scores" else found
+
     def _run(self, pictures: NDArray[np.uint8]) -> Tensor:
         """What the graph gives, of the shape that its description promises."""
         (found,) = self._session.run(None, {self._input_name: np.ascontiguousarray(pictures)})

@@ -94,6 +94,9 @@ class Predictor(AveragingLabeller):
     def _probabilities(self, pictures: NDArray[np.uint8]) -> Tensor:
         return self._network.probabilities(self._input(pictures))
 
+    def _both(self, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        return self._network.labels_and_probabilities(self._input(pictures))
+
     def _input(self, pictures: NDArray[np.uint8]) -> Tensor:
         """The normalised (N, C, H, W), in the memory order of the network's weights."""
         pixels = torch.tensor(np.ascontiguousarray(pictures)).to(self.device)

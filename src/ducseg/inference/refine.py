@@ -1,6 +1,6 @@
 """A labeller whose probabilities a dense CRF refines (paper section 4.1), so that every command can use one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,14 @@ class CrfLabeller:
 
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         """Labels uint8 (H, W) of RGB uint8 (H, W, 3)."""
-        labels: NDArray[np.uint8] = self.probabilities(image).argmax(0).astype(np.uint8)
-        return labels
+        return self.labels_and_probabilities_of([image])[0][0]
+
+    def labels_and_probabilities_of(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Of each picture both, the CRF run once."""
+        found = [self.probabilities(image) for image in images]
+        return [(one.argmax(0).astype(np.uint8), one) for one in found]
 
 
 def crf_settings(files: tuple[Path, ...]) -> tuple[CrfParams, int]:

@@ -145,25 +145,34 @@ class Segmenter(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Normalised images (N, C, H, W) of any size to float32 probabilities (N, L, H, W)."""
-        scores = self._unfolded(self.folded(images)).float()
-        if self.resize_probabilities:
-            return self._at_image_size(scores.softmax(1), images.shape[-2:])
-        return self._at_image_size(scores, images.shape[-2:]).softmax(1)
+        return self._probabilities(self.folded(images), images.shape[-2:])
 
     def predict_labels(self, images: Tensor) -> Tensor:
         """Normalised images (N, C, H, W) of any size to uint8 labels (N, H, W): the most probable class.
 
         With one prediction a pixel, argmax is taken in folded space and only the labels are unfolded.
         """
-        height, width = images.shape[-2:]
-        folded = self.folded(images)
+        return self._labels(self.folded(images), images.shape[-2:])
+
+    def labels_and_probabilities(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `predict_labels` and `probabilities` give, of one pass."""
+        folded, size = self.folded(images), images.shape[-2:]
+        return self._labels(folded, size), self._probabilities(folded, size)
+
+    def _labels(self, folded: Tensor, size: torch.Size) -> Tensor:
         if self.cell == 1:
             labels = self._unfolded(most_probable(folded).unsqueeze(1))
-            return _cropped(labels, height, width)[:, 0].contiguous()
+            return _cropped(labels, *size)[:, 0].contiguous()
         scores = self._unfolded(folded).float()
         if self.resize_probabilities:
             scores = scores.softmax(1)
-        return most_probable(self._at_image_size(scores, images.shape[-2:]))
+        return most_probable(self._at_image_size(scores, size))
+
+    def _probabilities(self, folded: Tensor, size: torch.Size) -> Tensor:
+        scores = self._unfolded(folded).float()
+        if self.resize_probabilities:
+            return self._at_image_size(scores.softmax(1), size)
+        return self._at_image_size(scores, size).softmax(1)
 
     def _unfolded(self, folded: Tensor) -> Tensor:
         """As `unfold`, with the factor as a constant of the graph."""

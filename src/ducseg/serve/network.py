@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.channels import RGB
 from ducseg.errors import UserError, explain
-from ducseg.inference.labeller import Labeller, each, pixels_of
+from ducseg.inference.labeller import Labeller, both, each, pixels_of
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.windowed import ByWindows, grid_of
 from ducseg.inference.writers import as_confidence
@@ -62,12 +62,9 @@ class Network:
         return found
 
     def _whole(self, pictures: Sequence[Picture], confidence: bool) -> list[tuple[Picture, Picture | None]]:
-        labels = each(self._labeller, pictures)
         if not confidence:
-            return [(one, None) for one in labels]
-        # the labels stay those of the call above, whatever the probabilities' rounding makes of a tie
-        probabilities = each(self._labeller, pictures, probabilities=True)
-        return [(one, as_confidence(sure)) for one, sure in zip(labels, probabilities)]
+            return [(one, None) for one in each(self._labeller, pictures)]
+        return [(labels, as_confidence(sure)) for labels, sure in both(self._labeller, pictures)]
 
     def _cut(self, picture: Picture) -> tuple[Picture, Picture | None]:
         labels, confidence = np.empty(picture.shape[:2], np.uint8), np.empty(picture.shape[:2], np.uint8)
