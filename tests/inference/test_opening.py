@@ -37,6 +37,8 @@ def test_a_checkpoint_by_any_of_its_places(run: Path, below: str) -> None:
         (b'{"format": 1}', "a JSON file"),
         (b"PK\x03\x04 and so on", r"torch\.save"),
         (b"\x40\0\0\0\0\0\0\0{}", "a safetensors file"),
+        (b"\x89PNG\r\n\x1a\n", "a picture, where the network comes first; needed a checkpoint folder"),
+        (b"\xff\xd8\xff\xe0", "a picture, where the network comes first"),
     ],
 )
 @pytest.mark.parametrize("name", ["network.onnx", "best", "network.pth"])

@@ -247,7 +247,7 @@ def report(found: "PredictReport", out: Path | str, done: str) -> int:
     for name, note in found.notes:
         print(f"{name}: {note}")
     for name, message in found.failed:
-        print(f"not {done}: {name}: {message}")
+        print(f"not {done}: {message if str(name) in message else f'{name}: {message}'}")
     return 1 if found.failed else 0
 
 

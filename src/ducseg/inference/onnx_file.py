@@ -36,6 +36,7 @@ _OTHERS = {
     b"PK\x03\x04": "a file that torch.save or torch.export wrote",
     b"\x80\x02": "a file that torch.save wrote",
     b"{": "a JSON file",
+    **dict.fromkeys((b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*"), "a picture, where the network comes first"),
 }
 """How other files start that people have of networks; of safetensors' the ninth byte tells."""
 
