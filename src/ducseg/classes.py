@@ -52,6 +52,11 @@ class ClassSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def background(self) -> int | None:
+        """0 where the first of several classes is drawn black, as what is none of the others is; else None."""
+        return 0 if len(self) > 1 and self.palette[0] == (0, 0, 0) else None
+
     def to_json(self) -> list[dict[str, Any]]:
         """The classes as `[{"name": ..., "color": [R, G, B]}, ...]`, the form of `classes.json` and of `model.json`."""
         return [{"name": name, "color": list(colour)} for name, colour in zip(self.names, self.palette)]

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ducseg.classes import CAMVID, CITYSCAPES, IGNORE, ClassSet
+from ducseg.classes import CAMVID, CITYSCAPES, IGNORE, VOC2012, ClassSet
 from ducseg.errors import UserError
 from ducseg.figures.label_maps import as_rgb, colourise, font, legend, overlay, present_classes, write_png
 
@@ -54,6 +54,19 @@ def test_overlay_tints_classes_and_leaves_the_unknown() -> None:
     colours = colours_of(strip)
     assert {CAMVID.palette[index] for index in (0, 3, 8)} <= colours
     assert CAMVID.palette[1] not in colours, "the legend shows what is there"
+
+
+def test_overlay_leaves_the_background_clear() -> None:
+    made = overlay(IMAGE, LABELS, VOC2012)
+    clear = (LABELS == 0) | (LABELS == IGNORE)
+    assert (LABELS == 0).any() and np.array_equal(made[:40][clear], IMAGE[clear])
+    tinted = 0.45 * IMAGE[LABELS == 3] + 0.55 * np.array(VOC2012.palette[3])
+    assert np.abs(made[:40][LABELS == 3] - tinted).max() <= 1
+    assert np.array_equal(
+        made[40:], legend([(VOC2012.names[index], VOC2012.palette[index]) for index in (3, 8)], IMAGE.shape[1])
+    )
+    assert (VOC2012.background, CAMVID.background) == (0, None)
+    assert ClassSet(("all",), ((0, 0, 0),)).background is None
 
 
 def test_nothing_known_has_no_legend() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_server import CLASSES, Held, Running, picture, png, serving, until
 
+from ducseg.classes import ClassSet
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError
 from ducseg.figures.label_maps import colourise
@@ -331,6 +332,25 @@ def test_without_probabilities_there_is_no_confidence(visit: Any) -> None:
         here.page.keyboard.press("0")
         assert here.page.text_content("#readout").endswith(", at 40, 30")
         assert "sure" not in here.page.text_content("#readout")
+
+
+@pytest.mark.slow
+def test_the_background_is_clear_until_it_is_switched_on(visit: Any) -> None:
+    class Cracks(Held):
+        def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+            return np.asarray(image[..., 0] > 128, np.uint8)
+
+    labeller = Cracks()
+    labeller.classes = ClassSet(("background", "crack"), ((0, 0, 0), (255, 0, 0)))
+    with serving(labeller) as server:
+        here = visit(server)
+        here.choose(png(picture(60, 80)))
+        labels = labeller(picture(60, 80))
+        assert np.array_equal(here.pixels("overlay")[..., 3], 255 * labels)
+        assert not here.page.is_checked("#classes li[data-id='0'] input")
+        here.page.click("#all")
+        assert np.array_equal(here.pixels("overlay")[..., :3], colourise(labels, labeller.classes))
+        assert (here.pixels("overlay")[..., 3] == 255).all()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

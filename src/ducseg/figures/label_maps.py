@@ -104,13 +104,13 @@ def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassS
 
     Args:
         image: RGB uint8 (H, W, 3), or another that `as_rgb` takes.
-        labels: (H, W); 255 is left untinted.
+        labels: (H, W); 255 and the background (`ClassSet.background`) are left untinted.
 
     Returns:
         RGB uint8 (H + legend, max(W, narrowest legend), 3); the picture is at the top left, unscaled.
     """
     tinted = tint(image, labels, classes)
-    present = present_classes(labels, classes)
+    present = [index for index in present_classes(labels, classes) if index != classes.background]
     entries = [(classes.names[index], classes.palette[index]) for index in present]
     return stack([tinted, legend(entries, labels.shape[1])])
 
@@ -120,7 +120,10 @@ def tint(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassSet)
     image = as_rgb(image)
     assert image.shape == (*labels.shape, 3), (image.shape, labels.shape)
     tinted = cv2.addWeighted(image, 1 - _OPACITY, colourise(labels, classes), _OPACITY, 0)
-    return np.asarray(np.where((labels == IGNORE)[..., None], image, tinted), dtype=np.uint8)
+    clear = labels == IGNORE
+    if classes.background is not None:
+        clear |= labels == classes.background
+    return np.asarray(np.where(clear[..., None], image, tinted), dtype=np.uint8)
 
 
 def legend(entries: Sequence[tuple[str, Colour]], width: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 let served = null; // what GET /model said
 let shown = null; // the picture that is looked at, with what the server said of it
 let asking = null; // aborts the question that is under way
-let off = new Set(); // the classes that are switched off
+let off = new Set(); // the classes that are switched off, at first the background
 
 const view = new View($("stage"), $("layers"), { changed: placeLine, pointed: readOut });
 
@@ -114,7 +114,7 @@ async function open(file, name) {
     const confidence = answer.confidence ? await values(png(answer.confidence)) : null;
     if (question.signal.aborted) return;
     shown = { file, name, stem: name.replace(/\.[^.]*$/, "") || "picture", picture, answer, labels, confidence };
-    off = new Set();
+    off = new Set(answer.classes.filter(isBackground).map((one) => one.id));
     show();
   } catch (error) {
     if (question.signal.aborted) return;
@@ -190,6 +190,11 @@ function row(one) {
   item.dataset.id = one.id;
   item.append(label);
   return item;
+}
+
+/** Drawn black it would only darken the picture; as the library's ClassSet.background. */
+function isBackground({ id, color }, _place, all) {
+  return all.length > 1 && id === 0 && color.every((value) => value === 0);
 }
 
 function swatch(color) {
