@@ -18,9 +18,8 @@ _CGROUPS = (
 )
 
 _OUT_OF_MEMORY = (
-    "can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED", "bad_alloc", "can't start new thread",
+    "can't allocate ", "CUDA error: out of memory", "_ALLOC_FAILED", "bad_alloc", "can't start new thread",
     "could not create a primitive", "could not create a memory", "Cannot allocate memory",
-    "can't allocate lock",
 )  # fmt: skip
 
 

@@ -231,7 +231,13 @@ def test_bad_options_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("x: can't allocate memory: y"), MemoryError()]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("x: can't allocate memory: y"),
+        RuntimeError("can't allocate read lock"),
+        MemoryError(),
+    ],
 )
 def test_running_out_of_memory_is_said_in_words(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_images: torch.Tensor) -> torch.Tensor:

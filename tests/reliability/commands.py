@@ -194,7 +194,7 @@ def complaints(child: children.Child, statuses: Sequence[int] = (0, 1, 2)) -> li
         wrong.append(f"ends with {child.process.exitcode}: {said[-600:]}")
     if "Traceback" in said or "Exception ignored" in said:
         wrong.append(f"a traceback: {said[-900:]}")
-    if child.process.exitcode == 2 and said.count("error: ") != 1:
+    if child.process.exitcode == 2 and sum(line.startswith("error: ") for line in said.splitlines()) != 1:
         wrong.append(f"not one line of error: {said[-600:]}")
     return wrong
 
