@@ -68,6 +68,15 @@ def test_the_plan_follows_from_the_pictures(tmp_path: Path, no_weights: None) ->
     config.check()
 
 
+def test_the_plan_says_what_was_found_and_doubts_a_field_of_view(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "wires")
+    found = ("pictures in images; masks in masks", "masks: values 0, 255 -> background, foreground")
+    assert tuple(_plan(root).lines()[:2]) == found and not any("field of view" in line for line in _plan(root).lines())
+    for mask in (root / "masks").iterdir():
+        cv2.imwrite(str(mask), cv2.circle(np.zeros((60, 80), np.uint8), (40, 30), 28, 255, -1))
+    assert any(re.match(r"is that the truth\? .* a camera's field of view", line) for line in _plan(root).lines())
+
+
 def test_pictures_with_an_up_and_a_down_are_not_turned_over(tmp_path: Path, no_weights: None) -> None:
     plan = _plan(write_folder(tmp_path / "street", sky=True))
     assert plan.config.augment.mirror

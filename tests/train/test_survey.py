@@ -69,3 +69,8 @@ def test_at_most_64_pictures_spread_evenly_and_the_same_every_time() -> None:
     data = Labels([_picture(8, 30)] * 1000)
     assert survey(data) == survey(Labels([_picture(8, 30)] * 1000))
     assert len(data.read) == 64 and len(set(np.diff(data.read))) <= 2 and max(np.diff(data.read)) <= 16
+
+
+def test_a_huge_picture_is_one_among_the_others() -> None:
+    found = survey(Labels([_picture(), _picture(), _picture(1200, 1600, wire=40)]))
+    assert found.classes[1].median_width == 3

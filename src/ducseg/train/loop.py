@@ -151,7 +151,8 @@ class _Run:
             write_whole(self.checkpoints.run / PLAN, "".join(f"{line}\n" for line in plan).encode())
         self.checkpoints.settle(self.state.evaluations.best_step)
         for line in data_notes(self.config.data, self.start.data.train_set, self.start.data.val_set):
-            self._say(line)
+            if line not in plan:
+                self._say(line)
         self._say(describe(self.start, self.pace.most, self.config.run.minutes))
         if self.config.loss.class_weights == "auto":
             pairs = zip(self.data.train_set.classes.names, self.start.loss.class_weights or ())

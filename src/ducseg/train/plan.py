@@ -12,7 +12,9 @@ import torch
 
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen
-from ducseg.data.layouts.opening import open_dataset, open_training_set
+from ducseg.data.layouts.mask_shapes import are_views
+from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
+from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 from ducseg.train.plan_lines import is_thin, plan_lines
 from ducseg.train.survey import Survey, survey
@@ -57,6 +59,7 @@ class Plan:
         survey: what the training pictures showed.
         validated: number of validation pictures.
         machine: "cpu" or "gpu".
+        notes: where pictures and masks were found, what masks mean.
     """
 
     config: Config
@@ -64,10 +67,12 @@ class Plan:
     survey: Survey
     validated: int
     machine: str
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """One line a setting: what it is about, and what was decided and why, or that it was given."""
-        return plan_lines(self.config, self.planned, self.survey, validated=self.validated, machine=self.machine)
+        """What was found, then one line a setting: what it is about, what was decided and why, or that it was given."""
+        said = plan_lines(self.config, self.planned, self.survey, validated=self.validated, machine=self.machine)
+        return [*self.notes, *said]
 
     def with_given(self, config: Config) -> "Plan":
         """The plan where a user changed it to `config`: what follows from what was given is planned anew."""
@@ -107,7 +112,9 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     train_set = open_training_set(data, (0, 0, 0))
     check_classes_seen(data, train_set)
     found = survey(train_set)
-    validated = len(open_dataset(data, data.val_split))
+    val_set = open_dataset(data, data.val_split)
+    validated = len(val_set)
+    notes = (*data_notes(data, train_set, val_set), *_doubts(train_set))
     kind = "cpu" if machine.device == "cpu" else "gpu"
     side = _CROP[kind]
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
@@ -149,7 +156,17 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         loss=LossConfig(dice=1.0),
         run=RunConfig(bf16=machine.bf16, eval_bf16=machine.bf16, minutes=minutes, eval_every_steps=evaluate_every),
     )
-    return Plan(config=config, planned=config, survey=found, validated=validated, machine=kind)
+    return Plan(config=config, planned=config, survey=found, validated=validated, machine=kind, notes=notes)
+
+
+def _doubts(train_set: SegmentationDataset) -> list[str]:
+    """What is to be asked of masks that could be something else."""
+    if len(train_set.classes) != 2 or not isinstance(train_set, PairedFiles) or not are_views(train_set.label_paths):
+        return []
+    return [
+        "is that the truth? Each mask shows one solid region, as a camera's field of view does; "
+        "where the masks lie elsewhere: --data.masks DIR"
+    ]
 
 
 def _evaluate_every(validated_pixels: int, step_pixels: int) -> int:

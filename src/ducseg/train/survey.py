@@ -17,6 +17,8 @@ __all__ = ["ClassFindings", "Survey", "survey"]
 _MOST_PICTURES = 64
 _LADDER = (*range(1, 9), 10, 12, 16, 24, 32, 48, 64)
 """Widths to choose from, in pixels; the last stands for all that is wider."""
+_SCALE = 1e9
+"""What a picture's widths add up to, whatever its size: one of a hundred times the pixels is one among the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class ClassFindings:
 
     Attributes:
         share: of the labelled pixels, 0 to 1.
-        median_width: half of its pixels lie in objects at most this wide, in pixels, 64 for more; None without a pixel.
+        median_width: half of its pixels lie in objects at most this wide, in pixels, 64 for more, where each picture
+            counts alike; None without a pixel.
     """
 
     name: str
@@ -69,7 +72,7 @@ def survey(dataset: SegmentationDataset) -> Survey:
     number = min(len(dataset), _MOST_PICTURES)
     sizes = []
     halves = np.zeros((2, len(dataset.classes)), dtype=np.int64)
-    widths = np.zeros((len(dataset.classes), _LADDER[-1] + 1), dtype=np.int64)
+    widths = np.zeros((len(dataset.classes), _LADDER[-1] + 1))
     for position in range(number):
         label = dataset[(2 * position + 1) * len(dataset) // (2 * number)].label
         assert label is not None, "a training split has labels"
@@ -77,7 +80,9 @@ def survey(dataset: SegmentationDataset) -> Survey:
         middle = label.shape[0] // 2
         halves += [_counts(label[:middle], dataset.classes), _counts(label[label.shape[0] - middle :], dataset.classes)]
         shown = label < len(dataset.classes)
-        np.add.at(widths, (label[shown], local_widths(label, _LADDER)[shown]), 1)
+        found = np.zeros(widths.shape, np.int64)
+        np.add.at(found, (label[shown], local_widths(label, _LADDER)[shown]), 1)
+        widths += found * (_SCALE / max(1, label.size))
     by_area = sorted(sizes, key=lambda size: size[0] * size[1])
     shares = halves.sum(0) / max(1, halves.sum())
     distributions = halves / np.maximum(1, halves.sum(1, keepdims=True))
@@ -91,7 +96,7 @@ def survey(dataset: SegmentationDataset) -> Survey:
             ClassFindings(
                 name=name, share=float(share), median_width=WidthHistogram(width).median if width.any() else None
             )
-            for name, share, width in zip(dataset.classes.names, shares, widths)
+            for name, share, width in zip(dataset.classes.names, shares, np.ceil(widths).astype(np.int64))
         ),
         unevenness=float(np.abs(distributions[0] - distributions[1]).sum() / 2),
     )

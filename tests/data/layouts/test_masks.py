@@ -427,3 +427,68 @@ def test_smoothed_colours_without_a_list_name_the_way_out(tmp_path: Path) -> Non
     for smoothed in (False, True):
         with pytest.raises(UserError, match=r"a classes\.json with the colours that are classes and --data\.smoothed"):
             open_dataset(DataConfig(dataset="folder", root=str(tmp_path), smoothed=smoothed), "all")
+
+
+def drawn(kind: str) -> np.ndarray:
+    """Two hundred by three hundred pixels of lines, or of discs: 1 on 0."""
+    truth = np.zeros((200, 300), np.uint8)
+    for at in range(20, 300, 40):
+        if kind == "lines":
+            cv2.line(truth, (at, 0), (300 - at, 199), 1, 5)
+        else:
+            cv2.circle(truth, (at, 30 + at % 140), 18, 1, -1)
+    return truth
+
+
+def written(root: Path, masks: list[np.ndarray], classes: list[dict[str, Any]] | None = None) -> Path:
+    for number, mask in enumerate(masks):
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / folder / f"{number}.png")
+    if classes is not None:
+        (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "names"),
+    [
+        ("lines", 255, ("background", "foreground")),
+        ("lines", 0, ("foreground", "background")),
+        ("discs", 255, ("background", "foreground")),
+        ("discs", 0, ("background", "foreground")),
+    ],
+)
+@pytest.mark.parametrize("lossy", [False, True])
+def test_lines_of_the_lower_value_are_the_foreground(
+    tmp_path: Path, kind: str, low: int, names: tuple[str, ...], lossy: bool
+) -> None:
+    truth = drawn(kind)
+    mask = np.where(truth == 1, low, 255 - low).astype(np.uint8)
+    masks = [np.abs(mask.astype(int) - shift % 3).clip(0, 255).astype(np.uint8) for shift in range(1, 5)]
+    layout = open_layout(DataConfig(dataset="folder", root=str(written(tmp_path, masks if lossy else [mask] * 3))))
+    assert layout.rules.classes.names == names
+    for rules in (
+        layout.rules,
+        open_layout(DataConfig(dataset="folder", root=str(tmp_path)), layout.rules.classes).rules,
+    ):
+        assert ("the lower value is lines in the other" in rules.notes[0]) == (names[0] == "foreground")
+    np.testing.assert_array_equal(layout.open("all")[0].label, (mask > 127).astype(np.uint8))
+
+
+@pytest.mark.parametrize("classes", [None, TWO])
+@pytest.mark.parametrize("low", [0, 255])
+def test_edges_that_were_drawn_smoothly_are_parted_in_the_middle(tmp_path: Path, classes: Any, low: int) -> None:
+    mask = np.where(drawn("lines") == 1, 255 - low, low).astype(np.uint8)
+    masks = [cv2.GaussianBlur(mask, (3, 3), 0), cv2.resize(mask, (270, 180), interpolation=cv2.INTER_AREA)]
+    dataset = open_layout(DataConfig(dataset="folder", root=str(written(tmp_path, masks, classes))))
+    assert "0-127 -> " in dataset.rules.notes[0] and "(smoothed edges, parted at 128)" in dataset.rules.notes[0]
+    for sample, shown in zip(dataset.open("all"), masks):
+        np.testing.assert_array_equal(sample.label, (shown > 127).astype(np.uint8))
+
+
+def test_shades_that_are_classes_are_not_parted(tmp_path: Path) -> None:
+    mask = drawn("lines") * 255
+    for number in range(1, 5):
+        mask[10:30, 50 * number : 50 * number + 20] = 51 * number
+    assert len(open_layout(DataConfig(dataset="folder", root=str(written(tmp_path, [mask] * 2)))).rules.classes) == 6

@@ -29,7 +29,8 @@ from ducseg.data.layouts.file_names import (
     tails_of,
 )
 from ducseg.data.layouts.layout import SplitFiles
-from ducseg.data.layouts.truths import are_views, the_truth
+from ducseg.data.layouts.mask_shapes import are_views
+from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain
 

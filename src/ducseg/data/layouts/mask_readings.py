@@ -9,12 +9,26 @@ from ducseg.classes import IGNORE, ClassSet, Colour
 from ducseg.data.files.indexed_png import VOC_PALETTE
 from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
 from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
+from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
 
-__all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value_readings", "with_background"]
+__all__ = [
+    "MOST_SMOOTHED",
+    "Asked",
+    "Reading",
+    "as_said",
+    "colour_readings",
+    "counts_of",
+    "value_readings",
+    "with_background",
+]
 
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
+_FEWEST_SHADES = 3  # of smoothed edges
+_MOST_LINES = 0.4  # share of the lower value that is lines
+MOST_SMOOTHED = 0.2
+"""Share of pixels that may lie in smoothed edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +86,7 @@ def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: A
     counts = counts_of(looks, as_colours=False)
     found = sorted(set(counts) - set(ignored))
     if classes is None:
-        return [_made_of_values(looks, found, ignored)] if found else []
+        return [_made_of_values(looks, found, ignored, asked)] if found else []
     number = len(classes)
     index = {**{value: value for value in range(number)}, IGNORE: IGNORE, **ignored}
     readings = [_reading("indices", looks, classes, index, False)]
@@ -81,13 +95,25 @@ def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: A
     if len(found) == number and found != list(range(number)) and (number == 2 or spread):
         in_order = _in_order(found, ignored)
         readings.append(_reading("values in order", looks, classes, in_order, False))
-    if number == 2 and indices.stray and len(found) > 2 and _is_noise(looks, found, counts):
-        halves = {**_HALVES, **ignored}
-        readings.append(_reading("noise about 0 and 255, parted at 128", looks, classes, halves, False))
-    return readings
+    if number == 2 and indices.stray and (parted := _parted(looks, found, counts, asked)) is not None:
+        readings.append(_reading(parted, looks, classes, {**_HALVES, **ignored}, False))
+    return [_of_two(one) for one in readings] if number == 2 else readings
 
 
 _HALVES = {value: int(value > 127) for value in range(256)}
+
+
+def _parted(looks: Sequence[MaskLook], found: list[int], counts: Counter[int], asked: Asked) -> str | None:
+    """What lies between two values, where 128 parts it into theirs: noise, or edges that were drawn smoothly."""
+    if len(found) > 2 and _is_noise(looks, found, counts):
+        return "noise about 0 and 255"
+    ends = found[:1] == [0] and found[-1] == 255 and len(found) >= 2 + _FEWEST_SHADES
+    between = counts.total() - counts[0] - counts[255]
+    if not ends or asked.smoothed or between > MOST_SMOOTHED * counts.total():
+        return None
+    alone = max(counts[value] for value in found[1:-1])
+    paths = [look.path for look in looks if len(look.counts) > 2]
+    return "smoothed edges" if alone <= 0.7 * between and are_edges(paths) else None
 
 
 def _is_noise(looks: Sequence[MaskLook], found: list[int], counts: Mapping[int, int]) -> bool:
@@ -156,18 +182,19 @@ def with_background(looks: Sequence[MaskLook], classes: ClassSet, asked: Asked) 
     return ClassSet((background, name), (colour, own))
 
 
-def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
+def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meaning, asked: Asked) -> Reading:
     """A class a value; 255 beside 0, 1, ... is ignored."""
     if found[-1] == IGNORE and len(found) > 2 and found[:-1] == list(range(len(found) - 1)):
         found, ignored = found[:-1], {**ignored, IGNORE: IGNORE}
-    elif len(found) > 2 and _is_noise(looks, found, counts_of(looks, as_colours=False)):
-        two = ClassSet(("background", "foreground"), VOC_PALETTE[:2])
-        return _reading("noise about 0 and 255", looks, two, {**_HALVES, **ignored}, False)
+    elif (parted := _parted(looks, found, counts_of(looks, as_colours=False), asked)) is not None:
+        return _of_two(_reading(parted, looks, _two(looks), {**_HALVES, **ignored}, False))
     if len(found) > _MOST_MADE:
         first_two = _in_order(found[:2], ignored)
         problem = _too_many("values", len(found), "--data.values 0-127=background 128-255=foreground")
         return _unknown(looks, first_two, problem, as_colours=False)
     shown = {index: code for look in looks for index, code in look.shown.items()}
+    if len(found) == 2 and not shown:
+        return _of_two(_reading("values", looks, _two(looks), _in_order(found, ignored), False))
     names = _two_or(found, lambda value: f"value {value}")
     palette = tuple(colour_of(shown[value]) if value in shown else VOC_PALETTE[i] for i, value in enumerate(found))
     if len(set(palette)) < len(palette):
@@ -190,6 +217,25 @@ def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meani
     names = _two_or(found, lambda code: f"colour {','.join(map(str, colour_of(code)))}")
     meaning = _in_order(found, ignored)
     return _reading("colours", looks, ClassSet(names, tuple(map(colour_of, found))), meaning, True)
+
+
+def _two(looks: Sequence[MaskLook]) -> ClassSet:
+    """Of a lower and a higher value: the lower one is the foreground where it is lines in the other, as the membranes
+    of 0 between cells of 255 are."""
+    counts = counts_of(looks, as_colours=False)
+    low = sum(pixels for value, pixels in counts.items() if value <= max(counts) // 2)
+    names, colours = ("background", "foreground"), VOC_PALETTE[:2]
+    if low < _MOST_LINES * counts.total() and are_lines([look.path for look in looks if len(look.counts) > 1]):
+        names, colours = names[::-1], colours[::-1]
+    return ClassSet(names, colours)
+
+
+def _of_two(reading: Reading) -> Reading:
+    """With what is to be said of it in its line."""
+    said = {"smoothed edges": " (smoothed edges, parted at 128)"}.get(reading.name, "")
+    if reading.rule.classes.names[0] == "foreground":
+        said += " (the lower value is lines in the other)"
+    return replace(reading, rule=replace(reading.rule, line=reading.rule.line + said))
 
 
 def _two_or(found: list[int], name: Callable[[int], str]) -> tuple[str, ...]:
