@@ -67,7 +67,7 @@ def _is_edge(pixels: NDArray[Any]) -> bool:
     between = (pixels > pixels.min()) & (pixels < pixels.max())
     around = np.ones((3, 3), np.uint8)
     flat = cv2.erode(pixels, around) == cv2.dilate(pixels, around)
-    return int((flat & between).sum()) <= 0.02 * between.sum()
+    return bool((flat & between).sum() <= 0.02 * between.sum())
 
 
 def _is_line(pixels: NDArray[Any]) -> bool:
