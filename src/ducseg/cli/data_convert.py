@@ -1,11 +1,13 @@
-"""`ducseg data convert`: other tools' annotations to the folder layout."""
+"""`ducseg data convert`: other tools' annotations, and stacks of pages, to the folder layout."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
 from ducseg.cli.options import File, Folder, Workers
+from ducseg.errors import explain
 
 __all__ = ["Options", "run"]
 
@@ -15,9 +17,10 @@ class Options(Workers):
     """Draw polygons and masks of an annotation tool as images/, masks/ and classes.json, whole or not at all."""
 
     tool: Annotated[
-        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio"]], tyro.conf.arg(metavar="TOOL")
+        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio", "stack"]],
+        tyro.conf.arg(metavar="TOOL"),
     ]
-    """Whose export it is: coco, labelme, cvat, yolo or label-studio (docs/data.md)."""
+    """Whose export it is: coco, labelme, cvat, yolo or label-studio; stack: volumes of TIFF pages (docs/data.md)."""
     source: tyro.conf.Positional[File]
     """The export: its file or folder."""
     out: Folder
@@ -30,17 +33,32 @@ class Options(Workers):
 
 def run(options: Options) -> int:
     """Say what was written."""
-    from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
-    from ducseg.data.convert.writing import write_folder
     from ducseg.progress import counted
 
-    tools = {"coco": coco_folder, "labelme": labelme, "cvat": cvat, "yolo": yolo, "label-studio": label_studio}
     with counted("pictures") as progress:
-        export = tools[options.tool].read(options.source, options.images)
-        report = write_folder(
-            options.out, export, ignore=options.ignore, num_workers=options.workers, progress=progress
-        )
-    for line in report.lines():
-        print(line)
+        lines = _pages(options, progress) if options.tool == "stack" else _annotations(options, progress)
+    print(*lines, sep="\n")
     print(f"Look at them and train: ducseg data check folder {options.out}; ducseg train {options.out}")
     return 0
+
+
+def _annotations(options: Options, progress: Callable[[int, int], None]) -> list[str]:
+    from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+    from ducseg.data.convert.writing import write_folder
+
+    tools = {"coco": coco_folder, "labelme": labelme, "cvat": cvat, "yolo": yolo, "label-studio": label_studio}
+    export = tools[options.tool].read(options.source, options.images)
+    return write_folder(
+        options.out, export, ignore=options.ignore, num_workers=options.workers, progress=progress
+    ).lines()
+
+
+def _pages(options: Options, progress: Callable[[int, int], None]) -> list[str]:
+    from ducseg.data.convert import stack
+
+    if options.images is not None or options.ignore:
+        given = "--ignore" if options.images is None else "--images"
+        raise explain(
+            f"{given} with stack", found="given", needed="pictures and masks in one folder", fix="Leave it out."
+        )
+    return stack.convert(options.source, options.out, progress).lines()

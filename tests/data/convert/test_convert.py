@@ -16,9 +16,11 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.cli import main
+from ducseg.data.config import DataConfig
 from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
 from ducseg.data.convert.writing import write_folder
 from ducseg.data.files.reading import colours_in_use, read_label
+from ducseg.data.layouts.opening import open_dataset
 from ducseg.errors import UserError
 
 SIZE = (40, 60)
@@ -424,3 +426,67 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1 pictures show no object" in printed
     assert main(["data", "convert", "coco", str(tmp_path / "none.json"), "--out", str(tmp_path / "o")]) == 2
     assert "COCO export" in capsys.readouterr().err
+
+
+# -- stacks ------------------------------------------------------------------------------------------------------------
+
+
+def _stack(path: Path, pages: list[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pages[0]).save(path, save_all=True, append_images=[Image.fromarray(page) for page in pages[1:]])
+
+
+def _cells(page: int) -> np.ndarray:
+    """Numbered cells of 10 x 12 pixels: 4 x 5 of them."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    return (1 + page + 5 * (rows // 10) + columns // 12).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("volume", "labels"),
+    [
+        ("train-volume.tif", "train-labels.tif"),
+        ("volume.tif", "segmentation.tif"),
+        ("images/a.tif", "masks/a.tif"),
+        ("raw/a.tif", "membranes/a.tif"),
+    ],
+)
+def test_pages_of_stacks_become_pictures_and_masks(
+    tmp_path: Path, volume: str, labels: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [np.full(SIZE, 10 * page, np.uint8) for page in range(3)]
+    masks = [np.where(_cells(page) % 2, 0, 255).astype(np.uint8) for page in range(3)]
+    _stack(tmp_path / "in" / volume, pictures)
+    _stack(tmp_path / "in" / labels, masks)
+    _stack(tmp_path / "in" / "test-volume.tif", pictures)
+    data = DataConfig(dataset="folder", root=str(tmp_path / "out"))
+    if "/" not in volume:
+        with pytest.raises(UserError, match=r"stacks of pages \(.*Write .*ducseg data convert stack .*/in --out OUT"):
+            open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "in")), "train")
+    assert main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("3 pictures and masks\n")
+    for page, sample in enumerate(open_dataset(data, "all")):
+        assert (sample.image == 10 * page).all()
+        np.testing.assert_array_equal(sample.label, masks[page] // 255)
+
+
+def test_numbers_of_objects_become_their_borders(tmp_path: Path) -> None:
+    _stack(tmp_path / "in" / "train-input.tif", [np.zeros(SIZE, np.uint8)] * 2)
+    _stack(tmp_path / "in" / "train-labels.tif", [_cells(page) for page in range(2)])
+    assert main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    border = np.isin(rows, [9, 10, 19, 20, 29, 30]) | np.isin(columns, [11, 12, 23, 24, 35, 36, 47, 48])
+    for sample in open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "out")), "all"):
+        np.testing.assert_array_equal(sample.label, border)
+
+
+def test_stacks_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _stack(tmp_path / "in" / "train-volume.tif", [np.zeros(SIZE, np.uint8)] * 2)
+    command = ["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "needed such as train-volume.tif and train-labels.tif" in capsys.readouterr().err
+    _stack(tmp_path / "in" / "train-labels.tif", [np.zeros(SIZE, np.uint8)] * 3)
+    assert main(command) == 2
+    assert "found 3 pages; needed 2, as in" in capsys.readouterr().err
+    assert main([*command, "--ignore", "cell"]) == 2
+    assert not (tmp_path / "out").exists()

@@ -492,3 +492,10 @@ def test_shades_that_are_classes_are_not_parted(tmp_path: Path) -> None:
     for number in range(1, 5):
         mask[10:30, 50 * number : 50 * number + 20] = 51 * number
     assert len(open_layout(DataConfig(dataset="folder", root=str(written(tmp_path, [mask] * 2)))).rules.classes) == 6
+
+
+def test_numbers_of_objects_are_told_from_smoothed_edges(tmp_path: Path) -> None:
+    numbers = np.kron(np.arange(100, dtype=np.uint16).reshape(10, 10), np.ones((6, 6), np.uint16))
+    with pytest.raises(UserError, match=r"100 values in flat regions, .*ducseg data convert stack DIR --out OUT"):
+        labels(written(tmp_path, [numbers] * 2))
+    assert all(label.max() == 1 for label in labels(tmp_path, values=("0=background", "1-65535=object")))

@@ -129,7 +129,8 @@ def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
             f"file {path}",
             found=f"a stack of {header.pages} pages",
             needed="one picture a file",
-            fix="Split it (tiffsplit, or magick stack.tif page-%03d.png) and name masks like their pages.",
+            fix="ducseg data convert stack DIR --out OUT writes a picture and a mask a page; pictures alone: "
+            "tiffsplit, or magick stack.tif page-%03d.png.",
         )
 
 

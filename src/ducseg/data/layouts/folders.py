@@ -4,6 +4,7 @@ Where the files lie is `finding`'s, which of them are a split `splitting`'s, wha
 and `split-folders` are this with folder names, classes and ignored value of their own.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ducseg.classes import CLASS_SETS, IGNORE, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
+from ducseg.data.files.header import tiff_header
 from ducseg.data.files.reading import picture_size
 from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
@@ -129,7 +131,17 @@ class _Folders:
         return _Masked(self.rule, chosen, self.pixels)
 
     def _no_masks(self, found: int, split: str) -> NoReturn:
-        pictures = found or (len(list_pictures(self.root)[0]) if self.root.is_dir() else 0)
+        there = list(list_pictures(self.root)[0].values()) if self.root.is_dir() else []
+        stacks = [file for file in there if (header := tiff_header(file)) is not None and header.pages > 1]
+        if stacks:
+            raise explain(
+                f"images and masks in {self.root}",
+                found=f"stacks of pages ({', '.join(file.name for file in stacks[:5])})",
+                needed=self.needed(split),
+                fix=f"Write a picture and a mask a page: ducseg data convert stack {shlex.quote(str(self.root))} "
+                "--out OUT; then train on OUT.",
+            )
+        pictures = found or len(there)
         if pictures:
             raise explain(
                 f"images and masks in {self.root}",

@@ -190,7 +190,9 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
         return _of_two(_reading(parted, looks, _two(looks), {**_HALVES, **ignored}, False))
     if len(found) > _MOST_MADE:
         first_two = _in_order(found[:2], ignored)
-        problem = _too_many("values", len(found), "--data.values 0-127=background 128-255=foreground")
+        problem = _numbers(looks, len(found)) or _too_many(
+            "values", len(found), "--data.values 0-127=background 128-255=foreground"
+        )
         return _unknown(looks, first_two, problem, as_colours=False)
     shown = {index: code for look in looks for index, code in look.shown.items()}
     if len(found) == 2 and not shown:
@@ -255,6 +257,18 @@ def _unknown(looks: Sequence[MaskLook], meaning: Meaning, problem: UserError, *,
         problem=str(problem),
     )
     return Reading("unknown", rule, absent=0, stray=pixels)
+
+
+def _numbers(looks: Sequence[MaskLook], number: int) -> UserError | None:
+    if are_edges([look.path for look in looks]):
+        return None
+    return explain(
+        "masks without a class list",
+        found=f"{number} values in flat regions, as numbers of objects are",
+        needed=f"at most {_MOST_MADE} values, one a class",
+        fix="For the borders between the objects (membranes): ducseg data convert stack DIR --out OUT; for objects on "
+        "a background of 0: --data.values 0=background 1-65535=object.",
+    )
 
 
 def _too_many(what: str, number: int, fix: str) -> UserError:

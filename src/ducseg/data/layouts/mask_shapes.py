@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ducseg.data.layouts.mask_files import read_mask
 from ducseg.errors import UserError
 
-__all__ = ["are_edges", "are_lines", "are_views"]
+__all__ = ["are_edges", "are_lines", "are_shades", "are_views"]
 
 _LOOKED_AT = 4
 _VIEW = {"share": 0.3, "one": 0.99, "solid": 0.95}
@@ -31,7 +31,7 @@ def are_views(masks: Sequence[Path]) -> bool:
 
 def are_edges(masks: Sequence[Path]) -> bool:
     """Whether what is neither a mask's smallest nor its largest value lies nowhere flat, as in smoothed edges."""
-    return _all(masks, _is_edge)
+    return _all(masks, are_shades)
 
 
 def are_lines(masks: Sequence[Path]) -> bool:
@@ -61,7 +61,8 @@ def _is_view(pixels: NDArray[Any]) -> bool:
     return bool(areas.sum() >= _VIEW["solid"] * hull.sum())
 
 
-def _is_edge(pixels: NDArray[Any]) -> bool:
+def are_shades(pixels: NDArray[Any]) -> bool:
+    """Whether what lies between the smallest and the largest value of a mask (H, W) lies nowhere flat."""
     if pixels.dtype != np.uint8:
         return False
     between = (pixels > pixels.min()) & (pixels < pixels.max())
