@@ -344,6 +344,7 @@ def test_the_background_is_clear_until_it_is_switched_on(visit: Any) -> None:
     labeller.classes = ClassSet(("background", "crack"), ((0, 0, 0), (255, 0, 0)))
     with serving(labeller) as server:
         here = visit(server)
+        assert here.page.text_content("#about") == "finds crack in a picture, pixel by pixel"
         here.choose(png(picture(60, 80)))
         labels = labeller(picture(60, 80))
         assert np.array_equal(here.pixels("overlay")[..., 3], 255 * labels)
@@ -364,6 +365,15 @@ def test_a_phone_is_not_scrolled_sideways_and_words_are_readable(visit: Any, ser
     for button in here.page.locator("#result button, #result .button").all():
         box = button.bounding_box()
         assert min(box["width"], box["height"]) >= 24, "WCAG 2.5.8"
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_dropped_nothing_is_said_of_it(visit: Any, server: Running) -> None:
+    for touch in (False, True):
+        here = visit(server, has_touch=touch, is_mobile=touch)
+        assert here.page.is_visible("text=Drop a picture here") is not touch
+        assert here.page.is_visible("text=See what is in a picture") is touch
+        assert here.page.text_content("#about") == "finds 5 classes in a picture, pixel by pixel"
 
 
 CONTRAST = """id => {

@@ -82,7 +82,7 @@ def test_files(server: Running, data: bytes, status: int, words: list[str]) -> N
         (b"", KIND, 400, ["end before its last boundary"]),
         (form(png(picture()))[0][:-30], KIND, 400, ["end before its last boundary"]),
         (f"--{BOUNDARY}--\r\n".encode(), KIND, 400, ["no file"]),
-        (form(b"")[0].replace(b'; filename="street.png"', b""), KIND, 400, ["no file"]),
+        (form(b"")[0].replace(b'; filename="street.png"', b""), KIND, 400, ["no file", "-F picture=@FILE"]),
         (form(png(picture()))[0][: -len(BOUNDARY) - 6] + form(png(picture()))[0], KIND, 400, ["1"]),
     ],
 )

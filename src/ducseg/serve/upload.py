@@ -66,9 +66,9 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
             fix="Send it again.",
         ) from None
     except (MultiPartException, ClientDisconnect) as error:
-        found = getattr(error, "message", "its end before its last boundary")
+        found = getattr(error, "message", "its end before its last boundary").rstrip(".")
         raise Refusal.explained(
-            400, "form", found=found, needed="one whole picture", fix="Correct the request; a client builds it best."
+            400, "form", found=found, needed="one whole picture", fix="With curl: -F picture=@FILE, the @ included."
         ) from None
     return Upload(name, data, await asyncio.to_thread(_checked, data, name, limits), fields)
 

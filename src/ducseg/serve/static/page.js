@@ -52,8 +52,9 @@ async function start() {
   const { max_bytes: bytes, max_pixels: pixels } = served.limits;
   document.title = `${served.name}: ducseg`;
   $("name").textContent = served.name;
-  const count = served.classes.length;
-  $("about").textContent = `finds ${count} ${count === 1 ? "class" : "classes"} in a picture, pixel by pixel`;
+  const names = served.classes.filter((...one) => !isBackground(...one)).map((one) => one.name);
+  const listed = names.length > 4 ? `${names.length} classes` : names.join(", ");
+  $("about").textContent = `finds ${listed} in a picture, pixel by pixel`;
   $("takes").textContent =
     `PNG, JPEG, WebP, BMP or TIFF, up to ${number(bytes / 1e6)} MB and ${number(pixels / 1e6)} megapixels. ` +
     "The picture goes to this server alone, which does not keep it.";
