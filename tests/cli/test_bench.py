@@ -96,6 +96,7 @@ def test_compiled(tmp_path: Path) -> None:
     [
         ([], "networks"),
         (["/nowhere"], "no such folder"),
+        (["resnet19"], "network resnet19: found nothing of that name; needed a checkpoint"),
         (["/nowhere.onnx"], "no such file"),
         (["resnet18", "--sizes", "512"], "--sizes: found 512; needed height x width"),
         (["resnet18", "--sizes", "0x5"], "--sizes"),

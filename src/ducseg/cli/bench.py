@@ -129,6 +129,15 @@ def _is_encoder(name: str) -> bool:
     return (name in ENCODERS or name.startswith("timm:")) and not Path(name).exists()
 
 
+def _check_known(name: str) -> None:
+    """A bare word that is neither here nor an encoder may have been meant as one."""
+    from ducseg.models.architecture import ENCODERS
+
+    if "/" not in name and not Path(name).expanduser().exists():
+        needed = f"a checkpoint, a file of `ducseg export` or an encoder: {', '.join(ENCODERS)}, timm:NAME"
+        raise explain(f"network {name}", found="nothing of that name", needed=needed, fix="Check the name.")
+
+
 class _Network:
     """What a name stands for.
 
@@ -158,6 +167,7 @@ class _Network:
             described = self.file.description.get("architecture")
             architecture = None if described is None else Architecture.from_json(described)
         else:
+            _check_known(name)
             self.segmenter = load_segmenter(name)
             architecture = self.segmenter.architecture
         if self.segmenter is not None and not self.segmenter.preprocessing.is_rgb:
@@ -250,7 +260,7 @@ def _table(rows: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
     title = (
-        "pixels to labels: median and 95th percentile of a call, pictures a second,\npeak MB, millions of parameters"
+        "pixels to labels, of a call: median and 95th percentile,\npictures a second, peak MB, millions of parameters"
     )
     table = Table(title=title, box=SIMPLE, padding=0)
     for name in ("network", "backend", "dtype", "NxHxW"):
