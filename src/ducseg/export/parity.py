@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ducseg.inference.onnx_file import Output
 from ducseg.inference.onnx_predictor import OnnxPredictor
 from ducseg.metrics.confusion import ConfusionMatrix, scores, to_json
 from ducseg.models.segmenter import Segmenter
+from ducseg.progress import counted
 
 __all__ = ["Parity", "Reference", "compare", "with_odd_sizes"]
 
@@ -87,12 +89,14 @@ def compare(
         file: what is judged.
         scoring: a file of the same network that gives what the reference gives; None: only labels are compared.
     """
-    counted = _Counts(reference.segmenter.classes)
-    for sample in samples:
-        wanted = reference(sample.image)
-        difference = None if scoring is None else float(np.abs(scoring.answer(sample.image) - wanted).max())
-        counted.add(wanted.argmax(0).astype(np.uint8), file(sample.image), difference, sample.label)
-    return counted.parity()
+    counts, known = _Counts(reference.segmenter.classes), length_hint(samples)
+    with counted("pictures compared") as show:
+        for sample in samples:
+            wanted = reference(sample.image)
+            difference = None if scoring is None else float(np.abs(scoring.answer(sample.image) - wanted).max())
+            counts.add(wanted.argmax(0).astype(np.uint8), file(sample.image), difference, sample.label)
+            show(counts.pictures, max(counts.pictures, known))
+    return counts.parity()
 
 
 class _Counts:

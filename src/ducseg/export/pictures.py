@@ -34,6 +34,10 @@ class ComparedOn:
     items: Sequence[Any]
     read: Callable[[Any], Sample]
 
+    def __len__(self) -> int:
+        """Without the parts of the first one."""
+        return len(self.items)
+
     def __iter__(self) -> Iterator[Sample]:
         return with_odd_sizes(sample() for _, sample in read_ahead(self.read, self.items))
 
