@@ -1,6 +1,7 @@
 """TIFFs by rows: what GDAL's own tools see of them, and the same pixels as whole pictures have."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,24 @@ def test_written_files_keep_the_place_and_are_tiled_lzw(tmp_path: Path) -> None:
         assert (found.profile["compress"], found.profile["tiled"]) == ("lzw", True)
         assert np.array_equal(found.read(1), labels)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["labels.tif"]
+
+
+def test_a_large_file_is_written_as_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the options alone: GDAL is given them for a file with holes that would be 10 GB."""
+    really = rasterio.open
+
+    def large(path: Path, mode: str = "r", **how: Any) -> Any:
+        sides = {"height": 100_000, "width": 100_000, "SPARSE_OK": True} if mode == "w" and how["count"] == 1 else {}
+        return really(path, mode, **{**how, **sides})
+
+    monkeypatch.setattr(rasterio, "open", large)
+    with open_raster(write(tmp_path / "place.tif", noise(3), **UTM)) as raster:
+        for bands, magic in ((3, b"II*\0"), (1, b"II+\0")):
+            rows = np.ones((512, 512, 3)[: 2 if bands == 1 else 3], np.uint8)
+            write_raster(
+                tmp_path / "x.tif", (512, 512), raster.place, partial(lambda found, *_: found, rows), bands=bands
+            )
+            assert (tmp_path / "x.tif").read_bytes()[:4] == magic
 
 
 def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
