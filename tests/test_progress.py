@@ -1,4 +1,4 @@
-"""Progress bars: one display at a time, which is all that rich before 14.1 allows."""
+"""Progress: one display at a time, which is all that rich before 14.1 allows; in a log, a line a minute."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.errors import LiveError
 from rich.progress import Progress
 
+from ducseg import progress
 from ducseg.progress import counted, counted_stages
 
 
@@ -52,3 +53,16 @@ def test_one_after_the_other(old_rich: list[Progress]) -> None:
         with counted(what) as show:
             show(1, 2)
     assert [display.tasks[0].description for display in old_rich] == ["read", "written"]
+
+
+def test_a_log_gets_a_line_a_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with counted_stages("predicted", "windows") as show:
+        for second in range(181):
+            now = 100.0 + second
+            show("predicted", second, 1000)
+            show("windows", 1, 4)
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [f"predicted: {second} of 1000" for second in (60, 120, 180)]
+    assert said.out == "", "results alone"
