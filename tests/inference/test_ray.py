@@ -88,6 +88,7 @@ def test_the_command_with_workers_is_the_command_without(checkpoint: Path, pictu
     done = command(*ray)
     assert done.returncode == 1, done.stderr
     assert "24 of 25 pictures predicted" in done.stdout and "broken.png" in done.stdout
+    assert "Dataset" not in done.stderr and "core_worker" not in done.stderr, "nothing of Ray's own plans"
     assert tree(many) == tree(one)
     rows = [json.loads(line) for line in (many / "manifest-00000-of-00001.jsonl").read_text().splitlines()]
     assert len(rows) == 25

@@ -265,7 +265,7 @@ def _table(rows: list[dict[str, Any]]) -> "Table":
     table = Table(title=title, box=SIMPLE, padding=0)
     for name in ("network", "backend", "dtype", "NxHxW"):
         table.add_column(name, overflow="fold")
-    for name in ("ms", "p95", "a s", "MB", "GFLOPs", "M"):
+    for name in ("ms", "p95", "pics/s", "MB", "GFLOPs", "M"):
         table.add_column(name, justify="right")
     for row in rows:
         short = {"float32": "fp32", "bfloat16": "bf16"}.get(row["dtype"], row["dtype"])

@@ -4,6 +4,8 @@ Ray starts an actor that died anew and gives its work to it again: results are r
 is done over, and nothing else.
 """
 
+import logging
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -153,7 +155,8 @@ class _Gathered:
 @contextmanager
 def _cluster(ray: Any, address: str | None) -> Iterator[tuple[int, float]]:
     """Cores and GPUs of the cluster; one that is started here is stopped again."""
-    began = not ray.is_initialized()
+    began, log = not ray.is_initialized(), logging.getLogger("ray.data")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns, in C++, of what Ray Data itself does
     own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address is None else {"address": address}
     try:
         if began:
@@ -165,10 +168,13 @@ def _cluster(ray: Any, address: str | None) -> Iterator[tuple[int, float]]:
             needed="a running Ray cluster",
             fix="`ray start --head` starts one; leave the option out for one on this machine alone.",
         ) from None
+    level = log.level
+    log.setLevel(logging.ERROR)  # else it tells its plans
     try:
         there = ray.cluster_resources()
         yield max(1, int(there.get("CPU", 1))), there.get("GPU", 0)
     finally:
+        log.setLevel(level)
         if began:
             ray.shutdown()
 
