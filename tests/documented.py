@@ -22,16 +22,20 @@ def python_blocks(page: Path) -> list[str]:
     return [text for language, text in _FENCED.findall(page.read_text(encoding="utf-8")) if language == "python"]
 
 
+def code_lines(page: Path) -> list[str]:
+    """Lines of a page's blocks that are not Python, fenced or indented; one that ends in a backslash goes on."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for language, block in _FENCED.findall(text) if language != "python" for line in block.splitlines()]
+    return lines + [line for line in _FENCED.sub("", text).splitlines() if re.match(r" {4,}\S", line)]
+
+
 def command_lines(page: Path) -> list[list[str]]:
     """Every `ducseg ...` of a page's code, as a shell splits it, without what follows `|`, `>`, `&` or `;`.
 
     A synopsis, with `[--option]` or `...`, is none.
     """
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = [line for language, block in _FENCED.findall(text) if language != "python" for line in block.splitlines()]
-    lines += [line[4:] for line in _FENCED.sub("", text).splitlines() if re.match(r" {4}\S", line)]
     found = []
-    for line in lines:
+    for line in code_lines(page):
         if (typed := _STARTERS.match(line.strip())) is None:
             continue
         lexer = shlex.shlex(typed[1], posix=True, punctuation_chars="|>&;")
@@ -41,6 +45,11 @@ def command_lines(page: Path) -> list[list[str]]:
         if not [word for word in words[:end] if word == "..." or word.startswith("[")]:
             found.append(words[1:end])
     return found
+
+
+def scripts(page: Path) -> list[str]:
+    """Its blocks of bash, which are run whole."""
+    return [text for language, text in _FENCED.findall(page.read_text(encoding="utf-8")) if language == "bash"]
 
 
 def mentioned(page: Path) -> list[str]:

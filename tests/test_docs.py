@@ -4,15 +4,17 @@ import ast
 import importlib
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 import tyro
 
-from documented import PAGES, REPOSITORY, command_lines, mentioned, page_id, python_blocks
+from documented import PAGES, REPOSITORY, code_lines, command_lines, mentioned, page_id, python_blocks, scripts
 from ducseg.cli import COMMANDS, completion, train
 from ducseg.experiments import EXPERIMENTS
 from ducseg.train.config import Config
+from test_docs_run import NOT_RUN, OTHERS, SHOWN, SMALLER, smaller
 
 
 def links(page: Path) -> list[str]:
@@ -106,3 +108,49 @@ def test_python_of_a_page_names_what_is_there(page: Path) -> None:
 def _made_there(node: ast.ImportFrom) -> bool:
     """A module that docs/contributing.md has its reader write."""
     return (node.module or "").rpartition(".")[2] in ("orchard", "plain", "hidden_duc")
+
+
+KEPT = [page for page in PAGES if page.name not in ("RESULTS.md", "LOG.md")]
+"""Pages that say how, not what was found: all that they show is run."""
+
+
+@pytest.mark.parametrize("page", KEPT, ids=page_id)
+def test_no_block_is_passed_over(page: Path) -> None:
+    """Fences begin a line and name a language that is known here; what is a command or Python is found as such."""
+    text = page.read_text(encoding="utf-8")
+    fences = re.findall(r"^( *)```(.*)$", text, re.MULTILINE)
+    assert {*fences} <= {("", language) for language in ("", "python", "bash", "console", "text")}
+    assert not [line for line in code_lines(page) if re.match(r" *(import|from \S+ import) ", line)]
+    names = "|".join({name.split()[0] for name in COMMANDS})
+    lines = [line.partition(" #")[0] for line in code_lines(page)]
+    commands = [line for line in lines if re.search(rf"(^|[\s'])ducseg ({names})\b", line)]
+    synopses = [line for line in commands if "..." in line or "[-" in line]
+    assert len(commands) - len(synopses) == len(command_lines(page)) + sum("ducseg" in one for one in scripts(page))
+    assert len(synopses) <= 1
+
+
+def test_what_is_not_run_is_little_and_has_a_test_of_its_own() -> None:
+    lines = [" ".join(words) for page in SHOWN for words in command_lines(page)]
+    skipped = {pattern: [line for line in lines if re.search(pattern, line)] for pattern in NOT_RUN}
+    assert all(skipped.values()) and sum(map(len, skipped.values())) <= 8 < len(lines) / 15
+    for reason in [*NOT_RUN.values(), *OTHERS.values()]:
+        assert all((REPOSITORY / file).is_file() for file in re.findall(r"tests/\S+\.py", reason))
+    assert not [
+        page for page, file in OTHERS.items() if file and Path(page).name not in (REPOSITORY / file).read_text()
+    ]
+    assert not [pattern for pattern in SMALLER if all(smaller_without(pattern, line) for line in lines)], "of no use"
+
+
+def smaller_without(pattern: str, line: str) -> bool:
+    """Whether a line becomes the same without one of the rules."""
+    return smaller(line) == smaller(line, leave_out=pattern)
+
+
+def test_other_programs_are_called_with_what_is_there() -> None:
+    """Targets of make, extras of pip; what else pages call has a test in tests/test_docs_run.py."""
+    lines = [line.strip() for page in KEPT for line in code_lines(page)]
+    targets = set(re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert not {line.split()[1] for line in lines if line.startswith("make ")} - targets
+    named = [name for line in lines for name in re.findall(r"pip install '(?:\.|ducseg)\[([^]]+)\]'", line)]
+    assert named and not {extra for group in named for extra in group.split(",")} - extras.keys()

@@ -138,6 +138,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return _LINK.sub(turned, markdown)
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """A figure leads to itself alone, where a telephone can enlarge it."""
+    return re.sub(r'(<img [^>]*src="([^"]+)"[^>]*>)', r'<a href="\2">\1</a>', html)
+
+
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """What search needs where pages are opened as files comes from here, too."""
     return _shim(output, page.file.src_uri)

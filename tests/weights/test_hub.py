@@ -299,3 +299,25 @@ def test_half_precision_on_disk_and_words_of_ones_own(tmp_path: Path) -> None:
         if tensor.ndim < 2 or tensor is large:
             assert torch.equal(kept, tensor), name
     assert "Roads, for research only." in (tmp_path / "half" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_page_of_the_documentation_runs(segmenter: Segmenter, tmp_path: Path) -> None:
+    from local_hub import serve
+
+    from documented import REPOSITORY, python_blocks
+
+    run = tmp_path / "runs" / "camvid-resnet18-duc"
+    save_segmenter(run / "checkpoints" / "step-00000040", segmenter, metrics=METRICS, extra=EXTRA)
+    (run / "best").symlink_to("checkpoints/step-00000040")
+    (block,) = python_blocks(REPOSITORY / "docs" / "hub.md")
+    with serve() as server:
+        given = {**os.environ, "HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": "hf_x"}
+        given |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        script = f"import json, sys\nscores = json.load(sys.stdin)\n{block}"
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=given, input=json.dumps(METRICS), text=True, check=True
+        )
+        assert server.repos.keys() == {"me/camvid-duc", "me/another"} and server.private == ["me/camvid-duc"]
+        assert "50.0" in server.repos["me/another"]["README.md"].decode()
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {"model.safetensors", "model.json", "README.md"}
