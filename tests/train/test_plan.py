@@ -77,6 +77,19 @@ def test_the_plan_says_what_was_found_and_doubts_a_field_of_view(tmp_path: Path,
     assert any(re.match(r"is that the truth\? .* a camera's field of view", line) for line in _plan(root).lines())
 
 
+def test_both_eyes_of_a_person_are_on_one_side(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "eyes", pictures=8)
+    for kind in ("images", "masks"):
+        for file in list((root / kind).iterdir()):
+            number = int(file.stem)
+            file.rename(file.with_name(f"Image_{number // 2:02}{'LR'[number % 2]}.png"))
+    plan = _plan(root)
+    assert any(line.startswith("groups: both eyes of a person stay together") for line in plan.lines())
+    assert (plan.survey.pictures, plan.validated) == (6, 2)
+    own = make_plan(DataConfig(dataset="folder", root=str(root), group_by="^(.*)$"), minutes=1, machine=CPU)
+    assert (own.survey.pictures, own.validated) == (7, 1)
+
+
 def test_pictures_with_an_up_and_a_down_are_not_turned_over(tmp_path: Path, no_weights: None) -> None:
     plan = _plan(write_folder(tmp_path / "street", sky=True))
     assert plan.config.augment.mirror

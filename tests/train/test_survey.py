@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
 from ducseg.data.sample import Sample
+from ducseg.metrics.widths import local_widths
 from ducseg.train.survey import survey
 
 
@@ -72,5 +73,21 @@ def test_at_most_64_pictures_spread_evenly_and_the_same_every_time() -> None:
 
 
 def test_a_huge_picture_is_one_among_the_others() -> None:
-    found = survey(Labels([_picture(), _picture(), _picture(1200, 1600, wire=40)]))
+    found = survey(Labels([_picture(), _picture(), _picture(400, 500, wire=40)]))
     assert found.classes[1].median_width == 3
+
+
+def test_of_large_pictures_few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def counted(label: NDArray[np.uint8], ladder: tuple[int, ...]) -> NDArray[np.uint8]:
+        measured.append(label.size)
+        return local_widths(label, ladder)
+
+    monkeypatch.setattr("ducseg.train.survey.local_widths", counted)
+    monkeypatch.setattr("ducseg.train.survey._MOST_MEASURED", 20 * 60 * 80)
+    found = survey(Labels([_picture()] * 64))
+    assert (len(measured), found.looked_at, found.classes[1].median_width) == (16, 64, 3)
+    measured.clear()
+    survey(Labels([_picture(600, 800)] * 8))
+    assert len(measured) == 4

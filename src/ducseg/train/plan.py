@@ -14,6 +14,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen
 from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
+from ducseg.data.layouts.splitting import eyes_in
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 from ducseg.train.plan_lines import is_thin, plan_lines
@@ -109,12 +110,13 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         UserError: as the data set's opening; a file that does not read; a class that no training pixel shows.
     """
     assert data.root is not None, "a folder is given"
+    data, grouped = _grouped(data)
     train_set = open_training_set(data, (0, 0, 0))
     check_classes_seen(data, train_set)
     found = survey(train_set)
     val_set = open_dataset(data, data.val_split)
     validated = len(val_set)
-    notes = (*data_notes(data, train_set, val_set), *_doubts(train_set))
+    notes = (*data_notes(data, train_set, val_set), *grouped, *_doubts(train_set))
     kind = "cpu" if machine.device == "cpu" else "gpu"
     side = _CROP[kind]
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
@@ -157,6 +159,14 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         run=RunConfig(bf16=machine.bf16, eval_bf16=machine.bf16, minutes=minutes, eval_every_steps=evaluate_every),
     )
     return Plan(config=config, planned=config, survey=found, validated=validated, machine=kind, notes=notes)
+
+
+def _grouped(data: DataConfig) -> tuple[DataConfig, list[str]]:
+    """With both eyes of a person together, where names tell them, and what is said of that."""
+    eyes = eyes_in(open_dataset(data, "all").ids) if data.group_by is None and data.dataset == "folder" else None
+    if eyes is None:
+        return data, []
+    return replace(data, group_by=eyes), [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
 
 
 def _doubts(train_set: SegmentationDataset) -> list[str]:

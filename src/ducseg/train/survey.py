@@ -17,6 +17,9 @@ __all__ = ["ClassFindings", "Survey", "survey"]
 _MOST_PICTURES = 64
 _LADDER = (*range(1, 9), 10, 12, 16, 24, 32, 48, 64)
 """Widths to choose from, in pixels; the last stands for all that is wider."""
+_MOST_MEASURED = 1 << 24
+_FEWEST_MEASURED = 4
+"""Of large pictures fewer are measured: about so many pixels, so many pictures at least."""
 _SCALE = 1e9
 """What a picture's widths add up to, whatever its size: one of a hundred times the pixels is one among the others."""
 
@@ -73,12 +76,17 @@ def survey(dataset: SegmentationDataset) -> Survey:
     sizes = []
     halves = np.zeros((2, len(dataset.classes)), dtype=np.int64)
     widths = np.zeros((len(dataset.classes), _LADDER[-1] + 1))
+    every = 1
     for position in range(number):
         label = dataset[(2 * position + 1) * len(dataset) // (2 * number)].label
         assert label is not None, "a training split has labels"
         sizes.append((label.shape[0], label.shape[1]))
+        if position == 0:
+            every = -(-number // max(_FEWEST_MEASURED, _MOST_MEASURED // max(1, label.size)))
         middle = label.shape[0] // 2
         halves += [_counts(label[:middle], dataset.classes), _counts(label[label.shape[0] - middle :], dataset.classes)]
+        if position % every:
+            continue
         shown = label < len(dataset.classes)
         found = np.zeros(widths.shape, np.int64)
         np.add.at(found, (label[shown], local_widths(label, _LADDER)[shown]), 1)

@@ -15,7 +15,7 @@ from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen, count_pixels
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_layout, open_training_set
-from ducseg.data.layouts.splitting import group_function, held_out
+from ducseg.data.layouts.splitting import EYES, eyes_in, group_function, held_out
 from ducseg.errors import UserError
 
 SIZE = (6, 8)
@@ -153,7 +153,12 @@ def test_what_is_said_of_folders_that_cannot_be_trained_on(tmp_path: Path) -> No
     flat(tmp_path / "sizes", 4)
     for name in ("p02", "p03"):
         Image.new("L", (8, 7), 255).save(tmp_path / "sizes" / "masks" / f"{name}.png")
-    with pytest.raises(UserError, match=r"p02\.png and 1 more: found 7 x 8 pixels \(H x W\); needed 6 x 8, the"):
+    with pytest.raises(
+        UserError, match=r"p02\.png and 1 more: found 7 x 8 .*; needed 6 x 8, the .*-resize 8x6! \S+p02\.png "
+    ):
+        ids(tmp_path / "sizes", "all")
+    Image.new("L", SIZE, 255).save(tmp_path / "sizes" / "masks" / "p02.png")
+    with pytest.raises(UserError, match=r"found 8 x 6 .* exiftool -Orientation= FILES"):
         ids(tmp_path / "sizes", "all")
 
 
@@ -441,3 +446,18 @@ def test_folders_that_are_no_splits_are_trained_on_together(tmp_path: Path) -> N
     parts = [ids(tmp_path, split) for split in ("train", "val", "all", "rome")]
     assert [len(part) for part in parts] == [9, 1, 10, 5]
     assert len(ids(tmp_path, "train", val_split="rome")) == 5
+
+
+def test_both_eyes_of_a_person_are_told_by_names() -> None:
+    eyes = [f"Image_0{person}{eye}" for person in range(1, 9) for eye in "LR"]
+    for names in (eyes, eyes[:-1], ["1_OD", "1_OS", "2_OD", "2_OS"], ["a1 left_x", "a1 right_x"]):
+        assert eyes_in(names) == EYES
+    group = group_function(EYES)
+    assert (group("Image_01L"), group("1_OS"), group("a1 left_x")) == ("Image_01", "1", "a1")
+    for others in (
+        ["01_dr", "01_g", "01_h"],
+        ["1L", "2L", "3R", "4R"],
+        ["Left", "Right"],
+        [*eyes, *map(str, range(9))],
+    ):
+        assert eyes_in(others) is None

@@ -97,8 +97,21 @@ def _check_sizes(pairs: Mapping[str, tuple[Path, Path]]) -> None:
             f"mask {mask}" + (f" and {len(differ) - 1} more" if differ[1:] else ""),
             found=f"{found[0]} x {found[1]} pixels (H x W)",
             needed=f"{size[0]} x {size[1]}, the size of {image}",
-            fix="Pair each with its own picture, or resize by nearest neighbour (ducseg data check names them all).",
+            fix=_mending(mask, size, found),
         )
+
+
+def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
+    if found == size[::-1]:
+        return (
+            "Is the picture shown turned (EXIF), and the mask drawn on its pixels as stored? "
+            "exiftool -Orientation= FILES (ducseg data check names them all)."
+        )
+    name = shlex.quote(str(mask))
+    return (
+        "Pair each with its own picture, or resize by nearest neighbour: "
+        f"magick {name} -filter point -resize {size[1]}x{size[0]}! {name} (ducseg data check names them all)."
+    )
 
 
 class _Folders:

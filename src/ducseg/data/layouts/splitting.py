@@ -8,16 +8,20 @@ cameras), that is all of them. `group_by` keeps pictures together.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ducseg.data.config import DataConfig
 from ducseg.errors import UserError, explain, listed
 
-__all__ = ["Member", "group_function", "group_note", "held_out", "members_of", "split_note"]
+__all__ = ["EYES", "Member", "eyes_in", "group_function", "group_note", "held_out", "members_of", "split_note"]
 
 Member = tuple[str, str]
 """(folder of the split, name); the folder of unsorted pictures is ""."""
+
+EYES = r"^(.*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
+"""A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
 
 _ALIASES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 
@@ -162,6 +166,13 @@ def group_function(pattern: str | None) -> Callable[[str], str]:
         return "/".join(part or "" for part in found.groups()) if found.groups() else found.group()
 
     return group
+
+
+def eyes_in(names: Sequence[str]) -> str | None:
+    """`EYES` where the names tell a person's left and right eye apart: nine in ten do, and most have the other."""
+    found = Counter(match.group(1) for name in names if (match := re.search(EYES, name)))
+    both = sum(count for count in found.values() if count > 1)
+    return EYES if both and found.total() >= 0.9 * len(names) and 2 * both >= len(names) else None
 
 
 def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) -> str | None:
