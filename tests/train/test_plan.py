@@ -77,6 +77,18 @@ def test_the_plan_says_what_was_found_and_doubts_a_field_of_view(tmp_path: Path,
     assert any(re.match(r"is that the truth\? .* a camera's field of view", line) for line in _plan(root).lines())
 
 
+def test_pictures_for_testing_need_no_masks(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "wires")
+    for kind in ("images", "masks"):
+        (root / "all").mkdir()
+        for file in (root / kind).iterdir():
+            file.rename(root / "all" / file.name)
+        (root / "all").rename(root / kind / "train")
+    (root / "images" / "test").mkdir()
+    assert cv2.imwrite(str(root / "images" / "test" / "9.png"), np.zeros((60, 80), np.uint8))
+    assert (_plan(root).survey.pictures, _plan(root).validated) == (5, 1)
+
+
 def test_both_eyes_of_a_person_are_on_one_side(tmp_path: Path, no_weights: None) -> None:
     root = write_folder(tmp_path / "eyes", pictures=8)
     for kind in ("images", "masks"):

@@ -163,8 +163,10 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
 
 def _grouped(data: DataConfig) -> tuple[DataConfig, list[str]]:
     """With both eyes of a person together, where names tell them, and what is said of that."""
-    eyes = eyes_in(open_dataset(data, "all").ids) if data.group_by is None and data.dataset == "folder" else None
-    if eyes is None:
+    if data.group_by is not None or data.dataset != "folder":
+        return data, []
+    names = [name for split in (data.train_split, data.val_split) for name in open_dataset(data, split).ids]
+    if (eyes := eyes_in(names)) is None:
         return data, []
     return replace(data, group_by=eyes), [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
 
