@@ -89,6 +89,18 @@ def test_pictures_for_testing_need_no_masks(tmp_path: Path, no_weights: None) ->
     assert (_plan(root).survey.pictures, _plan(root).validated) == (5, 1)
 
 
+def test_the_plan_says_how_the_field_of_view_is_used(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "wires")
+    (root / "masks").rename(root / "1st_manual")
+    (root / "mask").mkdir()
+    for file in (root / "1st_manual").iterdir():
+        cv2.imwrite(str(root / "mask" / file.name), cv2.circle(np.zeros((60, 80), np.uint8), (40, 30), 28, 255, -1))
+    said = "view: what lies outside the field of view is trained on as the masks say; --data.view DIR ignores it"
+    assert said in _plan(root).lines() and "left out: mask (the field of view)" in _plan(root).lines()[0]
+    viewed = make_plan(DataConfig(dataset="folder", root=str(root), view="mask"), minutes=5, machine=CPU)
+    assert said not in viewed.lines() and viewed.lines()[1].endswith("; 255 outside mask")
+
+
 def test_both_eyes_of_a_person_are_on_one_side(tmp_path: Path, no_weights: None) -> None:
     root = write_folder(tmp_path / "eyes", pictures=8)
     for kind in ("images", "masks"):

@@ -26,6 +26,8 @@ class DataConfig:
     """`folder`: the folder of the masks under root; None: found by looking."""
     mask_suffix: str | None = None
     """`folder`: what a mask's name has beyond its picture's, _mask for x.jpg and x_mask.png; None: found."""
+    view: str | None = None
+    """`folder`: the folder of masks of the field of view, outside which pixels are ignored."""
     classes: str | None = None
     """`folder`, `split-folders`: a classes.json elsewhere than under root, or a data set's name (cityscapes, ...)."""
     train_split: str = "train"
@@ -101,7 +103,7 @@ OWN_CLASSES = ("folder", "split-folders")
 """The data sets whose classes are the user's."""
 
 _BELONGS = {
-    **dict.fromkeys(("images", "masks", "mask_suffix", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
+    **dict.fromkeys(("images", "masks", "mask_suffix", "view", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
     **dict.fromkeys(("val_fraction", "test_fraction", "group_by"), ("folder",)),
     **dict.fromkeys(("classes", "values", "ignore_value", "smoothed", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),

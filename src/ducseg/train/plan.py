@@ -116,7 +116,8 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     found = survey(train_set)
     val_set = open_dataset(data, data.val_split)
     validated = len(val_set)
-    notes = (*data_notes(data, train_set, val_set), *grouped, *_doubts(train_set))
+    found_there = data_notes(data, train_set, val_set)
+    notes = (*found_there, *grouped, *_views(data, found_there), *_doubts(train_set))
     kind = "cpu" if machine.device == "cpu" else "gpu"
     side = _CROP[kind]
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
@@ -169,6 +170,12 @@ def _grouped(data: DataConfig) -> tuple[DataConfig, list[str]]:
     if (eyes := eyes_in(names)) is None:
         return data, []
     return replace(data, group_by=eyes), [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
+
+
+def _views(data: DataConfig, notes: list[str]) -> list[str]:
+    if data.view is not None or not any("(the field of view)" in line for line in notes):
+        return []
+    return ["view: what lies outside the field of view is trained on as the masks say; --data.view DIR ignores it"]
 
 
 def _doubts(train_set: SegmentationDataset) -> list[str]:

@@ -461,3 +461,27 @@ def test_both_eyes_of_a_person_are_told_by_names() -> None:
         [*eyes, *map(str, range(9))],
     ):
         assert eyes_in(others) is None
+
+
+@pytest.mark.parametrize("split", ["", "training/"])
+def test_what_lies_outside_the_field_of_view_is_ignored_where_that_is_asked_for(tmp_path: Path, split: str) -> None:
+    image, manual, view = (
+        split + one for one in ("images/{}_t.tif", "1st_manual/{}_manual1.gif", "mask/{}_t_mask.gif")
+    )
+    public(tmp_path, image, manual, {view: "view"}, (10, 20, 30))
+    data = config(tmp_path, view="mask")
+    dataset = open_dataset(data, "all")
+    for sample, number in zip(dataset, (10, 20, 30)):
+        truth = np.zeros(SIZE, np.uint8)
+        truth.ravel()[:number] = 1
+        truth[:1], truth[:, 0], truth[:, -1] = 255, 255, 255
+        np.testing.assert_array_equal(sample.label, truth)
+    counts = count_pixels(dataset)
+    assert (counts.ignored, int(counts.pixels.sum())) == (3 * (48 - 30), 3 * 30)
+    assert open_layout(data).rules.notes[0].endswith("; 255 outside mask")
+    assert sum(one["pixels"] for one in check_dataset(data).splits[split.rstrip("/") or "all"].classes.values()) == 90
+    with pytest.raises(UserError, match=r"--data\.view fov: found no field of view for 3 pictures .*10_manual1\.gif"):
+        ids(tmp_path, "all", view="fov")
+    Image.new("L", (4, 4), 255).save(tmp_path / view.format(20))
+    with pytest.raises(UserError, match=r"20_t_mask\.gif: found 4 x 4 pixels .*needed 6 x 8"):
+        open_dataset(data, "all")[1]

@@ -22,10 +22,11 @@ from ducseg.data.files.reading import picture_size
 from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
-from ducseg.data.layouts.mask_reader import MaskRule
+from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
 from ducseg.data.layouts.splitting import group_function, members_of
+from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain
 
@@ -70,11 +71,15 @@ def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = Non
 class _Masked(PairedFiles):
     """Pictures with masks whose values were counted when they were looked at."""
 
-    def __init__(self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]], pixels: Pixels) -> None:
-        super().__init__(rule.classes, pairs, read=rule.reader, pixels=pixels)
-        self._rule = rule
+    def __init__(
+        self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]], pixels: Pixels, read: MaskReader | Viewed
+    ) -> None:
+        super().__init__(rule.classes, pairs, read=read, pixels=pixels)
+        self._rule, self._viewed = rule, isinstance(read, Viewed)
 
     def histogram(self, index: int) -> NDArray[np.int64]:
+        if self._viewed:
+            return super().histogram(index)
         look = look_at(self.label_paths[index])
         if isinstance(look, UserError):
             raise look
@@ -141,7 +146,7 @@ class _Folders:
         self._check_masks([mask for _, mask in chosen.values()])
         _check_sizes(chosen)
         check_alike([image for image, _ in chosen.values()], self.pixels, as_stored=self.config.as_stored)
-        return _Masked(self.rule, chosen, self.pixels)
+        return _Masked(self.rule, chosen, self.pixels, self.reader)
 
     def _no_masks(self, found: int, split: str) -> NoReturn:
         there = list(list_pictures(self.root)[0].values()) if self.root.is_dir() else []
@@ -185,6 +190,14 @@ class _Folders:
         )
 
     @cached_property
+    def reader(self) -> MaskReader | Viewed:
+        """What reads masks by the rule, inside the fields of view where these are given."""
+        if self.config.view is None:
+            return self.rule.reader
+        views = views_of(self.found, self.root, images=self.config.images, view=self.config.view)
+        return Viewed(self.rule.reader, views)
+
+    @cached_property
     def pixels(self) -> Pixels:
         """What the pictures of all splits hold."""
         pictures = [picture for files in self.found.splits.values() for picture in files.images.values()]
@@ -196,9 +209,9 @@ class _Folders:
         rule = self.rule
         return LabelRules(
             classes=rule.classes,
-            read=rule.reader,
+            read=self.reader,
             are_colours=rule.as_colours,
-            notes=(rule.line,),
+            notes=(rule.line if self.config.view is None else f"{rule.line}; 255 outside {self.config.view}",),
             problem=rule.problem,
         )
 
