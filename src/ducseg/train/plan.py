@@ -109,8 +109,8 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     Raises:
         UserError: as the data set's opening; a file that does not read; a class that no training pixel shows.
     """
-    assert data.root is not None, "a folder is given"
     data, grouped = _grouped(data)
+    assert data.root is not None, "a folder is given"
     train_set = open_training_set(data, (0, 0, 0))
     check_classes_seen(data, train_set)
     found = survey(train_set)
