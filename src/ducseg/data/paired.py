@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 _MOST_NAMED = 5
+_PACKED = frozenset({".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"})
 
 
 class SegmentationDataset(Protocol):
@@ -208,7 +209,7 @@ def match_pairs(images: Mapping[str, Path], labels: Mapping[str, Path], where: o
 
 def no_such_data(dataset: str, root: Path, *, missing: str, layout: str) -> UserError:
     """The error of a root that does not hold the data set: where it looked, what it needs."""
-    if root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz"} and root.is_file():
+    if root.suffix.lower() in _PACKED and root.is_file():
         missing = f"the archive {root.name} itself"
         fix = "Unpack it and give the folder with its content."
     elif not root.exists():
@@ -216,5 +217,7 @@ def no_such_data(dataset: str, root: Path, *, missing: str, layout: str) -> User
         fix = "Check the path."
     else:
         inside = sorted(f.name for f in root.iterdir())[:_MOST_NAMED] if root.is_dir() else []
-        fix = f"There is: {', '.join(inside) or 'nothing'}. Give the folder that holds this layout."
+        packed = any(Path(name).suffix.lower() in _PACKED for name in inside)
+        way = "Unpack what is packed (gunzip, unzip)" if packed else "Give the folder that holds this layout"
+        fix = f"There is: {', '.join(inside) or 'nothing'}. {way}."
     return explain(f"{dataset} in {root}", found=missing, needed=layout, fix=fix)

@@ -485,3 +485,22 @@ def test_what_lies_outside_the_field_of_view_is_ignored_where_that_is_asked_for(
     Image.new("L", (4, 4), 255).save(tmp_path / view.format(20))
     with pytest.raises(UserError, match=r"20_t_mask\.gif: found 4 x 4 pixels .*needed 6 x 8"):
         open_dataset(data, "all")[1]
+
+
+def test_a_folder_alone_in_the_folder_is_looked_into(tmp_path: Path) -> None:
+    public(tmp_path, "a/b/training/images/{}_training.tif", "a/b/training/1st_manual/{}_manual1.gif", {})
+    assert (len(ids(tmp_path, "train")), len(ids(tmp_path, "val"))) == (2, 1)
+
+
+def test_folders_of_other_names_and_packed_files_name_the_way_out(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        add(tmp_path / "set", f"octa/{number}.png", f"by hand/{number}.png")
+        noise = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "set" / "octa" / f"{number}.png")
+    with pytest.raises(UserError, match=r"Say which are meant, such as --data\.images octa --data\.masks 'by hand'\."):
+        ids(tmp_path / "set", "all")
+    assert len(ids(tmp_path / "set", "all", images="octa", masks="by hand")) == 3
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "im0001.ppm.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"There is: im0001\.ppm\.gz\. Unpack what is packed \(gunzip, unzip\)"):
+        ids(tmp_path / "packed", "train")

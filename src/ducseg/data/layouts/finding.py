@@ -29,13 +29,15 @@ from ducseg.data.layouts.file_names import (
     tails_of,
 )
 from ducseg.data.layouts.layout import SplitFiles
+from ducseg.data.layouts.mask_files import MaskLook, look_at
 from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain
 
-__all__ = ["FoundFiles", "find_files"]
+__all__ = ["FoundFiles", "find_files", "likely_folders"]
 
+_FEW_VALUES = 4
 FLAT = ""
 """The split of pictures that are not sorted into splits."""
 
@@ -79,7 +81,18 @@ def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix
     if alone is not None:
         return alone
     named = root / (images or "images"), root / (masks or "masks")
+    inside = _folders_in(root)
+    if len(inside) == 1 and inside[0] not in named and not files_of(root):  # as archives unpack
+        return find_files(inside[0], images=images, masks=masks, mask_suffix=mask_suffix)
     return _listed(root, {FLAT: named}, mask_suffix, []) if any(one.is_dir() for one in named) else FoundFiles({}, "")
+
+
+def likely_folders(root: Path) -> tuple[str, str] | None:
+    """Names of a folder of pictures and one of masks, by what their first files hold; None: they do not tell."""
+    looks = {one.name: look_at(files[0]) for one in _folders_in(root) if (files := files_of(one))}
+    masks = [name for name, look in looks.items() if isinstance(look, MaskLook) and len(look.counts) <= _FEW_VALUES]
+    pictures = [name for name in looks if name not in masks]
+    return (pictures[0], masks[0]) if pictures and masks else None
 
 
 # -- folders -----------------------------------------------------------------------------------------------------------

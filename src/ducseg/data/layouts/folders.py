@@ -19,7 +19,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.header import tiff_header
 from ducseg.data.files.reading import picture_size
-from ducseg.data.layouts.finding import find_files
+from ducseg.data.layouts.finding import find_files, likely_folders
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
@@ -160,6 +160,14 @@ class _Folders:
                 "--out OUT; then train on OUT.",
             )
         pictures = found or len(there)
+        if (likely := likely_folders(self.root)) is not None:
+            images, masks = map(shlex.quote, likely)
+            raise explain(
+                f"images and masks in {self.root}",
+                found="no folders that are called so",
+                needed=self.needed(split),
+                fix=f"Say which are meant, such as --data.images {images} --data.masks {masks}.",
+            )
         if pictures:
             raise explain(
                 f"images and masks in {self.root}",
