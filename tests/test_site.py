@@ -116,6 +116,20 @@ def test_no_markdown_is_left_in_a_paragraph(built: Path) -> None:
 
 
 @pytest.mark.slow
+def test_links_and_figures_lead_somewhere(built: Path) -> None:
+    """And a figure leads to itself alone, where a telephone can enlarge it."""
+    figures = 0
+    for page in built.rglob("*.html"):
+        text = article(page)
+        for link in re.findall(r'\b(?:href|src)="?([^"#\s>]+)', text):
+            assert link.startswith(("http", "data:", "mailto:")) or (page.parent / link).exists(), f"{page}: {link}"
+        pictures = re.findall(r'<img [^>]*src="?([^"\s>]+)', text)
+        assert all(re.search(rf'<a [^>]*href="?{re.escape(place)}"?[^>]*><img', text) for place in pictures)
+        figures += len(pictures)
+    assert figures > 15
+
+
+@pytest.mark.slow
 def test_no_page_names_a_script_or_style_elsewhere(built: Path) -> None:
     for page in built.rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|iframe)[^>]*\bsrc="?([^"\s>]+)', page.read_text(encoding="utf-8"))
@@ -126,8 +140,10 @@ def test_no_page_names_a_script_or_style_elsewhere(built: Path) -> None:
 PAGES = (
     "index",
     "start",
+    "thin",
     "designer",
     "gridding",
+    "operations",
     "training",
     "RESULTS",
     "reference/commands",
