@@ -5,10 +5,14 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import ducseg
 from ducseg.cli import COMMANDS, main
+from ducseg.models import build
+from ducseg.weights.checkpoint import save_segmenter
 
 SNAPSHOT = Path(__file__).parent / "help_snapshot.txt"
 _SOURCE = str(Path(ducseg.__file__).parents[1])
@@ -42,6 +46,21 @@ def test_importing_ducseg_leaves_the_heavy_packages_alone() -> None:
         "print([m for m in ('torch', 'torchvision', 'matplotlib', 'numba', 'tensorboard', 'timm') if m in sys.modules])"
     )
     assert python("-c", code).stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["duc", "pyramid"])
+def test_predict_imports_no_more_than_it_uses(head: str, tmp_path: Path) -> None:
+    """What it waited for before it looked at the first picture: seconds."""
+    save_segmenter(tmp_path / "run", build("resnet18", head, 3, aspp=0, width=4, output_stride=16))
+    assert cv2.imwrite(str(tmp_path / "x.png"), np.zeros((40, 50, 3), np.uint8))
+    code = (
+        "import sys; from ducseg.cli import main; "
+        f"assert main(['predict', {str(tmp_path / 'run')!r}, {str(tmp_path / 'x.png')!r}, '--out', "
+        f"{str(tmp_path / 'out')!r}, '--device', 'cpu']) == 0; "
+        "print([m for m in ('matplotlib', 'numba', 'scipy', 'sympy', 'rasterio', 'av', 'fsspec') if m in sys.modules])"
+    )
+    assert python("-c", code).stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("page", [(), ("eval",), ("crf-tune",), ("demo",), ("score", "cityscapes")])

@@ -69,10 +69,10 @@ class RefinedNetwork(Network):
 
     def labeller(self, *, probabilities: bool = False) -> "Labeller":
         """The network, with --crf followed by the CRF; raises UserError as `open_labeller` and `crf_settings`."""
-        from ducseg.inference.refine import CrfLabeller, crf_settings
-
         if self.crf is None:
             return self.opened_network(probabilities=probabilities)
+        from ducseg.inference.refine import CrfLabeller, crf_settings
+
         settings = crf_settings(self.crf)  # a wrong file is refused before the network is read
         return CrfLabeller(self.opened_network(probabilities=True), *settings)
 

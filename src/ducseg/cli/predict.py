@@ -141,11 +141,13 @@ class Options(Batch, RefinedNetwork):
         """Digest of the checkpoint and of every option that changes a result."""
         from ducseg.inference.manifest import digest
         from ducseg.inference.many import network_digest
-        from ducseg.inference.refine import crf_settings
 
         chosen = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _SAME_RESULT}
-        refined = None if self.crf is None else crf_settings(self.crf)
-        return digest(chosen | {"crf": refined, "kinds": sorted(kinds), "network": network_digest(self.checkpoint)})
+        if self.crf is not None:
+            from ducseg.inference.refine import crf_settings
+
+            chosen["crf"] = crf_settings(self.crf)
+        return digest(chosen | {"kinds": sorted(kinds), "network": network_digest(self.checkpoint)})
 
 
 def run(options: Options) -> int:

@@ -7,6 +7,7 @@ Every file is whole or not there: written under a temporary name in its folder, 
 import io
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,10 +162,21 @@ def text_size(width: int) -> int:
 @lru_cache(maxsize=8)
 def font(size: int) -> "FreeTypeFont":
     """DejaVu Sans, which matplotlib brings along: Latin with accents, Greek, Cyrillic; `size` in pixels."""
-    import matplotlib
     from PIL import ImageFont
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(str(_fonts() / "DejaVuSans.ttf"), size)
+
+
+def _fonts() -> Path:
+    """matplotlib's; it is imported only where its data lie elsewhere, as in Debian's package."""
+    spec, below = find_spec("matplotlib"), Path("fonts") / "ttf"
+    assert spec is not None and spec.origin is not None, "it is required"
+    beside = Path(spec.origin).with_name("mpl-data") / below
+    if beside.is_dir():
+        return beside
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / below
 
 
 def stack(parts: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:

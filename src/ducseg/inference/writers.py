@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.rasters import Raster, write_raster
 from ducseg.figures.label_maps import colourise, overlay, write_array, write_png
-from ducseg.inference.polygons import write_geojson
 
 __all__ = ["KINDS", "USUAL_KINDS", "Kind", "Picture", "as_confidence", "needs_probabilities", "overlay_factor",
            "result_name", "write_raster_results", "write_results"]  # fmt: skip
@@ -70,7 +69,7 @@ def write_results(
         if kind == "probabilities":
             write_array(path, found.astype(np.float16))
         elif kind == "polygons":
-            write_geojson(path, labels, classes)
+            _write_geojson(path, labels, classes)
         elif kind == "confidence":
             write_png(path, as_confidence(found) if confidence is None else confidence)
         elif kind == "color":
@@ -111,13 +110,19 @@ def write_raster_results(
             write_raster(path, size, place, partial(_rows, confidence))
         elif kind == "polygons":
             transform = tuple(place.transform)[:6] if place.is_known else None
-            write_geojson(path, labels, classes, transform=transform, crs=place.name)
+            _write_geojson(path, labels, classes, transform=transform, crs=place.name)
         elif kind == "overlay":
             factor = overlay_factor(size)
             rows, columns = (
                 np.minimum(np.arange(-(-side // factor)) * factor + factor // 2, side - 1) for side in size
             )
             write_png(path, overlay(raster.reduced(factor), labels[np.ix_(rows, columns)], classes))
+
+
+def _write_geojson(path: Path, labels: Picture, classes: ClassSet, **place: Any) -> None:
+    from ducseg.inference.polygons import write_geojson  # numba, which other kinds need not wait for
+
+    write_geojson(path, labels, classes, **place)
 
 
 def _rows(array: Picture, begin: int, end: int) -> Picture:

@@ -83,9 +83,8 @@ def _start_as_nearest_neighbour(conv: nn.Conv2d) -> None:
 
     Aitken et al. 2017 (arXiv 1707.02937).
     """
-    kernel = torch.empty_like(conv.weight[: len(conv.weight) // 4])
-    nn.init.kaiming_normal_(kernel)
-    conv.weight.copy_(kernel.repeat(4, 1, 1, 1))
+    kernels = conv.weight.view(4, -1, *conv.weight.shape[1:])  # repeat() would import sympy, on the meta device
+    kernels.copy_(nn.init.kaiming_normal_(conv.weight.new_empty(kernels.shape[1:])))
 
 
 class DenseUpsamplingPyramid(nn.Module):
