@@ -67,6 +67,11 @@ def test_every_encoder_answers_as_the_network(encoder: str, stride: int, head: s
 
 
 @pytest.mark.slow
+def test_the_authors_stem_answers_as_the_network() -> None:
+    check(network(stem="3x3"))
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("timm")
 @pytest.mark.parametrize(
     "name", ["resnet50d", "regnety_002", "mobilenetv3_small_100", "tf_efficientnet_b0", "densenet121"]

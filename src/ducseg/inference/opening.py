@@ -49,7 +49,7 @@ def open_labeller(
         )
     file = read_onnx(path_or_hub_id)
     if probabilities and file.output == "labels":
-        raise no_probabilities(file, "as windows, --kinds probabilities, --smooth and --crf need them")
+        raise no_probabilities(file, "as windows, --kinds confidence and probabilities, --smooth and --crf need")
     return OnnxPredictor(file, device, scales=scales, flip=flip)
 
 
