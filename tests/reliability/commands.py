@@ -78,8 +78,8 @@ def _synth(dataset: str) -> Work:
         *{"cityscapes": (48, 96), "kitti-road": (64, 200), "voc2012": (48, 64)}[dataset],
     ]
     return Work(
-        lambda _base: ["data", "synth", dataset],
-        lambda given, out: [*given, out, *options, "--workers", 1],
+        lambda _base: ["data", "synth", dataset, "--workers", 1],
+        lambda given, out: [*given, out, *options],
         kills=15,
     )
 
@@ -202,15 +202,19 @@ def complaints(child: children.Child, statuses: Sequence[int] = (0, 1, 2)) -> li
 class Trial:
     """One of `WORK` with what an undisturbed run of it gives, to be disturbed."""
 
-    def __init__(self, work: str, base: Path, place: Path | None = None) -> None:
-        """`place`: where outputs lie, such as a small disk."""
+    def __init__(self, work: str, base: Path, place: Path | None = None, more: Sequence[object] = ()) -> None:
+        """`place`: where outputs lie, such as a small disk; `more`: options."""
         self.job, self.base = WORK[work], base
-        self.given = self.job.make(base)
+        self.given = [*self.job.make(base), *more]
         self.out, self._said = (place or base) / "out", base / "said.txt"
         children.run(self.job.to(self.given, base / "warm"), self._said, clocked=False)  # what numba compiles is kept
         undisturbed = children.run(self.job.to(self.given, base / "whole"), self._said)
         assert undisturbed.process.exitcode == 0, undisturbed.said()
         self.expected, self.ticks = tree(base / "whole"), undisturbed.ticks
+
+    def start(self) -> children.Child:
+        """The command, running."""
+        return children.start(self.job.to(self.given, self.out), self._said, clocked=False)
 
     def run(self, **options: Any) -> children.Child:
         """The command, once it has ended."""

@@ -13,6 +13,7 @@ that it cannot be. Threads tick too; worker processes do not.
 import contextlib
 import io
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ class Moment:
         signal: sent then, by default kill -9.
         error: raised then in its place: errno of an `OSError`.
         fill: a folder whose disk is filled then, in its place, by a file `FILLER` there.
+        of_worker: one of the process's own gets the signal, then or as soon as there is one.
     """
 
     clock: str
@@ -56,6 +58,7 @@ class Moment:
     signal: int = signal.SIGKILL
     error: int | None = None
     fill: str | None = None
+    of_worker: bool = False
 
 
 FILLER = "filler"
@@ -95,7 +98,12 @@ class Clock:
     def _strike(self, name: str) -> None:
         self.ticks[name] = number = self._next[name]()
         moment = self.moment
-        if moment is None or moment.clock != name or moment.number != number or os.getpid() != self.process:
+        if moment is None or moment.clock != name or os.getpid() != self.process:
+            return
+        if moment.of_worker and number >= moment.number and (workers := multiprocessing.active_children()):
+            self.moment = None
+            os.kill(workers[0].pid or 0, moment.signal)
+        if moment.number != number or moment.of_worker:
             return
         if moment.error is not None:
             raise OSError(moment.error, os.strerror(moment.error))

@@ -8,12 +8,15 @@ import gzip
 import importlib.util
 import io
 import json
+import multiprocessing
 import os
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +35,7 @@ from ducseg.classes import ClassSet
 from ducseg.cli import experiments, main
 from ducseg.crf.params import load_params
 from ducseg.crf.tune import Grid, tune
+from ducseg.data import processes
 from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
 from ducseg.data.convert.voc_sbd import read_sbd_mask
 from ducseg.data.convert.writing import write_folder
@@ -552,6 +556,27 @@ def _left_by_a_kill(*files: Path) -> list[Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"half")
     return left
+
+
+class _BrokenPool:
+    """As Python's, where a worker dies while the next one is being started: that one is waited for."""
+
+    def __init__(self, *_given: object, **_options: object) -> None:
+        self.process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+        self.process.start()
+
+    def map(self, *_given: object, **_options: object) -> None:
+        raise BrokenProcessPool
+
+    def shutdown(self, **_options: object) -> None:
+        self.process.join(100)
+        assert self.process.exitcode is not None, "hangs"
+
+
+def test_a_worker_that_dies_while_another_starts_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", _BrokenPool)
+    with pytest.raises(UserError, match="one that the system ended"):
+        list(processes.mapped(abs, [1, 2], 2))
 
 
 def test_what_a_kill_left_half_written_is_removed_by_the_next_run(tmp_path: Path) -> None:

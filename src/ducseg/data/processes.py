@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 import cv2
@@ -51,6 +51,7 @@ def _results(
     if num_workers == 1 or len(items) < 2:
         yield from map(function, items)
         return
+    others = active_children()
     # spawn: a forked process waits for ever on OpenCV's thread pool, whose threads it does not inherit
     pool = ProcessPoolExecutor(
         min(num_workers, len(items)), get_context("spawn"), initializer=_start, initargs=(function,)
@@ -58,6 +59,8 @@ def _results(
     try:
         yield from pool.map(_call, items, chunksize=chunk)
     except BrokenProcessPool:
+        for process in set(active_children()) - set(others):  # the pool waits for one that it was just starting
+            process.kill()
         raise explain(
             "worker processes",
             found="one that the system ended, as it does where memory runs out",
