@@ -1,12 +1,15 @@
 """What comes from elsewhere: no network at import, versions at both ends of what is declared, hashes of downloads."""
 
+import ast
 import importlib.metadata
 import os
 import re
 import subprocess
 import sys
 import tomllib
+import venv
 from pathlib import Path
+from sysconfig import get_path
 
 import pytest
 
@@ -80,19 +83,106 @@ print("all done")
 """
 
 
+CORE = ("ops/test_duc.py", "ops/test_dilate.py", "crf/test_dense_crf.py", "crf/test_crf_lattice.py", "metrics",
+        "data/files", "train/test_step.py", "train/test_run.py", "weights/test_hub.py")  # fmt: skip
+"""Quick tests of what each package is for, but not of how tyro and rich lay out their help."""
+
+
+@pytest.fixture(scope="module")
+def lowest_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of a fresh environment with the lowest versions of all that ducseg needs.
+
+    But for torch, of which each version is another build of gigabytes: that, and the tools of the tests, come from
+    here, after what is installed there. Skipped where no package index answers.
+    """
+    folder = tmp_path_factory.mktemp("lowest")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python, (site,) = folder / "bin" / "python", (folder / "lib").glob("python3*/site-packages")
+    exact = [f"{name}=={version}" for name, version in declared().items() if name != "torch"]
+    exact = [one if "." in one.partition("==")[2] else f"{one}.*" for one in exact]
+    install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install", "-q"]
+    done = subprocess.run([*install, "--only-binary", ":all:", *exact], capture_output=True, text=True)
+    if done.returncode and re.search("Retrying|onnection|name resolution|timed out", done.stderr):
+        pytest.skip(f"no package index answers: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (site / "torch").exists(), "something brought another torch"
+    (site / "other.pth").write_text(f"{get_path('purelib')}\n{ROOT / 'src'}\n")
+    return python
+
+
+def _with(python: Path, *arguments: object) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    given = [str(python), *map(str, arguments)]
+    found = subprocess.run(given, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=800)
+    assert found.returncode == 0, (found.stdout + found.stderr)[-4000:]
+    return found.stdout
+
+
+VERSIONS = """
+import importlib.metadata, importlib, sys
+for package in sys.argv[1:]:
+    print(package, importlib.metadata.version(package))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_lowest_versions_do(tmp_path: Path) -> None:
-    """Of all but torch, which stays as it is here: another one is another build of gigabytes."""
-    site, lowest = tmp_path / "lowest", {name: version for name, version in declared().items() if name != "torch"}
-    exact = [f"{name}=={version}{'' if '.' in version else '.*'}" for name, version in lowest.items()]
-    install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--target", str(site)]
-    done = subprocess.run([*install, *exact], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"the lowest versions do not install here: {done.stderr[-300:]}")
-    places = os.pathsep.join([str(ROOT / "src"), str(site)])
-    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    found = subprocess.run(
-        [sys.executable, "-c", TRIED, tmp_path, site], capture_output=True, text=True, env=environment, timeout=800
-    )
-    assert found.stdout.endswith("all done\n"), found.stderr[-3000:]
+def test_the_lowest_versions_do(lowest_versions: Path, tmp_path: Path) -> None:
+    """A data set is drawn and checked, a network trained, scored, asked for labels and reported."""
+    names = [name for name in declared() if name != "torch"]
+    found = dict(line.split() for line in _with(lowest_versions, "-c", VERSIONS, *names).splitlines())
+    for name, version in found.items():
+        low = declared()[name]
+        assert version.split(".")[: low.count(".") + 1] == low.split("."), f"{name} {version}"
+    done = _with(lowest_versions, "-c", TRIED, tmp_path, lowest_versions.parents[1])
+    assert done.endswith("all done\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_quick_tests_of_the_core_pass_with_the_lowest_versions(lowest_versions: Path) -> None:
+    """Warnings of old releases are no errors here: they may call what newer ones have marked as old."""
+    tests = [ROOT / "tests" / place for place in CORE]
+    options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", "--timeout", "600"]
+    assert " passed" in _with(lowest_versions, "-m", "pytest", *options, *tests)
+
+
+DOWNLOADS = {
+    ("weights/download.py", "snapshot_download"), ("weights/encoders.py", "hf_hub_download"),
+    ("weights/encoders.py", "load_state_dict_from_url"),
+}  # fmt: skip
+"""All that downloads, each of which is compared with a hash: tests/weights/test_hub.py, test_torchvision_weights.py."""
+
+
+OURS = {"download"}
+"""`ducseg.weights.download.download` itself."""
+
+
+def test_what_downloads_is_known_and_compared_with_a_hash() -> None:
+    named = r"urlopen|urlretrieve|\w*download\w*|load_state_dict_from_url|create_connection|create_model"
+    found = set()
+    for file in (ROOT / "src" / "ducseg").rglob("*.py"):
+        if not re.search(named, text := file.read_text()):
+            continue
+        parts = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        for part in parts:
+            names = {_name(call) for call in _calls(part)}
+            for call in _calls(part):
+                place = (file.relative_to(ROOT / "src" / "ducseg").as_posix(), _name(call))
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+                if place in DOWNLOADS:
+                    assert options.get("check_hash") == "True" or "checked" in names, place
+                    found.add(place)
+                elif place[1] == "create_model":
+                    assert options["pretrained"] == "False", "timm would download without a comparison"
+                else:
+                    assert place[1] in OURS or not re.fullmatch(named, place[1]), f"{place}, line {call.lineno}"
+    assert found == DOWNLOADS
+
+
+def _calls(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _name(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
