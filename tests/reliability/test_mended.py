@@ -559,14 +559,18 @@ def _left_by_a_kill(*files: Path) -> list[Path]:
 
 
 class _BrokenPool:
-    """As Python's, where a worker dies while the next one is being started: that one is waited for."""
+    """As Python's, where a worker dies while the next one starts, or once all is done: the other is waited for."""
+
+    broken = True
 
     def __init__(self, *_given: object, **_options: object) -> None:
         self.process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
         self.process.start()
 
-    def map(self, *_given: object, **_options: object) -> None:
-        raise BrokenProcessPool
+    def map(self, *_given: object, **_options: object) -> list[int]:
+        if self.broken:
+            raise BrokenProcessPool
+        return [1, 2]
 
     def shutdown(self, **_options: object) -> None:
         self.process.join(100)
@@ -577,6 +581,8 @@ def test_a_worker_that_dies_while_another_starts_is_said(monkeypatch: pytest.Mon
     monkeypatch.setattr(processes, "ProcessPoolExecutor", _BrokenPool)
     with pytest.raises(UserError, match="one that the system ended"):
         list(processes.mapped(abs, [1, 2], 2))
+    monkeypatch.setattr(_BrokenPool, "broken", False)
+    assert list(processes.mapped(abs, [1, 2], 2)) == [1, 2]
 
 
 def test_what_a_kill_left_half_written_is_removed_by_the_next_run(tmp_path: Path) -> None:

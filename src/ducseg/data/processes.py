@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import cv2
@@ -58,9 +59,9 @@ def _results(
     )
     try:
         yield from pool.map(_call, items, chunksize=chunk)
+        _kill_others(others)
     except BrokenProcessPool:
-        for process in set(active_children()) - set(others):  # the pool waits for one that it was just starting
-            process.kill()
+        _kill_others(others)
         raise explain(
             "worker processes",
             found="one that the system ended, as it does where memory runs out",
@@ -69,6 +70,12 @@ def _results(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _kill_others(than: list[BaseProcess]) -> None:
+    """The pool would wait for ever for one that it started while another died, or that waits for a dead one's lock."""
+    for process in set(active_children()) - set(than):
+        process.kill()
 
 
 def _start(function: Callable[[Any], Any]) -> None:
