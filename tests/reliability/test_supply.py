@@ -111,7 +111,7 @@ def lowest_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _with(python: Path, *arguments: object) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     given = [str(python), *map(str, arguments)]
     found = subprocess.run(given, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=800)
     assert found.returncode == 0, (found.stdout + found.stderr)[-4000:]

@@ -23,7 +23,7 @@ from ducseg.inference.unit_worker import Counts, UnitWorker, is_done
 from ducseg.inference.units import Unit, find_units
 from ducseg.inference.writers import Kind, result_name
 
-__all__ = ["Part", "ShardReport", "network_digest", "part_of", "predict_shard"]
+__all__ = ["Part", "ShardReport", "network_digest", "part_of", "predict_shard", "sweep"]
 
 _CHECKS_AT_ONCE = 4
 
@@ -139,10 +139,15 @@ def part_of(
     for unit, found in zip(units, states):
         counts.add(found, len(unit.sources))
     todo = [unit for unit, found in zip(units, states) if found != "done"]
+    sweep(todo, place, kinds)
+    return Part(len(every), units, todo, counts)
+
+
+def sweep(units: Sequence[Unit], place: Place, kinds: Sequence[Kind]) -> None:
+    """Remove what killed processes left half-written of units that no process is at."""
     if place.path is not None:
         folder = place.path
-        sweep_unfinished(folder / name for unit in todo for name in _result_names(unit, kinds))
-    return Part(len(every), units, todo, counts)
+        sweep_unfinished(folder / name for unit in units for name in _result_names(unit, kinds))
 
 
 def _result_names(unit: Unit, kinds: Sequence[Kind]) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any
 from ducseg.errors import explain, package, whole
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.manifest import Row, parse_rows
-from ducseg.inference.many import ShardReport, part_of
+from ducseg.inference.many import ShardReport, part_of, sweep
 from ducseg.inference.places import Place
 from ducseg.inference.predict_files import PredictReport
 from ducseg.inference.shards import Shard
@@ -119,6 +119,7 @@ def predict_ray(
                 found.take(answer, manifest.add)
                 if show is not None:
                     show(len(found.rows), max(len(found.rows), sum(len(unit.sources) for unit in part.todo)))
+    sweep(part.todo, place, kinds)  # of a worker that was killed; its successor has another name for it
     counts = [part.counts, *found.counts]
     return ShardReport(
         found.report(), part.total, len(part.units), sum(one.skipped for one in counts),
