@@ -437,6 +437,18 @@ def test_a_run_goes_on_where_its_checkpoints_already_are(tmp_path: Path, monkeyp
         checkpoints.check_space(200)
 
 
+def test_an_interruption_of_which_python_makes_another_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __set_name__(self, _owner: type, _name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "run", lambda _options: type("Made", (), {"field": Interrupted()}))
+    assert main(["experiments"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
 def test_scipys_blas_is_not_started_where_it_would_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """numba's first kernel loads it; its start asks for memory again and again."""
 

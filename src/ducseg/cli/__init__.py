@@ -89,15 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = error.strerror or str(error) or type(error).__name__
         needed = "a file or folder that can be read or written, on a disk with room"
         return _fail(str(explain(where, found=reason, needed=needed, fix="Check the path given and who may use it.")))
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
+        if _is_interruption(error):
+            return _stop()
         from ducseg.devices import ran_out_of_memory
 
         if not ran_out_of_memory(error):
             raise
         return _fail(str(explain("memory", found="too little", needed="more", fix="Use smaller pictures or batches.")))
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        return _stop()
     return status
 
 
@@ -106,6 +107,18 @@ def _fail(message: str) -> int:
     line = f"error: {' '.join(message.split())}"
     print(folded(line) if sys.stderr.isatty() else line, file=sys.stderr)
     return 2
+
+
+def _stop() -> int:
+    print("stopped", file=sys.stderr)
+    return 130
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: Python makes a RuntimeError of one that comes while it sets up a class."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _dispatch(given: list[str]) -> int:
