@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["MALFORMED", "UserError", "explain", "listed", "package", "real", "taken_apart", "whole"]
+__all__ = ["MALFORMED", "UserError", "behind", "explain", "listed", "package", "real", "taken_apart", "whole"]
 
 
 class UserError(ValueError):
@@ -37,6 +37,13 @@ def taken_apart(what: str, *, found: str, needed: object, fix: str) -> Iterator[
     except (OSError, *MALFORMED) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {str(error)[:200]}"
         raise explain(what, found=f"{found} ({reason})", needed=needed, fix=fix) from error
+
+
+def behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was made of: one that comes in the middle of Python's own work is at times another."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def listed(items: Sequence[object], most: int = 5, separator: str = ", ") -> str:

@@ -43,6 +43,7 @@ from ducseg.data.cut import CutPatches
 from ducseg.data.files.arrays import read_array
 from ducseg.data.files.reading import read_image, read_label
 from ducseg.data.files.shallow_json import Shallow
+from ducseg.data.loading import workers_watched
 from ducseg.data.sample import Sample
 from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.data.synthetic.kitti_road import write_kitti_road
@@ -447,6 +448,15 @@ def test_an_interruption_of_which_python_makes_another_error(
     monkeypatch.setattr(experiments, "run", lambda _options: type("Made", (), {"field": Interrupted()}))
     assert main(["experiments"]) == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_the_end_of_a_reading_process_of_which_python_makes_another_error() -> None:
+    """torch says it out of a handler of signals, as in the middle of a thread's start."""
+    with pytest.raises(UserError, match="one that the system ended"), workers_watched():
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        except RuntimeError:
+            {}["thread"]
 
 
 def test_scipys_blas_is_not_started_where_it_would_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from io import TextIOWrapper
 import tyro
 
 from ducseg.cli.options import folded, help_text, unknown
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, behind, explain
 from ducseg.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         needed = "a file or folder that can be read or written, on a disk with room"
         return _fail(str(explain(where, found=reason, needed=needed, fix="Check the path given and who may use it.")))
     except Exception as error:
-        if _is_interruption(error):
+        if any(isinstance(one, KeyboardInterrupt) for one in behind(error)):
             return _stop()
         from ducseg.devices import ran_out_of_memory
 
@@ -112,13 +112,6 @@ def _fail(message: str) -> int:
 def _stop() -> int:
     print("stopped", file=sys.stderr)
     return 130
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind it: Python makes a RuntimeError of one that comes while it sets up a class."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _dispatch(given: list[str]) -> int:

@@ -26,7 +26,7 @@ from ducseg.data.files.reading import check_label
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.data.transforms import Transform
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, behind, explain
 
 __all__ = [
     "AugmentedDataset",
@@ -186,8 +186,9 @@ def workers_watched() -> Iterator[None]:
     """Raise `UserError` where a loader's process is ended from outside; torch says so wherever this process is then."""
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith(("DataLoader worker", "Pin memory thread exited")):  # the latter read from it
+    except Exception as error:
+        said = ("DataLoader worker", "Pin memory thread exited")  # the latter read from it
+        if not any(isinstance(one, RuntimeError) and str(one).startswith(said) for one in behind(error)):
             raise
         _end_workers()
         raise _one_was_ended() from error
