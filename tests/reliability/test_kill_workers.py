@@ -94,7 +94,7 @@ def test_a_rank_that_torchrun_starts_again_goes_on_bit_for_bit(
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["a worker", "the command"])
 def test_a_kill_among_rays_processes(whom: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any) -> None:
-    """Once so many files are there; all ends with those of the command without Ray."""
+    """Once so many files are there; all ends with those of the command without Ray, and none of its workers stays."""
     pytest.importorskip("ray")
     trial, wrong, kills = Trial("predict --resume", tmp_path), [], 12 if campaign else 1
     trial.given = [*trial.given, "--engine", "ray", "--workers", "2"]
@@ -110,7 +110,7 @@ def test_a_kill_among_rays_processes(whom: str, tmp_path: Path, draw: random.Ran
         for process in [child.process.pid] if whom == "the command" else draw.sample(at_work, min(1, len(at_work))):
             os.kill(process, signal.SIGKILL)
         status = child.wait()
-        found = [f"left running: {_title(process)}" for process in _left(cluster)] + trial.unlike(whole=False)
+        found = [f"left running: {_title(process)}" for process in _left(at_work)] + trial.unlike(whole=False)
         if whom == "a worker" and (status != 0 or trial.unlike(whole=True)):
             found += [f"ends with {status}: {child.said()[-600:]}", *trial.unlike(whole=True)]
         wrong += [f"{files} files: {line}" for line in found + trial.goes_on()]
