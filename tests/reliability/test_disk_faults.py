@@ -57,6 +57,45 @@ def test_a_call_that_fails_loses_no_checkpoint(
     assert not wrong, "\n".join(wrong)
 
 
+def every_write(draw: random.Random, ticks: dict[str, int], campaign: bool) -> list[Moment]:
+    """No room at the first, the second, ... call that writes; of a short draw three of them."""
+    numbers = range(1, ticks["write"] + 1)
+    return [Moment("write", n, error=errno.ENOSPC) for n in (numbers if campaign else draw.sample(numbers, 3))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["predict, pictures", "data convert coco", "crf-tune"])
+def test_no_room_at_every_single_write(
+    work: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
+) -> None:
+    trial, wrong = Trial(work, tmp_path), []
+    faults = every_write(draw, trial.ticks, campaign)
+    for fault in faults:
+        trial.clear()
+        found = complaints(trial.run(moment=fault)) + trial.unlike(whole=False)
+        wrong += [f"{fault}: {line}" for line in found + trial.goes_on()]
+    book.add(f"no room at every write: {work}", tried=len(faults), lost=len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+def test_no_room_at_every_single_write_of_training(
+    tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
+) -> None:
+    run, whole = (Run(tmp_path / name, tiny_camvid, "--optimizer.epochs 1") for name in ("run", "whole"))
+    (undisturbed,) = whole.start()
+    assert undisturbed.wait() == 0, undisturbed.said()
+    wrong, faults = [], every_write(draw, undisturbed.ticks, campaign)
+    for fault in faults:
+        shutil.rmtree(run.out, ignore_errors=True)
+        (child,) = run.start(moment=fault)
+        child.wait()
+        found = complaints(child) + broken(run, [child])
+        wrong += [f"{fault}: {line}" for line in found + run.goes_on(whole)]
+    book.add("no room at every write: train", tried=len(faults), lost=len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Of 24 MiB, in memory; skipped where none may be mounted."""
