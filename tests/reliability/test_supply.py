@@ -84,7 +84,7 @@ print("all done")
 
 
 CORE = ("ops/test_duc.py", "ops/test_dilate.py", "crf/test_dense_crf.py", "crf/test_crf_lattice.py", "metrics",
-        "data/files", "train/test_step.py", "train/test_run.py", "weights/test_hub.py")  # fmt: skip
+        "data/files", "train/test_step.py", "weights/test_hub.py")  # fmt: skip
 """Quick tests of what each package is for, but not of how tyro and rich lay out their help."""
 
 
