@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from documented import REPOSITORY
@@ -239,7 +240,7 @@ def before(line: str) -> None:
         cv2.imwrite(str(truth / "berlin_000000_000019_gtFine_labelIds.png"), np.zeros((1024, 2048), np.uint8))
 
 
-def thin_masks() -> dict[str, object]:
+def _thin_masks(_: pytest.MonkeyPatch) -> dict[str, object]:
     from ducseg.classes import ClassSet
     from ducseg.metrics.thin import ThinCounts
 
@@ -252,7 +253,7 @@ def thin_masks() -> dict[str, object]:
     }  # fmt: skip
 
 
-def _own_parts() -> dict[str, object]:
+def _own_parts(_: pytest.MonkeyPatch) -> dict[str, object]:
     from ducseg.classes import CAMVID
     from ducseg.models import build
 
@@ -268,7 +269,7 @@ def _own_parts() -> dict[str, object]:
     }
 
 
-def _small_training() -> dict[str, object]:
+def _small_training(patch: pytest.MonkeyPatch) -> dict[str, object]:
     """As a script; the experiment that it starts from is made small."""
     import ducseg.experiments.camvid as camvid
 
@@ -281,18 +282,18 @@ def _small_training() -> dict[str, object]:
         optimizer=replace(whole.optimizer, epochs=1, batch_size=2),
         run=replace(whole.run, threads=1, tensorboard=False),
     )
-    vars(camvid)["camvid_resnet18_duc"] = lambda: small
+    patch.setattr(camvid, "camvid_resnet18_duc", lambda: small)
     return {"__name__": "__main__"}
 
 
-NAMES: dict[str, Callable[[], dict[str, object]]] = {
+NAMES: dict[str, Callable[[pytest.MonkeyPatch], dict[str, object]]] = {
     "docs/operations.md": _own_parts,
-    "docs/crf.md": lambda: {
+    "docs/crf.md": lambda _: {
         "probabilities": np.full((2, 8, 9), 0.5, np.float32), "image": np.zeros((8, 9, 3), np.uint8)
     },
-    "docs/predicting.md": lambda: {"image": np.zeros((40, 50, 3), np.uint8)},
-    "docs/export.md": lambda: {"image": np.zeros((40, 50, 3), np.uint8)},
-    "docs/scores.md": thin_masks,
+    "docs/predicting.md": lambda _: {"image": np.zeros((40, 50, 3), np.uint8)},
+    "docs/export.md": lambda _: {"image": np.zeros((40, 50, 3), np.uint8)},
+    "docs/scores.md": _thin_masks,
     "docs/training.md": _small_training,
 }  # fmt: skip
 """What a page's Python takes as given."""

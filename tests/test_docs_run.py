@@ -108,7 +108,9 @@ def smaller(line: str, leave_out: str = "") -> str:
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=page_id)
-def test_a_page_runs(page: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_runs(
+    page: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its commands in order, then its Python."""
     GIVEN.get(page_id(page), dict)()
     for words in command_lines(page):
@@ -124,8 +126,9 @@ def test_a_page_runs(page: Path, here: Path, capsys: pytest.CaptureFixture[str])
         told = capsys.readouterr()
         allowed = FINDINGS.get(line.split()[0], {0})
         assert status in allowed, f"ducseg {line}\n{told.out[-2000:]}\n{told.err}"
+    given = NAMES.get(page_id(page))
     for block in python_blocks(page):
-        run_block(block.replace('device="cuda"', 'device="cpu"'), NAMES.get(page_id(page), dict)())
+        run_block(block.replace('device="cuda"', 'device="cpu"'), given(monkeypatch) if given else {})
 
 
 def test_a_server_answers_what_its_page_asks(here: Path) -> None:

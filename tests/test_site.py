@@ -1,5 +1,6 @@
 """The site of `make docs`: built without a warning, with every name and option; it asks for nothing outside."""
 
+import ast
 import html
 import importlib.util
 import json
@@ -88,12 +89,21 @@ def article(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
 
 
+def exported() -> set[str]:
+    """What the modules of all rooms but the command line list as theirs for others."""
+    files = [file for file in (REPOSITORY / "src" / "ducseg").rglob("*.py") if "cli" not in file.parts]
+    nodes = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)]
+    lists = [ast.literal_eval(node.value) for node in nodes if ast.unparse(node.targets[0]) == "__all__"]
+    return {name for names in lists for name in names} - {"__version__"}
+
+
 @pytest.mark.slow
 def test_every_public_name_is_in_the_reference(built: Path) -> None:
     hooks = _hooks()
     for room in hooks.rooms():
         there = set(re.findall(r'id="(ducseg[\w.]*)"', article(built / "reference" / f"{room}.html")))
         assert not {f"{module}.{name}" for module, names in hooks.modules(room).items() for name in names} - there
+    assert not exported() - {name for room in hooks.rooms() for names in hooks.modules(room).values() for name in names}
     assert "ducseg.load" in re.findall(r'id="([\w.]+)"', article(built / "reference" / "ducseg.html"))
 
 

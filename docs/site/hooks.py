@@ -53,6 +53,9 @@ def rooms() -> list[str]:
     return ["ducseg", *(room for room in order if room in there), *sorted(there - set(order))]
 
 
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def public(module: Path) -> list[str]:
     """The names in a module's `__all__` that it defines itself."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
@@ -63,7 +66,7 @@ def public(module: Path) -> list[str]:
         names = {target.id for target in targets if isinstance(target, ast.Name)}
         if names == {"__all__"} and isinstance(node, ast.Assign) and isinstance(node.value, ast.List):
             listed = [item.value for item in node.value.elts if isinstance(item, ast.Constant)]
-        defined |= names | ({node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set())
+        defined |= names | ({node.name} if isinstance(node, _DEFINITIONS) else set())
     return [name for name in listed if name in defined and name != "__version__"]
 
 

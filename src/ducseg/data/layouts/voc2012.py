@@ -24,7 +24,11 @@ __all__ = [
     "voc2012_layout",
 ]
 
-MASKS, AUGMENTED_MASKS = "SegmentationClass", "SegmentationClassAug"
+MASKS = "SegmentationClass"
+"""Folder of VOC's own masks."""
+
+AUGMENTED_MASKS = "SegmentationClassAug"
+"""Folder of masks with SBD's beside them."""
 
 _LAYOUT = f"JPEGImages/ID.jpg, {MASKS}/ID.png and ImageSets/Segmentation/SET.txt"
 

@@ -18,8 +18,11 @@ from torch import Tensor
 
 __all__ = ["BASES", "SIZE", "class_bases", "cosine_bases"]
 
-BASES, SIZE = 10, 8
-"""Bases of a class, and their side in places."""
+BASES = 10
+"""Bases of a class."""
+
+SIZE = 8
+"""Their side in places."""
 
 _WINDOW, _LEAST_SHARE, _WINDOWS, _PER_MASK = 32, 0.02, 10_000, 100
 _SHRINK = _WINDOW // SIZE

@@ -11,7 +11,13 @@ from ducseg.weights.released.network import BoundedFile
 
 __all__ = ["LENGTH", "VARINT", "Field", "Walk"]
 
-VARINT, LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
+VARINT = 0
+"""Wire type of a number."""
+
+LENGTH = 2
+"""Wire type of bytes that a length precedes."""
+
+_FIXED = {1: 8, 5: 4}
 
 
 class Field(NamedTuple):
