@@ -480,7 +480,13 @@ def test_lines_of_the_lower_value_are_the_foreground(
 @pytest.mark.parametrize("low", [0, 255])
 def test_edges_that_were_drawn_smoothly_are_parted_in_the_middle(tmp_path: Path, classes: Any, low: int) -> None:
     mask = np.where(drawn("lines") == 1, 255 - low, low).astype(np.uint8)
-    masks = [cv2.GaussianBlur(mask, (3, 3), 0), cv2.resize(mask, (270, 180), interpolation=cv2.INTER_AREA)]
+    masks = [
+        cv2.GaussianBlur(mask, (3, 3), 0),
+        cv2.GaussianBlur(mask, (0, 0), 1.3),
+        cv2.resize(mask, (270, 180), interpolation=cv2.INTER_AREA),
+        *(cv2.resize(mask, (270 + wider, 181), interpolation=cv2.INTER_CUBIC) for wider in range(4)),
+    ]
+    assert len(np.unique(masks[-1])) > 250
     dataset = open_layout(DataConfig(dataset="folder", root=str(written(tmp_path, masks, classes))))
     assert "0-127 -> " in dataset.rules.notes[0] and "(smoothed edges, parted at 128)" in dataset.rules.notes[0]
     for sample, shown in zip(dataset.open("all"), masks):

@@ -26,9 +26,10 @@ __all__ = [
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
 _FEWEST_SHADES = 3  # of smoothed edges
+_MOST_SHADES = 0.4  # share of the pixels that they may have: thin lines that were resized are half edges
 _MOST_LINES = 0.4  # share of the lower value that is lines
 MOST_SMOOTHED = 0.2
-"""Share of pixels that may lie in smoothed edges."""
+"""Share of pixels that may be ignored for lying in smoothed edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def _parted(looks: Sequence[MaskLook], found: list[int], counts: Counter[int], a
         return "noise about 0 and 255"
     ends = found[:1] == [0] and found[-1] == 255 and len(found) >= 2 + _FEWEST_SHADES
     between = counts.total() - counts[0] - counts[255]
-    if not ends or asked.smoothed or between > MOST_SMOOTHED * counts.total():
+    if not ends or asked.smoothed or between > _MOST_SHADES * counts.total():
         return None
     alone = max(counts[value] for value in found[1:-1])
     paths = [look.path for look in looks if len(look.counts) > 2]
@@ -184,7 +185,7 @@ def with_background(looks: Sequence[MaskLook], classes: ClassSet, asked: Asked) 
 
 def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meaning, asked: Asked) -> Reading:
     """A class a value; 255 beside 0, 1, ... is ignored."""
-    if found[-1] == IGNORE and len(found) > 2 and found[:-1] == list(range(len(found) - 1)):
+    if found[-1] == IGNORE and 2 < len(found) <= _MOST_MADE and found[:-1] == list(range(len(found) - 1)):
         found, ignored = found[:-1], {**ignored, IGNORE: IGNORE}
     elif (parted := _parted(looks, found, counts_of(looks, as_colours=False), asked)) is not None:
         return _of_two(_reading(parted, looks, _two(looks), {**_HALVES, **ignored}, False))
