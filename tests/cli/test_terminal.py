@@ -128,15 +128,22 @@ def test_version_says_which_package_of_an_extra_is_missing(
 
     from ducseg.cli import version
 
-    def found(name: str) -> str:
-        if name == "onnx":
-            raise PackageNotFoundError(name)
-        return "1.0"
+    def shown_without(*absent: str) -> list[str]:
+        def found(name: str) -> str:
+            if name in absent:
+                raise PackageNotFoundError(name)
+            return "1.0"
 
-    monkeypatch.setattr(version, "version", found)
-    main(["version"])
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("extra    export"))
-    assert line.endswith("pip install 'ducseg[export]' (without onnx)")
+        monkeypatch.setattr(version, "version", found)
+        main(["version"])
+        shown = capsys.readouterr().out.splitlines()
+        assert max(map(len, shown[2:])) <= 80
+        return shown
+
+    assert "extra    export   pip install 'ducseg[export]' (without onnx)" in shown_without("onnx")
+    server = ("fastapi", "starlette", "uvicorn", "python-multipart", "prometheus-client")
+    assert "extra    serve    pip install 'ducseg[serve]'" in shown_without(*server)
+    assert "without fastapi, starlette, uvicorn" in " ".join(" ".join(shown_without(*server[:-1])).split())
 
 
 def test_the_table_of_times_fits_80_columns() -> None:

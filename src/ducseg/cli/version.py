@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, version
@@ -47,7 +48,8 @@ def _lines(found: Mapping[str, object]) -> Iterator[str]:
     for extra, packages in extras.items():
         missing = [package for package, number in packages.items() if number is None]
         state = f"pip install 'ducseg[{extra}]'" if missing else "found"
-        yield f"{'extra':9}{extra:8} {state}" + (f" (without {', '.join(missing)})" if missing else "")
+        some = f" (without {', '.join(missing)})" if 0 < len(missing) < len(packages) else ""
+        yield from textwrap.wrap(f"{'extra':9}{extra:8} {state}{some}", 80, subsequent_indent=18 * " ")
 
 
 def _torch() -> tuple[list[str], str]:
