@@ -13,6 +13,7 @@ import pytest
 
 import ducseg
 from ducseg.cli import COMMANDS, main
+from ducseg.cli.ablate import _fitted
 from ducseg.experiments import EXPERIMENTS
 
 _SOURCE = str(Path(ducseg.__file__).parents[1])
@@ -165,3 +166,11 @@ def test_the_table_of_times_fits_80_columns() -> None:
     shown = ("streets", "onnxruntime", "bf16", "1x1024x2048", "12346", "12346", "0.0812", "12345", "1200", "65.3")
     assert tuple(line.split()) == shown
     assert "…" not in out.getvalue() and max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def test_what_ablate_prints_fits_and_keeps_the_first_columns() -> None:
+    page = "# heads: which?\n\n" + "word " * 40 + "\n\n| row | what | ours | thin   |\n|-----|------|------|--------|\n"
+    wide, narrow = _fitted(page, 200), _fitted(page, 24)
+    assert "| row | what | ours | thin   |" in wide and "| row | ours | thin   |" in narrow
+    assert "| row | ours |" in _fitted(page, 17).splitlines() and "| row |" in _fitted(page, 3).splitlines()
+    assert all(len(line) <= 80 for line in wide.splitlines())

@@ -3,7 +3,9 @@
 Options of a configuration (`--data.workers 2`, `--model.encoder resnet50`) change every row alike.
 """
 
+import itertools
 import shlex
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ducseg.cli.options import File, Folder, help_text, unknown
+from ducseg.cli.options import File, Folder, folded, help_text, unknown
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -190,7 +192,8 @@ def _print_plan(options: Options, asked: _Asked) -> None:
     """What would run, a line a row: how many seeds are done, and the command of that row by hand."""
     from ducseg.experiments.ablations.page import described
 
-    print("".join(f"{line}\n" for line in described(asked.table, asked.setting, asked.jobs)), end="")
+    for line in described(asked.table, asked.setting, asked.jobs):
+        print(folded(line))
     for row in asked.rows:
         if row.name in asked.reasons:
             print(f"{row.name}: not run, {asked.reasons[row.name]}")
@@ -227,10 +230,26 @@ def _print_table(options: Options, asked: _Asked) -> None:
     page = markdown(asked.table, asked.setting, asked.jobs, found, command=options.command)
     path = options.out / f"{asked.table.name}-{asked.setting.data}-{options.scale}.md"
     write_whole(path, page.encode())
-    print(page, end="")
+    print(_fitted(page, shutil.get_terminal_size().columns))
     print(f"written: {path}")
     if options.figure is not None:
         print(f"drawn: {_draw(asked, found, options.figure)}")
+
+
+def _fitted(page: str, width: int) -> str:
+    """A page for a terminal: text folded, tables without the columns that have no room (the file has them)."""
+    lines = []
+    for is_table, group in itertools.groupby(page.splitlines(), lambda line: line.startswith("|")):
+        if not is_table:
+            lines += [folded(line) for line in group]
+            continue
+        rows = [line[1:-1].split("|") for line in group]
+        kept = list(range(len(rows[0])))
+        while 1 + sum(len(rows[0][column]) + 1 for column in kept) > width and len(kept) > 1:
+            titles = [column for column in kept if rows[0][column].strip() == "what"]
+            kept.remove((titles or kept)[-1])
+        lines += [f"|{'|'.join(row[column] for column in kept)}|" for row in rows]
+    return "\n".join(lines)
 
 
 def _found(asked: _Asked) -> "list[Ours]":
