@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import json
 import mmap
 import os
@@ -158,8 +159,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """numba's `njit(**options)`, its result kept on disk; without any writable place compiled anew by each process."""
     from numba import njit
 
-    if _RoomForBlas not in sys.meta_path:
-        sys.meta_path.insert(0, _RoomForBlas)
+    _load_blas()
 
     def compile_it(function: Callable[..., Any]) -> Any:
         try:
@@ -170,24 +170,21 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_it
 
 
-class _RoomForBlas:
-    """Asked at each import: too little memory for scipy's OpenBLAS is said before its start waits for it without end.
+def _load_blas() -> None:
+    """scipy's OpenBLAS, as numba does at the first kernel: with too little memory its start would wait without end."""
+    if "scipy.linalg" in sys.modules or importlib.util.find_spec("scipy") is None:
+        return
+    try:
+        mmap.mmap(-1, _BLAS_BYTES).close()
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        raise MemoryError from error
+    importlib.import_module("scipy.linalg")
 
-    numba imports it at the first kernel of a process, where scipy is installed.
-    """
 
-    _BYTES = 128 << 20  # its start hangs with 38 to 68 MiB, on two cores
-
-    @classmethod
-    def find_spec(cls, name: str, _path: object, _target: object = None) -> None:
-        if name != "scipy.linalg":
-            return
-        try:
-            mmap.mmap(-1, cls._BYTES).close()
-        except OSError as error:
-            if error.errno != errno.ENOMEM:
-                raise
-            raise MemoryError from error
+_BLAS_BYTES = 128 << 20
+"""Its start hangs with 38 to 68 MiB, on two cores."""
 
 
 def find_checkpoint(path: Path) -> Path | None:

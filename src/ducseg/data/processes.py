@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 import cv2
@@ -52,16 +51,13 @@ def _results(
     if num_workers == 1 or len(items) < 2:
         yield from map(function, items)
         return
-    others = active_children()
-    # spawn: a forked process waits for ever on OpenCV's thread pool, whose threads it does not inherit
-    pool = ProcessPoolExecutor(
-        min(num_workers, len(items)), get_context("spawn"), initializer=_start, initargs=(function,)
-    )
+    context = _Spawning()
+    pool = ProcessPoolExecutor(min(num_workers, len(items)), context, initializer=_start, initargs=(function,))
     try:
         yield from pool.map(_call, items, chunksize=chunk)
-        _kill_others(others)
+        context.kill()
     except BrokenProcessPool:
-        _kill_others(others)
+        context.kill()
         raise explain(
             "worker processes",
             found="one that the system ended, as it does where memory runs out",
@@ -72,10 +68,23 @@ def _results(
         pool.shutdown(cancel_futures=True)
 
 
-def _kill_others(than: list[BaseProcess]) -> None:
-    """The pool would wait for ever for one that it started while another died, or that waits for a dead one's lock."""
-    for process in set(active_children()) - set(than):
-        process.kill()
+class _Spawning(SpawnContext):
+    """Spawns and knows what it spawned: a forked process would wait for ever on OpenCV's threads, which it lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spawned: list[SpawnProcess] = []
+
+    def Process(self, *given: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]
+        """What a pool calls."""
+        self._spawned.append(SpawnProcess(*given, **named))
+        return self._spawned[-1]
+
+    def kill(self) -> None:
+        """The pool would wait for ever for one that it started while another died, or that waits for its lock."""
+        for process in self._spawned:
+            if process.pid is not None:
+                process.kill()
 
 
 def _start(function: Callable[[Any], Any]) -> None:
