@@ -207,6 +207,19 @@ def test_windows_go_together_where_asked() -> None:
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
+def test_unfinished_rows_are_kept_in_half_precision_where_asked() -> None:
+    labeller, image = Convolutions(), picture(400, 150)
+
+    def found(tiling: Tiling) -> Any:
+        blocks = answer_windows(PixelsInMemory(image), labeller.probabilities_of, tiling, classes=11, grid=4)
+        return assemble(blocks, (400, 150), 11)
+
+    assert Tiling.given(None, None) is None and Tiling.given(None, 32, half=True) == Tiling(1024, 32, True)
+    exact, half = found(Tiling(128, 32)), found(Tiling(128, 32, half=True))
+    assert 0 < np.abs(half - exact).max() < 5e-4
+    assert half.dtype == np.float32
+
+
 def test_where_nothing_is_known_the_network_is_not_asked() -> None:
     labeller, image, asked = Convolutions(), picture(100, 500), list[int]()
     there = np.zeros((100, 500), bool)

@@ -51,6 +51,8 @@ class Options(Batch, RefinedNetwork):
     1024 for what would not fit in memory)."""
     overlap: int | None = None
     """Of neighbouring windows, in pixels (default: a quarter of --tile)."""
+    half: bool = False
+    """Keep what a row of windows leaves unfinished in half precision: half of that memory. Implies --tile 1024."""
     resume: bool = False
     """Leave out what an earlier run with --resume or --shard has done whole, with these settings; keep a manifest."""
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
@@ -132,10 +134,10 @@ class Options(Batch, RefinedNetwork):
         return replace(self, device=f"cuda:{shard.local % torch.cuda.device_count()}")
 
     def tiling(self) -> "Tiling | None":
-        """What --tile and --overlap say; raises UserError where they cannot be."""
+        """What --tile, --overlap and --half say; raises UserError where they cannot be."""
         from ducseg.inference.tiles import Tiling
 
-        return Tiling.given(self.tile, self.overlap)
+        return Tiling.given(self.tile, self.overlap, half=self.half)
 
     def settings(self, kinds: tuple[str, ...]) -> str:
         """Digest of the checkpoint and of every option that changes a result."""
@@ -226,7 +228,7 @@ def _clip(options: Options) -> int:
     from ducseg.inference.video import open_clip, predict_clip
     from ducseg.inference.writers import needs_probabilities
 
-    foreign = options.given("batch_size", "tile", "overlap", *_OF_MANY)
+    foreign = options.given("batch_size", "tile", "overlap", "half", *_OF_MANY)
     if foreign:
         needed = "none of shards, batches, windows and clusters"
         raise explain("a clip", found=" and ".join(foreign), needed=needed, fix="A clip is done frame by frame, whole.")
@@ -242,7 +244,7 @@ def _clip(options: Options) -> int:
 
 
 def _for_server(options: Options) -> int:
-    foreign = options.given("kinds", "batch_size", "tile", "overlap", *_OF_MANY, *_OF_CLIPS)
+    foreign = options.given("kinds", "batch_size", "tile", "overlap", "half", *_OF_MANY, *_OF_CLIPS)
     if options.format != "kitti-road":
         foreign += options.given("fold", "figure")
     if len(options.inputs) != 1 or foreign:

@@ -12,7 +12,7 @@ Legend: H, W pixels of the picture, L classes, t side of a window, o overlap, d 
 - What is left is weighted by a Gaussian around the window's middle (deviation t / 8), along each side; the weights of
   all windows add up to 1 at each pixel. A pixel of one window alone has that window's answer unchanged.
 
-Windows go row by row. What a row of windows leaves unfinished is kept: L x (o / 2) x W numbers of 4 bytes, up to
+Windows go row by row. What a row of windows leaves unfinished is kept: L x (o / 2) x W numbers of 4 or 2 bytes, up to
 rounding, beside one window's L x t x t and the 3 x t x W bytes of the pixels. Nothing grows with H.
 """
 
@@ -77,6 +77,7 @@ class Tiling:
     Attributes:
         tile: t, side of a window in pixels.
         overlap: o, of neighbours, in pixels; None: a quarter of the tile.
+        half: keep what a row of windows leaves unfinished in float16, half of that memory, right to about 0.0005.
 
     Raises:
         UserError: a tile below 1, an overlap below 0 or not below the tile.
@@ -84,6 +85,7 @@ class Tiling:
 
     tile: int = TILE
     overlap: int | None = None
+    half: bool = False
 
     def __post_init__(self) -> None:
         whole("--tile", self.tile, least=1, fix="1024 is usual; a smaller one takes less memory.")
@@ -98,9 +100,11 @@ class Tiling:
                 )
 
     @classmethod
-    def given(cls, tile: int | None, overlap: int | None) -> "Tiling | None":
-        """Of two options; None where neither is given."""
-        return None if tile is None and overlap is None else cls(TILE if tile is None else tile, overlap)
+    def given(cls, tile: int | None, overlap: int | None, *, half: bool = False) -> "Tiling | None":
+        """Of options; None where none is given."""
+        if (tile, overlap, half) == (None, None, False):
+            return None
+        return cls(TILE if tile is None else tile, overlap, half)
 
     def on_grid(self, grid: int) -> tuple[int, int]:
         """t and o in multiples of the grid, t above o."""
@@ -202,7 +206,7 @@ def answer_windows(
     down, across = Windows(height, tiling, grid), Windows(width, tiling, grid)
     numbers = [number for number in range(len(down.starts)) if down.used(number)[1] > from_row]
     most_left = max(down.used(number)[1] - down.finished(number) for number in numbers)
-    kept, left = np.empty((classes, most_left, width), np.float32), 0
+    kept, left = np.empty((classes, most_left, width), np.float16 if tiling.half else np.float32), 0
     for number in numbers:
         start, (begin, end), finished = down.starts[number], down.used(number), down.finished(number)
         first, last, rows = _reflected(start, down.size, height)

@@ -228,7 +228,7 @@ class _Unfinished:
             "version": __version__,
             "file": [str(file.absolute()), stat.st_size, stat.st_mtime_ns],
             "arrays": {name: list(shape) for name, (_, shape) in self._forms.items()},
-            "windows": [*tiling.on_grid(grid), grid],
+            "windows": [*tiling.on_grid(grid), grid, *(["half"] * tiling.half)],
             "classes": labeller.classes.to_json(),
         }
         self._probe = _middle(labeller, pixels)
