@@ -73,7 +73,7 @@ def test_at_most_64_pictures_spread_evenly_and_the_same_every_time() -> None:
 
 
 def test_a_huge_picture_is_one_among_the_others() -> None:
-    found = survey(Labels([_picture(), _picture(), _picture(400, 500, wire=40)]))
+    found = survey(Labels([_picture(), _picture(), _picture(400, 500, wire=20)]))
     assert found.classes[1].median_width == 3
 
 
