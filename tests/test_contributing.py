@@ -130,6 +130,7 @@ def files_of(orchard: Path, split: str) -> list[Path]:
     return [file for site in sites for file in sorted((orchard / site / "mask").iterdir())]
 
 
+@pytest.mark.slow
 def test_encoder_and_head_train_on_the_data_set(package: Path, orchard: Path, tmp_path: Path) -> None:
     said = ducseg(
         package, "train", "custom-resnet18-duc", "--data.dataset", "orchard", "--data.root", orchard,

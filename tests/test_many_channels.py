@@ -174,6 +174,7 @@ def test_grey_of_eight_bits_is_rgb_or_as_stored_one_channel(tmp_path: Path) -> N
     assert ducseg.load(tmp_path / "three").model.preprocessing.is_rgb
 
 
+@pytest.mark.slow
 def test_float_values_that_are_no_numbers_are_void(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = band_pictures(2, 1, "float32")
     for image, mask in made:  # what lies outside of the field, called an object

@@ -23,6 +23,7 @@ def bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_an_encoder_at_sizes_batches_and_types(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     variants = ["--sizes", "64x96", "32x32", "--batch-sizes", "1", "2", "--profile"]
     found = bench(tmp_path, "resnet18", *SMALL, *variants)

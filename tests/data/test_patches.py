@@ -183,6 +183,7 @@ def test_frames_of_several_sizes_have_their_own_numbers() -> None:
         patches[6]
 
 
+@pytest.mark.slow
 def test_7_fold_moves_its_centre_inside_160_pixels() -> None:
     """The crop of 880 from the patch with its margin is the paper's moved patch: red and green tell the place."""
     data = AugmentedDataset(Patches(Frames([(1024, 2048)]), "7-fold"), RandomCrop((880, 880)), seed=0)

@@ -290,6 +290,7 @@ predict_files(Slow(), [Path(sys.argv[1])], Path(sys.argv[2]), kinds=("labels",),
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_it_loses_nothing_that_was_done(tmp_path: Path) -> None:
     source, state = write_raster(tmp_path / "x.tif", picture(500, 200)), tmp_path / "out" / ".x.windows" / "state.json"
     process = child(SLOWLY, source, tmp_path / "out")

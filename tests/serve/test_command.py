@@ -54,6 +54,7 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Running]]:
             running.kill()
 
 
+@pytest.mark.slow
 def test_it_answers_as_the_library_and_sigterm_waits_for_what_is_in_hand(checkpoint: Path) -> None:
     found: list[int] = []
     with process(str(checkpoint), "--port", "0") as (running, server):

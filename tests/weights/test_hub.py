@@ -257,6 +257,7 @@ def test_pushed_and_loaded_again_nothing_private_goes_along(segmenter: Segmenter
         assert "that of the Hub's file" in ask("load", "me/net", tmp_path / "c.pt")
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_card_goes_up_with_it(segmenter: Segmenter, tmp_path: Path) -> None:
     """What its data's owners ask for must not be lost on the way; nor does the file double."""
     from local_hub import serve
