@@ -137,7 +137,8 @@ def _roads(found: Sequence[Ours]) -> list[list[str]]:
     run = [one for one in found if one.lines and "road" in one.lines[0]["scores"]]
     if not run:
         return []
-    columns = [(category, score) for category in run[0].lines[0]["scores"]["road"] for score in ("MaxF", "AP")]
+    categories = sorted(run[0].lines[0]["scores"]["road"], key=lambda name: name != "urban_road")  # all of them first
+    columns = [(category, score) for category in categories for score in ("MaxF", "AP")]
     rows = [["row", *(f"{category} {score}" for category, score in columns)]]
     for one in run:
         roads = [line["scores"]["road"] for line in one.lines]
