@@ -132,6 +132,14 @@ def _data() -> None:
     _cityscapes("data/cityscapes")
     Path("photos").rename("pictures")
     _coco(Path("annotations/instances_train.json"), sorted(Path("pictures").glob("*.jpg")))
+    _stacks(Path("isbi2012"))
+
+
+def _stacks(folder: Path) -> None:
+    folder.mkdir()
+    pages = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    cv2.imwritemulti(str(folder / "train-volume.tif"), list(pages))
+    cv2.imwritemulti(str(folder / "train-labels.tif"), list(np.uint8(255) * (pages > 60)))
 
 
 def _training() -> None:

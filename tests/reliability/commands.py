@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -189,7 +190,8 @@ def unlike(found: dict[str, Any], expected: dict[str, Any], *, whole: bool) -> l
 
 def complaints(child: children.Child, statuses: Sequence[int] = (0, 1, 2)) -> list[str]:
     """What a command that could not do its work did otherwise than say so in a line."""
-    said, wrong = child.said(), []
+    logged = re.compile(r"^[WE]\d{4} .*\n?", re.MULTILINE)  # torch's own, of a signal that came in its midst
+    said, wrong = logged.sub("", child.said()), []
     if child.process.exitcode not in statuses:
         wrong.append(f"ends with {child.process.exitcode}: {said[-600:]}")
     if "Traceback" in said or "Exception ignored" in said:

@@ -143,7 +143,7 @@ def test_the_lowest_versions_do(lowest_versions: Path, tmp_path: Path) -> None:
 def test_the_quick_tests_of_the_core_pass_with_the_lowest_versions(lowest_versions: Path) -> None:
     """Warnings of old releases are no errors here: they may call what newer ones have marked as old."""
     tests = [ROOT / "tests" / place for place in CORE]
-    options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", "--timeout", "600"]
+    options = ["-p", "no:cacheprovider", "-o", "filterwarnings=default", "--timeout", "600"]
     assert " passed" in _with(lowest_versions, "-m", "pytest", *options, *tests)
 
 

@@ -229,7 +229,7 @@ def test_the_plan_lies_there_from_the_start_and_the_resumed_run_ends_with_its_re
         patched.setattr(TrainingStep, "_learn", killed)
         main(["train", "wires", *options, "--run.save-every-steps", "1"])
     plan = (run / "plan.txt").read_text()
-    assert plan.startswith("pictures: 5 to train on") and "--optimizer.epochs 3, as given" in plan
+    assert "\npictures: 5 to train on" in plan and "--optimizer.epochs 3, as given" in plan
     assert not (run / "report.html").exists()
     capsys.readouterr()
     assert main(["train", "--resume", "runs/wires"]) == 0
