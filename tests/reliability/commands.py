@@ -128,7 +128,7 @@ WORK = {
 }
 
 
-TIMES = ("seconds", "finished", "images_per_second", "waiting_share")
+TIMES = ("seconds", "finished", "images_per_second", "waiting_share", "commit")  # git may not answer
 LOGS = (".lock", ".launch", "output.txt")
 """Files that say who was at work and what was done, not what came of it."""
 
