@@ -1,11 +1,12 @@
 """Class names and colours of the data sets; every model carries its own, so weights know what they predict."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ducseg.errors import MALFORMED, explain
-from ducseg.files import parse_json
+from ducseg.files import parse_json, write_whole
 
 __all__ = ["CAMVID", "CITYSCAPES", "CLASS_SETS", "IGNORE", "KITTI_ROAD", "VOC2012", "ClassSet"]
 
@@ -90,6 +91,10 @@ class ClassSet:
                 fix="Write one beside the images.",
             ) from None
         return cls.from_json(entries)
+
+    def write(self, path: Path) -> None:
+        """Write a `classes.json`, whole or not at all."""
+        write_whole(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
 
 CITYSCAPES = ClassSet(

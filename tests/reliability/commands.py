@@ -11,6 +11,7 @@ from typing import Any
 
 import children
 import torch
+from moments import Moment
 from small_inputs import write_checkpoint, write_coco, write_folder_data, write_pictures, write_tar
 
 from ducseg.cli import main
@@ -221,6 +222,18 @@ class Trial:
     def run(self, **options: Any) -> children.Child:
         """The command, once it has ended."""
         return children.run(self.job.to(self.given, self.out), self._said, **options)
+
+    def after(
+        self, moment: Moment, statuses: Sequence[int] = (0, 1, 2), *, then: Callable[[], None] = lambda: None
+    ) -> list[str]:
+        """What the command, disturbed at a moment, and then the same undisturbed do otherwise than promised.
+
+        `then`: what mends the disturbance before the command is given again.
+        """
+        self.clear()
+        found = complaints(self.run(moment=moment), statuses) + self.unlike(whole=False)
+        then()
+        return [f"{moment}: {line}" for line in found + self.goes_on()]
 
     def unlike(self, *, whole: bool) -> list[str]:
         """Where the output is not as it should be."""

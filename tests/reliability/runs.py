@@ -1,6 +1,7 @@
 """Training runs on a tiny data set, by one process or two ranks, and what is left of them."""
 
 import json
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import children
 import torch
+from commands import complaints
 from moments import Moment
 from safetensors.numpy import load_file
 from training_process import TrainingProcess
@@ -87,6 +89,20 @@ class Run:
             place = self.out / name
             found[name] = place.readlink().as_posix() if place.is_symlink() else place.read_text().strip()
         return found
+
+    def undisturbed(self) -> children.Child:
+        """It, run to its end by one process."""
+        (child,) = self.start()
+        assert child.wait() == 0, child.said()
+        return child
+
+    def after(self, moment: Moment, whole: "Run", statuses: Sequence[int] = (0, 1, 2)) -> list[str]:
+        """What it does, disturbed at a moment, and then undisturbed, otherwise than end as the whole run."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        (child,) = self.start(moment=moment)
+        child.wait()
+        found = complaints(child, statuses) + broken(self, [child])
+        return [f"{moment}: {line}" for line in found + self.goes_on(whole)]
 
     def goes_on(self, whole: "Run") -> list[str]:
         """What the same command with --resume does otherwise than end as the whole run."""

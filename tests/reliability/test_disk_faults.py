@@ -30,10 +30,7 @@ def test_a_call_that_fails_is_said_and_the_same_command_goes_on(
 ) -> None:
     trial, wrong, faults = Trial(work, tmp_path), [], 20 if campaign else 3
     for _ in range(faults):
-        trial.clear()
-        fault = a_fault(draw, trial.ticks)
-        found = complaints(trial.run(moment=fault)) + trial.unlike(whole=False)
-        wrong += [f"{fault}: {line}" for line in found + trial.goes_on()]
+        wrong += trial.after(a_fault(draw, trial.ticks))
     book.add(f"a failing call: {work}", tried=faults, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -43,16 +40,10 @@ def test_a_call_that_fails_loses_no_checkpoint(
     tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
     run, whole = (Run(tmp_path / name, tiny_camvid, "") for name in ("run", "whole"))
-    (undisturbed,) = whole.start()
-    assert undisturbed.wait() == 0, undisturbed.said()
+    undisturbed = whole.undisturbed()
     wrong, faults = [], 60 if campaign else 3
     for _ in range(faults):
-        shutil.rmtree(run.out, ignore_errors=True)
-        fault = a_fault(draw, undisturbed.ticks)
-        (child,) = run.start(moment=fault)
-        child.wait()
-        found = complaints(child) + broken(run, [child])
-        wrong += [f"{fault}: {line}" for line in found + run.goes_on(whole)]
+        wrong += run.after(a_fault(draw, undisturbed.ticks), whole)
     book.add("a failing call: train", tried=faults, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -68,12 +59,9 @@ def every_write(draw: random.Random, ticks: dict[str, int], campaign: bool) -> l
 def test_no_room_at_every_single_write(
     work: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
-    trial, wrong = Trial(work, tmp_path), []
+    trial = Trial(work, tmp_path)
     faults = every_write(draw, trial.ticks, campaign)
-    for fault in faults:
-        trial.clear()
-        found = complaints(trial.run(moment=fault)) + trial.unlike(whole=False)
-        wrong += [f"{fault}: {line}" for line in found + trial.goes_on()]
+    wrong = [line for fault in faults for line in trial.after(fault)]
     book.add(f"no room at every write: {work}", tried=len(faults), lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -83,15 +71,9 @@ def test_no_room_at_every_single_write_of_training(
     tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
     run, whole = (Run(tmp_path / name, tiny_camvid, "--optimizer.epochs 1") for name in ("run", "whole"))
-    (undisturbed,) = whole.start()
-    assert undisturbed.wait() == 0, undisturbed.said()
-    wrong, faults = [], every_write(draw, undisturbed.ticks, campaign)
-    for fault in faults:
-        shutil.rmtree(run.out, ignore_errors=True)
-        (child,) = run.start(moment=fault)
-        child.wait()
-        found = complaints(child) + broken(run, [child])
-        wrong += [f"{fault}: {line}" for line in found + run.goes_on(whole)]
+    undisturbed = whole.undisturbed()
+    faults = every_write(draw, undisturbed.ticks, campaign)
+    wrong = [line for fault in faults for line in run.after(fault, whole)]
     book.add("no room at every write: train", tried=len(faults), lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -114,11 +96,8 @@ def test_a_disk_that_fills_up_at_any_moment(
 ) -> None:
     trial, wrong, faults = Trial(work, tmp_path, small_disk), [], 12 if campaign else 2
     for _ in range(faults):
-        trial.clear()
         fault = Moment("write", draw.randint(1, trial.ticks["write"]), fill=str(small_disk))
-        found = complaints(trial.run(moment=fault)) + trial.unlike(whole=False)
-        (small_disk / FILLER).unlink(missing_ok=True)
-        wrong += [f"{fault}: {line}" for line in found + trial.goes_on()]
+        wrong += trial.after(fault, then=lambda: (small_disk / FILLER).unlink(missing_ok=True))
     book.add(f"a full disk: {work}", tried=faults, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -128,8 +107,7 @@ def test_a_disk_that_fills_up_loses_no_checkpoint(
     tiny_camvid: Path, tmp_path: Path, small_disk: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
     run, whole = (Run(base, tiny_camvid, "") for base in (small_disk, tmp_path / "whole"))
-    (undisturbed,) = whole.start()
-    assert undisturbed.wait() == 0, undisturbed.said()
+    undisturbed = whole.undisturbed()
     wrong, faults = [], 60 if campaign else 3
     for _ in range(faults):
         shutil.rmtree(run.out, ignore_errors=True)

@@ -36,10 +36,7 @@ def test_a_killed_worker_is_said_and_the_same_command_goes_on(
 ) -> None:
     trial, wrong, kills = Trial(work, tmp_path, more=["--workers", "2"]), [], 12 if campaign else 2
     for _ in range(kills):
-        trial.clear()
-        moment = a_worker(draw, trial.ticks)
-        found = complaints(trial.run(moment=moment)) + trial.unlike(whole=False)
-        wrong += [f"{moment}: {line}" for line in found + trial.goes_on()]
+        wrong += trial.after(a_worker(draw, trial.ticks))
     book.add(f"a worker killed: {work}", tried=kills, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -49,8 +46,7 @@ def test_a_killed_worker_loses_no_checkpoint(
     tiny_camvid: Path, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
     run, whole = (Run(tmp_path / name, tiny_camvid, "--data.workers 2") for name in ("run", "whole"))
-    (undisturbed,) = whole.start()
-    assert undisturbed.wait() == 0, undisturbed.said()
+    undisturbed = whole.undisturbed()
     wrong, kills = [], 40 if campaign else 2
     for _ in range(kills):
         shutil.rmtree(run.out, ignore_errors=True)

@@ -26,11 +26,8 @@ TRIED = ("predict, pictures", "predict --resume", "data patches", "data convert 
 def test_a_signal_at_any_moment(work: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any) -> None:
     trial, wrong, count = Trial(work, tmp_path), [], 12 if campaign else 2
     for _ in range(count):
-        trial.clear()
         moment = Moment("call", draw.randint(1, trial.ticks["call"]), signal=draw.choice(SIGNALS))
-        ended = trial.run(moment=moment)
-        found = complaints(ended, (0, 75, 130, -moment.signal)) + trial.unlike(whole=False)
-        wrong += [f"{moment}: {line}" for line in found + trial.goes_on()]
+        wrong += trial.after(moment, (0, 75, 130, -moment.signal))
     book.add(f"a signal: {work}", tried=count, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -41,16 +38,11 @@ def test_a_signal_at_any_moment_of_training(
 ) -> None:
     """Saved and left with its status; SIGHUP, and what comes before the first step, ends it at once."""
     run, whole = (Run(tmp_path / name, tiny_camvid, "") for name in ("run", "whole"))
-    (undisturbed,) = whole.start()
-    assert undisturbed.wait() == 0, undisturbed.said()
+    undisturbed = whole.undisturbed()
     wrong, count = [], 60 if campaign else 3
     for _ in range(count):
-        shutil.rmtree(run.out, ignore_errors=True)
         moment = Moment("call", draw.randint(1, undisturbed.ticks["call"]), signal=draw.choice(SIGNALS))
-        (child,) = run.start(moment=moment)
-        child.wait()
-        found = complaints(child, (0, 75, 130, -moment.signal)) + broken(run, [child])
-        wrong += [f"{moment}: {line}" for line in found + run.goes_on(whole)]
+        wrong += run.after(moment, whole, (0, 75, 130, -moment.signal))
     book.add("a signal: train", tried=count, lost=len(wrong))
     assert not wrong, "\n".join(wrong)
 
@@ -68,8 +60,7 @@ SURROUNDINGS: dict[str, tuple[Callable[[], None] | None, dict[str, str]]] = {
 def test_surroundings_change_nothing(surrounding: str, tiny_camvid: Path, tmp_path: Path, book: Any) -> None:
     before, environment = SURROUNDINGS[surrounding]
     run, whole = (Run(tmp_path / name, tiny_camvid, "--run.tensorboard") for name in ("run", "whole"))
-    (undisturbed,) = whole.start()
-    assert undisturbed.wait() == 0, undisturbed.said()
+    whole.undisturbed()
     wrong = []
     (child,) = run.start(before=before, environment=environment)
     child.wait()
@@ -94,7 +85,7 @@ def test_too_little_memory_is_said(
     wrong, by_library, count = [], 0, 8 if campaign else 2
     if work == "train":
         run, whole = (Run(tmp_path / name, tiny_camvid, "") for name in ("run", "whole"))
-        assert whole.start()[0].wait() == 0
+        whole.undisturbed()
     else:
         trial = Trial(work, tmp_path)
     for _ in range(count):

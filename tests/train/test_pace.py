@@ -47,6 +47,8 @@ def test_minutes_of_training_are_apart_from_the_evaluations(monkeypatch: pytest.
             clock.now += 500
             run.note_evaluation(500)
     assert (run.left, run.counted, run.elapsed) == (20, 40, 1040)
+    assert RunConfig(minutes_of="training").conflicts() == ["--run.minutes-of training is for --run.minutes"]
+    assert RunConfig(minutes_of="training", minutes=1).conflicts() == []
 
 
 @pytest.mark.parametrize("spent", [0.0, 30.0])

@@ -61,4 +61,4 @@ def _pages(options: Options, progress: Callable[[int, int], None]) -> list[str]:
         raise explain(
             f"{given} with stack", found="given", needed="pictures and masks in one folder", fix="Leave it out."
         )
-    return stack.convert(options.source, options.out, progress).lines()
+    return stack.convert(options.source, options.out, num_workers=options.workers, progress=progress).lines()

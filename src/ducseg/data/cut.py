@@ -151,7 +151,7 @@ def cut_patches(
     if frames:
         _check_room(cutter, frames)
     _write_record(out, split, record)
-    write_whole(out / "classes.json", (json.dumps(dataset.classes.to_json(), indent=1) + "\n").encode())
+    dataset.classes.write(out / "classes.json")
     for done, _ in enumerate(mapped(cutter, frames, num_workers, chunk=1), len(dataset) - len(frames) + 1):
         if progress is not None:
             progress(done, len(dataset))

@@ -85,16 +85,18 @@ class OnnxPredictor(AveragingLabeller):
         return most_probable(self._run(pictures))
 
     def _probabilities(self, pictures: NDArray[np.uint8]) -> Tensor:
-        if self.file.output == "labels":
-            raise no_probabilities(self.file, "for probabilities")
-        found = self._run(pictures)
-        return found.softmax(1) if self.file.output == "scores" else found
+        return self._with_probabilities(pictures)[1]
 
     def _both(self, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        found, probabilities = self._with_probabilities(pictures)
+        return most_probable(found), probabilities
+
+    def _with_probabilities(self, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """What the graph gives, and the probabilities that it says."""
         if self.file.output == "labels":
             raise no_probabilities(self.file, "for probabilities")
         found = self._run(pictures)
-        return most_probable(found), found.softmax(1) if self.file.output == "scores" else found
+        return found, found.softmax(1) if self.file.output == "scores" else found
 
     def _run(self, pictures: NDArray[np.uint8]) -> Tensor:
         """What the graph gives, of the shape that its description promises."""

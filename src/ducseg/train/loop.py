@@ -157,9 +157,10 @@ class _Run:
         if self.config.loss.class_weights == "auto":
             pairs = zip(self.data.train_set.classes.names, self.start.loss.class_weights or ())
             self._say("class weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in pairs))
+        before = earlier.get("optimizer") or {}
         for kind in ("epochs", "steps"):
-            was, now = (earlier.get("optimizer") or {}).get(kind), getattr(self.config.optimizer, kind)
-            if kind in (earlier.get("optimizer") or {}) and was != now:
+            was, now = before.get(kind), getattr(self.config.optimizer, kind)
+            if kind in before and was != now:
                 self._say(
                     f"{was} {kind} became {now}: from step {self.state.step} on the rate is that of a run planned for "
                     f"{self.pace.most} steps, {self.training_step.rate(self.state.step):.2e} now"

@@ -109,13 +109,15 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     Raises:
         UserError: as the data set's opening; a file that does not read; a class that no training pixel shows.
     """
-    data, grouped = _grouped(data)
+    train_set, val_set = _opened(data)
+    eyes, grouped = eyes_in([*train_set.ids, *val_set.ids]), list[str]()
+    if eyes is not None and data.group_by is None and data.dataset == "folder":
+        data = replace(data, group_by=eyes)
+        train_set, val_set = _opened(data)
+        grouped = [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
     assert data.root is not None, "a folder is given"
-    train_set = open_training_set(data, (0, 0, 0))
     check_classes_seen(data, train_set)
-    found = survey(train_set)
-    val_set = open_dataset(data, data.val_split)
-    validated = len(val_set)
+    found, validated = survey(train_set), len(val_set)
     found_there = data_notes(data, train_set, val_set)
     notes = (*found_there, *grouped, *_views(data, found_there), *_doubts(train_set))
     kind = "cpu" if machine.device == "cpu" else "gpu"
@@ -162,14 +164,8 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     return Plan(config=config, planned=config, survey=found, validated=validated, machine=kind, notes=notes)
 
 
-def _grouped(data: DataConfig) -> tuple[DataConfig, list[str]]:
-    """With both eyes of a person together, where names tell them, and what is said of that."""
-    if data.group_by is not None or data.dataset != "folder":
-        return data, []
-    names = [name for split in (data.train_split, data.val_split) for name in open_dataset(data, split).ids]
-    if (eyes := eyes_in(names)) is None:
-        return data, []
-    return replace(data, group_by=eyes), [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
+def _opened(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
+    return open_training_set(data, (0, 0, 0)), open_dataset(data, data.val_split)
 
 
 def _views(data: DataConfig, notes: list[str]) -> list[str]:

@@ -193,7 +193,7 @@ def _say_turns(found: Survey, *, level: bool) -> str:
 
 
 def _say_steps(config: Config, given: _Given) -> tuple[str, ...]:
-    run, epochs = config.run, given.or_else("", "optimizer.epochs")
+    run, epochs = config.run, given.or_else("", "optimizer.epochs", "optimizer.steps")
     given.taken("run.minutes", "run.minutes_of")
     fitting = "" if run.minutes is None else f"as many as fit {run.minutes:g} minutes, measured"
     length = ", and ".join(filter(None, (fitting, epochs)))

@@ -261,6 +261,9 @@ class RunConfig:
 
     def conflicts(self) -> list[str]:
         """Every conflict among these fields, each naming its option."""
+        found = []
         if self.eval_every_steps is not None and self.eval_every_epochs != RunConfig.eval_every_epochs:
-            return ["--run.eval-every-steps and --run.eval-every-epochs are two ways to say one thing"]
-        return []
+            found.append("--run.eval-every-steps and --run.eval-every-epochs are two ways to say one thing")
+        if self.minutes_of != "all" and self.minutes is None:
+            found.append(f"--run.minutes-of {self.minutes_of} is for --run.minutes")
+        return found

@@ -431,6 +431,10 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
 # -- stacks ------------------------------------------------------------------------------------------------------------
 
 
+def _stack_command(base: Path) -> list[str]:
+    return ["data", "convert", "stack", str(base / "in"), "--out", str(base / "out"), "--workers", "1"]
+
+
 def _stack(path: Path, pages: list[np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pages[0]).save(path, save_all=True, append_images=[Image.fromarray(page) for page in pages[1:]])
@@ -463,7 +467,9 @@ def test_pages_of_stacks_become_pictures_and_masks(
     if "/" not in volume:
         with pytest.raises(UserError, match=r"stacks of pages \(.*Write .*ducseg data convert stack .*/in --out OUT"):
             open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "in")), "train")
-    assert main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    )
     assert capsys.readouterr().out.startswith("3 pictures and masks\n")
     for page, sample in enumerate(open_dataset(data, "all")):
         assert (sample.image == 10 * page).all()
@@ -473,7 +479,9 @@ def test_pages_of_stacks_become_pictures_and_masks(
 def test_numbers_of_objects_become_their_borders(tmp_path: Path) -> None:
     _stack(tmp_path / "in" / "train-input.tif", [np.zeros(SIZE, np.uint8)] * 2)
     _stack(tmp_path / "in" / "train-labels.tif", [_cells(page) for page in range(2)])
-    assert main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    )
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     border = np.isin(rows, [9, 10, 19, 20, 29, 30]) | np.isin(columns, [11, 12, 23, 24, 35, 36, 47, 48])
     for sample in open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "out")), "all"):
@@ -482,7 +490,7 @@ def test_numbers_of_objects_become_their_borders(tmp_path: Path) -> None:
 
 def test_stacks_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _stack(tmp_path / "in" / "train-volume.tif", [np.zeros(SIZE, np.uint8)] * 2)
-    command = ["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    command = _stack_command(tmp_path)
     assert main(command) == 2
     assert "needed such as train-volume.tif and train-labels.tif" in capsys.readouterr().err
     _stack(tmp_path / "in" / "train-labels.tif", [np.zeros(SIZE, np.uint8)] * 3)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -159,3 +160,13 @@ def test_the_header_says_the_size_that_reading_gives(tmp_path: Path) -> None:
     (tmp_path / "none.png").write_bytes(b"none")
     with pytest.raises(UserError, match=r"none\.png"):
         picture_size(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("channels", [None, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_encoded_reads_again(dtype: type, channels: int | None) -> None:
+    shape = (5, 7) if channels is None else (5, 7, channels)
+    picture = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    found = cv2.imdecode(np.frombuffer(png.encode_png(picture), np.uint8), cv2.IMREAD_UNCHANGED)
+    order = slice(None) if channels is None else [2, 1, 0, 3][:channels]
+    assert np.array_equal(found if channels is None else found[..., order], picture)

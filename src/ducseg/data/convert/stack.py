@@ -5,22 +5,26 @@ as they stand. Where a page holds numbers of objects, the mask is the border bet
 0, and those that touch another object, one on each side.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
-from ducseg.data.files.header import PILLOW_ERRORS, check_header, open_pillow, read_header, undecodable
+from ducseg.data.convert.writing import new_folder
+from ducseg.data.files.header import PILLOW_ERRORS, check_header, open_pillow, read_header, tiff_header, undecodable
+from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.mask_shapes import are_shades
+from ducseg.data.processes import mapped
 from ducseg.errors import explain
-from ducseg.files import whole_folder, write_whole
+from ducseg.files import write_whole
 
 __all__ = ["Converted", "convert"]
 
@@ -46,7 +50,9 @@ class Converted:
         return [f"{self.pages} pictures and masks", *borders, *left_out]
 
 
-def convert(source: Path, out: Path, progress: Callable[[int, int], None] | None = None) -> Converted:
+def convert(
+    source: Path, out: Path, *, num_workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> Converted:
     """Write `out`, whole or not at all.
 
     Args:
@@ -56,23 +62,30 @@ def convert(source: Path, out: Path, progress: Callable[[int, int], None] | None
         UserError: no stacks that go together, of unlike pages, files that do not read; `out` is there already.
     """
     pairs, left_out = _pairs(source)
-    if out.is_dir() and not any(out.iterdir()):
-        out.rmdir()
-    borders = any(_numbered(page) for _, (_, labels) in pairs.items() for page in _pages(labels))
-    total, done = sum(_number_of_pages(image) for image, _ in pairs.values()), 0
-    with whole_folder(out) as folder:
-        for name, (image, labels) in pairs.items():
-            for page, (picture, mask) in enumerate(zip(_pages(image), _pages(labels), strict=True)):
-                if picture.shape[:2] != mask.shape[:2]:
-                    raise _unlike(labels, f"pages of {_size(mask)}", f"{_size(picture)}, as those of {image}")
-                _write(folder / "images" / f"{name}_{page:03}.png", picture)
-                _write(folder / "masks" / f"{name}_{page:03}.png", _borders(mask) if borders else mask)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+    borders = any(_numbered(page) for _, labels in pairs.values() for page in _pages(labels))
+    pages = [_Page(name, *files, page) for name, files in pairs.items() for page in range(_number_of_pages(files[0]))]
+    with new_folder(out) as folder:
+        for _ in mapped(partial(_write, folder, borders), pages, num_workers, progress):
+            pass
         if borders:
-            write_whole(folder / "classes.json", (json.dumps(_CLASSES.to_json(), indent=1) + "\n").encode())
-    return Converted(pages=done, borders=borders, left_out=left_out)
+            _CLASSES.write(folder / "classes.json")
+    return Converted(pages=len(pages), borders=borders, left_out=left_out)
+
+
+class _Page(NamedTuple):
+    name: str
+    image: Path
+    labels: Path
+    number: int
+
+
+def _write(folder: Path, borders: bool, page: _Page) -> None:
+    picture, mask = _page(page.image, page.number), _page(page.labels, page.number)
+    if picture.shape[:2] != mask.shape[:2]:
+        raise _unlike(page.labels, f"pages of {_size(mask)}", f"{_size(picture)}, as those of {page.image}")
+    for side, pixels in (("images", picture), ("masks", _borders(mask) if borders else mask)):
+        path = folder / side / f"{page.name}_{page.number:03}.png"
+        write_whole(path, encode_png(_as_png(pixels, path)))
 
 
 def _pairs(source: Path) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]:
@@ -114,21 +127,23 @@ def _key(file: Path, words: re.Pattern[str]) -> str:
 
 
 def _number_of_pages(path: Path) -> int:
-    header = read_header(path.read_bytes(), path)
+    header = tiff_header(path) or read_header(path.read_bytes(), path)
     check_header(replace(header, pages=1), path)
     return header.pages
 
 
 def _pages(path: Path) -> Iterator[NDArray[np.generic]]:
-    number = _number_of_pages(path)
+    return (_page(path, number) for number in range(_number_of_pages(path)))
+
+
+def _page(path: Path, number: int) -> NDArray[np.generic]:
     try:
         with open_pillow(path) as picture:
-            for page in range(number):
-                picture.seek(page)
-                pixels = np.asarray(picture)
-                yield pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+            picture.seek(number)
+            pixels = np.asarray(picture)
     except PILLOW_ERRORS as error:
         raise undecodable(path, b"", str(error)) from None
+    return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
 
 
 def _numbered(mask: NDArray[np.generic]) -> bool:
@@ -146,19 +161,14 @@ def _size(page: NDArray[np.generic]) -> str:
     return f"{page.shape[0]} x {page.shape[1]} pixels (H x W)"
 
 
-def _write(path: Path, pixels: NDArray[np.generic]) -> None:
-    """As PNG; 32-bit numbers as 16-bit ones where they fit."""
-    if pixels.dtype not in (np.uint8, np.uint16):
-        whole = pixels.astype(np.uint16)
-        if (whole != pixels).any():
-            raise explain(
-                f"page {path.name}", found=f"{pixels.dtype} from {pixels.min()} to {pixels.max()}",
-                needed="whole numbers from 0 to 65535", fix="Convert the stack to 8 or 16 bits.",
-            )  # fmt: skip
-        pixels = whole
-    shown = (
-        pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0]] if pixels.shape[2] == 3 else pixels[..., [2, 1, 0, 3]]
-    )
-    done, data = cv2.imencode(".png", np.ascontiguousarray(shown))
-    assert done, path
-    write_whole(path, data.tobytes())
+def _as_png(pixels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
+    """What a PNG holds: 32-bit numbers as 16-bit ones where they fit."""
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    whole = pixels.astype(np.uint16)
+    if (whole != pixels).any():
+        raise explain(
+            f"page {path.name}", found=f"{pixels.dtype} from {pixels.min()} to {pixels.max()}",
+            needed="whole numbers from 0 to 65535", fix="Convert the stack to 8 or 16 bits.",
+        )  # fmt: skip
+    return whole

@@ -5,11 +5,11 @@ over an earlier one; the report counts the pixels where that happened. Each tool
 Legend: H, W pixels of the picture as a viewer shows it.
 """
 
-import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,8 +25,8 @@ from ducseg.errors import MALFORMED, UserError, explain, listed
 from ducseg.files import is_there, whole_file, whole_folder, write_whole
 
 __all__ = [
-    "BACKGROUND", "Annotated", "Export", "Report", "Shape", "fill_polygons", "find_picture", "no_such_source",
-    "write_folder",
+    "BACKGROUND", "Annotated", "Export", "Report", "Shape", "fill_polygons", "find_picture", "new_folder",
+    "no_such_source", "write_folder",
 ]  # fmt: skip
 
 BACKGROUND = "background"
@@ -107,6 +107,15 @@ class Report:
         ]
 
 
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """As `whole_folder`; an empty one may be there."""
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
+    with whole_folder(out) as folder:
+        yield folder
+
+
 def write_folder(
     out: Path,
     export: Export,
@@ -132,15 +141,13 @@ def write_folder(
         raise explain("--ignore", found=strange[0], needed=f"one of {', '.join(names)}", fix="Correct the name.")
     classes = _classes([name for name in names if name not in ignore], export.colours)
     _check_files(pictures)
-    if out.is_dir() and not any(out.iterdir()):
-        out.rmdir()
     objects = overlaps = empty = 0
-    with whole_folder(out) as folder:
+    with new_folder(out) as folder:
         write = partial(_write_picture, folder, classes, frozenset(ignore))
         items = list(zip(pictures, _file_names(pictures)))
         for painted, twice in mapped(write, items, num_workers, progress):
             objects, overlaps, empty = objects + painted, overlaps + twice, empty + (painted == 0)
-        write_whole(folder / "classes.json", (json.dumps(classes.to_json(), indent=1) + "\n").encode())
+        classes.write(folder / "classes.json")
     splits = [picture.split for picture in pictures]
     return Report(
         classes=classes,

@@ -121,8 +121,8 @@ def png_kind(path: Path) -> PngKind:
 
 
 def encode_png(picture: NDArray[Any]) -> bytes:
-    """Grey (H, W) or RGB (H, W, 3), 8 or 16 bits, as a PNG file: 15 % larger than usual, several times as fast."""
-    bgr = picture if picture.ndim == 2 else picture[..., ::-1]
+    """Grey (H, W), RGB or RGBA (H, W, 3 or 4), 8 or 16 bits, as a PNG file: 15 % larger than usual, much faster."""
+    bgr = picture if picture.ndim == 2 else picture[..., [2, 1, 0, *range(3, picture.shape[2])]]
     done, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:  # OpenCV says no more, and what it takes is known
         raise MemoryError(f"for a PNG of {picture.shape}")

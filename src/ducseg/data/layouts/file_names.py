@@ -135,8 +135,7 @@ def tails_of(files: Mapping[str, Path]) -> dict[str, list[Path]]:
 
 def tail_of_masks(tails: Mapping[str, list[Path]], folder: Path, left_out: list[str]) -> str:
     """The ending of the masks' names."""
-    meant, said = the_truth(tails)
-    left_out += [one for one in said if one not in left_out]
+    meant = the_truth(tails, left_out)
     worded = [tail for tail in meant if MASK_WORD.search(tail)]
     if len(worded) == 1:
         meant = worded

@@ -187,8 +187,7 @@ def _called(
 def _one_of(folder: Path, there: list[Path], option: str, usual: tuple[str, ...], left_out: list[str]) -> Path:
     """The folder that is meant: the truth of several of masks, then the one of a usual name."""
     if option == "masks" and there[1:]:
-        meant, said = the_truth({inside.name: _files_below(inside) for inside in there})
-        left_out += [one for one in said if one not in left_out]
+        meant = the_truth({inside.name: _files_below(inside) for inside in there}, left_out)
         there = [inside for inside in there if inside.name in meant]
     exact = [inside for inside in there if inside.name.lower() in usual]
     if len(exact) == 1 and there[1:]:

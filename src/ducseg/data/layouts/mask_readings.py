@@ -12,24 +12,13 @@ from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
 
-__all__ = [
-    "MOST_SMOOTHED",
-    "Asked",
-    "Reading",
-    "as_said",
-    "colour_readings",
-    "counts_of",
-    "value_readings",
-    "with_background",
-]
+__all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value_readings", "with_background"]
 
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
 _FEWEST_SHADES = 3  # of smoothed edges
 _MOST_SHADES = 0.4  # share of the pixels that they may have: thin lines that were resized are half edges
 _MOST_LINES = 0.4  # share of the lower value that is lines
-MOST_SMOOTHED = 0.2
-"""Share of pixels that may be ignored for lying in smoothed edges."""
 
 
 @dataclass(frozen=True, kw_only=True)

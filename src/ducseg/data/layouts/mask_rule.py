@@ -14,7 +14,6 @@ from ducseg.data.files.indexed_png import VOC_PALETTE
 from ducseg.data.layouts.mask_files import MaskLook, code_of
 from ducseg.data.layouts.mask_reader import MaskRule, line_of, shown
 from ducseg.data.layouts.mask_readings import (
-    MOST_SMOOTHED,
     Asked,
     Reading,
     as_said,
@@ -26,6 +25,9 @@ from ducseg.data.layouts.mask_readings import (
 from ducseg.errors import explain
 
 __all__ = ["find_rule"]
+
+_MOST_SMOOTHED = 0.2
+"""Share of pixels that may be ignored for lying in smoothed edges."""
 
 
 def find_rule(
@@ -153,14 +155,14 @@ def _without_stray(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     kind = "colours" if rule.as_colours else "values"
     line = f"{rule.line or line_of(rule, counts)}; other {kind} ({100 * stray:.1f} % of the pixels) ignored"
     rule = replace(rule, smoothed=True, line=line)
-    if stray <= MOST_SMOOTHED:
+    if stray <= _MOST_SMOOTHED:
         return rule
     often = ", ".join(shown(value, rule.as_colours) for value, _ in counts.most_common(3))
     return _refused(
         rule,
         "--data.smoothed",
         found=f"{100 * stray:.0f} % of the pixels in none of {len(rule.classes)} classes' {kind} (there are {often})",
-        needed=f"at most {100 * MOST_SMOOTHED:.0f} %, as edges have",
+        needed=f"at most {100 * _MOST_SMOOTHED:.0f} %, as edges have",
         fix="Correct the class list, or look at the masks.",
     )
 

@@ -19,14 +19,15 @@ _ORDER = re.compile(
 """Whose masks: in words, by a number after manual, expert, ..., or as STARE has it (ah is the one scored against)."""
 
 
-def the_truth(masks: Mapping[str, Sequence[Path]]) -> tuple[list[str], list[str]]:
-    """The names of those that can be meant, and of each other what it is, for printing.
+def the_truth(masks: Mapping[str, Sequence[Path]], left_out: list[str]) -> list[str]:
+    """The names of those that can be meant.
 
     Args:
         masks: name -> its files, of which a few are read where there are several names.
+        left_out: gets of each other name what it is, for printing.
     """
     if len(masks) < 2:
-        return list(masks), []
+        return list(masks)
     orders = {name: _order(name) for name in masks}
     first = {key: min(rank for other, rank in orders.values() if other == key) for key, _ in orders.values()}
     seconds = [name for name, (key, rank) in orders.items() if rank > first[key]]
@@ -35,7 +36,8 @@ def the_truth(masks: Mapping[str, Sequence[Path]]) -> tuple[list[str], list[str]
     if len(views) == len(left):
         views = []
     said = [*(f"{name} (another annotator)" for name in seconds), *(f"{name} (the field of view)" for name in views)]
-    return [name for name in left if name not in views], said
+    left_out += [one for one in said if one not in left_out]
+    return [name for name in left if name not in views]
 
 
 def _order(name: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from ducseg.experiments.ablations.rows import Table
 from ducseg.experiments.ablations.small import Setting, recipe_of
 from ducseg.experiments.ablations.timing import how
 from ducseg.metrics.thin import WIDTH_BINS
+from ducseg.train.config import Config
 
 __all__ = ["described", "markdown", "spread"]
 
@@ -59,17 +60,19 @@ def _common(jobs: Sequence[Job]) -> str:
     encoders = [f"{one.model.encoder}{width} from {start}" for one, width, start in zip(configs, widths, starts)]
     crops = ["{}x{}".format(*one.augment.crop_size) for one in configs]
     optimizers = [f"{one.optimizer.name} at {one.optimizer.learning_rate:g}" for one in configs]
-    lengths = [
-        f"{one.optimizer.steps} steps"
-        if one.optimizer.steps is not None
-        else f"{one.run.minutes:g} minutes{' of training' if one.run.minutes_of == 'training' else ''}"
-        if one.optimizer.epochs is None
-        else f"{one.optimizer.epochs} epochs"
-        for one in configs
-    ]
+    lengths = [_length(one) for one in configs]
     batches = [str(one.optimizer.batch_size) for one in configs]
     parts = (("", encoders), ("crops of ", crops), ("batch ", batches), ("", optimizers), ("", lengths))
     return ", ".join(name + _each(found) for name, found in parts)
+
+
+def _length(config: Config) -> str:
+    optimizer, run = config.optimizer, config.run
+    if optimizer.steps is not None:
+        return f"{optimizer.steps} steps"
+    if optimizer.epochs is not None:
+        return f"{optimizer.epochs} epochs"
+    return f"{run.minutes:g} minutes{' of training' if run.minutes_of == 'training' else ''}"
 
 
 def _each(found: Sequence[str]) -> str:
