@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -604,6 +606,30 @@ def test_a_worker_that_dies_while_another_starts_is_said(monkeypatch: pytest.Mon
         list(processes.mapped(abs, [1, 2], 2))
     monkeypatch.setattr(_BrokenPool, "broken", False)
     assert list(processes.mapped(abs, [1, 2], 2)) == [1, 2]
+
+
+def test_a_worker_that_dies_just_before_the_next_one_starts_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the pool closes its pipes meanwhile: "handle is closed", "bad value(s) in fds_to_keep"."""
+    start, started, pauses = SpawnProcess.start, list[SpawnProcess](), iter(np.linspace(0, 0.003, 12))
+
+    def kill_the_first(process: SpawnProcess) -> None:
+        if len(started) == 1:
+            started[0].kill()
+            time.sleep(next(pauses))
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", kill_the_first)
+    for _ in range(12):
+        started.clear()
+        with pytest.raises(UserError, match="one that the system ended"):
+            list(processes.mapped(abs, [1, 2, 3], 3, chunk=1))
+
+
+def test_a_process_that_cannot_be_started_is_not_called_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpawnProcess, "start", Mock(side_effect=OSError("no memory")))
+    with pytest.raises(OSError, match="no memory"):
+        list(processes.mapped(abs, [1, 2], 2))
 
 
 def test_what_a_kill_left_half_written_is_removed_by_the_next_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
@@ -77,14 +78,35 @@ class _Spawning(SpawnContext):
 
     def Process(self, *given: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]
         """What a pool calls."""
-        self._spawned.append(SpawnProcess(*given, **named))
+        self._spawned.append(_Process(self, *given, **named))
         return self._spawned[-1]
+
+    def started(self) -> list[SpawnProcess]:
+        return [process for process in self._spawned if process.pid is not None]
 
     def kill(self) -> None:
         """The pool would wait for ever for one that it started while another died, or that waits for its lock."""
-        for process in self._spawned:
-            if process.pid is not None:
-                process.kill()
+        for process in self.started():
+            process.kill()
+
+
+class _Process(SpawnProcess):
+    """Where one dies, a thread of the pool closes the pipes that the next one is just being started with."""
+
+    def __init__(self, context: _Spawning, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._context: _Spawning | None = context
+
+    def start(self) -> None:
+        """Raises BrokenProcessPool where it cannot be started because another has ended, whatever the cause reads."""
+        context, self._context = self._context, None  # the context does not travel
+        assert context is not None
+        try:
+            super().start()
+        except (OSError, ValueError):
+            if wait([process.sentinel for process in context.started()], timeout=0):
+                raise BrokenProcessPool from None
+            raise
 
 
 def _start(function: Callable[[Any], Any]) -> None:
