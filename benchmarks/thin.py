@@ -3,15 +3,16 @@
     python benchmarks/thin.py run --data drive crackforest --cpu-seconds 60       # resumable; hours on 2 cores
     python benchmarks/thin.py run --data drive --steps 2000 --device cuda --processes 8       # as many steps for each
     python benchmarks/thin.py table --data drive                                  # from results already there
+    python benchmarks/thin.py run ... --pictures DIR && python benchmarks/thin.py figure --pictures DIR     # of seed 0
 
-Every network gets the same pictures, crops of 256 in batches of 4, augmentation (mirrors, quarter turns, brightness,
-contrast, colour and gamma; on CamVid nothing is turned), loss (cross-entropy and Dice), AdamW with poly, bf16 where the
-processor has it, channels_last, batch norms recalibrated where the encoder's file has them folded, and the same seconds
-of CPU, one thread a process. Of three learning rates, each network takes the one that is best with seed 0 on held-out
-pictures: CamVid's validation split; of the two small sets every fifth picture of what is not test, trained on the rest
-(one pathological picture among DRIVE's four for validation moves its score by five points). Then seeds 0, 1, 2 are
-trained on the training split and scored on the test split. Predictions are the argmax at the picture's own size,
-single scale, float32.
+Every network gets the same pictures, crops of 256 in batches of 4 (as many pixels with --crop), augmentation (mirrors,
+quarter turns, brightness, contrast, colour and gamma; on CamVid nothing is turned), loss (cross-entropy and Dice),
+AdamW with poly, bf16 where the processor has it, channels_last, batch norms recalibrated where the encoder's file has
+them folded, and the same seconds of CPU, one thread a process. Of three learning rates, each network takes the one that
+is best with seed 0 on held-out pictures: CamVid's validation split; of the two small sets every fifth picture of what
+is not test, trained on the rest (one pathological picture among DRIVE's four for validation moves its score by five
+points). Then seeds 0, 1, 2 are trained on the training split and scored on the test split. Predictions are the argmax
+at the picture's own size, single scale, float32.
 
 Needs segmentation_models_pytorch (`make test` installs it) and the shared folder's data and weights.
 """
@@ -41,6 +42,7 @@ from torch import Tensor, nn
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 RATES = (2e-3, 6e-3, 1.5e-2)
 CROP, BATCH = 256, 4
+DRAWN = 2  # test pictures of a data set
 COLUMNS = (
     "network", "thin IoU", "clDice", "F1", "F1 2 px", "boundary IoU", "recall by width", "rate", "steps", "ms", "MiB",
     "M",
@@ -55,6 +57,9 @@ OURS: dict[str, dict[str, Any]] = {
     "duc 8": {"head": "duc", "output_stride": 8, "dilation": "none", "aspp": 0},
     "bilinear 8": {"head": "bilinear", "output_stride": 8, "dilation": "none", "aspp": 0},
     "deconv2 8": {"head": "deconv2", "output_stride": 8, "dilation": "none", "aspp": 0},
+    "duc 8 dilated": {"head": "duc", "output_stride": 8, "dilation": "dilated", "aspp": 0},
+    "duc 8 rf": {"head": "duc", "output_stride": 8, "dilation": "rf", "aspp": 0},
+    "duc 8 bigger": {"head": "duc", "output_stride": 8, "dilation": "bigger", "aspp": 0},
 }
 PEERS = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "plain U-Net")
 ENCODERS = {  # ours, smp's, weight file, mean and deviation on 0..255, whether batch norms are stored folded
@@ -84,6 +89,7 @@ class Trial:
     budget_steps: int | None = None
     """In place of the seconds."""
     device: str = "cpu"
+    crop: int = CROP
 
 
 def build_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -170,25 +176,28 @@ def read_split(data: str, split: str) -> tuple[list[Any], tuple[str, ...]]:
     return [dataset[index] for index in range(len(dataset))], dataset.classes.names
 
 
-def batches(samples: list[Any], rng: np.random.Generator, *, turns: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches: uint8 images as float (N, 3, H, W), labels (N, H, W)."""
+def batches(
+    samples: list[Any], rng: np.random.Generator, *, turns: bool, side: int = CROP
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of about 4x256x256 pixels: uint8 images as float (N, 3, H, W), labels (N, H, W)."""
+    count = max(1, round(BATCH * (CROP / side) ** 2))
     while True:
-        crops = [_crop(samples[rng.integers(len(samples))], rng, turns) for _ in range(BATCH)]
+        crops = [_crop(samples[rng.integers(len(samples))], rng, turns, side) for _ in range(count)]
         images = torch.from_numpy(np.stack([image for image, _ in crops])).permute(0, 3, 1, 2).float()
         yield images, torch.from_numpy(np.stack([label for _, label in crops])).long()
 
 
-def _crop(sample: Any, rng: np.random.Generator, turns: bool) -> tuple[Any, Any]:
+def _crop(sample: Any, rng: np.random.Generator, turns: bool, size: int) -> tuple[Any, Any]:
     """A random window, mirrored and turned by quarters, with another contrast, brightness, tint and gamma.
 
     Nothing is resampled: that blurs what is one or two pixels wide.
     """
     image, label = sample.image, sample.label
-    below, right = (max(0, CROP - side) for side in label.shape)
+    below, right = (max(0, size - side) for side in label.shape)
     if below or right:
         image, label = (cv2.copyMakeBorder(x, 0, below, 0, right, cv2.BORDER_REFLECT_101) for x in (image, label))
-    top, left = (int(rng.integers(side - CROP + 1)) for side in label.shape)
-    window = (slice(top, top + CROP), slice(left, left + CROP))
+    top, left = (int(rng.integers(side - size + 1)) for side in label.shape)
+    window = (slice(top, top + size), slice(left, left + size))
     image, label = image[window], label[window]
     mean = image.mean()
     values = (np.arange(256)[:, None] - mean) * rng.uniform(0.7, 1.3) + mean * rng.uniform(0.75, 1.25)
@@ -212,8 +221,8 @@ def loss_of(scores: Tensor, labels: Tensor) -> Tensor:
     return F.nll_loss(logarithms, labels, ignore_index=255) + 1 - torch.stack(dice).mean()
 
 
-def run_trial(trial: Trial) -> dict[str, Any]:
-    """Train and score; all figures of one row."""
+def run_trial(trial: Trial, pictures: Path | None = None) -> dict[str, Any]:
+    """Train and score; all figures of one row. The first predictions of seed 0 are written to `pictures`."""
     from ducseg.metrics.thin import ThinCounts
     from ducseg.models.batch_norm import recalibrate_batch_norm
 
@@ -226,7 +235,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     mean, std = (
         torch.tensor(values, device=trial.device).view(3, 1, 1) for values in NORMS[ENCODERS[trial.encoder][3]]
     )
-    stream = batches(train, np.random.default_rng(trial.seed), turns=DATA[trial.data]["turns"])
+    stream = batches(train, np.random.default_rng(trial.seed), turns=DATA[trial.data]["turns"], side=trial.crop)
     if ENCODERS[trial.encoder][4] and trial.network != "plain U-Net":
         recalibrate_batch_norm(
             network.encoder, [(images.to(mean.device) - mean) / std for images, _ in itertools.islice(stream, 6)]
@@ -234,11 +243,13 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     steps = _train(network, stream, trial, mean, std)
     network.eval()
     counts, seconds = ThinCounts(len(names)), []
-    for sample in read_split(trial.data, trial.split)[0]:
+    for index, sample in enumerate(read_split(trial.data, trial.split)[0]):
         image = (torch.from_numpy(sample.image).permute(2, 0, 1)[None].float().to(mean.device) - mean) / std
         prediction, took = _predict(network, image)
         seconds.append(took)
         counts.add(sample.label, prediction)
+        if pictures is not None and (trial.split, trial.seed) == ("test", 0) and index < DRAWN:
+            cv2.imwrite(str(pictures / f"{trial.data} {trial.network} {index}.png"), prediction)
     from ducseg.classes import ClassSet
 
     found = counts.scores(ClassSet(names, tuple((index, 0, 0) for index in range(len(names)))))["classes"]
@@ -320,7 +331,7 @@ def run_all(options: argparse.Namespace) -> None:
 
 def _trial(options: argparse.Namespace, data: str, network: str, rate: float, seed: int, split: str) -> Trial:
     budget = (0.0, options.steps) if options.steps else (options.cpu_seconds, None)
-    return Trial(data, network, options.encoder, rate, seed, split, *budget, options.device)
+    return Trial(data, network, options.encoder, rate, seed, split, *budget, options.device, options.crop)
 
 
 def _results(path: Path) -> dict[Trial, dict[str, Any]]:
@@ -334,7 +345,8 @@ def _run_missing(trials: list[Trial], options: argparse.Namespace) -> None:
     for trial in waiting:
         while len([process for process in running if process.poll() is None]) >= options.processes:
             time.sleep(1)
-        command = [sys.executable, __file__, "one", json.dumps(vars(trial)), str(options.results)]
+        pictures = [str(options.pictures)] if options.pictures else []
+        command = [sys.executable, __file__, "one", json.dumps(vars(trial)), str(options.results), *pictures]
         running.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}))
     for process in running:
         if process.wait():
@@ -352,6 +364,20 @@ def print_table(options: argparse.Namespace) -> None:
             mine = [row for trial, row in found.items() if replace(trial, rate=0, seed=0) == wanted]
             if mine:
                 print(f"| {network} | {' | '.join(_cells(mine))} |")
+
+
+def draw_figure(options: argparse.Namespace) -> None:
+    """Predictions alone, as the data sets' terms ask: a row for each picture, a column for each network."""
+    from ducseg.classes import ClassSet
+    from ducseg.figures.panels import draw_panels
+
+    for data in options.data:
+        names = read_split(data, "test")[1]
+        classes = ClassSet(names, tuple((26, 27, 32) if not index else (125, 211, 252) for index in range(len(names))))
+        files = [[options.pictures / f"{data} {network} {index}.png" for network in options.networks]
+                 for index in range(DRAWN)]  # fmt: skip
+        rows = [[cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in row] for row in files]
+        draw_panels(rows, options.pictures / f"{data}.png", options.networks, classes)
 
 
 def _budget(options: argparse.Namespace) -> str:
@@ -378,25 +404,27 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     """Run, print, or do one trial for `run`."""
     if sys.argv[1:2] == ["one"]:
-        row = run_trial(Trial(**json.loads(sys.argv[2])))
+        row = run_trial(Trial(**json.loads(sys.argv[2])), *map(Path, sys.argv[4:]))
         with Path(sys.argv[3]).open("a") as file:
             file.write(json.dumps(row) + "\n")
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "table", "figure"])
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=["drive", "crackforest"])
     parser.add_argument("--networks", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])
     parser.add_argument("--encoder", choices=list(ENCODERS), default="mobilenet_v2")
     parser.add_argument("--cpu-seconds", type=float, default=60)
     parser.add_argument("--steps", type=int, help="of training, in place of --cpu-seconds")
+    parser.add_argument("--crop", type=int, default=CROP)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2, help="trials at once, one thread each")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
+    parser.add_argument("--pictures", type=Path, help="an existing folder")
     options = parser.parse_args()
     if options.what == "run":
         run_all(options)
-    print_table(options)
+    (draw_figure if options.what == "figure" else print_table)(options)
 
 
 if __name__ == "__main__":
