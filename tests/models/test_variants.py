@@ -27,6 +27,8 @@ class VariantSuite:
     arguments: ClassVar[dict[str, Any]] = {}
     starts_at_zero: ClassVar[bool] = False
     """Score layers start at 0, as their authors have it: what is before them learns from the next step on."""
+    first_spread: ClassVar[float] = 0.0
+    """Standard deviation of the first scores."""
 
     @pytest.fixture()
     def segmenter(self) -> Segmenter:
@@ -57,7 +59,8 @@ class VariantSuite:
     def test_loss_starts_near_log_of_the_class_count(self, segmenter: Segmenter) -> None:
         scores = segmenter.train().folded(torch.randn(2, 3, 64, 96))
         targets = torch.randint(0, 7, (2, *scores.shape[2:]))
-        assert F.cross_entropy(scores, targets).item() == pytest.approx(math.log(7), rel=0.05)
+        excess = F.cross_entropy(scores, targets).item() - math.log(7)
+        assert -0.1 < excess < 0.1 + self.first_spread**2 / 2  # what scores that know nothing cost on average
 
     def test_save_and_load(self, segmenter: Segmenter, tmp_path: Path) -> None:
         images = torch.randn(1, 3, 40, 48)
@@ -124,14 +127,17 @@ class TestMobileNet(VariantSuite):
 
 
 class TestPyramid(VariantSuite):
+    first_spread = 1.0
     arguments: ClassVar = {"head": "pyramid", "output_stride": 32, "dilation": "none", "aspp": 0}
 
 
 class TestPyramidOfMobileNetStride8(VariantSuite):
+    first_spread = 1.0
     arguments: ClassVar = {"encoder": "mobilenet_v2", "head": "pyramid", "dilation": "bigger", "aspp": 0}
 
 
 class TestPyramidOfEfficientNetLite(VariantSuite):
+    first_spread = 1.0
     arguments: ClassVar = {
         "encoder": "efficientnet_lite0", "head": "pyramid", "output_stride": 16, "dilation": "rf", "aspp": 0,
     }  # fmt: skip

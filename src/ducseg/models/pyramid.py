@@ -56,7 +56,8 @@ class _StepUp(nn.Module):
         self.conv_norm = nn.BatchNorm2d(out_channels)
         for kernel in (self.lateral, self.conv):
             nn.init.kaiming_normal_(kernel.weight)
-        _start_as_nearest_neighbour(self.expand)
+        kernels = self.expand.weight
+        _start_as_nearest_neighbour(kernels.view(4, out_channels, *kernels.shape[1:]), pixels=0)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         x = _shuffle(self.expand_norm(self.expand(coarse))) + self.lateral_norm(self.lateral(fine))
@@ -78,13 +79,13 @@ def _shuffle(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _start_as_nearest_neighbour(conv: nn.Conv2d) -> None:
-    """The four kernels of each shuffled channel start equal, so that no checkerboard is there to be unlearned.
+def _start_as_nearest_neighbour(kernels: Tensor, pixels: int) -> None:
+    """The kernels of the pixels of a cell (axis `pixels`) start equal: no checkerboard is there to be unlearned.
 
     Aitken et al. 2017 (arXiv 1707.02937).
     """
-    kernels = conv.weight.view(4, -1, *conv.weight.shape[1:])  # repeat() would import sympy, on the meta device
-    kernels.copy_(nn.init.kaiming_normal_(conv.weight.new_empty(kernels.shape[1:])))
+    of_one = kernels.select(pixels, 0)
+    kernels.copy_(nn.init.kaiming_normal_(torch.empty_like(of_one)).unsqueeze(pixels))
 
 
 class DenseUpsamplingPyramid(nn.Module):
@@ -134,6 +135,8 @@ class DenseUpsamplingPyramid(nn.Module):
             laterals[0] += _DETAILS
         self.steps = nn.ModuleList(map(_StepUp, (*widths[1:], channels[-1]), laterals, widths))
         self.last = DenseUpsampling(widths[0], num_classes, self.factor)
+        kernels = self.last.conv.weight  # larger than DUC's start, from which few steps find nothing that is rare
+        _start_as_nearest_neighbour(kernels.view(num_classes, self.factor**2, *kernels.shape[1:]), pixels=1)
 
     def forward(self, features: Sequence[Tensor], picture: Tensor | None = None) -> Tensor:
         """To folded scores (N, L, r*r, h, w).
