@@ -80,48 +80,38 @@ class _Depthwise(torch.autograd.Function):
         window = ctx.stride, ctx.padding, ctx.rate
         of_input = of_weight = None
         if ctx.needs_input_grad[0]:
-            strided = ctx.stride == 2 and ctx.rate == 1
+            strided = ctx.stride == 2 and ctx.rate == 1 and ctx.padding < weight.shape[-1]
             of_input = _of_input(grad, x, weight, ctx.padding) if strided else _library(grad, x, weight, window, 0)
         if ctx.needs_input_grad[1]:
-            of_weight = (_of_5x5 if weight.shape[-1] == 5 else _of_3x3)(grad, x, weight, window)
+            of_weight = _of_weight(grad, x, weight, window)
         return of_input, of_weight, None, None, None
 
 
 def _of_input(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Of stride 2: each of the four phases of the input meets every second tap, a 3x3 kernel at most, on the gradient.
+    """Of stride 2: the outputs' gradients with zeros between them, correlated with the kernel turned round.
 
-    Along one side, with padding p, pixel 2m + a and tap t belong to output o = m - (t - a - p) / 2.
+    Along one side, with kernel k and padding p, output o meets pixel 2o + tap - p.
     """
-    kernel, channels = weight.shape[-1], len(weight)
-    found = torch.zeros_like(x)
-    for row, column in product((0, 1), repeat=2):
-        taps = [[tap for tap in range(kernel) if (tap - phase - padding) % 2 == 0] for phase in (row, column)]
-        part = weight.new_zeros(channels, 1, 3, 3)
-        part[:, :, : len(taps[0]), : len(taps[1])] = weight[:, :, taps[0][::-1]][:, :, :, taps[1][::-1]]
-        correlated = F.conv2d(grad, part, padding=2, groups=channels)
-        # the kernel's first element is the last tap, which pixel m finds at output m + first
-        first = [(phase + padding - tap[-1]) // 2 for phase, tap in zip((row, column), taps)]
-        phase_of_input = found[:, :, row::2, column::2]
-        seen = correlated[:, :, first[0] + 2 :, first[1] + 2 :]
-        height, width = (min(sides) for sides in zip(phase_of_input.shape[-2:], seen.shape[-2:]))
-        phase_of_input[:, :, :height, :width] = seen[:, :, :height, :width]
-    return found
+    kernel, first = weight.shape[-1], weight.shape[-1] - 1 - padding
+    size = [*x.shape[:2], *(side + kernel - 1 for side in x.shape[2:])]
+    spread = torch.empty(size, dtype=grad.dtype, memory_format=torch.channels_last).zero_()
+    spread[:, :, first::2, first::2][:, :, : grad.shape[2], : grad.shape[3]] = grad
+    return F.conv2d(spread, weight.flip(2, 3), groups=len(weight))
 
 
-def _of_3x3(grad: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int, int]) -> Tensor:
-    return _library(grad, x, weight, window, 1)
-
-
-def _of_5x5(grad: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int, int]) -> Tensor:
-    """Taps 0 to 2 and 2 to 4 of each side are two 3x3 kernels on windows of the padded input, 2 * rate apart."""
+def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int, int]) -> Tensor:
+    """Of each 3x3 part (a 5x5 kernel has four, taps 0 to 2 and 2 to 4 of each side): fast where the input is padded or
+    cut so that the first window begins with it and the last one ends with it."""  # fmt: skip
     stride, padding, rate = window
-    height, width = ((side - 1) * stride + 2 * rate + 1 for side in grad.shape[-2:])
-    padded = F.pad(x, (padding,) * 4)
     found, part = torch.empty_like(weight), weight[:, :, :3, :3].contiguous()
-    for row, column in product((0, 2), repeat=2):
-        seen = padded[:, :, row * rate :, column * rate :][:, :, :height, :width]
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        found[:, :, row : row + 3, column : column + 3] = _library(grad, seen, part, (stride, 0, rate), 1)
+    for taps in product(range(0, weight.shape[-1] - 2, 2), repeat=2):
+        sides = []
+        for tap, outputs, inputs in zip(taps, grad.shape[2:], x.shape[2:]):
+            before = padding - tap * rate
+            sides = [before, (outputs - 1) * stride + 2 * rate + 1 - before - inputs, *sides]
+        row, column = taps
+        of_part = _library(grad, F.pad(x, sides), part, (stride, 0, rate), 1)
+        found[:, :, row : row + 3, column : column + 3] = of_part
     return found
 
 
