@@ -5,7 +5,9 @@ import base64
 import contextlib
 import errno
 import gzip
+import hashlib
 import io
+import itertools
 import json
 import os
 import struct
@@ -51,10 +53,16 @@ from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.errors import UserError, explain
 from ducseg.experiments import EXPERIMENTS
 from ducseg.experiments.custom import custom_resnet18_duc
+from ducseg.figures.evaluation_folder import read_samples, write_sample
 from ducseg.figures.report import write_report
+from ducseg.inference.manifest import Row, read_rows
+from ducseg.inference.many import predict_shard
 from ducseg.inference.onnx_file import read_onnx
+from ducseg.inference.places import Place
 from ducseg.inference.predict_files import write_each
+from ducseg.inference.shards import Shard
 from ducseg.inference.tars import extract, list_members
+from ducseg.inference.unit_worker import is_done
 from ducseg.train import distributed
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
@@ -654,3 +662,69 @@ def test_what_a_kill_left_half_written_is_removed_by_the_next_run(tmp_path: Path
     left = _left_by_a_kill(checkpoints.path(3) / "model.json")
     checkpoints.clean()
     assert not left[0].exists()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4], ids=["picture", "truth", "name", "prediction"])
+def test_a_followed_picture_of_which_a_fault_left_a_part_is_kept_whole_by_the_next_run(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, calls = Path.replace, itertools.count(1)
+
+    def refused(path: Path, target: Path) -> Path:
+        if next(calls) == number:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return replace(path, target)
+
+    def keep() -> None:
+        black = np.zeros((4, 5), np.uint8)
+        write_sample(tmp_path, 0, 7, name="a", image=np.stack([black] * 3, 2), truth=black, prediction=black)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="Permission denied"):
+        patched.setattr(Path, "replace", refused)
+        keep()
+    keep()
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["0-7.png", "0-truth.png", "0.jpg", "names.json"]
+    assert [(one.id, list(one.predictions)) for one in read_samples(tmp_path)] == [("a", [7])]
+
+
+class _Stripes:
+    classes = CLASSES
+
+    def __call__(self, image: Any, /) -> Any:
+        return image[..., 1] % 3
+
+    def probabilities(self, image: Any, /) -> Any:
+        return np.eye(3, dtype=np.float32)[self(image)].transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(("per_tar", "number"), [(None, 1), (1, 2)], ids=["files", "tar"])
+def test_no_line_of_a_manifest_without_the_digest_of_a_result(
+    per_tar: int | None, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed so in a tar, which was done; a file of such a line counted as done once it was gone."""
+    picture, out = _picture(tmp_path / "0.png"), tmp_path / "out"
+    calls, digest = itertools.count(1), hashlib.file_digest
+
+    def unreadable(*given: Any) -> Any:
+        if next(calls) == number:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return digest(*given)
+
+    def label() -> None:
+        predict_shard(
+            _Stripes(), [picture], out, kinds=("labels", "color"), shard=Shard(0, 1), settings="", per_tar=per_tar,
+            progress=False,
+        )  # fmt: skip
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="Permission denied"):
+        patched.setattr(hashlib, "file_digest", unreadable)
+        label()
+    label()
+    rows = read_rows(out)
+    assert len(rows) == (1 if per_tar is None else 2)
+    assert all(len(found) == 64 for row in rows.values() for found in row.sha256.values())
+
+
+def test_a_line_without_a_digest_says_nothing_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    row = Row(name="a", input="a.png", stamp="", settings="", outputs={"labels": "a"}, sha256={"labels": ""}, seconds=0)
+    assert is_done(row, Place(tmp_path), {"labels"}, stamp="", settings="") == "damaged"

@@ -157,14 +157,17 @@ def write_sample(
 ) -> None:
     """Keep the prediction (H, W) of picture `number` after `step`; of a large picture the middle 512x512.
 
+    The picture's name is written last: without it, whatever else a stopped run left of it is written anew.
+
     Raises:
         UserError: the folder is not writable or the disk is full.
     """
     folder = run / "samples"
-    if not (folder / f"{number}.jpg").is_file():
+    names = _names(folder)
+    if str(number) not in names:
         _write_jpeg(folder / f"{number}.jpg", _middle(image))
         write_png(folder / f"{number}-truth.png", _middle(truth))
-        names = _names(folder) | {str(number): name}
+        names[str(number)] = name
         write_whole(folder / "names.json", json.dumps(names, ensure_ascii=False).encode())
     write_png(folder / f"{number}-{step}.png", _middle(prediction))
 
@@ -186,8 +189,10 @@ def read_samples(run: Path) -> list[Followed]:
 
 
 def _names(folder: Path) -> dict[str, str]:
-    path = folder / "names.json"
-    return dict(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    try:
+        return dict(parse_json((folder / "names.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
 
 
 def _middle(picture: NDArray[Any]) -> NDArray[Any]:

@@ -142,12 +142,17 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; "" where there is none to read."""
+    """SHA-256 of a file, in hexadecimal; raises UserError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+    except OSError as error:
+        raise explain(
+            f"file {path}",
+            found=error.strerror or str(error),
+            needed="one that can be read",
+            fix="Check who may use it; the same command goes on.",
+        ) from error
 
 
 def stamp(path: Path) -> str:

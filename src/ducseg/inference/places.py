@@ -146,9 +146,9 @@ class Place:
 
     def digest(self, name: str) -> str:
         """SHA-256 of a file there; "" where it cannot be read."""
-        if self.path is not None:
-            return file_digest(self.path / name)
         try:
+            if self.path is not None:
+                return file_digest(self.path / name)
             with _at(f"{self.where}/{name}") as (system, path), system.open(path, "rb") as file:
                 found = hashlib.sha256()
                 while chunk := file.read(1 << 20):

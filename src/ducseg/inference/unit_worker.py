@@ -48,7 +48,7 @@ def is_done(row: Row | None, place: Place, wanted: Collection[str], *, stamp: st
     if row.settings != settings or row.stamp != stamp:
         return "changed"
     whole = set(row.outputs) == set(wanted) and all(
-        place.digest(name) == row.sha256.get(kind) for kind, name in row.outputs.items()
+        (found := place.digest(name)) and found == row.sha256.get(kind) for kind, name in row.outputs.items()
     )
     return "done" if whole else "damaged"
 
