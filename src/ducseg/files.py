@@ -19,6 +19,7 @@ from ducseg.errors import explain
 __all__ = [
     "PLAN",
     "compiled",
+    "files_below",
     "find_checkpoint",
     "is_there",
     "parse_json",
@@ -137,6 +138,26 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def files_below(folder: Path, *, follow: bool = False) -> list[Path]:
+    """The files in a folder and in those below it, sorted; `follow`: in those that links lead to, too.
+
+    Raises:
+        UserError: one of them may not be listed, which pathlib's `rglob` takes for empty.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # it went meanwhile
+            raise explain(
+                f"folder {error.filename}",
+                found=error.strerror or str(error),
+                needed="one that can be listed",
+                fix="Change who may read it, or move it elsewhere.",
+            ) from error
+
+    walked = os.walk(folder, onerror=refuse, followlinks=follow)
+    return sorted(Path(parent, name) for parent, _, names in walked for name in names)
 
 
 def is_there(path: Path) -> bool:

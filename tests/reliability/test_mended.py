@@ -53,16 +53,24 @@ from ducseg.data.synthetic.voc2012 import write_voc2012
 from ducseg.errors import UserError, explain
 from ducseg.experiments import EXPERIMENTS
 from ducseg.experiments.custom import custom_resnet18_duc
-from ducseg.figures.evaluation_folder import read_samples, write_sample
+from ducseg.figures.evaluation_folder import (
+    Evaluated,
+    read_evaluations,
+    read_samples,
+    write_evaluation,
+    write_sample,
+)
 from ducseg.figures.report import write_report
-from ducseg.inference.manifest import Row, read_rows
+from ducseg.inference.manifest import Manifest, Row, read_rows
 from ducseg.inference.many import predict_shard
 from ducseg.inference.onnx_file import read_onnx
 from ducseg.inference.places import Place
 from ducseg.inference.predict_files import write_each
 from ducseg.inference.shards import Shard
+from ducseg.inference.sources import find_pictures
 from ducseg.inference.tars import extract, list_members
 from ducseg.inference.unit_worker import is_done
+from ducseg.metrics.prediction_files import pictures_below
 from ducseg.train import distributed
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
@@ -725,6 +733,73 @@ def test_no_line_of_a_manifest_without_the_digest_of_a_result(
     assert all(len(found) == 64 for row in rows.values() for found in row.sha256.values())
 
 
+ROW = Row(name="a", input="a.png", stamp="", settings="", outputs={"labels": "a"}, sha256={"labels": ""}, seconds=0)
+
+
 def test_a_line_without_a_digest_says_nothing_of_a_file_that_is_gone(tmp_path: Path) -> None:
-    row = Row(name="a", input="a.png", stamp="", settings="", outputs={"labels": "a"}, sha256={"labels": ""}, seconds=0)
-    assert is_done(row, Place(tmp_path), {"labels"}, stamp="", settings="") == "damaged"
+    assert is_done(ROW, Place(tmp_path), {"labels"}, stamp="", settings="") == "damaged"
+
+
+def test_half_a_line_of_a_manifest_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """Of another thread, for which the disk has room again."""
+
+    class Full:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, line: bytes) -> int:
+            return int(self.file.write(line[:20]))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    with Manifest(tmp_path, Shard(0, 1)) as manifest:
+        manifest.add(ROW)
+        file = manifest._file
+        manifest._file = Full(file)  # type: ignore[assignment]
+        with pytest.raises(UserError, match="no room for a line"):
+            manifest.add(replace(ROW, name="b"))
+        manifest._file = file
+        manifest.add(replace(ROW, name="c"))
+    assert manifest.path.read_bytes() == ROW.line() + replace(ROW, name="c").line()
+
+
+def test_an_evaluation_that_is_being_replaced_is_not_read_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Evaluated(scores={}, matrix=np.zeros((3, 3), np.int64), classes=CLASSES, picture_iou={}, shown=(), about={})
+    write_evaluation(tmp_path, "val", found)
+    monkeypatch.setattr("shutil.rmtree", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_evaluation(tmp_path, "val", found)
+    assert read_evaluations(tmp_path) == {}
+
+
+def _list_labelme(folder: Path) -> None:
+    content = {"imagePath": "a/000.png", "shapes": [{"label": "a", "points": [[1, 1], [9, 1], [9, 9]]}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    labelme.read(folder)
+
+
+LISTERS: dict[str, Callable[[Path], object]] = {
+    "predict": lambda folder: find_pictures([folder]), "labelme": _list_labelme, "coco": coco_folder.read,
+    "score": lambda folder: pictures_below(folder, "predictions", "one a picture"), "yolo": yolo.read,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", LISTERS)
+def test_a_folder_that_may_not_be_listed_is_not_taken_for_an_empty_one(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [a]")
+    scandir = os.scandir
+
+    def refused(place: Any) -> Any:
+        if Path(place).name == "b":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match="b: found Permission denied; needed one that can be listed"):
+        LISTERS[reader](tmp_path)

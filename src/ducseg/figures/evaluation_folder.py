@@ -10,6 +10,7 @@
 Nothing here knows a network: whoever has one gives label maps.
 """
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def write_evaluation(run: Path, split: str, found: Evaluated) -> Path:
         UserError: the folder is not writable or the disk is full.
     """
     folder = run / "evaluation" / split_name(split)
+    with contextlib.suppress(OSError):
+        (folder / "scores.json").unlink()  # first: they are not to be read without their pictures
     shutil.rmtree(folder, ignore_errors=True)
     shown = []
     for number, one in enumerate(found.shown):

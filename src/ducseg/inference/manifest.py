@@ -9,6 +9,7 @@ again.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -84,6 +85,8 @@ class Manifest:
         with self._lock:
             try:
                 written = self._file.write(line)
+                if written != len(line):  # torn; another thread's may still find room
+                    self._file.truncate(os.fstat(self._file.fileno()).st_size - written)
             except OSError as error:
                 raise self._full(error.strerror or str(error)) from error
         if written != len(line):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.channels import Pixels, fill_undefined, read_pixels
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, whole
+from ducseg.files import files_below
 
 __all__ = ["check_apart", "find_pictures", "some_pictures"]
 
@@ -30,7 +31,7 @@ def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None
         file or glob; where two meet, their paths below the folder that they share. Each file once, in the order given.
 
     Raises:
-        UserError: an input that stands for no picture, names that meet even so.
+        UserError: an input that stands for no picture, names that meet even so, a folder that may not be listed.
     """
     if not inputs:
         raise explain("inputs", found="none", needed="files, folders or globs of pictures", fix="Name some.")
@@ -67,7 +68,7 @@ def _files_of(given: str | Path, leave_out: Path | None) -> list[tuple[Path, Pat
 
 
 def _in_folder(folder: Path, leave_out: Path | None) -> list[tuple[Path, Path]]:
-    files = (file for file in sorted(folder.rglob("*")) if _is_picture(file, leave_out))
+    files = (file for file in files_below(folder) if _is_picture(file, leave_out))
     return [(file, file.relative_to(folder).with_suffix("")) for file in files]
 
 

@@ -18,6 +18,7 @@ from ducseg.data.files.png import read_png_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
 from ducseg.errors import UserError, explain, listed
+from ducseg.files import files_below
 
 __all__ = ["count_each", "pair_by_name", "pictures_below", "read_prediction"]
 
@@ -33,16 +34,12 @@ def pictures_below(folder: Path, what: str, layout: str) -> list[Path]:
     """Picture files in `folder` and its sub-folders, sorted; hidden ones are left out.
 
     Raises:
-        UserError: no such folder, or an archive in its place.
+        UserError: no such folder, or an archive in its place, or one that may not be listed.
     """
     if not folder.is_dir():
         raise no_such_data(what, folder, missing=f"no folder {folder.name}", layout=layout)
-    return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
-    )
+    below = files_below(folder, follow=True)
+    return [one for one in below if not one.name.startswith(".") and one.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def pair_by_name(

@@ -15,6 +15,7 @@ from ducseg.classes import Colour
 from ducseg.data.convert.coco import CocoObject, CocoPicture, Mask, decode, read_instances
 from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
 from ducseg.errors import explain, taken_apart
+from ducseg.files import files_below
 
 __all__ = ["read"]
 
@@ -66,7 +67,7 @@ def _key(category: dict[str, Any]) -> tuple[Any, Any]:
 def _files(source: Path) -> list[Path]:
     if source.is_file() and source.suffix.lower() == ".json":
         return [source]
-    found = sorted(source.rglob("*.json")) if source.is_dir() else []
+    found = [file for file in files_below(source) if file.suffix == ".json"] if source.is_dir() else []
     instances = [file for file in found if file.name.startswith(("instances", "_annotations"))]
     return instances or found
 

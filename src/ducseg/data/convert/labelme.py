@@ -20,7 +20,7 @@ from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES, decode_picture
 from ducseg.errors import explain, taken_apart
-from ducseg.files import parse_json
+from ducseg.files import files_below, parse_json
 
 __all__ = ["draw", "read"]
 
@@ -39,7 +39,8 @@ def read(source: Path, images: Path | None = None) -> Export:
     Raises:
         UserError: no such file, one that does not read.
     """
-    files = sorted(source.rglob("*.json")) if source.is_dir() else []
+    below = files_below(source) if source.is_dir() else []
+    files = [file for file in below if file.suffix == ".json"]
     if not files:
         raise no_such_source("LabelMe", source, "a folder with LabelMe's JSON files")
     pictures, degenerate = [], 0
@@ -51,7 +52,7 @@ def read(source: Path, images: Path | None = None) -> Export:
             degenerate += few
     names = {_IGNORE if shape.name is None else shape.name for picture in pictures for shape in picture.shapes}
     annotated = {picture.file.resolve() for picture in pictures}
-    there = [file for file in source.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES]
+    there = [file for file in below if file.suffix.lower() in PICTURE_SUFFIXES]
     without = sum(file.resolve() not in annotated for file in there)
     notes = [f"{without} pictures without a JSON file are not annotated and left out"] if without else []
     notes += [f"{degenerate} shapes of too few points are left out"] if degenerate else []

@@ -17,7 +17,7 @@ from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, taken_apart
-from ducseg.files import is_there
+from ducseg.files import files_below, is_there
 
 __all__ = ["read"]
 
@@ -85,7 +85,7 @@ def _pictures(entries: Sequence[str], roots: Sequence[Path], file: Path) -> Iter
         if place is None:
             raise explain(f"file {file}", found=f"no {entry[:200]}", needed="that folder", fix="Give --images.")
         if place.is_dir():
-            yield from sorted(one for one in place.rglob("*") if one.suffix.lower() in PICTURE_SUFFIXES)
+            yield from (one for one in files_below(place) if one.suffix.lower() in PICTURE_SUFFIXES)
         else:
             lines = _text(place).split("\n")
             yield from (place.parent / line.strip() for line in lines if line.strip())
