@@ -105,7 +105,7 @@ def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int, 
     stride, padding, rate = window
     found, part = torch.empty_like(weight), weight[:, :, :3, :3].contiguous()
     for taps in product(range(0, weight.shape[-1] - 2, 2), repeat=2):
-        sides = []
+        sides: list[int] = []
         for tap, outputs, inputs in zip(taps, grad.shape[2:], x.shape[2:]):
             before = padding - tap * rate
             sides = [before, (outputs - 1) * stride + 2 * rate + 1 - before - inputs, *sides]
