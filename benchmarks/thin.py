@@ -367,16 +367,19 @@ def print_table(options: argparse.Namespace) -> None:
 
 
 def draw_figure(options: argparse.Namespace) -> None:
-    """Predictions alone, as the data sets' terms ask: a row for each picture, a column for each network."""
+    """Predictions alone, for the data sets' terms: a row for each picture, a column for each network; void is black."""
     from ducseg.classes import ClassSet
     from ducseg.figures.panels import draw_panels
 
     for data in options.data:
-        names = read_split(data, "test")[1]
+        samples, names = read_split(data, "test")
         classes = ClassSet(names, tuple((26, 27, 32) if not index else (125, 211, 252) for index in range(len(names))))
         files = [[options.pictures / f"{data} {network} {index}.png" for network in options.networks]
                  for index in range(DRAWN)]  # fmt: skip
         rows = [[cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in row] for row in files]
+        for row, sample in zip(rows, samples):
+            for prediction in row:
+                prediction[sample.label == 255] = 255
         draw_panels(rows, options.pictures / f"{data}.png", options.networks, classes)
 
 
