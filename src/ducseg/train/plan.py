@@ -27,7 +27,7 @@ _ENCODERS = ("efficientnet_lite0", "mobilenet_v2")
 """In order of preference, those with ImageNet weights at hand first."""
 _LEVEL = 0.15
 """Below this difference between upper and lower half, pictures have no up and down."""
-_RATE = 2e-3
+_RATE = 4e-3
 _CROP = {"cpu": 256, "gpu": 512}
 _BATCH = {"cpu": 4, "gpu": 16}
 
