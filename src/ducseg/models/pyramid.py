@@ -84,8 +84,8 @@ def _start_as_nearest_neighbour(kernels: Tensor, pixels: int) -> None:
 
     Aitken et al. 2017 (arXiv 1707.02937).
     """
-    of_one = kernels.select(pixels, 0)
-    kernels.copy_(nn.init.kaiming_normal_(torch.empty_like(of_one)).unsqueeze(pixels))
+    of_one = kernels.new_empty(kernels.select(pixels, 0).shape)  # empty_like would import sympy, on the meta device
+    kernels.copy_(nn.init.kaiming_normal_(of_one).unsqueeze(pixels))
 
 
 class DenseUpsamplingPyramid(nn.Module):
