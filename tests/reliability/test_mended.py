@@ -38,7 +38,7 @@ from ducseg.cli import experiments, main
 from ducseg.crf.params import load_params
 from ducseg.crf.tune import Grid, tune
 from ducseg.data import processes
-from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+from ducseg.data.convert import coco_folder, coco_voc, cvat, label_studio, labelme, yolo
 from ducseg.data.convert.voc_sbd import read_sbd_mask
 from ducseg.data.convert.writing import write_folder
 from ducseg.data.cut import CutPatches
@@ -68,6 +68,7 @@ from ducseg.inference.places import Place
 from ducseg.inference.predict_files import write_each
 from ducseg.inference.shards import Shard
 from ducseg.inference.sources import find_pictures
+from ducseg.inference.submission_files import _check_out
 from ducseg.inference.tars import extract, list_members
 from ducseg.inference.unit_worker import is_done
 from ducseg.metrics.prediction_files import pictures_below
@@ -784,6 +785,7 @@ def _list_labelme(folder: Path) -> None:
 LISTERS: dict[str, Callable[[Path], object]] = {
     "predict": lambda folder: find_pictures([folder]), "labelme": _list_labelme, "coco": coco_folder.read,
     "score": lambda folder: pictures_below(folder, "predictions", "one a picture"), "yolo": yolo.read,
+    "coco-voc": coco_voc._pictures_below, "submission": lambda folder: _check_out(folder, (), None),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.errors import explain, listed
+from ducseg.files import files_below
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.progress import counted
@@ -98,7 +99,7 @@ def _check_out(out: Path, files: Sequence[Path], kind: PngKind | None) -> None:
     So would a file with the name of a result but not of its `kind`: KITTI's ground truth has the same names.
     """
     wanted = set(files)
-    there = sorted(out.rglob("*")) if out.is_dir() else []
+    there = files_below(out) if out.is_dir() else []
     pictures = (file for file in there if file.suffix.lower() in PICTURE_SUFFIXES)
     strange = [file for file in pictures if file not in wanted or (kind is not None and png_kind(file) != kind)]
     if strange:

@@ -467,9 +467,7 @@ def test_pages_of_stacks_become_pictures_and_masks(
     if "/" not in volume:
         with pytest.raises(UserError, match=r"stacks of pages \(.*Write .*ducseg data convert stack .*/in --out OUT"):
             open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "in")), "train")
-    assert (
-        main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
-    )
+    assert main(_stack_command(tmp_path)) == 0
     assert capsys.readouterr().out.startswith("3 pictures and masks\n")
     for page, sample in enumerate(open_dataset(data, "all")):
         assert (sample.image == 10 * page).all()
@@ -479,9 +477,7 @@ def test_pages_of_stacks_become_pictures_and_masks(
 def test_numbers_of_objects_become_their_borders(tmp_path: Path) -> None:
     _stack(tmp_path / "in" / "train-input.tif", [np.zeros(SIZE, np.uint8)] * 2)
     _stack(tmp_path / "in" / "train-labels.tif", [_cells(page) for page in range(2)])
-    assert (
-        main(["data", "convert", "stack", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
-    )
+    assert main(_stack_command(tmp_path)) == 0
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     border = np.isin(rows, [9, 10, 19, 20, 29, 30]) | np.isin(columns, [11, 12, 23, 24, 35, 36, 47, 48])
     for sample in open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "out")), "all"):

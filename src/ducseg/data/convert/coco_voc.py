@@ -5,7 +5,6 @@ to the smallest (pixels of their own mask; of two equal the later one in the fil
 those categories, which are 255. A picture is kept if more than 1000 pixels are labelled 1..20 (the usual rule).
 """
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import PairedFiles, no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import explain, listed
-from ducseg.files import whole_folder
+from ducseg.files import files_below, whole_folder
 
 __all__ = ["COCO_TO_VOC", "MIN_LABELLED", "CocoVoc", "paint", "write_coco_masks"]
 
@@ -70,16 +69,14 @@ class CocoVoc(PairedFiles):
 
 def _pictures_below(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for path in (Path(parent, name) for name in sorted(names)):
-            if path.suffix.lower() in PICTURE_SUFFIXES and (other := found.setdefault(path.stem, path)) != path:
-                raise explain(
-                    f"COCO in {folder.parent}",
-                    found=f"two pictures of one name, {other} and {path}",
-                    needed="one a name",
-                    fix="Leave the pictures of one year and split there.",
-                )
+    for path in files_below(folder, follow=True):
+        if path.suffix.lower() in PICTURE_SUFFIXES and (other := found.setdefault(path.stem, path)) != path:
+            raise explain(
+                f"COCO in {folder.parent}",
+                found=f"two pictures of one name, {other} and {path}",
+                needed="one a name",
+                fix="Leave the pictures of one year and split there.",
+            )
     return found
 
 
