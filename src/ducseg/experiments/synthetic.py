@@ -58,7 +58,7 @@ def synthetic_pyramid() -> Config:
         model=replace(base.model, head="pyramid", output_stride=32, dilation="none"),
         optimizer=OptimizerConfig(
             name="adamw",
-            learning_rate=2e-3,
+            learning_rate=4e-3,  # of `train DIR` too: from scratch, half as much ends 5 points of mean IoU lower
             weight_decay=0.01,
             warmup_steps=30,
             ema_decay=0.99,
