@@ -8,11 +8,11 @@
 Every network gets the same pictures, crops of 256 in batches of 4 (as many pixels with --crop), augmentation (mirrors,
 quarter turns, brightness, contrast, colour and gamma; on CamVid nothing is turned), loss (cross-entropy and Dice),
 AdamW with poly, bf16 where the processor has it, channels_last, batch norms recalibrated where the encoder's file has
-them folded, and the same seconds of CPU, one thread a process. Of three learning rates, each network takes the one that
-is best with seed 0 on held-out pictures: CamVid's validation split; of the two small sets every fifth picture of what
-is not test, trained on the rest (one pathological picture among DRIVE's four for validation moves its score by five
-points). Then seeds 0, 1, 2 are trained on the training split and scored on the test split. Predictions are the argmax
-at the picture's own size, single scale, float32.
+them folded, and the same seconds of CPU, one thread a process. Of the learning rates (--rates), each network takes the
+one that is best with seed 0 on held-out pictures: CamVid's validation split; of the two small sets every fifth picture
+of what is not test, trained on the rest (one pathological picture among DRIVE's four for validation moves its score by
+five points). Then seeds 0, 1, 2 are trained on the training split and scored on the test split. Predictions are the
+argmax at the picture's own size, single scale, float32.
 
 Needs segmentation_models_pytorch (`make test` installs it) and the shared folder's data and weights.
 """
@@ -318,7 +318,8 @@ def _predict(network: nn.Module, image: Tensor) -> tuple[Any, float]:
 def run_all(options: argparse.Namespace) -> None:
     """Every trial that the results file lacks: rates on held-out pictures, then seeds on the test split."""
     for data in options.data:
-        first = [_trial(options, data, network, rate, 0, "held out") for network in options.networks for rate in RATES]
+        pairs = itertools.product(options.networks, options.rates)
+        first = [_trial(options, data, network, rate, 0, "held out") for network, rate in pairs]
         _run_missing(first, options)
         found = _results(options.results)
         second = []
@@ -416,6 +417,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=["drive", "crackforest"])
     parser.add_argument("--networks", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])
     parser.add_argument("--encoder", choices=list(ENCODERS), default="mobilenet_v2")
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--cpu-seconds", type=float, default=60)
     parser.add_argument("--steps", type=int, help="of training, in place of --cpu-seconds")
     parser.add_argument("--crop", type=int, default=CROP)

@@ -19,7 +19,7 @@ import pytest
 from ducseg.classes import CAMVID
 from ducseg.errors import UserError
 from ducseg.inference import places
-from ducseg.inference.manifest import file_digest
+from ducseg.inference.manifest import file_digest, read_rows
 from ducseg.inference.many import ShardReport, predict_shard
 from ducseg.inference.shards import Shard
 from ducseg.inference.tars import list_members
@@ -360,6 +360,22 @@ def test_a_damaged_tar_is_said_and_what_came_before_done(tmp_path: Path, ending:
     assert done.report.written[-1] == f"{tmp_path}/y.tar/y.png"
     ((name, message),) = done.report.failed
     assert name == str(tar) and "needed a whole tar" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("per_tar", [None, 10])
+def test_a_cut_tar_leaves_no_line_once_it_is_done_whole(tmp_path: Path, per_tar: int | None) -> None:
+    tar = tar_of(tmp_path / "x.tar", {f"{number}.png": png(number) for number in range(5)})
+    predict(str(tar), tmp_path / "once", per_tar=per_tar)
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: len(whole) // 3])
+    cut = predict(str(tar), tmp_path / "out", per_tar=per_tar)
+    assert [name for name, _ in cut.report.failed] == [str(tar)]
+    tar.write_bytes(whole)
+    again = predict(str(tar), tmp_path / "out", per_tar=per_tar)
+    assert not again.report.failed and tree(tmp_path / "out") == tree(tmp_path / "once")
+    rows, wanted = read_rows(tmp_path / "out"), read_rows(tmp_path / "once")
+    assert {name: row.sha256 for name, row in rows.items()} == {name: row.sha256 for name, row in wanted.items()}
+    assert not any(row.error for row in rows.values())
 
 
 def test_damage_inside_a_tar_is_not_its_end(tmp_path: Path) -> None:

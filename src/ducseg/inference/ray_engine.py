@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class _Actor:
         try:
             report = self._worker.do(units, lambda row: rows.append(row.line()), counts)
         except ValueError as error:  # a UserError: a disk that is full is so for all
-            return {"rows": b"".join(rows), "rest": pickle.dumps((counts, (), str(error)))}
-        return {"rows": b"".join(rows), "rest": pickle.dumps((counts, report.notes, ""))}
+            return {"rows": b"".join(rows), "rest": pickle.dumps((counts, None, str(error)))}
+        return {"rows": b"".join(rows), "rest": pickle.dumps((counts, report, ""))}
 
 
 def predict_ray(
@@ -118,7 +119,7 @@ def predict_ray(
             for answer in _answers(ray, _together(part.todo, count), work, count, needs):
                 found.take(answer, manifest.add)
                 if show is not None:
-                    show(len(found.rows), max(len(found.rows), sum(len(unit.sources) for unit in part.todo)))
+                    show(found.pictures, max(found.pictures, sum(len(unit.sources) for unit in part.todo)))
     sweep(part.todo, place, kinds)  # of a worker that was killed; its successor has another name for it
     counts = [part.counts, *found.counts]
     return ShardReport(
@@ -131,26 +132,27 @@ class _Gathered:
     """What came back."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.notes: list[tuple[Path | str, str]] = []
+        self.pictures = 0
+        self.reports: list[PredictReport] = []
         self.counts: list[Counts] = []
 
     def take(self, answer: dict[str, bytes], add: Callable[[Row], None]) -> None:
         """Add rows to the manifest; raises UserError where a worker had to stop."""
-        counts, notes, stopped = pickle.loads(answer["rest"])
+        counts, report, stopped = pickle.loads(answer["rest"])
         for row in parse_rows(answer["rows"]):
             add(row)
-            if "tar" not in row.outputs:
-                self.rows.append(row)
-        self.notes += notes
+            self.pictures += "tar" not in row.outputs
         self.counts.append(counts)
         if stopped:
             raise explain("a worker", found=stopped, needed="a place that takes the results", fix="Then go on.")
+        self.reports.append(report)
 
     def report(self) -> PredictReport:
-        written = tuple(row.input for row in self.rows if row.error is None)
-        failed = tuple((row.input, row.error) for row in self.rows if row.error is not None)
-        return PredictReport(written, failed, tuple(self.notes))
+        written, failed, notes = (
+            tuple(chain.from_iterable(getattr(report, name) for report in self.reports))
+            for name in ("written", "failed", "notes")
+        )
+        return PredictReport(written, failed, notes)
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class UnitWorker:
     def _do_packed(self, unit: Unit, scratch: Path, add: Add, found: _Found) -> None:
         """A tar's pictures, or so many pictures, to one tar."""
         rows: list[Row] = []
-        results = scratch / "packed"
+        before, results = len(found.failed), scratch / "packed"
         if unit.tar:
             for items in self._unpacked(unit.sources[0], scratch, rows.append, found, prefix=""):
                 self._label(items, scratch, rows.append, found, results)
@@ -155,13 +155,13 @@ class UnitWorker:
         for row in rows:
             inside = {kind: f"{whole}/{_member(name, row.name)}" for kind, name in row.outputs.items()}
             add(replace(row, outputs=inside, name=f"{whole}/{row.name}"))
-        wrong = [row for row in rows if row.error is not None]
+        wrong = len(found.failed) - before
         add(
             Row(
                 name=whole, input=unit.sources[0].where if unit.tar else f"{len(unit.sources)} pictures",
                 stamp=unit.stamp, settings=self.settings, outputs={"tar": whole}, sha256={"tar": digest},
                 seconds=round(sum(row.seconds for row in rows), 4),
-                error=f"{len(wrong)} of its pictures failed" if wrong else None,
+                error=f"{wrong} of its pictures failed" if wrong else None,
             )
         )  # fmt: skip
 
@@ -175,12 +175,10 @@ class UnitWorker:
         prefix: str,
         wanted: Callable[[Source], bool] = lambda _source: True,
     ) -> Iterator[list[_Item]]:
-        """Pictures of a tar, so many at once, as files; what is refused, or damaged, is a failure and has a row."""
+        """Pictures of a tar, so many at once, as files; what is refused is a failure and has a row.
 
-        def fail(source: Source, reason: str) -> None:
-            found.failed.append((source.where, reason))
-            add(self._row(source, {}, {}, 0.0, reason))
-
+        A tar that cannot be read to its end is a failure without one: done whole later, nothing would replace it.
+        """
         items: list[_Item] = []
         try:
             file = Path(tar.where)
@@ -190,7 +188,9 @@ class UnitWorker:
             for member, info, archive in list_members(file):
                 source = Source(f"{tar.where}/{member.name}", prefix + member.key, f"{tar.stamp}-{member.index}")
                 if member.refused is not None:
-                    fail(source, f"{source.where}: refused: {member.refused}")
+                    reason = f"{source.where}: refused: {member.refused}"
+                    found.failed.append((source.where, reason))
+                    add(self._row(source, {}, {}, 0.0, reason))
                     continue
                 if not wanted(source):
                     continue
@@ -201,9 +201,7 @@ class UnitWorker:
                     yield items
                     items = []
         except UserError as error:
-            yield items
-            items = []
-            fail(Source(tar.where, prefix.rstrip("/") or tar.name, tar.stamp), f"{tar.where}: {error}")
+            found.failed.append((tar.where, f"{tar.where}: {error}"))
         yield items
 
     def _label(
