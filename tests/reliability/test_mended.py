@@ -34,7 +34,7 @@ from small_inputs import CLASSES, write_coco
 
 from ducseg import files
 from ducseg.classes import ClassSet
-from ducseg.cli import experiments, main
+from ducseg.cli import crf, experiments, main
 from ducseg.crf.params import load_params
 from ducseg.crf.tune import Grid, tune
 from ducseg.data import processes
@@ -45,6 +45,7 @@ from ducseg.data.cut import CutPatches
 from ducseg.data.files.arrays import read_array
 from ducseg.data.files.reading import read_image, read_label
 from ducseg.data.files.shallow_json import Shallow
+from ducseg.data.layouts.cityscapes import Cityscapes
 from ducseg.data.loading import workers_watched
 from ducseg.data.sample import Sample
 from ducseg.data.synthetic.cityscapes import write_cityscapes
@@ -782,10 +783,17 @@ def _list_labelme(folder: Path) -> None:
     labelme.read(folder)
 
 
+def _list_cityscapes(folder: Path) -> None:
+    (folder / "leftImg8bit" / "val" / "b").mkdir(parents=True)
+    Cityscapes(folder, "val")
+
+
 LISTERS: dict[str, Callable[[Path], object]] = {
     "predict": lambda folder: find_pictures([folder]), "labelme": _list_labelme, "coco": coco_folder.read,
     "score": lambda folder: pictures_below(folder, "predictions", "one a picture"), "yolo": yolo.read,
     "coco-voc": coco_voc._pictures_below, "submission": lambda folder: _check_out(folder, (), None),
+    "crf": lambda folder: crf.run(crf.Options(probabilities=folder, inputs=(str(folder),), out=folder / "out")),
+    "cityscapes": _list_cityscapes,
 }  # fmt: skip
 
 

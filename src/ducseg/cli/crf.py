@@ -44,6 +44,7 @@ def run(options: Options) -> int:
     """Exit status 1 where a picture failed."""
     from ducseg.classes import CITYSCAPES, CLASS_SETS, ClassSet
     from ducseg.crf import dense_crf
+    from ducseg.files import files_below
     from ducseg.inference.predict_files import write_each
     from ducseg.inference.refine import crf_settings, saved_probabilities
     from ducseg.weights.checkpoint import checkpoint_folder
@@ -52,7 +53,7 @@ def run(options: Options) -> int:
     network = None
     with contextlib.suppress(UserError):
         network = checkpoint_folder(given)
-    if network or not any(given.rglob("*.npy")):
+    if network or not any(file.suffix == ".npy" for file in files_below(given)):
         raise explain(
             f"probabilities {given}",
             found=f"a network ({network})" if network else "no .npy file there",

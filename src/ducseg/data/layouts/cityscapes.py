@@ -14,6 +14,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, table
 from ducseg.errors import UserError, explain
+from ducseg.files import files_below
 
 __all__ = [
     "LABELS",
@@ -159,7 +160,11 @@ def _files(root: Path, split: str, annotation: Annotation | None) -> SplitFiles:
     truth = f"gt{(annotation or ('coarse' if split == 'train_extra' else 'fine')).capitalize()}"
     ends = f"_{_IMAGES}.png", f"_{truth}_labelIds.png"
     images, labels = (
-        {file.name.removesuffix(end): file for file in sorted((root / folder / split).glob(f"*/*{end}"))}
+        {
+            file.name.removesuffix(end): file
+            for file in files_below(root / folder / split, follow=True)
+            if file.name.endswith(end)
+        }
         for folder, end in zip((_IMAGES, truth), ends)
     )
     places = f"{_IMAGES}/{split}/CITY/*{ends[0]}", f"{truth}/{split}/CITY/*{ends[1]}"
