@@ -148,7 +148,7 @@ def files_below(folder: Path, *, follow: bool = False) -> list[Path]:
     """
 
     def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # it went meanwhile
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # it is none, or went meanwhile
             raise explain(
                 f"folder {error.filename}",
                 found=error.strerror or str(error),
