@@ -73,6 +73,18 @@ def test_padding_is_the_mean_colour_and_is_cropped() -> None:
     torch.testing.assert_close(segmenter(images), segmenter(padded)[..., :19, :13])
 
 
+@pytest.mark.parametrize("size", [(19, 45), (32, 33), (64, 32), (5, 3), (1, 1)])
+def test_the_pyramids_padding_is_the_mirrored_picture_and_is_cropped(size: tuple[int, int]) -> None:
+    options = {"encoder": "mobilenet_v2", "head": "pyramid", "dilation": "none", "output_stride": 32, "aspp": 0}
+    segmenter, images = build(num_classes=5, **options).eval(), torch.randn(1, 3, *size)
+    height, width = size
+    padded = np.pad(images, ((0, 0), (0, 0), (0, -height % 32), (0, -width % 32)), "reflect")
+    if min(size) < 17:  # numpy mirrors at both borders in turn; the first row or column is repeated here
+        mirrored = [[max(0, min(i, 2 * (side - 1) - i)) for i in range(side + -side % 32)] for side in size]
+        padded = images.numpy()[..., mirrored[0], :][..., mirrored[1]]
+    torch.testing.assert_close(segmenter(images), segmenter(torch.from_numpy(padded))[..., :height, :width])
+
+
 def test_cell_1_scores_are_the_unfolded_ones() -> None:
     segmenter, images = SEGMENTERS["duc"], torch.randn(1, 3, 16, 24)
     assert torch.equal(segmenter(images), unfold(segmenter.folded(images)))

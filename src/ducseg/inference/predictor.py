@@ -1,7 +1,7 @@
 """From a picture to a label map, the paper's test steps (section 4; released code).
 
-The whole picture is normalised, padded right and below with the mean colour to a multiple of d, and cropped back;
-`ducseg.inference.labeller` averages over scales and flip.
+The whole picture is normalised, padded right and below to a multiple of d (with the mean colour; mirrored for the
+pyramid, which is not the paper's), and cropped back; `ducseg.inference.labeller` averages over scales and flip.
 
 Worked example, ResNet-101-DUC, L = 19: image 513x1024x3 -> probabilities 19x513x1024 -> labels 513x1024.
 """

@@ -26,8 +26,9 @@ class Head(Part, Protocol):
         takes_intermediates: whether it is called with all of the encoder's named intermediates, a dict, in place of
             its features (`ducseg.models.encoder.NamedEncoder`), and with the normalised images as "picture".
 
-    One that has a true `runs_encoder` is called with the normalised images (N, C, H, W), H and W multiples of the
-    encoder's output stride, and the encoder.
+    One that has a true `mirrors_borders` gets pictures mirrored to multiples of the encoder's output stride; beyond the
+    others' lies the mean colour, as the paper's authors have it. One that has a true `runs_encoder` is called with the
+    normalised images (N, C, H, W), H and W such multiples, and the encoder.
     """
 
     grid_stride: int

@@ -194,6 +194,7 @@ class PyramidHead(DenseUpsamplingPyramid):
     """
 
     takes_intermediates = True
+    mirrors_borders = True  # it trains on crops without padding: a border of one colour is taken for an object
 
     def __init__(
         self, channels: Mapping[str, int], strides: Mapping[str, int], num_classes: int, *, picture_channels: int = 3

@@ -70,6 +70,7 @@ class Segmenter(nn.Module):
         self.grid_stride, self.factor = head.grid_stride, head.factor
         self.takes_intermediates = bool(getattr(head, "takes_intermediates", False))
         self.runs_encoder = bool(getattr(head, "runs_encoder", False))
+        self.mirrors_borders = bool(getattr(head, "mirrors_borders", False))
         self.cell = self.grid_stride // self.factor
         self.resize_probabilities = self.factor > 1 and self.cell > 1
         self.batch_norm_frozen = False
@@ -98,8 +99,8 @@ class Segmenter(nn.Module):
     def folded(self, images: Tensor) -> Tensor:
         """Normalised images (N, C, H, W) of any size to folded scores (N, L, r*r, h, w), in the training space.
 
-        Images are padded right and below with 0, the mean colour, to multiples of d; nothing is cropped: h and w are
-        the padded height and width divided by `grid_stride`.
+        Images are padded right and below to multiples of d with 0, the mean colour, or mirrored where the head
+        `mirrors_borders`; nothing is cropped: h and w are the padded height and width divided by `grid_stride`.
         """
         images = self._padded(images)
         if self.runs_encoder:
@@ -122,7 +123,14 @@ class Segmenter(nn.Module):
         """In a graph always and by traced sizes, so that it takes pictures of any size."""
         d, (height, width) = self.output_stride, images.shape[-2:]
         below, right = (height + d - 1) // d * d - height, (width + d - 1) // d * d - width
-        return F.pad(images, (0, right, 0, below)) if in_a_graph() or below or right else images
+        if not (in_a_graph() or below or right):
+            return images
+        if not self.mirrors_borders:
+            return F.pad(images, (0, right, 0, below))
+        for axis, side, more in ((-2, height, below), (-1, width, right)):
+            there = torch.arange(side + more, device=images.device)
+            images = images.index_select(axis, torch.minimum(there, 2 * (side - 1) - there).clamp(min=0))
+        return images
 
     def _check_grid(self, images: Tensor, maps: Mapping[str, Tensor], strides: Mapping[str, int]) -> None:
         """A backbone of someone's own may say another stride than it has: its scores would be cropped from others."""
