@@ -12,7 +12,9 @@ import torch
 
 from ducseg.cli import main
 from ducseg.data.synthetic.cityscapes import SyntheticStreets, write_cityscapes
+from ducseg.errors import UserError
 from ducseg.export.onnx import exported_graph
+from ducseg.export.writing import check_name, export_onnx
 from ducseg.models import Preprocessing, build
 from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
@@ -144,6 +146,40 @@ def test_what_an_exported_file_cannot_do(place: Path, tmp_path: Path, capsys: py
         assert "ends in .onnx" in failing(capsys, "export", place / "run", "--out", name)
     assert "no --int8" in failing(capsys, "export", place / "run", "--out", tmp_path / "x.onnx", "--int8-bound", "0.5")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"classes": []}', "[]", "", "[" * 100_000, None],
+    ids=["empty", "other", "list", "nothing", "nested", "folder"],
+)
+def test_a_json_that_is_no_report_is_left(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    other = tmp_path / "config.json"
+    if content is None:
+        other.mkdir()
+    else:
+        other.write_text(content)
+    found = failing(capsys, "export", place / "run", "--out", tmp_path / "config.onnx", "--check", tmp_path / "none")
+    assert "config.json, which is no report of an export" in found and "Choose another --out." in found
+    assert list(tmp_path.iterdir()) == [other] and (content is None or other.read_text() == content)
+
+
+def test_no_report_lies_over_or_hides_a_checkpoint(place: Path, tmp_path: Path) -> None:
+    network, checkpoint = load_segmenter(place / "run"), tmp_path / "best"
+    save_segmenter(checkpoint, network)
+    for folder, words in ((checkpoint, "no report of an export"), (tmp_path, "found a checkpoint in ")):
+        with pytest.raises(UserError, match=words):
+            export_onnx(network, folder / "model.onnx", [])
+        load_segmenter(folder)
+
+
+def test_an_earlier_report_is_written_over(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.onnx"
+    for name in ("labels", "probabilities"):
+        out.with_suffix(".json").write_bytes((place / f"{name}.json").read_bytes())
+        check_name(out)
 
 
 def test_a_network_of_other_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from ducseg.errors import explain, listed
 from ducseg.export.onnx import OPSET, description, exported_graph, with_description
 from ducseg.export.parity import Parity, Reference, compare
 from ducseg.export.quantize import Int8, quantized
-from ducseg.files import write_whole
+from ducseg.files import find_checkpoint, is_there, parse_json, write_whole
 from ducseg.inference.onnx_file import Output, parse_onnx
 from ducseg.inference.onnx_predictor import OnnxPredictor
 from ducseg.metrics.confusion import write_json
@@ -75,15 +75,16 @@ def export_onnx(
 
     Args:
         segmenter: moved to the CPU, in evaluation mode from now on.
-        out: the file; the report is FILE.json.
+        out: the file; the report is FILE.json, where there is none yet or an earlier report.
         samples: what both are compared on before anything is written; gone through twice with int8.
         output: what the graph gives.
         int8: quantise, see `ducseg.export.quantize`; the float graph is compared first all the same.
         about: what the samples are, for the report.
 
     Raises:
-        UserError: fewer than 99.99 % of the labels are equal, or no agreement of int8 within its bound (nothing is
-            written then); a network of other pictures than RGB; what ONNX cannot hold; a disk that refuses the file.
+        UserError: a FILE.json that is no report; fewer than 99.99 % of the labels are equal, or no agreement of int8
+            within its bound (nothing is written then); a network of other pictures than RGB; what ONNX cannot hold; a
+            disk that refuses the file.
     """
     check_name(out)
     if not segmenter.preprocessing.is_rgb:
@@ -116,9 +117,29 @@ def report_path(out: Path) -> Path:
 
 
 def check_name(out: Path) -> None:
-    """Raise `UserError` for a name without the ending .onnx."""
+    """Raise `UserError` for a name without the ending .onnx, or whose report would lie over or hide what is no report.
+
+    A model.json that is written into a run folder hides the run's checkpoints.
+    """
     if out.suffix != ".onnx" or out.is_dir():
         raise explain("--out", found=str(out), needed="the name of a file that ends in .onnx", fix="Add the ending.")
+    report = report_path(out)
+    hides = not is_there(report) and report.name == "model.json" and find_checkpoint(out.parent) is not None
+    if hides or (is_there(report) and not _is_report(report)):
+        raise explain(
+            f"--out {out}",
+            found=f"a checkpoint in {out.parent}" if hides else f"{report}, which is no report of an export",
+            needed=f"a name whose report, {report.name}, may be written beside it",
+            fix="Choose another --out.",
+        )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"output", "opset", "compared_on", "float"} <= found.keys()
 
 
 def _opened(out: Path, graph: Any, segmenter: Segmenter, output: Output) -> OnnxPredictor:
