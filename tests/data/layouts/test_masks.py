@@ -252,6 +252,48 @@ def test_palettes_whose_colours_are_exchanged_are_not_swapped_silently(tmp_path:
     assert is_truth([1 - label for label in labels(root, masks_as="colour")])
 
 
+BLACK, RED, WHITE = (0, 0, 0), (255, 0, 0), (255, 255, 255)
+
+
+def test_palettes_that_differ_mean_their_colours(tmp_path: Path) -> None:
+    root = make(tmp_path, palette(BLACK, RED), None)
+    first = root / "masks" / "0.png"
+    palette(RED, BLACK, exchanged=True)(TRUTH[0], first)
+    assert "colours (0, 0, 0), (255, 0, 0) -> background, foreground" in line(root)
+    assert is_truth(labels(root)) and not check_dataset(DataConfig(dataset="folder", root=str(root))).errors
+    assert not is_truth(labels(root, masks_as="index"))
+    palette((9, 9, 9), (0, 0, 255))(TRUTH[0], first)  # more colours than indices: either may be meant
+    with pytest.raises(UserError, match=r"two readings: values \(.*\); or colours \(.*--data\.masks-as index or"):
+        labels(root)
+
+
+@pytest.mark.parametrize("low", [palette(BLACK, WHITE, exchanged=True), palette(WHITE, BLACK, exchanged=True)])
+def test_indices_that_are_lines_are_the_foreground(low: Write, tmp_path: Path) -> None:
+    root = written(tmp_path, [drawn("lines")])
+    low(drawn("lines"), root / "masks" / "0.png")
+    assert "values 0, 1 -> foreground, background (the lower value is lines in the other)" in line(root)
+
+
+def test_of_two_colours_the_lines_are_the_foreground(tmp_path: Path) -> None:
+    root = written(tmp_path, [drawn("lines")])
+    colours(WHITE, RED)(drawn("lines"), root / "masks" / "0.png")
+    assert "colours (255, 255, 255), (255, 0, 0) -> background, foreground" in line(root)
+
+
+@pytest.mark.parametrize("classes", [None, THREE])
+@pytest.mark.parametrize("coloured", [False, True])
+def test_jpegs_of_three_values_are_refused(
+    coloured: bool, classes: list[dict[str, Any]] | None, tmp_path: Path
+) -> None:
+    def write(truth: np.ndarray, path: Path) -> None:
+        three = truth + (np.indices(truth.shape)[0] % 8 > 3)
+        shades = np.array([one["color"] for one in THREE], np.uint8) if coloured else np.array([0, 1, 2], np.uint8)
+        Image.fromarray(shades[three]).save(path, quality=90)
+
+    with pytest.raises(UserError, match=r"masks: found JPEG \(0\.jpg\), .*; needed PNG or TIFF"):
+        labels(make(tmp_path, write, classes, "jpg"))
+
+
 def test_grey_masks_whose_class_colours_say_the_opposite(tmp_path: Path) -> None:
     inverted = [{"name": "background", "color": [255, 255, 255]}, {"name": "crack", "color": [0, 0, 0]}]
     root = make(tmp_path, values(255, 0), inverted)

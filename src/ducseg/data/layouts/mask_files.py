@@ -49,6 +49,12 @@ class MaskFile:
     colours: Mapping[int, int] = field(default_factory=dict)
     was: Literal["JPEG", "RGB", "alpha"] | None = None
 
+    def codes(self) -> NDArray[np.integer]:
+        """(H, W) codes of the colours that the pixels show."""
+        if self.kind == "palette":
+            return np.array([self.colours[index] for index in range(256)], np.int32)[self.pixels]
+        return self.pixels.astype(np.int32) * _GREY if self.kind == "values" else self.pixels
+
 
 @dataclass(frozen=True)
 class MaskLook:

@@ -41,13 +41,8 @@ class MaskReader:
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """Raises UserError: a mask that does not read; StrayValues: pixels that mean nothing (which, how many)."""
         mask = read_mask(path)
-        pixels = mask.pixels
-        if self.as_colours:
-            if mask.kind == "palette":
-                pixels = np.array([mask.colours[index] for index in range(256)], np.int32)[pixels]
-            elif mask.kind == "values":
-                pixels = pixels.astype(np.int32) * _GREY
-        elif mask.kind == "colours":
+        pixels = mask.codes() if self.as_colours else mask.pixels
+        if mask.kind == "colours" and not self.as_colours:
             raise StrayValues(
                 str(explain(f"mask {path}", found="RGB pixels", needed=self.named, fix="Export it as the others are."))
             )

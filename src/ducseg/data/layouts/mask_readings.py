@@ -1,7 +1,7 @@
 """The ways in which masks could be meant, each tried on what occurs in them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -184,15 +184,16 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
             "values", len(found), "--data.values 0-127=background 128-255=foreground"
         )
         return _unknown(looks, first_two, problem, as_colours=False)
+    names = tuple("background" if value == 0 else f"value {value}" for value in found)
+    classes = _two(looks) if len(found) == 2 else ClassSet(names, VOC_PALETTE[: len(found)])
     shown = {index: code for look in looks for index, code in look.shown.items()}
-    if len(found) == 2 and not shown:
-        return _of_two(_reading("values", looks, _two(looks), _in_order(found, ignored), False))
-    names = _two_or(found, lambda value: f"value {value}")
-    palette = tuple(colour_of(shown[value]) if value in shown else VOC_PALETTE[i] for i, value in enumerate(found))
-    if len(set(palette)) < len(palette):
-        palette = VOC_PALETTE[: len(found)]
-    meaning = _in_order(found, ignored)
-    return _reading("values", looks, ClassSet(names, palette), meaning, False)
+    palette = tuple(
+        colour_of(shown[value]) if value in shown else own for value, own in zip(found, classes.palette, strict=True)
+    )
+    if len(set(palette)) == len(palette):
+        classes = ClassSet(classes.names, palette)
+    made = _reading("values", looks, classes, _in_order(found, ignored), False)
+    return _of_two(made) if len(found) == 2 else made
 
 
 def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
@@ -206,7 +207,11 @@ def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meani
         )
         return _unknown(looks, two, problem, as_colours=True)
     found = sorted(found, key=_brightness)
-    names = _two_or(found, lambda code: f"colour {','.join(map(str, colour_of(code)))}")
+    if len(found) == 2 and are_lines([look.path for look in looks if len(look.counts) > 1], as_colours=True):
+        found = [max(found), min(found)]
+    names = tuple("background" if code == 0 else f"colour {','.join(map(str, colour_of(code)))}" for code in found)
+    if len(found) == 2:
+        names = ("background", "foreground")
     meaning = _in_order(found, ignored)
     return _reading("colours", looks, ClassSet(names, tuple(map(colour_of, found))), meaning, True)
 
@@ -228,12 +233,6 @@ def _of_two(reading: Reading) -> Reading:
     if reading.rule.classes.names[0] == "foreground":
         said += " (the lower value is lines in the other)"
     return replace(reading, rule=replace(reading.rule, line=reading.rule.line + said))
-
-
-def _two_or(found: list[int], name: Callable[[int], str]) -> tuple[str, ...]:
-    if len(found) == 2:
-        return ("background", "foreground")
-    return tuple("background" if value == 0 else name(value) for value in found)
 
 
 def _unknown(looks: Sequence[MaskLook], meaning: Meaning, problem: UserError, *, as_colours: bool) -> Reading:

@@ -66,8 +66,10 @@ def find_rule(
     if masks_as != "colour":
         readings += value_readings(looks, classes, asked)
     if masks_as != "index":
-        readings += colour_readings(looks, classes, asked, surely=masks_as == "colour" or "colours" in kinds)
-    return _described(_chosen(readings, looks, asked), looks)
+        surely = masks_as == "colour" or "colours" in kinds or (classes is None and _palettes_differ(looks))
+        readings += colour_readings(looks, classes, asked, surely=surely)
+    rule = _chosen(readings, looks, asked)
+    return _described(rule if smoothed else _uncompressed(looks, rule), looks)
 
 
 def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) -> MaskRule:
@@ -85,8 +87,9 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
         others = [one for one in readings if one.rule.as_colours]
     if not others:
         return chosen.rule if asked.ignore_value == IGNORE else _mixed(looks, chosen.rule)
-    if _palettes_differ(looks) and any(one.rule.as_colours for one in others):
-        return next(one.rule for one in others if one.rule.as_colours)
+    meant = next((one.rule for one in others if one.rule.as_colours), None)
+    if meant and _palettes_differ(looks) and len(meant.classes) <= len(chosen.rule.classes):
+        return meant
     both = "; or ".join(one.words() for one in (chosen, others[0]))
     decide = "--data.masks-as index or colour" if others[0].rule.as_colours else "--data.values or --data.ignore-value"
     example = " ".join(
@@ -187,6 +190,21 @@ def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
         needed=f"those of the {len(rule.classes)} classes alone",
         fix=f"{fix}.",
     )
+
+
+def _uncompressed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
+    """A problem of JPEGs, whatever else is wrong with them: of more than two values none is sure."""
+    lossy = next((look.path.name for look in looks if look.was == "JPEG"), None)
+    if lossy is None or (len(rule.classes) <= 2 and rule.problem is None):
+        return rule
+    problem = explain(
+        "masks",
+        found=f"JPEG ({lossy}), whose compression has changed the values at every border",
+        needed="PNG or TIFF for more than two values",
+        fix="Export the masks anew (converting these brings nothing back), or ignore what no class has: --data.smoothed, "
+        "or say what each range means: --data.values '0-63=background' '64-191=first' '192-255=second'.",
+    )
+    return replace(rule, problem=str(problem))
 
 
 def _contradicted(rule: MaskRule, looks: Sequence[MaskLook]) -> bool:

@@ -34,15 +34,16 @@ def are_edges(masks: Sequence[Path]) -> bool:
     return _all(masks, are_shades)
 
 
-def are_lines(masks: Sequence[Path]) -> bool:
-    """Whether the lower half of the values is thinner than the upper one, and than its own regions are large."""
-    return _all(masks, _is_line)
+def are_lines(masks: Sequence[Path], *, as_colours: bool = False) -> bool:
+    """Whether the lower half of the values (or codes) is thinner than the upper one, and than its regions are large."""
+    return _all(masks, _is_line, as_colours)
 
 
-def _all(masks: Sequence[Path], shows: Callable[[NDArray[Any]], bool]) -> bool:
+def _all(masks: Sequence[Path], shows: Callable[[NDArray[Any]], bool], as_colours: bool = False) -> bool:
     step = max(1, len(masks) // _LOOKED_AT)
     try:
-        return bool(masks) and all(shows(read_mask(path).pixels) for path in masks[::step][:_LOOKED_AT])
+        looked_at = map(read_mask, masks[::step][:_LOOKED_AT])
+        return bool(masks) and all(shows(mask.codes() if as_colours else mask.pixels) for mask in looked_at)
     except UserError:
         return False
 
@@ -72,7 +73,7 @@ def are_shades(pixels: NDArray[Any]) -> bool:
 
 
 def _is_line(pixels: NDArray[Any]) -> bool:
-    upper = _upper(pixels)
+    upper = _upper(pixels - pixels.min())
     low, high = (cv2.distanceTransform(side, cv2.DIST_L2, 3) for side in (1 - upper, upper))
     _, regions, boxes, _ = cv2.connectedComponentsWithStats(1 - upper, connectivity=8)
     if not low.any() or not high.any():
