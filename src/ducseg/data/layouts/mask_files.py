@@ -52,7 +52,8 @@ class MaskFile:
     def codes(self) -> NDArray[np.integer]:
         """(H, W) codes of the colours that the pixels show."""
         if self.kind == "palette":
-            return np.array([self.colours[index] for index in range(256)], np.int32)[self.pixels]
+            codes: NDArray[np.integer] = np.array([self.colours[index] for index in range(256)], np.int32)[self.pixels]
+            return codes
         return self.pixels.astype(np.int32) * _GREY if self.kind == "values" else self.pixels
 
 

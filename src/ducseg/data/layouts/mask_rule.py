@@ -201,7 +201,7 @@ def _uncompressed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
         "masks",
         found=f"JPEG ({lossy}), whose compression has changed the values at every border",
         needed="PNG or TIFF for more than two values",
-        fix="Export the masks anew (converting these brings nothing back), or ignore what no class has: --data.smoothed, "
+        fix="Export the masks anew (converting these brings nothing back), ignore what no class has (--data.smoothed), "
         "or say what each range means: --data.values '0-63=background' '64-191=first' '192-255=second'.",
     )
     return replace(rule, problem=str(problem))
