@@ -98,6 +98,20 @@ def test_later_blocks_see_less_and_each_ends_a_block() -> None:
     assert [one.after for one in coverage_by_block(whole, most=2)] == ["1", "3.0"]
 
 
+class Squeezed(Block):
+    """With squeeze-and-excitation."""
+
+    def forward(self, grid: torch.Tensor) -> torch.Tensor:
+        scale = grid.mean((2, 3), keepdim=True).sigmoid()
+        return super().forward(grid * scale) + nn.functional.adaptive_avg_pool2d(grid, 1)
+
+
+def test_squeeze_and_excitation_fills_no_hole() -> None:
+    plain, squeezed = (network_coverage(network(kind(3), kind(6))) for kind in (Block, Squeezed))
+    assert plain is not None and squeezed is not None and squeezed.after == plain.after == "1"
+    assert squeezed.holes == plain.holes > 0 and np.array_equal(squeezed.paths > 0, plain.paths > 0)
+
+
 def test_nothing_dilated_has_no_coverage_to_count() -> None:
     assert network_coverage(network(Block(1))) is None
     assert dilated_layers(network(Block(1))) == []

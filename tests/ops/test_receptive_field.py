@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,74 @@ def test_norms_over_places_pass_through(norm: nn.Module) -> None:
     chain = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1))
     reached = measured(chain, (11, 11), channels=2)
     assert reached.sum() == 25 and reached[3:8, 3:8].all()
+
+
+class Gate(nn.Module):
+    """Two convolutions, and between them a mean over all places that meets the map again."""
+
+    def __init__(self, joined: Callable[[torch.Tensor], torch.Tensor], channels: int = 2) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(channels, 2, 3, padding=1)
+        self.linear, self.joined = nn.Linear(2, 2), joined
+
+    def forward(self, grid: torch.Tensor) -> torch.Tensor:
+        return self.after(self.joined(self.before(grid)))
+
+
+def squeezed(grid: torch.Tensor) -> torch.Tensor:
+    """With its shape lost on the way, as the first squeeze-and-excitation has it."""
+    scale = torch.sigmoid(nn.functional.adaptive_avg_pool2d(grid, 1).view(1, 2)).view(1, 2, 1, 1)
+    return grid * scale.expand_as(grid)
+
+
+def pooled_branch(grid: torch.Tensor) -> torch.Tensor:
+    """ASPP's, spread out again and stacked."""
+    pooled = nn.functional.adaptive_avg_pool2d(grid, 1).relu()
+    spread = nn.functional.interpolate(pooled, size=grid.shape[-2:], mode="bilinear")
+    return torch.cat([grid, spread], 1)
+
+
+@pytest.mark.parametrize(
+    ("joined", "channels"),
+    [
+        (squeezed, 2),
+        (lambda grid: grid * grid.mean((2, 3), keepdim=True).sigmoid(), 2),
+        (lambda grid: grid + grid.flatten(2).mean(-1)[..., None, None], 2),
+        (lambda grid: grid * nn.functional.avg_pool2d(grid, grid.shape[-2:]), 2),
+        (lambda grid: grid * (grid.amax((2, 3), keepdim=True) + nn.functional.adaptive_max_pool2d(grid, 1)), 2),
+        (lambda grid: grid.mul_(torch.mean(grid, (1, 2, 3), True).sigmoid()), 2),
+        (lambda grid: grid - grid.mean(), 2),
+        (lambda grid: grid * grid.norm(dim=(2, 3), keepdim=True), 2),
+        (pooled_branch, 4),
+    ],
+)
+def test_means_over_all_places_are_left_out(joined: Callable[[torch.Tensor], torch.Tensor], channels: int) -> None:
+    reached = measured(Gate(joined, channels), (11, 11), channels=2)
+    assert reached.sum() == 25 and reached[3:8, 3:8].all()
+
+
+def test_a_mean_over_channels_or_along_rows_stays() -> None:
+    spatial = measured(Gate(lambda grid: grid.mean(1, keepdim=True) * torch.ones(2, 1, 1)), (11, 11), channels=2)
+    along = measured(Gate(lambda grid: grid + grid.mean(3, keepdim=True)), (11, 11), channels=2)
+    assert spatial.sum() == 25 and along[3:8].all() and along.sum() == 55
+
+
+def test_a_mean_that_meets_no_map_is_the_answer_of_a_classifier() -> None:
+    classifier = nn.Sequential(Gate(squeezed), nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 5, 1))
+    assert measured(classifier, (11, 11), channels=2).all()
+
+
+class InADictionary(nn.Module):
+    def __init__(self, **outputs: nn.Module) -> None:
+        super().__init__()
+        self.outputs = nn.ModuleDict(outputs)
+
+    def forward(self, grid: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: module(grid) for name, module in self.outputs.items()}
+
+
+def test_of_a_dictionary_out_is_taken() -> None:
+    small, large = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 5, padding=2)
+    assert measured(InADictionary(aux=large, out=small), (11, 11), channels=2).sum() == 9
+    with pytest.raises(UserError, match="output of the network: found a dictionary of 'aux', 'top'.*\"out\""):
+        measured(InADictionary(aux=large, top=small), (11, 11), channels=2)

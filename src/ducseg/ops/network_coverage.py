@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ducseg.ops.receptive_field import EveryConnection, paths
+from ducseg.ops.receptive_field import EveryConnection, paths, the_map
 from ducseg.ops.spatial_layers import pair
 
 __all__ = ["Dilated", "NetworkCoverage", "coverage_by_block", "dilated_layers", "network_coverage"]
@@ -76,7 +76,8 @@ def network_coverage(network: nn.Module, *, channels: int = 3) -> NetworkCoverag
     """Count the paths from where the dilated part of a network begins to the middle of its output.
 
     It begins after the last module before the first dilated convolution through whose output goes all that the network
-    says of the picture. Of a field larger than 4096 pixels the middle is counted.
+    says of the picture, but for means over all of it, which are left out as by `paths`. Of a field larger than 4096
+    pixels the middle is counted.
 
     Args:
         network: as for `dilated_layers`.
@@ -195,5 +196,4 @@ def _probe(network: nn.Module, channels: int, *, gradient: bool = False) -> Tens
     first = next(network.parameters())
     picture = torch.zeros(1, channels, _SIDE, _SIDE, device=first.device, dtype=first.dtype, requires_grad=gradient)
     with torch.set_grad_enabled(gradient), EveryConnection():
-        output: Tensor = network(picture)
-    return output
+        return the_map(network(picture))

@@ -6,7 +6,7 @@ strides before it, in input pixels.
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ducseg.errors import explain
 from ducseg.ops.dilate import DenseAvgPool2d, DenseMaxPool2d
@@ -95,7 +96,7 @@ def measured(
         bool (H, W).
 
     Raises:
-        UserError: a position outside the output.
+        UserError: as `paths`.
     """
     return paths(network, size, position, channels=channels) > 0
 
@@ -112,11 +113,13 @@ def paths(
 
     The copy's convolutions get equal positive kernels, its norms (batch, layer, group, instance, RMS) pass everything
     through, as ReLU6 does, its max-poolings take the mean of their taps: every connection then shows, shortcuts
-    included, and only the structure counts. ReLU passes what is positive. That group and instance norms average over
-    the whole picture is left out.
+    included, and only the structure counts. ReLU passes what is positive. What averages over the whole picture is left
+    out where it meets the map again, since through it every place reaches every other: group and instance norms,
+    squeeze-and-excitation, an ASPP's pooled branch. Attention and Fourier transforms are not.
 
     Args:
-        network: (1, channels, H, W) -> (1, C, h, w) or folded (1, L, r*r, h, w); left as it is.
+        network: (1, channels, H, W) -> (1, C, h, w) or folded (1, L, r*r, h, w), or a dictionary that holds it as
+            "out"; left as it is.
         size: H, W of the input in pixels.
         position: row and column on the output's last two dimensions; None: the middle.
         after: count from the output of the module of this name, in place of the picture.
@@ -125,7 +128,7 @@ def paths(
         (H, W), or rows and columns of that module's output; 0 is a hole.
 
     Raises:
-        UserError: a position outside the output.
+        UserError: a position outside the output, or an output that is no map.
     """
     probe = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
     _open_up(probe)
@@ -194,8 +197,7 @@ def side_of(field: NDArray[np.float64], position: tuple[int, int] | None = None,
 def _outputs(network: nn.Module, image: Tensor, after: str | None) -> tuple[Tensor, Tensor]:
     """The network's output, and the tensor on its way whose gradient is wanted."""
     if after is None:
-        output: Tensor = network(image)
-        return output, image
+        return the_map(network(image)), image
     seen: list[Tensor] = []
 
     def cut(_module: nn.Module, _inputs: Any, result: Tensor) -> Tensor:
@@ -204,10 +206,26 @@ def _outputs(network: nn.Module, image: Tensor, after: str | None) -> tuple[Tens
 
     handle = network.get_submodule(after).register_forward_hook(cut)
     try:
-        output = network(image)
+        output = the_map(network(image))
     finally:
         handle.remove()
     return output, seen[-1]
+
+
+def the_map(output: Any) -> Tensor:
+    """What a network returned, or what stands under "out" in it, as in torchvision's; `UserError` where that is none."""
+    if isinstance(output, Mapping):
+        found, output = f"a dictionary of {', '.join(map(repr, output))}", output.get("out")
+    else:
+        found = f"a {type(output).__name__}"
+    if not isinstance(output, Tensor):
+        raise explain(
+            "output of the network",
+            found=found,
+            needed='one tensor, or a dictionary that holds it as "out"',
+            fix="Wrap the network in a module that returns the map to look at.",
+        )
+    return output
 
 
 def _at(output: Tensor, position: tuple[int, int] | None) -> Tensor:
@@ -232,22 +250,61 @@ def _open_up(network: nn.Module) -> None:
             module.reset_running_stats()
 
 
+_REDUCING = (
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "amax", "amin", "avg_pool2d", "linalg_vector_norm", "logsumexp",
+    "max", "max_pool2d", "mean", "norm", "std", "std_mean", "sum", "var", "var_mean", "vector_norm",
+)  # fmt: skip
+
+
 class EveryConnection(TorchFunctionMode):
-    """Max-poolings take the mean of their taps; norms and clipping pass everything: torch's functions."""
+    """Max-poolings take the mean of their taps; norms and clipping pass everything: torch's functions.
+
+    What was made of a mean over all places, and of nothing else, loses its gradient where a function takes it together
+    with a map: a scale of all channels, a branch that is spread out again. A classifier's last mean meets none.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
-        if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"):
-            return args[0]
-        if name in ("relu6", "hardtanh"):  # shortcuts add up beyond what they let through
-            return args[0]
-        if name == "max_pool2d" and not kwargs.pop("return_indices", False):
-            return _mean_of_taps(*args, **kwargs)
-        if func is torch.nn.functional.pad and -math.inf in (*args[2:], *kwargs.values()):
-            return func(*args[:2])
-        return func(*args, **kwargs)
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.requires_grad]
+        if name == "to" or name.endswith("_as"):  # the others lend their type or shape
+            given = given[:1]
+        global_ones = sum(map(_is_global, given))
+        if 0 < global_ones < len(given):
+            args, kwargs = tree_map_only(Tensor, lambda one: one.detach() if _is_global(one) else one, (args, kwargs))
+        result = _opened(func, name, args, kwargs)
+        if given and (global_ones == len(given) or (name in _REDUCING and _is_over_all(name, given[0], result))):
+            for one in tree_leaves(result):
+                if isinstance(one, Tensor):
+                    one.is_global = True  # type: ignore[attr-defined]
+        return result
+
+
+def _is_global(tensor: Tensor) -> bool:
+    return getattr(tensor, "is_global", False)
+
+
+def _is_over_all(name: str, source: Tensor, result: Any) -> bool:
+    """Whether a map's rows and columns, or those of a flattened one, became one; a small window may just end a map."""
+    first = tree_leaves(result)[0]
+    small = name in ("avg_pool2d", "max_pool2d") and max(source.shape[-2:]) <= 3
+    if source.ndim not in (3, 4) or not isinstance(first, Tensor) or small:
+        return False
+    lost = sum(side > 1 for side in source.shape) - sum(side > 1 for side in first.shape)
+    return lost >= source.ndim - 2
+
+
+def _opened(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"):
+        return args[0]
+    if name in ("relu6", "hardtanh"):  # shortcuts add up beyond what they let through
+        return args[0]
+    if name == "max_pool2d" and not kwargs.pop("return_indices", False):
+        return _mean_of_taps(*args, **kwargs)
+    if func is torch.nn.functional.pad and -math.inf in (*args[2:], *kwargs.values()):
+        return func(*args[:2])
+    return func(*args, **kwargs)
 
 
 def _mean_of_taps(
