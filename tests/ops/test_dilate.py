@@ -146,6 +146,101 @@ def test_a_layer_that_cannot_be_dilated_is_named_and_nothing_changes(strided: nn
     assert type(chain[1]) is type(strided) and chain[2].stride == (2, 2)
 
 
+class Strided(nn.Module):
+    """Convolutions, and a stride in its own forward."""
+
+    def __init__(self, stride: object, channels: int = 4) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(3, 4, 3, 2, padding=1), nn.MaxPool2d(2)
+        self.narrow, self.last = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.narrow(self.stride(self.pool(self.stem(images)))))  # type: ignore[operator]
+
+
+class LateStride(Strided):
+    """The slice is the last thing."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)[..., ::2, ::2]
+
+
+class Shortcut(Strided):
+    """A sliced shortcut around a strided layer, as small ResNets for CIFAR have it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.narrow(self.stem(images))
+        return self.last(self.pool(grid) + grid[:, :, ::2, ::2])
+
+
+def to_depth(grid: Tensor) -> Tensor:
+    number, channels, height, width = grid.shape
+    blocks = grid.reshape(number, channels, height // 2, 2, width // 2, 2)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(number, 4 * channels, height // 2, width // 2)
+
+
+@pytest.mark.parametrize(
+    ("strided", "output_stride"),
+    [
+        (Strided(lambda grid: grid[:, :, ::2, ::2]), 4),
+        (Strided(lambda grid: grid[:, :, ::2, ::2]), 2),
+        (Strided(to_depth, 16), 4),
+        (Strided(to_depth, 16), 2),
+        (LateStride(lambda grid: grid), 2),
+        (Shortcut(None), 2),
+    ],
+)
+def test_a_stride_that_no_layer_makes_is_refused_and_the_network_stays(strided: nn.Module, output_stride: int) -> None:
+    before, modules = repr(strided), list(strided.modules())
+    images = torch.randn(1, 3, 64, 96)
+    old = strided(images)
+    with pytest.raises(UserError, match=f"output stride {output_stride}: found a .*make it a layer"):
+        strides_to_dilations(strided, output_stride)
+    assert repr(strided) == before and all(one is other for one, other in zip(modules, strided.modules()))
+    assert torch.equal(strided(images), old) and strided.training
+
+
+def test_a_stride_of_no_layer_that_is_kept_does_no_harm() -> None:
+    chain = nn.Sequential(Strided(to_depth, 16), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1))
+    images = torch.randn(1, 3, 64, 96)
+    old = chain(images)
+    strides_to_dilations(chain, 8)
+    assert torch.allclose(chain(images)[..., ::2, ::2], old, atol=1e-6) and chain[2].dilation == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "rates", "message"),
+    [
+        (0, {}, "output stride: found 0"),
+        (-1, {}, "output stride: found -1"),
+        (2.0, {}, "output stride: found 2.0"),
+        (2, {"1": 1.5}, "dilation rates: found .1.5."),
+        (2, {"1": 0}, "dilation rates"),
+        (2, {"1": -2}, "dilation rates"),
+        (2, {"1": 2, "layer9": 3}, "dilation rates: found rates for layer9; needed names .*: 0, 1"),
+        (2, {"2": 3}, "rates for 2;"),
+    ],
+)
+def test_strides_and_rates_that_are_none_are_refused(output_stride: Any, rates: Any, message: str) -> None:
+    chain = network(nn.Conv2d(4, 4, 3, 2, padding=1), nn.Conv2d(4, 4, 1))
+    before = repr(chain)
+    with pytest.raises(UserError, match=message):
+        strides_to_dilations(chain, output_stride, rates)
+    assert repr(chain) == before
+
+
+def test_a_network_without_parameters_has_strides_too() -> None:
+    chain = nn.Sequential(nn.MaxPool2d(2))
+    strides_to_dilations(chain, 1)
+    assert chain(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+
+
+def test_an_even_kernel_without_a_name_is_named_by_its_kind() -> None:
+    with pytest.raises(UserError, match="even kernels in Conv2d;"):
+        set_dilations(nn.Conv2d(4, 4, 4, padding="same"), [5])
+
+
 def test_a_layer_that_stands_in_two_places_is_replaced_in_both() -> None:
     pooling = nn.MaxPool2d(2)
     chain = nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding=1), pooling, nn.Conv2d(4, 4, 1))

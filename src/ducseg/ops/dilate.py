@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from ducseg.errors import explain
+from ducseg.errors import explain, listed, whole
 from ducseg.ops.coverage import whole_rates
-from ducseg.ops.spatial_layers import SpatialLayer, pair, spatial_layers
+from ducseg.ops.spatial_layers import DOES_NOT_RUN, SpatialLayer, pair, spatial_layers, strides_seen
 
 __all__ = [
     "DenseAvgPool2d",
@@ -59,7 +59,7 @@ def set_dilations(module: nn.Module, rates: Sequence[int]) -> list[str]:
             needed="one a convolution whose kernel is above 1",
             fix="Pass a part of the network, or the missing rates.",
         )
-    even = [name for name, conv in found.items() if any(side % 2 == 0 for side in conv.kernel_size)]
+    even = [name or type(conv).__name__ for name, conv in found.items() if any(side % 2 == 0 for side in conv.kernel_size)]
     if even:
         raise explain("set_dilations", found=f"even kernels in {', '.join(even)}", needed="odd ones", fix="Skip them.")
     for conv, rate in zip(found.values(), rates):
@@ -97,13 +97,17 @@ def strides_to_dilations(
         network: changed in place, its weights stay; three input channels.
         output_stride: d, the largest stride that is kept.
         rates: dilation rates in place of the rule's for convolutions of these names (HDC), also where the stride stays.
-        layers: the network's `spatial_layers`; None: from one run of it.
+        layers: the network's `spatial_layers`; None: from one run of it, and two more tell whether its maps then have
+            the strides that they should have.
 
     Raises:
-        UserError: layers that cannot be turned, all in one message; nothing is changed then.
+        UserError: a stride or a rate below 1, rates for what is no such convolution; layers that cannot be turned, all
+            in one message; strides that no layer makes (slices, space to depth). Nothing is changed then.
     """
-    chosen, changes = rates or {}, []
+    whole("output stride", output_stride, least=1, fix="Commonly 8 or 16.")
+    chosen, changes, is_checked = rates or {}, [], layers is None
     layers = spatial_layers(network) if layers is None else layers
+    _check_rates(chosen, layers)
     for layer in layers:
         rate = chosen.get(layer.name, max(1, layer.stride_in // output_stride)) if layer.is_window else 1
         loses_stride = layer.stride_in >= output_stride and layer.stride_out > layer.stride_in
@@ -122,7 +126,56 @@ def strides_to_dilations(
             needed="plain zero-padded convolutions and poolings of torch where the stride is to go",
             fix="Choose a larger output stride or another network.",
         )
-    replace_modules(network, {layer.module: _dilated(layer, rate, loses) for layer, rate, loses in changes})
+    modules = [layer.module for layer in layers]
+    before = strides_seen(network, modules) if is_checked else []
+    kept = {module: {name: getattr(module, name) for name in _CHANGED if hasattr(module, name)} for module in modules}
+    new = {layer.module: _dilated(layer, rate, loses) for layer, rate, loses in changes}
+    replace_modules(network, new)
+    try:
+        if is_checked:
+            _check_strides(before, network, [new.get(module, module) for module in modules], output_stride)
+    except BaseException:
+        replace_modules(network, {module: old for old, module in new.items()})
+        for module, values in kept.items():
+            for name, value in values.items():
+                setattr(module, name, value)
+        raise
+
+
+_CHANGED = ("dilation", "stride", "padding", "_reversed_padding_repeated_twice")
+
+
+def _check_rates(rates: Mapping[str, int], layers: Sequence[SpatialLayer]) -> None:
+    if rates:
+        whole_rates(list(rates.values()))
+    names = [layer.name for layer in layers if layer.is_window]
+    unknown = [name for name in rates if name not in names]
+    if unknown:
+        raise explain(
+            "dilation rates",
+            found=f"rates for {listed(unknown)}",
+            needed=f"names of convolutions whose kernel is above 1: {listed(names, 20) or 'none'}",
+            fix="Correct the names.",
+        )
+
+
+def _check_strides(
+    before: Sequence[int | None], network: nn.Module, modules: Sequence[nn.Module], output_stride: int
+) -> None:
+    """Whether every map has the stride of before, or `output_stride` where that was more."""
+    try:
+        after = strides_seen(network, modules)
+        wrong = [(old, new) for old, new in zip(before, after) if old and new != min(old, output_stride)]
+        found = "" if not wrong else f"a map that had stride {wrong[0][0]} and gets {wrong[0][1] or 'another size'}"
+    except DOES_NOT_RUN as error:
+        found = f"a network that does not run any more ({error or type(error).__name__})"
+    if found:
+        raise explain(
+            f"output stride {output_stride}",
+            found=found,
+            needed="all strides from convolutions and poolings",
+            fix="A slice, a reshape or a pooling in some forward has a stride of its own: make it a layer.",
+        )
 
 
 def replace_modules(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:

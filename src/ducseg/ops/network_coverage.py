@@ -193,7 +193,7 @@ def _is_a_cut(network: nn.Module, name: str, channels: int) -> bool:
 
 def _probe(network: nn.Module, channels: int, *, gradient: bool = False) -> Tensor:
     """The output for one empty picture, with the gradient of the picture."""
-    first = next(network.parameters())
+    first = next(network.parameters(), torch.zeros(()))
     picture = torch.zeros(1, channels, _SIDE, _SIDE, device=first.device, dtype=first.dtype, requires_grad=gradient)
     with torch.set_grad_enabled(gradient), EveryConnection():
         return the_map(network(picture))

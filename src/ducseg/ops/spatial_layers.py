@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ducseg.errors import explain, listed
 
-__all__ = ["SpatialLayer", "pair", "spatial_layers"]
+__all__ = ["DOES_NOT_RUN", "SpatialLayer", "pair", "spatial_layers", "strides_seen"]
 
 _PROBE = (64, 96)  # pixels; 2 x 3 places at stride 32, which no global pooling (1 x 1) can be taken for
 
@@ -81,21 +82,11 @@ def spatial_layers(
         UserError: it has something that strides cannot be turned into dilation across (all reasons in one message).
     """
     record = _Record(network)
-    parameter = next(network.parameters())
-    image = torch.zeros(1, num_channels, *_PROBE, device=parameter.device, dtype=parameter.dtype)
-    modes = {module: module.training for module in network.modules()}
-    handles = [module.register_forward_hook(record.see) for module in network.modules()]
     try:
-        with torch.no_grad(), record:
-            network.eval()
-            (run or network)(image)
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        with record:
+            _run_once(network, record.see, run or network, num_channels)
+    except DOES_NOT_RUN as error:
         record.problems.append(f"it does not run on {_PROBE[0]} x {_PROBE[1]} pixels ({error or type(error).__name__})")
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
     problems = record.all_problems()
     if problems:
         raise explain(
@@ -105,6 +96,40 @@ def spatial_layers(
             fix="Choose a plain convolutional network (ResNet, RegNet, EfficientNet, MobileNet, ConvNeXt, ...).",
         )
     return record.layers
+
+
+DOES_NOT_RUN = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
+"""What networks raise that do not take a picture of this size."""
+
+
+def strides_seen(network: nn.Module, modules: Sequence[nn.Module]) -> list[int | None]:
+    """Pixels per place before and after every call of these modules, then of the outputs; None: no exact fraction."""
+    wanted, seen = set(modules), []
+
+    def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if module in wanted:
+            seen.extend([_stride(inputs[0]), _stride(output)])
+
+    outputs = tree_leaves(_run_once(network, see, network, 3))
+    return seen + [_stride(output) for output in outputs if isinstance(output, Tensor)]
+
+
+def _run_once(
+    network: nn.Module, see: Callable[..., None], run: Callable[[Tensor], object], num_channels: int
+) -> object:
+    parameter = next(network.parameters(), torch.zeros(()))
+    image = torch.zeros(1, num_channels, *_PROBE, device=parameter.device, dtype=parameter.dtype)
+    modes = {module: module.training for module in network.modules()}
+    handles = [module.register_forward_hook(see) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network.eval()
+            return run(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
 
 
 class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
