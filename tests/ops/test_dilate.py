@@ -236,8 +236,8 @@ def test_a_network_without_parameters_has_strides_too() -> None:
     assert chain(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8, 8)
 
 
-def test_an_even_kernel_without_a_name_is_named_by_its_kind() -> None:
-    with pytest.raises(UserError, match="even kernels in Conv2d;"):
+def test_a_convolution_without_a_name_is_named() -> None:
+    with pytest.raises(UserError, match="even kernels in the module itself;"):
         set_dilations(nn.Conv2d(4, 4, 4, padding="same"), [5])
 
 

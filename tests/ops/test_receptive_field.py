@@ -206,5 +206,5 @@ class InADictionary(nn.Module):
 def test_of_a_dictionary_out_is_taken() -> None:
     small, large = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 5, padding=2)
     assert measured(InADictionary(aux=large, out=small), (11, 11), channels=2).sum() == 9
-    with pytest.raises(UserError, match="output of the network: found a dictionary of 'aux', 'top'.*\"out\""):
+    with pytest.raises(UserError, match=r"output of the network: found a dictionary of 'aux', 'top'.*as .out."):
         measured(InADictionary(aux=large, top=small), (11, 11), channels=2)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ducseg.models.heads import FoldedHead
 from ducseg.ops.summed import summed_convolutions
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -100,6 +101,26 @@ def test_hooks_of_a_path_are_called() -> None:
     found = summed_convolutions(convolutions, features)
     assert len(seen) == 1
     torch.testing.assert_close(found, one_by_one(convolutions, features))
+
+
+@pytest.mark.parametrize("hook", ["full_backward_hook", "full_backward_pre_hook", "forward_pre_hook"])
+def test_hooks_of_every_kind_are_called(hook: str) -> None:
+    convolutions, seen = made((1, 2)), []
+    getattr(convolutions[0], f"register_{hook}")(lambda *_: seen.append(hook))
+    summed_convolutions(convolutions, torch.randn(1, 5, 6, 6, dtype=torch.float64, requires_grad=True)).sum().backward()
+    assert seen == [hook]
+
+
+@pytest.mark.parametrize("hook", ["full_backward_hook", "forward_hook", "forward_pre_hook"])
+def test_hooks_of_a_heads_path_are_called(hook: str) -> None:
+    head, seen = FoldedHead(4, 3, output_stride=8, factor=2, aspp=2), []
+    features = torch.randn(1, 4, 6, 6, requires_grad=True)
+    expected = head(features)
+    getattr(head.paths[1], f"register_{hook}")(lambda *_: seen.append(hook))
+    found = head(features)
+    found.sum().backward()
+    assert seen == [hook] and found.shape == expected.shape == (1, 3, 4, 6, 6)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_convolution_of_another_kind_keeps_what_it_computes() -> None:

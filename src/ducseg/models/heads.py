@@ -18,7 +18,7 @@ mean square, biases are 0: scores are small and even, so training starts at a lo
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import cast
 
 import torch
@@ -35,7 +35,8 @@ from ducseg.models.head import Head, HeadRow
 from ducseg.models.pyramid import PyramidHead
 from ducseg.models.vgg import VGGS
 from ducseg.ops.duc import DenseUpsampling
-from ducseg.ops.summed import summed_convolutions
+from ducseg.ops.graphs import in_a_graph
+from ducseg.ops.summed import has_hooks, summed_convolutions
 
 __all__ = [
     "COMPARISONS",
@@ -80,6 +81,8 @@ class FoldedHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, h, w) to folded scores (N, L, r*r, h, w)."""
+        if not in_a_graph() and any(map(has_hooks, self.paths)):
+            return reduce(torch.add, (path(features) for path in self.paths))
         scores = summed_convolutions([cast(DenseUpsampling, path).conv for path in self.paths], features)
         return cast(Tensor, scores.unflatten(1, (-1, self.factor**2)))  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ over the whole picture (squeeze-and-excitation, group norm), which now average o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,16 +55,22 @@ def set_dilations(module: nn.Module, rates: Sequence[int]) -> list[str]:
     if len(found) != len(rates):
         raise explain(
             "set_dilations",
-            found=f"{len(rates)} rates for {len(found)} convolutions ({', '.join(found) or 'none'})",
+            found=f"{len(rates)} rates for {len(found)} convolutions ({_named(found) or 'none'})",
             needed="one a convolution whose kernel is above 1",
             fix="Pass a part of the network, or the missing rates.",
         )
-    even = [name or type(conv).__name__ for name, conv in found.items() if any(side % 2 == 0 for side in conv.kernel_size)]
+    even = [
+        name or type(conv).__name__ for name, conv in found.items() if any(side % 2 == 0 for side in conv.kernel_size)
+    ]
     if even:
-        raise explain("set_dilations", found=f"even kernels in {', '.join(even)}", needed="odd ones", fix="Skip them.")
+        raise explain("set_dilations", found=f"even kernels in {_named(even)}", needed="odd ones", fix="Skip them.")
     for conv, rate in zip(found.values(), rates):
         _set_rate(conv, rate)
     return list(found)
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(name or "the module itself" for name in names)
 
 
 def _set_rate(conv: _ConvNd, rate: int) -> None:

@@ -213,7 +213,7 @@ def _outputs(network: nn.Module, image: Tensor, after: str | None) -> tuple[Tens
 
 
 def the_map(output: Any) -> Tensor:
-    """What a network returned, or what stands under "out" in it, as in torchvision's; `UserError` where that is none."""
+    """What a network returned, or what stands under "out" in it, as in torchvision's; else `UserError`."""
     if isinstance(output, Mapping):
         found, output = f"a dictionary of {', '.join(map(repr, output))}", output.get("out")
     else:

@@ -23,7 +23,7 @@ from torch.nn.grad import conv2d_input
 
 from ducseg.ops.graphs import in_a_graph
 
-__all__ = ["summed_convolutions"]
+__all__ = ["has_hooks", "summed_convolutions"]
 
 
 def summed_convolutions(convolutions: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
@@ -49,7 +49,13 @@ def summed_convolutions(convolutions: Sequence[nn.Conv2d], features: Tensor) -> 
 
 
 def _is_its_own(conv: nn.Conv2d) -> bool:
-    return type(conv) is not nn.Conv2d or bool(conv._forward_hooks or conv._forward_pre_hooks)
+    return type(conv) is not nn.Conv2d or has_hooks(conv)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something wants to see the module's call, forward or backward, so that it must be called as it is."""
+    of_it = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in of_it)
 
 
 class _Tap(NamedTuple):
