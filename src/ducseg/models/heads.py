@@ -82,7 +82,7 @@ class FoldedHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, h, w) to folded scores (N, L, r*r, h, w)."""
         if not in_a_graph() and any(map(has_hooks, self.paths)):
-            return reduce(torch.add, (path(features) for path in self.paths))
+            return cast(Tensor, reduce(torch.add, (path(features) for path in self.paths)))
         scores = summed_convolutions([cast(DenseUpsampling, path).conv for path in self.paths], features)
         return cast(Tensor, scores.unflatten(1, (-1, self.factor**2)))  # type: ignore[no-untyped-call]
 

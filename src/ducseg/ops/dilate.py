@@ -59,9 +59,7 @@ def set_dilations(module: nn.Module, rates: Sequence[int]) -> list[str]:
             needed="one a convolution whose kernel is above 1",
             fix="Pass a part of the network, or the missing rates.",
         )
-    even = [
-        name or type(conv).__name__ for name, conv in found.items() if any(side % 2 == 0 for side in conv.kernel_size)
-    ]
+    even = [name for name, conv in found.items() if any(side % 2 == 0 for side in conv.kernel_size)]
     if even:
         raise explain("set_dilations", found=f"even kernels in {_named(even)}", needed="odd ones", fix="Skip them.")
     for conv, rate in zip(found.values(), rates):
@@ -132,10 +130,10 @@ def strides_to_dilations(
             needed="plain zero-padded convolutions and poolings of torch where the stride is to go",
             fix="Choose a larger output stride or another network.",
         )
-    modules = [layer.module for layer in layers]
+    modules: list[nn.Module] = [layer.module for layer in layers]
     before = strides_seen(network, modules) if is_checked else []
     kept = {module: {name: getattr(module, name) for name in _CHANGED if hasattr(module, name)} for module in modules}
-    new = {layer.module: _dilated(layer, rate, loses) for layer, rate, loses in changes}
+    new: dict[nn.Module, nn.Module] = {one.module: _dilated(one, rate, loses) for one, rate, loses in changes}
     replace_modules(network, new)
     try:
         if is_checked:
