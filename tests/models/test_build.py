@@ -58,6 +58,21 @@ def test_conflict_is_named(arguments: dict[str, Any], part: str) -> None:
     assert str(caught.value).count(";") == 0, "one mistake, one complaint"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "part"),
+    [
+        ({"classes": ["a", "b", "c"]}, "classes: found ['a', 'b', 'c']; needed a ClassSet."),
+        ({"preprocessing": "imagenet"}, "preprocessing: found 'imagenet'; needed a Preprocessing."),
+        ({"head": ["duc"]}, "head=['duc']"),
+        ({"encoder": {}}, "encoder={}"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(wrong: dict[str, Any], part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(**{**SMALL, **wrong})
+    assert part in str(caught.value)
+
+
 def test_all_conflicts_come_in_one_message() -> None:
     with pytest.raises(UserError) as caught:
         build(encoder="resnet18", head="bilinear", cell=2, stride_in="1x1", aspp=-1, dilation="wrong")

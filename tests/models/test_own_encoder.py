@@ -11,6 +11,7 @@ from ducseg.classes import ClassSet
 from ducseg.errors import UserError
 from ducseg.models import IMAGENET, Segmenter, build
 from ducseg.models.heads import make_head
+from ducseg.ops.duc import DenseUpsampling
 
 CLASSES = ClassSet(("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
 
@@ -88,6 +89,43 @@ def test_a_stride_that_the_backbone_does_not_have_is_said() -> None:
     found = segmenter(wrong, make_head("duc", 6, 3, output_stride=4, cell=1, aspp=0))
     with pytest.raises(UserError, match=r"features \(1, 6, 2, 3\) from 16 x 24 pixels.*\(4, 6\).*output_stride"):
         found(torch.zeros(1, 3, 16, 24))
+
+
+@pytest.mark.parametrize(("stride", "classes"), [(4, 3), (1, 3), (8, 5), (8, 2)])
+def test_a_head_of_another_stride_or_of_other_classes_is_said(stride: int, classes: int) -> None:
+    found = segmenter(Backbone(), make_head("duc", 6, classes, output_stride=stride, cell=1, aspp=0))
+    for answer in (found, found.predict_labels, found.probabilities, found.folded, found.supervised):
+        with pytest.raises(
+            UserError, match=r"head FoldedHead: found folded scores \(1, .* from 16 x 24 pixels; needed"
+        ):
+            answer(torch.zeros(1, 3, 13, 24))
+
+
+def test_a_deconvolution_of_another_stride_is_said() -> None:
+    found = segmenter(Backbone(), make_head("deconv", 6, 3, output_stride=16, cell=1, aspp=0))
+    with pytest.raises(UserError, match=r"found folded scores \(1, 3, 1, 32, 48\) .*needed \(1, 3, 1, 16, 24\)"):
+        found(torch.zeros(1, 3, 16, 24))
+
+
+def test_strides_that_cannot_fit_are_said_at_once() -> None:
+    with pytest.raises(
+        UserError, match=r"head FoldedHead: found grid_stride 16, factor 16, on output_stride 8; needed"
+    ):
+        segmenter(Backbone(), make_head("duc", 6, 3, output_stride=16, cell=1, aspp=0))
+    head = make_head("duc", 6, 3, output_stride=8, cell=1, aspp=0)
+    head.factor = 3
+    with pytest.raises(UserError, match="factor 3"):
+        segmenter(Backbone(), head)
+
+
+def test_what_is_no_encoder_and_no_head_is_said() -> None:
+    with pytest.raises(UserError, match=r"grid_stride of DenseUpsampling: found None; .*make_head"):
+        segmenter(Backbone(), DenseUpsampling(6, 3, 8))
+    with pytest.raises(UserError, match=r"output_stride of Conv2d: found None; .*ducseg\.models\.encoder"):
+        segmenter(nn.Conv2d(3, 6, 1), make_head("duc", 6, 3, output_stride=8, cell=1, aspp=0))  # type: ignore[arg-type]
+    for name, cell in (("dcu", 1), ("duc", 3), ("duc", 0)):
+        with pytest.raises(UserError, match=r"head: found 'dcu'|cell: found"):
+            make_head(name, 6, 3, output_stride=8, cell=cell, aspp=0)
 
 
 def test_its_architecture_is_not_known() -> None:

@@ -9,7 +9,7 @@ from ducseg.models.architecture import Architecture, make_encoder
 from ducseg.models.dilation import Dilation
 from ducseg.models.heads import HEADS
 from ducseg.models.preprocessing import Preprocessing
-from ducseg.models.segmenter import Segmenter
+from ducseg.models.segmenter import Segmenter, check_kind
 
 __all__ = ["build", "build_architecture", "generic_classes"]
 
@@ -63,11 +63,11 @@ def build(
             them, and where these are not three, with the three's average for each channel of 8 bits.
 
     Raises:
-        UserError: one message with every conflict among the arguments; or timm has no such network, or it cannot be
-            dilated (with the reasons).
+        UserError: classes or preprocessing of another type; one message with every conflict among the arguments; or
+            timm has no such network, or it cannot be dilated (with the reasons).
     """
     left_out: dict[str, Any] = {"output_stride": 8, "aspp": 4, "dilation": "bigger"}
-    left_out.update(HEADS[head].own if head in HEADS else {})
+    left_out.update(HEADS[head].own if isinstance(head, str) and head in HEADS else {})
     given = {"output_stride": output_stride, "aspp": aspp, "dilation": dilation}
     chosen = Architecture(
         encoder=encoder,
@@ -89,6 +89,10 @@ def build_architecture(
     chosen: Architecture, *, classes: ClassSet | None = None, preprocessing: Preprocessing | None = None
 ) -> Segmenter:
     """As `build`, from the arguments as one value."""
+    if classes is not None:
+        check_kind("classes", classes, ClassSet)
+    if preprocessing is not None:
+        check_kind("preprocessing", preprocessing, Preprocessing)
     conflicts = chosen.conflicts(classes)
     if conflicts:
         raise UserError("this network cannot be built: " + "; ".join(conflicts))

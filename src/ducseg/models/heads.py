@@ -24,6 +24,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ducseg.errors import explain, whole
 from ducseg.models.comparisons.adelaide import Adelaide
 from ducseg.models.comparisons.deeplabv2 import DeepLabV2
 from ducseg.models.comparisons.dilation10 import Dilation
@@ -151,9 +152,17 @@ def _deconvolution_width(
 def make_head(
     head: str, in_channels: int, num_classes: int, *, output_stride: int, cell: int, aspp: int
 ) -> FoldedHead | DeconvolutionHead:
-    """Build one of `PAPER_HEADS`; `cell` is DUC's, or that of the DUC which a deconvolution is as large as."""
-    assert head in PAPER_HEADS, head
-    assert output_stride % cell == 0, (output_stride, cell)
+    """Build one of `PAPER_HEADS`; `cell` is DUC's, or that of the DUC which a deconvolution is as large as.
+
+    Raises:
+        UserError: another head, or a cell that does not divide the output stride.
+    """
+    if head not in PAPER_HEADS:
+        raise explain(
+            "head", found=repr(head), needed=f"one of {', '.join(PAPER_HEADS)}", fix="build makes the others."
+        )
+    if output_stride % whole("cell", cell, least=1, fix="1 is a prediction a pixel."):
+        raise explain("cell", found=cell, needed=f"a divisor of output_stride {output_stride}", fix="Take 1.")
     if head in ("bilinear", "duc"):
         factor = output_stride // cell if head == "duc" else 1
         return FoldedHead(in_channels, num_classes, output_stride=output_stride, factor=factor, aspp=aspp)

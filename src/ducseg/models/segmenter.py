@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ducseg.classes import ClassSet
-from ducseg.errors import explain
+from ducseg.errors import explain, whole
 from ducseg.models.architecture import Architecture
 from ducseg.models.encoder import Encoder, NamedEncoder
 from ducseg.models.head import Head, OwnLosses
@@ -23,7 +23,12 @@ from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.pyramid import PICTURE
 from ducseg.ops.graphs import in_a_graph
 
-__all__ = ["Segmenter", "most_probable"]
+__all__ = ["Segmenter", "check_kind", "most_probable"]
+
+_HEAD = (
+    "ducseg.models.head says what a head has; ducseg.models.heads.make_head makes one for an encoder's output_stride."
+)
+_ENCODER = "ducseg.models.encoder says what an encoder has: output_stride and out_channels."
 
 
 class Segmenter(nn.Module):
@@ -51,6 +56,10 @@ class Segmenter(nn.Module):
         batch_norm_frozen: whether batch norms keep their statistics, also in training mode.
         batch_norm_fused: whether this is a copy of `fuse_batch_norm`, which is not saved.
         record: of the checkpoint it was loaded from: "metrics" (scores) and "extra" (command, ...); else empty.
+
+    Raises:
+        UserError: an encoder, a head, classes or preprocessing of another kind; strides that do not fit each other. In
+            the first forward, outside a graph: maps or scores of other sizes than these promise, or of other classes.
     """
 
     def __init__(
@@ -63,11 +72,20 @@ class Segmenter(nn.Module):
         architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
+        check_kind("classes", classes, ClassSet)
+        check_kind("preprocessing", preprocessing, Preprocessing)
         self.encoder: Encoder = encoder
         self.head: Head = head
         self.classes, self.preprocessing, self._architecture = classes, preprocessing, architecture
-        self.output_stride = encoder.output_stride
-        self.grid_stride, self.factor = head.grid_stride, head.factor
+        self.output_stride = _positive(encoder, "output_stride", _ENCODER)
+        self.grid_stride, self.factor = _positive(head, "grid_stride", _HEAD), _positive(head, "factor", _HEAD)
+        if self.output_stride % self.grid_stride or self.grid_stride % self.factor:
+            raise explain(
+                f"head {type(head).__name__}",
+                found=f"grid_stride {self.grid_stride}, factor {self.factor}, on output_stride {self.output_stride}",
+                needed="a factor that divides a grid_stride that divides the encoder's output_stride",
+                fix=_HEAD,
+            )
         self.takes_intermediates = bool(getattr(head, "takes_intermediates", False))
         self.runs_encoder = bool(getattr(head, "runs_encoder", False))
         self.mirrors_borders = bool(getattr(head, "mirrors_borders", False))
@@ -103,6 +121,11 @@ class Segmenter(nn.Module):
         `mirrors_borders`; nothing is cropped: h and w are the padded height and width divided by `grid_stride`.
         """
         images = self._padded(images)
+        scores = self._scores(images)
+        self._check_scores(images, scores)
+        return scores
+
+    def _scores(self, images: Tensor) -> Tensor:
         if self.runs_encoder:
             return self.head(images, cast(NamedEncoder, self.encoder))
         if self.takes_intermediates:
@@ -117,7 +140,10 @@ class Segmenter(nn.Module):
         """As `folded`, and after it what the head's own losses are of (`ducseg.models.head.OwnLosses`), if any."""
         if not hasattr(self.head, "extra_loss"):
             return (self.folded(images),)
-        return cast(OwnLosses, self.head).supervised(self._padded(images), cast(NamedEncoder, self.encoder))
+        images = self._padded(images)
+        found = cast(OwnLosses, self.head).supervised(images, cast(NamedEncoder, self.encoder))
+        self._check_scores(images, found[0])
+        return found
 
     def _padded(self, images: Tensor) -> Tensor:
         """In a graph always and by traced sizes, so that it takes pictures of any size."""
@@ -145,6 +171,20 @@ class Segmenter(nn.Module):
                 found=f"{', '.join(wrong)} from {height} x {width} pixels",
                 needed=f"grids of {wanted}",
                 fix="Set its output_stride and strides to what it has.",
+            )
+
+    def _check_scores(self, images: Tensor, folded: Tensor) -> None:
+        """A head of another stride or of other classes: its scores would be cropped, or index no class."""
+        if in_a_graph():
+            return
+        (height, width), grid, classes = images.shape[-2:], self.grid_stride, len(self.classes)
+        wanted = (len(images), classes, self.factor**2, height // grid, width // grid)
+        if tuple(folded.shape) != wanted:
+            raise explain(
+                f"head {type(self.head).__name__}",
+                found=f"folded scores {tuple(folded.shape)} from {height} x {width} pixels",
+                needed=f"{wanted}, by its grid_stride {grid} and factor {self.factor}, of {classes} classes",
+                fix="Make it for the encoder's output_stride and for as many classes as there are names.",
             )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -211,6 +251,18 @@ class Segmenter(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raise `UserError` for an argument of another type than it is asked to be."""
+    if not isinstance(value, kind):
+        raise explain(
+            name, found=f"{value!r}"[:80], needed=f"a {kind.__name__}", fix=f"Make one with {kind.__module__}."
+        )
+
+
+def _positive(part: object, name: str, fix: str) -> int:
+    return whole(f"{name} of {type(part).__name__}", getattr(part, name, None), least=1, fix=fix)
 
 
 def most_probable(scores: Tensor) -> Tensor:
