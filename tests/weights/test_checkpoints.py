@@ -249,6 +249,17 @@ def test_undefined_numbers_are_not_loaded(checkpoint: Path, value: float) -> Non
         load_segmenter(checkpoint)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_undefined_numbers_are_not_written(segmenter: Segmenter, tmp_path: Path, value: float) -> None:
+    broken = copy.deepcopy(segmenter)
+    broken.state_dict()["encoder.bn1.running_var"][0] = value
+    with pytest.raises(
+        UserError, match=r"saving a checkpoint: found infinite or undefined numbers in 1 tensors, first"
+    ):
+        save_segmenter(tmp_path / "checkpoint", broken)
+    assert not list(tmp_path.iterdir())
+
+
 def test_numbers_of_another_kind_are_refused_and_half_precision_is_not(checkpoint: Path, segmenter: Segmenter) -> None:
     edit_tensors(lambda t: t.update({key: value.half() for key, value in t.items() if value.is_floating_point()}))(
         checkpoint

@@ -88,7 +88,7 @@ def write_model_files(
 ) -> None:
     """Write and sync both files into an existing folder; for a caller that renames the folder itself.
 
-    Args and errors: as `describe`.
+    Args and errors: as `describe`; infinite or undefined weights are refused, as they would be when loaded.
     """
     _write(folder, segmenter, describe(segmenter, metrics=metrics, extra=extra), {})
 
@@ -106,6 +106,7 @@ def _write(
             fix="Pass ducseg.metrics.confusion.to_json(scores).",
         ) from None
     tensors = {key: value.detach().cpu().contiguous() for key, value in segmenter.state_dict().items()}
+    _check_finite("saving a checkpoint", tensors, "Take the weights from before training diverged.")
     shared = Counter(value.data_ptr() for value in tensors.values())  # tied weights: the format has none
     tensors = {key: value.clone() if shared[value.data_ptr()] > 1 else value for key, value in tensors.items()}
     if half:
@@ -114,6 +115,13 @@ def _write(
     for name, data in {_TENSORS: save(tensors), _DESCRIPTION: text.encode(), **beside}.items():
         (folder / name).write_bytes(data)
         sync(folder / name)
+
+
+def _check_finite(what: str, tensors: Mapping[str, Tensor], fix: str) -> None:
+    undefined = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if undefined:
+        found = f"infinite or undefined numbers in {len(undefined)} tensors, first {undefined[0]}"
+        raise explain(what, found=found, needed="numbers", fix=fix)
 
 
 def _halved(tensor: Tensor) -> Tensor:
@@ -135,7 +143,7 @@ def save_segmenter(
 
     Raises:
         UserError: something is already there (a checkpoint is never overwritten), the disk is full or not writable, or
-            as `describe`.
+            as `write_model_files`.
     """
     save_description(Path(folder), segmenter, describe(segmenter, metrics=metrics, extra=extra))
 
@@ -201,14 +209,7 @@ def load_segmenter(
     with Unfilled():
         segmenter = build_architecture(architecture, classes=classes, preprocessing=preprocessing)
     tensors = _read_tensors(folder)
-    undefined = [key for key, value in tensors.items() if not value.isfinite().all()]
-    if undefined:
-        raise explain(
-            f"checkpoint {folder}",
-            found=f"infinite or undefined numbers in {len(undefined)} tensors, first {undefined[0]}",
-            needed="numbers",
-            fix="Take an earlier checkpoint of that run.",
-        )
+    _check_finite(f"checkpoint {folder}", tensors, "Take an earlier checkpoint of that run.")
     segmenter.load_state_dict(tensors)
     segmenter.record = {"metrics": description.get("metrics"), "extra": description.get("extra")}
     return segmenter.to(device).eval()
@@ -279,6 +280,8 @@ def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None
     Raises:
         UserError: there is none.
     """
+    if not isinstance(path_or_hub_id, str | Path):
+        raise explain("checkpoint", found=repr(path_or_hub_id)[:80], needed="a path, or a Hub id", fix="Name one.")
     path = Path(path_or_hub_id).expanduser()
     found = find_checkpoint(path)
     if found is not None:
