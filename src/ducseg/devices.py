@@ -6,7 +6,7 @@ import torch
 
 from ducseg.errors import explain
 
-__all__ = ["available_memory", "pick_device", "ran_out_of_memory"]
+__all__ = ["available_memory", "pick_device", "ran_out_of_memory", "torch_device"]
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
@@ -54,6 +54,25 @@ def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option:
             fix="Start as many processes as there are GPUs." if local_ranks > 1 else "Take cuda:0.",
         )
     return torch.device("cuda", index)
+
+
+def torch_device(device: str | torch.device, *moved: torch.nn.Module) -> torch.device:
+    """What torch calls the device, with modules moved there.
+
+    Raises:
+        UserError: torch has no such device, or it is one that holds no numbers.
+    """
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise TypeError("it holds no numbers")
+        for module in moved:
+            module.to(chosen)
+    except (AssertionError, RuntimeError, TypeError) as error:  # torch built without CUDA raises the first
+        raise explain(
+            "device", found=f"{device} ({str(error).splitlines()[0]})", needed="one that torch sees", fix='Try "cpu".'
+        ) from error
+    return chosen
 
 
 def available_memory(device: torch.device | None = None) -> int | None:

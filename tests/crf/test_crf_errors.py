@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ducseg.crf import CrfParams, DenseCRF, checks, dense_crf
-from ducseg.crf.dense_crf import _pixels
+from ducseg.crf.dense_crf import _array, _pixels
 from ducseg.crf.params import load_params
 from ducseg.errors import UserError
 
@@ -56,9 +56,9 @@ def test_refuses(probabilities: Any, image: Any, told: str) -> None:
         (None, IMAGE, r"probabilities: found shape \(\)"),
         ("p.npy", IMAGE, r"probabilities: found shape \(\)"),
         (EVEN, "x.png", r"image: found shape \(\)"),
-        (EVEN, Image.fromarray(IMAGE[..., 0]), r"image: found shape \(4, 6\).*convert\('RGB'\)"),
-        (EVEN, Image.new("RGBA", (6, 4)), r"image: found shape \(4, 6, 4\)"),
-        (EVEN, Image.new("P", (6, 4)), r"image: found shape \(4, 6\)"),
+        (EVEN, IMAGE[..., 0], r"image: found shape \(4, 6\).*convert\('RGB'\)"),
+        (EVEN, np.zeros((4, 6, 4), np.uint8), r"image: found shape \(4, 6, 4\)"),
+        (EVEN, Image.new("I;16", (6, 4)), r"image: found a PIL image of mode I;16"),
     ],
 )
 def test_refuses_what_is_no_array(probabilities: Any, image: Any, told: str) -> None:
@@ -77,7 +77,11 @@ def test_the_same_picture_and_probabilities_in_other_clothes() -> None:
         np.testing.assert_array_equal(dense_crf(probabilities, other), expected)
         np.testing.assert_array_equal(dense_crf(torch.from_numpy(probabilities), other).numpy(), expected)
     np.testing.assert_array_equal(dense_crf(probabilities.tolist(), image), expected)
-    assert torch.from_numpy(_pixels(backwards)).shape == (7, 9, 3), "what a GPU's path makes a tensor of"
+    for reversed_ in (backwards, image[:1][::-1], image[:, :1][:, ::-1]):
+        assert torch.from_numpy(_pixels(reversed_)).shape == reversed_.shape, "what a GPU's path makes a tensor of"
+    for mode in ("L", "P", "RGBA", "YCbCr", "HSV"):
+        other = Image.fromarray(image).convert(mode)
+        np.testing.assert_array_equal(_array(other), np.asarray(other.convert("RGB")))
 
 
 @pytest.mark.parametrize("iterations", [-1, 2.0, True])

@@ -1,6 +1,7 @@
 """The predictor against the segmenter it wraps, and against the average written out."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,8 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from ducseg.data.files.channels import Pixels
+from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError
-from ducseg.inference.predictor import Predictor, as_picture
+from ducseg.inference.predictor import Predictor, as_picture, load_predictor
 from ducseg.models import Preprocessing, Segmenter, build
 
 MEAN = (124, 116, 104)
@@ -196,6 +199,44 @@ def test_the_same_picture_in_other_clothes(convert: Callable[[NDArray[np.uint8]]
     assert np.array_equal(predictor(convert(image)), predictor(image))
 
 
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_pictures_one_pixel_high_or_wide_turned_round(axis: int, flip: bool) -> None:
+    predictor, image = Predictor(small(), flip=flip), np.take(picture(), [3], axis)
+    turned = np.flip(image, axis)
+    assert turned.strides[axis] < 0 and np.array_equal(predictor(turned), predictor(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_a_pil_image_of_another_mode_is_taken_as_rgb(mode: str) -> None:
+    image = Image.fromarray(cv2.GaussianBlur(picture(), (0, 0), 9)).convert(mode)
+    assert np.array_equal(as_picture(image), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["P", "PA", "LA", "RGBA", "L", "1"])
+def test_a_pil_image_is_what_its_file_is(mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(picture()).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = bytes(range(256))
+    image.save(tmp_path / ("x.png" if mode != "PA" else "x.tif"))
+    assert np.array_equal(as_picture(image), read_image(tmp_path / ("x.png" if mode != "PA" else "x.tif")))
+
+
+def test_a_pil_image_of_more_bits_or_of_indices_is_refused() -> None:
+    for mode in ("I", "F", "I;16"):
+        with pytest.raises(UserError, match=f"found a PIL image of mode {mode} .*8 bits"):
+            as_picture(Image.new(mode, (5, 4)))
+    with pytest.raises(UserError, match="found uint8"):  # a palette's indices are no grey
+        as_picture(Image.new("P", (5, 4)), Pixels(1, "uint8"))
+    assert as_picture(Image.new("I;16", (5, 4)), Pixels(1, "uint16")).shape == (4, 5, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
+def test_weights_that_are_not_float32_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(UserError, match=rf"segmenter: found weights of {dtype}; .*bf16=True"):
+        Predictor(small().to(dtype))
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [
@@ -220,11 +261,17 @@ def test_what_is_no_picture_is_refused_with_the_way_out(image: Any, words: list[
 
 def test_bad_options_are_refused() -> None:
     network = small()
-    for scales in ((), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),), 1.0):
+    for scales in ((), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),), 1.0, ("a",), (None,), None, "a"):
         with pytest.raises(UserError, match="scales"):
             Predictor(network, scales=scales)
     with pytest.raises(UserError, match=r"device: found graphics .*Try \"cpu\""):
         Predictor(network, "graphics")
+    for device in (None, "meta", 1.5, []):
+        with pytest.raises(UserError, match=r"device: found .*Try \"cpu\""):
+            Predictor(network, device)  # type: ignore[arg-type]
+    assert all(weights.device.type == "cpu" for weights in network.parameters())
+    with pytest.raises(UserError, match=r"checkpoint: found None; needed a path"):
+        load_predictor(None)  # type: ignore[arg-type]
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="device: found cuda"):
             Predictor(network, "cuda")

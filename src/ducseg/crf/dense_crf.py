@@ -24,6 +24,7 @@ from ducseg.crf.mean_field import iterate
 from ducseg.crf.params import DEFAULT_ITERATIONS, CrfParams, check_iterations
 from ducseg.crf.rows import RowShape, load_rows, store_rows
 from ducseg.crf.workers import Workers
+from ducseg.data.files.pillow import rgb_of
 from ducseg.errors import explain
 
 __all__ = ["UNARY_FLOOR", "DenseCRF", "dense_crf", "marginals_under_each"]
@@ -44,7 +45,8 @@ def dense_crf(
     """Marginals (L, H, W) float32 of a dense CRF whose unary energy is -log(clip(probabilities, 1e-5, 1)).
 
     probabilities: (L, H, W), any floating type, summing to 1 over the classes within 1e-2; image: (H, W, 3) uint8
-    RGB, also PIL's. NumPy in, NumPy out; torch in, torch out on the probabilities' device. Neither need be contiguous.
+    RGB, also PIL's of any mode. NumPy in, NumPy out; torch in, torch out on the probabilities' device. Neither need be
+    contiguous.
     `compatibility`: (L, L), the cost of label l beside label l' (Potts, the default, costs 1 for two different
     labels). 0 iterations give the clipped input. `pydensecrf.inference(iterations)` gives the same within 2e-3
     (here measured: 1e-5). Raises UserError on probabilities that are none, on sizes and types that do not fit, and,
@@ -73,12 +75,12 @@ def dense_crf(
 
 def _array(values: Any) -> Any:
     """A tensor as it is, anything else (a PIL image, nested lists) as numpy's array."""
-    return values if isinstance(values, Tensor) else np.asarray(values)
+    return values if isinstance(values, Tensor) else np.asarray(rgb_of(values))
 
 
 def _pixels(image: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
-    """As an array without negative strides, which torch refuses."""
-    return np.ascontiguousarray(image.numpy(force=True) if isinstance(image, Tensor) else image)
+    """A copy without negative strides, also on sides of one pixel, which torch refuses."""
+    return np.array(image.numpy(force=True) if isinstance(image, Tensor) else image, order="C")
 
 
 def _check_compatibility(compatibility: npt.NDArray[Any] | Tensor | None, classes: int) -> Floats | None:

@@ -181,7 +181,7 @@ def measure_gridding(
     for picture in pictures:
         count += 1
         seen = _middle(as_picture(picture, predictor.pixels), segmenter.output_stride)
-        pixels_of = torch.tensor(seen).permute(2, 0, 1)[None].to(predictor.device)
+        pixels_of = torch.from_numpy(np.array(seen, order="C")).permute(2, 0, 1)[None].to(predictor.device)
         images = segmenter.preprocessing.normalise(pixels_of)
         maps = {of: _score_maps(network, images) for of, network in networks.items()}
         maps["pictures"] = F.avg_pool2d(images, grid)[0].cpu().numpy()

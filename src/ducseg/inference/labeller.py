@@ -6,8 +6,8 @@ size and averaged before the argmax.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ducseg.classes import ClassSet
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
-from ducseg.errors import UserError, explain
+from ducseg.data.files.pillow import rgb_of
+from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
 from ducseg.models.segmenter import most_probable
 
@@ -65,7 +66,9 @@ class AveragingLabeller(ABC):
     def __init__(
         self, *, scales: Sequence[float], flip: bool, tile: int | None = None, overlap: int | None = None
     ) -> None:
-        self.scales = tuple(map(float, scales)) if isinstance(scales, Iterable) else ()
+        self.scales: tuple[float, ...] = ()
+        with suppress(*MALFORMED):
+            self.scales = tuple(map(float, scales))
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise explain(
                 "scales", found=scales, needed="one or more factors above 0", fix="(1.0,) is the picture itself."
@@ -118,7 +121,7 @@ class AveragingLabeller(ABC):
         """Label one picture.
 
         Args:
-            image: RGB uint8 (H, W, 3) of any size, a numpy array or a PIL image.
+            image: RGB uint8 (H, W, 3) of any size, a numpy array, or a PIL image of 8 bits a channel in any mode.
 
         Returns:
             uint8 (H, W), the most probable class of each pixel, an index into `classes`.
@@ -227,10 +230,11 @@ def as_picture(image: Any, pixels: Pixels = RGB) -> NDArray[Any]:
     """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it.
 
     Args:
+        image: an array, or a PIL image of any mode of 8 bits, see `rgb_of`.
         pixels: of other channels or another type, (H, W, C) is asked for, of one channel (H, W) too; float32 values
             that are no finite numbers become the mean of their channel's others, in a copy.
     """
-    array = np.asarray(image)
+    array = np.asarray(rgb_of(image) if pixels == RGB or getattr(image, "mode", None) in ("P", "PA") else image)
     if pixels != RGB:
         return _as_channels(array, pixels)
     shape = array.shape

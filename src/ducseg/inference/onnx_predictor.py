@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ducseg.classes import ClassSet
-from ducseg.devices import pick_device
+from ducseg.devices import pick_device, torch_device
 from ducseg.errors import UserError, explain, package
 from ducseg.inference.labeller import AveragingLabeller, as_picture, too_large
 from ducseg.inference.onnx_file import INSTALL, OnnxFile, read_onnx
@@ -58,7 +58,7 @@ class OnnxPredictor(AveragingLabeller):
         if self.file.output == "labels" and (self.scales != (1.0,) or flip or self.tiling is not None):
             raise no_probabilities(self.file, "to average over scales, flip or windows")
         self.stride = (self.file.description.get("architecture") or {}).get("output_stride", self.stride)
-        self.device = torch.device(device)
+        self.device = torch_device(device)
         self._session = onnx_session(self.file, self.device)
         (taken,) = self._session.get_inputs()
         self._input_name = taken.name

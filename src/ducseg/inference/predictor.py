@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ducseg.classes import ClassSet
 from ducseg.data.files.channels import Pixels
-from ducseg.devices import ran_out_of_memory
+from ducseg.devices import ran_out_of_memory, torch_device
 from ducseg.errors import explain
 from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
 from ducseg.models.depthwise import memory_order
@@ -47,7 +47,8 @@ class Predictor(AveragingLabeller):
         model: the `Segmenter`; `model.classes.names[label]` names a label.
 
     Raises:
-        UserError: no scale, or one that is not above 0; a device that is not there; an overlap not below the tile.
+        UserError: no scale, or one that is not above 0; a device that is not there; weights that are
+            not float32; an overlap not below the tile.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class Predictor(AveragingLabeller):
     ) -> None:
         super().__init__(scales=scales, flip=flip, tile=tile, overlap=overlap)
         self.model, self.bf16, self.stride = segmenter, bf16, segmenter.output_stride
-        self.device = _move(segmenter, device)
+        _check_precision(segmenter)
+        self.device = torch_device(device, segmenter)
         self._network, self._memory = segmenter, torch.contiguous_format
         if fused:
             self._memory = memory_order(segmenter, self.device)
@@ -99,7 +101,7 @@ class Predictor(AveragingLabeller):
 
     def _input(self, pictures: NDArray[np.uint8]) -> Tensor:
         """The normalised (N, C, H, W), in the memory order of the network's weights."""
-        pixels = torch.tensor(np.ascontiguousarray(pictures)).to(self.device)
+        pixels = torch.from_numpy(np.array(pictures, order="C")).to(self.device)  # torch: no negative strides
         return self.model.preprocessing.normalise(pixels.permute(0, 3, 1, 2).contiguous(memory_format=self._memory))
 
     @contextmanager
@@ -119,15 +121,15 @@ class Predictor(AveragingLabeller):
                 module.training = training
 
 
-def _move(segmenter: Segmenter, device: str | torch.device) -> torch.device:
-    try:
-        chosen = torch.device(device)
-        segmenter.to(chosen)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises the latter
+def _check_precision(segmenter: Segmenter) -> None:
+    kinds = {weights.dtype for weights in segmenter.parameters()} - {torch.float32}
+    if kinds:
         raise explain(
-            "device", found=f"{device} ({str(error).splitlines()[0]})", needed="one that torch sees", fix='Try "cpu".'
-        ) from error
-    return chosen
+            "segmenter",
+            found=f"weights of {', '.join(sorted(map(str, kinds)))}",
+            needed="torch.float32",
+            fix="Call segmenter.float(); bf16=True computes in half precision.",
+        )
 
 
 def load_predictor(

@@ -42,7 +42,7 @@ def stage_times(
     network = network.to(memory_format=order)  # type: ignore[call-overload]
 
     def run() -> None:
-        pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.array(pictures, order="C")).to(device).permute(0, 3, 1, 2)
         images = network.preprocessing.normalise(pixels.contiguous(memory_format=order))
         network.predict_labels(images).cpu()
 
