@@ -63,19 +63,26 @@ class ClassSet:
         return [{"name": name, "color": list(colour)} for name, colour in zip(self.names, self.palette)]
 
     @classmethod
-    def from_json(cls, entries: list[dict[str, Any]]) -> "ClassSet":
-        """The inverse of `to_json`; raises `UserError` where an entry lacks its name or colour."""
+    def from_json(cls, entries: list[dict[str, Any]], *, what: str = "classes") -> "ClassSet":
+        """The inverse of `to_json`; raises `UserError`, about `what`, where an entry lacks its name or colour."""
+        entry: Any = entries
+        names, palette = list[str](), list[Colour]()
         try:
-            names = tuple(str(entry["name"]) for entry in entries)
-            palette = tuple((int(r), int(g), int(b)) for r, g, b in (entry["color"] for entry in entries))
-        except MALFORMED as error:
+            if not isinstance(entries, list | tuple):
+                raise TypeError(type(entries))
+            for entry in entries:
+                red, green, blue = entry["color"]
+                names.append(str(entry["name"]))
+                palette.append((int(red), int(green), int(blue)))
+        except MALFORMED:
             raise explain(
-                "classes",
-                found=f"an entry that does not read ({error!r})",
-                needed='a list of {"name": "road", "color": [128, 64, 128]}',
-                fix="Correct that entry.",
+                what,
+                found=f"an entry that does not read ({json.dumps(entry, default=str)[:100]})",
+                needed='a name and a colour (R, G, B) of each class, in the order of their values: [{"name": "ground", '
+                '"color": [0, 0, 0]}, {"name": "road", "color": [128, 64, 128]}]',
+                fix="Write it so; any colours do, unless masks hold them.",
             ) from None
-        return cls(names, palette)
+        return cls(tuple(names), tuple(palette))
 
     @classmethod
     def read(cls, path: Path) -> "ClassSet":
@@ -90,7 +97,7 @@ class ClassSet:
                 needed='a JSON list of {"name": "road", "color": [128, 64, 128]}',
                 fix="Write one beside the images.",
             ) from None
-        return cls.from_json(entries)
+        return cls.from_json(entries, what=f"class list {path}")
 
     def write(self, path: Path) -> None:
         """Write a `classes.json`, whole or not at all."""

@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["MALFORMED", "UserError", "behind", "explain", "listed", "package", "real", "taken_apart", "whole"]
+__all__ = ["MALFORMED", "Said", "UserError", "behind", "explain", "listed", "package", "real", "taken_apart", "whole"]
 
 
 class UserError(ValueError):
     """Bad input from a person: the command line prints its message on one line and exits with status 2."""
+
+
+class Said(UserWarning):
+    """What a person is to know: the command line prints its message on one line."""
 
 
 def explain(what: str, *, found: object, needed: object, fix: str) -> UserError:

@@ -13,14 +13,16 @@ help is instant.
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import tyro
 
 from ducseg.cli.options import folded, help_text, unknown
-from ducseg.errors import UserError, behind, explain
+from ducseg.errors import Said, UserError, behind, explain
 from ducseg.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -76,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a class name that the console's encoding lacks is shown as it can be
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = _dispatch(given)
+        with _warnings_as_lines():
+            status = _dispatch(given)
         sys.stdout.flush()
     except UserError as error:
         return _fail(str(error))
@@ -103,10 +106,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    """One line, which a terminal shows folded at words."""
-    line = f"error: {' '.join(message.split())}"
-    print(folded(line) if sys.stderr.isatty() else line, file=sys.stderr)
+    _say(f"error: {' '.join(message.split())}")
     return 2
+
+
+def _say(line: str) -> None:
+    """One line, which a terminal shows folded at words."""
+    print(folded(line) if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What is meant for the person is shown without the place in the program that says it."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, Said):
+            _say(f"warning: {message}")
+        else:
+            shown(message, category, *place)
+
+    with warnings.catch_warnings():
+        shown, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]
+        yield
 
 
 def _stop() -> int:

@@ -1,6 +1,7 @@
 """`ducseg export`: a network as one ONNX file, written if it answers as the network does."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -30,6 +31,8 @@ class Options(DataRoot):
     """What it gives: labels uint8 (N, H, W), or float32 (N, classes, H, W), which --scales, --flip and --crf need."""
     check: tuple[str, ...] = ()
     """Files, folders and globs of pictures to compare on."""
+    data_root: Annotated[Path | None, tyro.conf.arg(metavar="DIR", aliases=["--data.root"])] = None
+    """Where the data set lies on which to compare; default: drawn scenes, with --split where it lay in training."""
     int8: tuple[str, ...] = ()
     """Quantise to 8 bits, calibrated on up to 32 of these pictures; layers that lose most stay in float."""
     int8_bound: float = 0.97

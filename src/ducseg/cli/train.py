@@ -3,6 +3,7 @@
 Every field of the configuration is an option; a plan's or an experiment's values are the defaults.
 """
 
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -103,6 +104,9 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     from ducseg.data.config import DataConfig
 
     folder = Path(name).expanduser()
+    if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
+        fix = f"Go on with it: ducseg train --resume {shlex.quote(name)}; or name the folder of the pictures."
+        raise explain(f"ducseg train {name}", found="the folder of a run", needed="a folder of pictures", fix=fix)
     title = folder.resolve().name
     config = Config(name=title, data=DataConfig(dataset="folder", root=str(folder)))
     default = _FolderOptions(config=config, out=Path("runs") / title)

@@ -1,7 +1,7 @@
 """How many training pixels each class has, before a run: for its class weights, and to stop where a class has none."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from ducseg.data.concat import Concatenated
 from ducseg.data.config import OWN_CLASSES, DataConfig
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import Patches
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 
 __all__ = ["PixelCounts", "check_classes_seen", "count_pixels"]
 
@@ -56,8 +56,13 @@ def count_pixels(dataset: SegmentationDataset) -> PixelCounts:
     return PixelCounts(classes=dataset.classes, pixels=pixels, pictures=pictures, ignored=ignored)
 
 
-def check_classes_seen(config: DataConfig, dataset: SegmentationDataset) -> None:
+def check_classes_seen(
+    config: DataConfig, dataset: SegmentationDataset, validation: SegmentationDataset | None = None
+) -> None:
     """Count the pixels of a training set with the user's own classes; a benchmark's own are taken to be there.
+
+    Args:
+        validation: where a class that is not there may be.
 
     Raises:
         UserError: nothing but ignored pixels, a class without one unless `allow_absent`.
@@ -73,13 +78,26 @@ def check_classes_seen(config: DataConfig, dataset: SegmentationDataset) -> None
             fix="Look at the masks: ducseg data check says how they are read.",
         )
     if counts.absent and not config.allow_absent:
+        held = [] if validation is None else _showing(validation, counts.absent)
+        found, fix = "", "Add pictures of it, take it out of classes.json, say what the masks hold with --data.values"
+        if held:
+            found = f", but in the validation pictures {listed(held, 3)}"
+            fix = (
+                f"Validate on others: write their names into {config.root}/val.txt, one a line, and add "
+                "--data.val-split val.txt (of folders of splits: move files); or add pictures of it"
+            )
         raise explain(
             "training pictures",
-            found=f"no pixel of {', '.join(counts.absent)}",
+            found=f"no pixel of {', '.join(counts.absent)}{found}",
             needed="some of every class",
-            fix="Add pictures of it, take it out of classes.json, say what the masks hold with --data.values, or train "
-            "without it: --data.allow-absent.",
+            fix=f"{fix}, or train without it: --data.allow-absent.",
         )
+
+
+def _showing(dataset: SegmentationDataset, classes: Sequence[str]) -> list[str]:
+    """Names of the pictures that show a pixel of one of these classes."""
+    numbers = [dataset.classes.names.index(name) for name in classes]
+    return [name for name, histogram in zip(dataset.ids, _histograms(dataset)) if histogram[numbers].any()]
 
 
 def _histograms(dataset: SegmentationDataset) -> Iterator[NDArray[np.int64]]:

@@ -21,7 +21,7 @@ from ducseg.data.files.reading import (
     read_turned,
 )
 from ducseg.data.sample import Sample
-from ducseg.errors import UserError, explain, listed
+from ducseg.errors import Said, UserError, explain, listed
 
 __all__ = [
     "PairedFiles", "SegmentationDataset", "Unlabelled", "by_stem", "list_pictures", "match_pairs", "no_such_data",
@@ -148,6 +148,7 @@ def _say_turned() -> None:
         "pictures with an EXIF orientation are read as a viewer shows them, for training, prediction and checks alike, "
         "so their masks must be drawn that way; ducseg data check names them. If the masks were drawn on the pixels as "
         "stored, remove the tag: exiftool -Orientation= FILES.",
+        Said,
         stacklevel=3,
     )
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from ducseg.classes import ClassSet
 from ducseg.data.config import DataConfig
+from ducseg.data.files.channels import Pixels, read_pixels
 from ducseg.data.layouts.opening import open_dataset
-from ducseg.data.paired import SegmentationDataset
+from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.errors import UserError, explain
 from ducseg.inference.opening import recorded
+from ducseg.models.preprocessing import Preprocessing
 
 __all__ = ["open_trained_on", "trained_on"]
 
@@ -26,13 +28,17 @@ def open_trained_on(
         root: where it lies now; None: where it lay in training.
 
     Raises:
-        UserError: as `trained_on`; the folder does not hold the data set.
+        UserError: as `trained_on`; the folder does not hold the data set, or pictures that the network does not take.
     """
     data = trained_on(checkpoint, root=root)
     chosen = split or data.val_split
-    own = ClassSet.from_json(recorded(checkpoint)[1]["classes"])
+    description = recorded(checkpoint)[1]
+    own = ClassSet.from_json(description["classes"])
     try:
-        return open_dataset(data, chosen, own), chosen
+        dataset = open_dataset(data, chosen, own)
+        if isinstance(dataset, PairedFiles) and len(dataset) and (taken := _pixels_of(description)) != dataset.pixels:
+            read_pixels(dataset.image_paths[0], taken)  # raises, as where such a picture is predicted
+        return dataset, chosen
     except UserError as error:
         raise UserError(f"{error} (--data-root: where the data set lies now, here {data.root})") from error
 
@@ -65,6 +71,12 @@ def trained_on(checkpoint: str | Path, *, root: Path | None = None) -> DataConfi
         )
     data = DataConfig(**{key: _tuples(value) for key, value in noted.items()})
     return data if data.dataset == "synthetic" else _at(data, root)
+
+
+def _pixels_of(description: dict[str, Any]) -> Pixels:
+    """What pictures must hold for the network."""
+    preprocessing = Preprocessing.from_json(description["preprocessing"])
+    return Pixels(preprocessing.num_channels, preprocessing.dtype)
 
 
 def _at(data: DataConfig, root: Path | None) -> DataConfig:

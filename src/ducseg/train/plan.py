@@ -116,7 +116,7 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         train_set, val_set = _opened(data)
         grouped = [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
     assert data.root is not None, "a folder is given"
-    check_classes_seen(data, train_set)
+    check_classes_seen(data, train_set, val_set)
     found, validated = survey(train_set), len(val_set)
     found_there = data_notes(data, train_set, val_set)
     notes = (*found_there, *grouped, *_views(data, found_there), *_doubts(train_set))

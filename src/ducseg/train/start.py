@@ -99,7 +99,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
             needed=f"at least one batch of {config.optimizer.batch_size}",
             fix="Lower --optimizer.batch-size.",
         )
-    check_classes_seen(config.data, train_set)
+    check_classes_seen(config.data, train_set, val_set)
     check_best_by(config.run.best_by, val_set)
     if checkpoint is None:
         line += fit_to_masks(network, train_set, config.run.seed)

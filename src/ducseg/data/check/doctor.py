@@ -221,7 +221,8 @@ def _shared_drives(examined: list[Examined], sequence: Callable[[str], str]) -> 
     """Drives of which two splits have frames: neighbouring frames look alike."""
     drives = defaultdict(list)
     for one in examined:
-        drives[sequence(one.pair.id)].append(one.pair)
+        if (drive := sequence(one.pair.id)) != one.pair.id:  # else it belongs to none
+            drives[drive].append(one.pair)
     for drive, pairs in drives.items():
         splits = sorted({pair.split for pair in pairs})
         if len(splits) > 1:

@@ -85,11 +85,14 @@ def read_channels(path: Path) -> NDArray[Any]:
 def check_pixels(pixels: Pixels, path: Path) -> None:
     """Raise `UserError` unless `read_channels` gives such pictures."""
     if pixels.dtype not in _DTYPES or not 1 <= pixels.channels <= MOST_CHANNELS:
+        options = [f"-b {band}" for band in (1, 2, 3) if pixels.channels > MOST_CHANNELS]
+        options += ["-ot Float32"] if pixels.dtype not in _DTYPES else []
         raise explain(
             f"picture {path}",
             found=pixels,
             needed=f"1 to {MOST_CHANNELS} of {', '.join(_DTYPES)}",
-            fix="Choose bands or convert: gdal_translate -ot UInt16 -b 1 -b 2 IN OUT.",
+            fix=f"{'Choose bands' if options[0].startswith('-b') else 'Convert'}: "
+            f"gdal_translate {' '.join(options)} IN OUT.",
         )
 
 

@@ -110,12 +110,20 @@ def _two_folders(
         inside = {folder.name: _pair_in(folder, images, masks, left_out) for folder in _folders_in(root)}
         pairs = _alike({name: pair for name, pair in inside.items() if pair}, left_out) or _siblings(root)
         return dict(sorted(pairs.items(), key=lambda one: _in_usual_order(one[0])))
-    names = [{folder.name for folder in _folders_in(side)} for side in found]
-    flat = any(files_of(side) for side in found)
-    both = (names[0] & names[1] & set(_SPLITS)) if flat else names[0] | names[1]
+    images_in, masks_in = ({folder.name: folder for folder in _folders_in(side)} for side in found)
+    spelled = {name.lower(): name for name in masks_in.keys() - images_in.keys()}
+    for name in images_in.keys() - masks_in.keys():  # Train beside train
+        if (other := spelled.get(name.lower())) is not None and other in masks_in:
+            masks_in[name] = masks_in.pop(other)
+    both = images_in.keys() | masks_in.keys()
+    if any(files_of(side) for side in found):
+        both = {name for name in images_in.keys() & masks_in.keys() if name.lower() in _SPLITS}
     if not both:
         return {FLAT: found}
-    return {name: (found[0] / name, found[1] / name) for name in sorted(both, key=_in_usual_order)}
+    return {
+        name: (images_in.get(name, found[0] / name), masks_in.get(name, found[1] / name))
+        for name in sorted(both, key=_in_usual_order)
+    }
 
 
 def _pair_in(folder: Path, images: str | None, masks: str | None, left_out: list[str]) -> tuple[Path, Path] | None:
@@ -215,7 +223,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _in_usual_order(split: str) -> tuple[int, str]:
-    place = _SPLITS.index(split) if split in _SPLITS else len(_SPLITS)
+    place = _SPLITS.index(split.lower()) if split.lower() in _SPLITS else len(_SPLITS)
     return place, split
 
 

@@ -4,10 +4,12 @@ Where the files lie is `finding`'s, which of them are a split `splitting`'s, wha
 and `split-folders` are this with folder names, classes and ignored value of their own.
 """
 
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +20,7 @@ from ducseg.classes import CLASS_SETS, IGNORE, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.header import tiff_header
-from ducseg.data.files.reading import picture_size
+from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.layouts.finding import find_files, likely_folders
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
@@ -31,6 +33,11 @@ from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
+
+_DEEPEST = 3
+"""Parts of the path below the root of what is found: images/train/x.png."""
+_MOST_DEEP = 10_000
+"""So many files are counted where none is found: a root may be a whole disk."""
 
 
 def camvid_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
@@ -119,6 +126,15 @@ def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
     )
 
 
+def _pictures_below(root: Path) -> Iterator[Path]:
+    """Files of pictures anywhere below, relative to it, but for hidden ones."""
+    for folder, inside, names in os.walk(root):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
+                yield (Path(folder) / name).relative_to(root)
+
+
 class _Folders:
     def __init__(self, config: DataConfig, root: Path, classes: ClassSet | None) -> None:
         self.config, self.root, self._fallback = config, root, classes
@@ -175,6 +191,15 @@ class _Folders:
                 needed=self.needed(split),
                 fix="Put the masks there, or say where they lie: --data.images DIR --data.masks DIR; what an "
                 "annotation tool exported becomes masks by ducseg data convert.",
+            )
+        deeper = list(islice(_pictures_below(self.root), _MOST_DEEP))
+        if deeper and all(len(path.parts) > _DEEPEST for path in deeper):
+            count = f"{len(deeper)}{' or more' if len(deeper) == _MOST_DEEP else ''}"
+            raise explain(
+                f"images and masks in {self.root}",
+                found=f"{count} files of pictures or masks in deeper folders alone, such as {deeper[0]}",
+                needed=f"{self.needed(split)}, one level of folders below images and masks",
+                fix="Bring them up one level or more (images/P1_left/0.png for images/P1/left/0.png).",
             )
         raise no_such_data("images and masks", self.root, missing="no pictures", layout=self.needed(split))
 

@@ -12,7 +12,8 @@ from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
-from ducseg.data.layouts.splitting import group_note, split_note
+from ducseg.data.layouts.picture_kinds import alpha_note
+from ducseg.data.layouts.splitting import copies_note, folder_note, group_note, split_note
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
@@ -103,10 +104,16 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
         UserError: as `open_layout`.
     """
     notes: list[str] = []
+    pictures = _pictures_of(train_set), _pictures_of(val_set)
+    shared = split_note(*pictures)
     if config.dataset != "synthetic":
         layout = open_layout(config, train_set.classes)
         notes += layout.lines
-    shared = split_note(_pictures_of(train_set), _pictures_of(val_set))
+        if config.dataset == "folder":
+            notes += filter(None, (alpha_note(pictures[0]), copies_note(*pictures)))
+        if config.dataset == "folder" and config.group_by is shared is None:
+            folders = {split: layout.files(split).images.values() for split in layout.splits}
+            notes += filter(None, [folder_note(folders, *pictures)])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     return [*notes, *filter(None, (shared, grouped))]
 

@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from ducseg.data.files.channels import RGB, Pixels, check_pixels, stored_pixels
+from ducseg.data.files.header import tiff_header
 from ducseg.errors import UserError, explain
 
-__all__ = ["check_alike", "common_pixels"]
+__all__ = ["alpha_note", "check_alike", "common_pixels"]
 
 _GREY = Pixels(1, "uint8")
 
@@ -31,12 +32,26 @@ def check_alike(pictures: Sequence[Path], wanted: Pixels, *, as_stored: bool) ->
     others = [(path, kind) for path, kind in kinds.items() if kind not in (wanted, None)]
     if others:
         path, kind = others[0]
+        counted = Counter(_stored(one, one.stat().st_mtime_ns) for one, kind in kinds.items() if kind == wanted)
+        usual = counted.most_common(1)[0][0] if counted else wanted  # grey counts as RGB, and is not
         raise explain(
             f"picture {path}" + (f" and {len(others) - 1} more" if others[1:] else ""),
             found=kind,
-            needed=f"{wanted}, as the other pictures hold",
+            needed=f"{usual}, as the other pictures hold",
             fix="Take them out, or convert them (gdal_translate -b, -ot); ducseg data check names them all.",
         )
+
+
+def alpha_note(pictures: Sequence[Path]) -> str | None:
+    """What is to be said where TIFFs have a channel marked as alpha, as GDAL marks the fourth of four by itself."""
+    tiffs = (path for path in pictures if path.suffix.lower() in (".tif", ".tiff"))
+    marked = next((path for path in tiffs if (header := tiff_header(path)) is not None and header.alpha), None)
+    if marked is None:
+        return None
+    return (
+        f"alpha: {marked.name} has a channel that is marked so, which is left out; if it is a band as the others are, "
+        "such as infrared, take the mark away: gdal_translate -co ALPHA=NO -co PHOTOMETRIC=MINISBLACK IN OUT"
+    )
 
 
 def _kind(path: Path, as_stored: bool) -> Pixels | None:

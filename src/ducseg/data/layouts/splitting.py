@@ -6,21 +6,25 @@ a text file with one name a line, or a share: where there is no folder for "val"
 cameras), that is all of them. `group_by` keeps pictures together.
 """
 
+import filecmp
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ducseg.data.config import DataConfig
 from ducseg.errors import UserError, explain, listed
 
-__all__ = ["EYES", "Member", "eyes_in", "group_function", "group_note", "held_out", "members_of", "split_note"]
+__all__ = [
+    "EYES", "Member", "copies_note", "eyes_in", "folder_note", "group_function", "group_note", "held_out", "members_of",
+    "split_note",
+]  # fmt: skip
 
 Member = tuple[str, str]
 """(folder of the split, name); the folder of unsorted pictures is ""."""
 
-EYES = r"^(.*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
+EYES = r"(?:^|/)([^/]*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
 """A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
 
 _ALIASES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
@@ -54,6 +58,13 @@ def members_of(split: str, folders: Mapping[str, Sequence[str]], config: DataCon
             return [(folder, name) for name in folders[folder]]
         raise _no_split(split, folders, config)
     base = [(folder, name) for folder in bases for name in folders[folder]]
+    if not base:
+        raise explain(
+            f"split {split!r}",
+            found=f"no pictures{' in ' if any(bases) else ''}{', '.join(bases)}",
+            needed="some to train on",
+            fix="Put them there, or say which they are: --data.train-split.",
+        )
     parts = _parts(base, everything, folders, config, root)
     if kind not in parts:
         raise _no_split(split, folders, config)
@@ -84,9 +95,8 @@ def _parts(
         return {"train": rest, "val": [member for member in rest if member not in taken]}
     several = len({folder for folder, _ in rest}) > 1
     names = {f"{folder}/{name}" if several else name: (folder, name) for folder, name in rest}
-    by_name = group_function(config.group_by)
-    group = str if config.group_by is None else lambda key: by_name(names[key][1])
-    if config.group_by is not None and not any(re.search(config.group_by, name) for _, name in rest):
+    group = group_function(config.group_by)
+    if config.group_by is not None and not any(_matched(config.group_by, name) for name in names):
         raise explain(
             f"--data.group-by {config.group_by}",
             found=f"no match in any of {len(names)} names (such as {next(iter(names), None)})",
@@ -147,25 +157,31 @@ def held_out(
 def group_function(pattern: str | None) -> Callable[[str], str]:
     """Name -> its group: what the groups of the pattern match (all of the match without groups); else the name.
 
+    The pattern is looked for in the name with its folder, patient0/7, and where it is not there, in 7 alone.
+
     Raises:
         UserError: no regular expression.
     """
     if pattern is None:
         return str
     try:
-        expression = re.compile(pattern)
+        re.compile(pattern)
     except re.error as error:
         raise explain(
             f"--data.group-by {pattern}", found=str(error), needed="a regular expression", fix=r"Such as '^(\w+)_\d+$'."
         ) from None
 
     def group(name: str) -> str:
-        found = expression.search(name)
+        found = _matched(pattern, name)
         if found is None:
             return name
         return "/".join(part or "" for part in found.groups()) if found.groups() else found.group()
 
     return group
+
+
+def _matched(pattern: str, name: str) -> re.Match[str] | None:
+    return re.search(pattern, name) or re.search(pattern, Path(name).name)
 
 
 def eyes_in(names: Sequence[str]) -> str | None:
@@ -178,10 +194,25 @@ def eyes_in(names: Sequence[str]) -> str | None:
 def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) -> str | None:
     """What is to be said where ids of one group are in both splits, as folders and lists can have it."""
     group = group_function(pattern)
-    both = sorted({group(Path(name).name) for name in train} & {group(Path(name).name) for name in validation})
+    mine, others = ({group(name) for name in names if _matched(pattern, name)} for names in (train, validation))
+    both = sorted(mine & others)
     more = f" and {len(both) - 3} more" if len(both) > 3 else ""
     named = f"{', '.join(both[:3])}{more}"
     return f"groups of --data.group-by with training and validation pictures: {named}" if both else None
+
+
+def folder_note(folders: Mapping[str, Iterable[Path]], train: Iterable[Path], validation: Iterable[Path]) -> str | None:
+    """What is to be said where folders that are no splits, such as patients, have pictures in both splits."""
+    if len(folders) < 2 or any(_folder_of(split, folders) is not None for split in _ALIASES):
+        return None
+    train, validation = set(train), set(validation)
+    both = [folder for folder, files in folders.items() if train & (here := set(files)) and validation & here]
+    if not both:
+        return None
+    return (
+        f"groups: none; {listed(both, 3)} of {len(folders)} folders with training and validation pictures. If the "
+        "pictures of a folder belong together, as a patient's do: --data.group-by '^([^/]+)/'"
+    )
 
 
 def split_note(train: Sequence[Path], validation: Sequence[Path]) -> str | None:
@@ -194,7 +225,35 @@ def split_note(train: Sequence[Path], validation: Sequence[Path]) -> str | None:
     return f"{both} of the {len(set(validation))} validation pictures are training pictures too"
 
 
-def _folder_of(split: str, folders: Mapping[str, Sequence[str]]) -> str | None:
+def copies_note(train: Iterable[Path], validation: Iterable[Path]) -> str | None:
+    """What is to be said where files of both splits are equal byte by byte."""
+    train = set(train)
+    of_size: dict[int, list[Path]] = {}
+    for path in set(validation) - train:
+        of_size.setdefault(path.stat().st_size, []).append(path)
+    pairs = [(path, size) for path in sorted(train) if (size := path.stat().st_size) in of_size]
+    held: dict[tuple[int, bytes], Path] = {}
+    for size in {size for _, size in pairs}:
+        held |= {(size, _middle(path, size)): path for path in of_size[size]}
+    equal = [(other, path) for path, size in pairs if (other := held.get((size, _middle(path, size)))) is not None]
+    copies = {other: path for other, path in equal if filecmp.cmp(other, path, shallow=False)}
+    if not copies:
+        return None
+    other, path = min(copies.items())
+    return (
+        f"copies: validation pictures that are training pictures too, byte by byte: {len(copies)}, such as {other} and "
+        f"{path}; scores are too good for that, and ducseg data check names them all"
+    )
+
+
+def _middle(path: Path, size: int) -> bytes:
+    """Some bytes in which pictures differ: not the header, and no border."""
+    with path.open("rb") as file:
+        file.seek(size // 2)
+        return file.read(1 << 12)
+
+
+def _folder_of(split: str, folders: Collection[str]) -> str | None:
     """The folder of this name, or of another name of the same split."""
     if split in folders:
         return split

@@ -1,0 +1,167 @@
+"""What is said of folders that people have before a run: where pictures are, which belong together, what is amiss."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio.shutil
+from numpy.typing import NDArray
+from PIL import Image
+
+from ducseg.classes import ClassSet
+from ducseg.data.check.doctor import check_dataset
+from ducseg.data.config import DataConfig
+from ducseg.data.counting import check_classes_seen
+from ducseg.data.files.channels import Pixels, check_pixels, stored_pixels
+from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
+from ducseg.data.layouts.splitting import group_function
+from ducseg.data.paired import PairedFiles
+from ducseg.errors import UserError
+
+SIZE = (6, 8)
+
+
+def add(root: Path, image: str, mask: str, number: int, *, value: int = 255, kind: type = np.uint8) -> None:
+    pixels: NDArray[Any] = np.full((*SIZE, 3) if kind is np.uint8 else SIZE, number, kind)
+    label = np.zeros(SIZE, np.uint8)
+    label[:2] = value
+    for place, array in ((image, pixels), (mask, label)):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(root / place)
+
+
+def config(root: Path, **options: Any) -> DataConfig:
+    return DataConfig(dataset="folder", root=str(root), **options)
+
+
+def notes(data: DataConfig) -> str:
+    return "\n".join(data_notes(data, open_training_set(data, (0, 0, 0)), open_dataset(data, data.val_split)))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"), [("{}/images/{}.png", "{}/masks/{}.png"), ("img/{}/{}.png", "gt/{}/{}.png")]
+)
+@pytest.mark.parametrize("pattern", ["^(patient[0-9]+)", "^([^/]+)/"])
+def test_a_folder_a_patient_is_kept_together(tmp_path: Path, image: str, mask: str, pattern: str) -> None:
+    for patient in range(4):
+        for number in range(3):
+            folder = f"patient{patient}"
+            add(tmp_path, image.format(folder, number), mask.format(folder, number), 10 * patient + number)
+    said = notes(config(tmp_path))
+    assert re.search(r"of 4 folders with training and validation pictures.* --data\.group-by '\^\(\[\^/\]\+\)/'", said)
+    data = config(tmp_path, group_by=pattern)
+    held = open_dataset(data, "val")
+    assert isinstance(held, PairedFiles)
+    assert len(held) == 3
+    assert len({path.parent for path in held.image_paths}) == 1
+    assert "group" not in notes(data)
+    assert check_dataset(data).ok  # 0 of every patient is no drive of all
+
+
+def test_a_pattern_of_file_names_matches_below_folders_too() -> None:
+    group = group_function(r"^(a\d+)_")
+    assert [group(name) for name in ("a1_7", "oslo/a1_7", "oslo/7")] == ["a1", "a1", "oslo/7"]
+
+
+def test_splits_of_another_spelling_in_each_tree(tmp_path: Path) -> None:
+    for here, there, numbers in (("Train", "train", range(3)), ("VAL", "Val", range(3, 5))):
+        for number in numbers:
+            add(tmp_path, f"images/{here}/{number}.png", f"masks/{there}/{number}.png", number)
+    assert [open_dataset(config(tmp_path), split).ids for split in ("train", "val")] == [("0", "1", "2"), ("3", "4")]
+
+
+def test_a_training_folder_without_pictures(tmp_path: Path) -> None:
+    add(tmp_path, "images/val/0.png", "masks/val/0.png", 0)
+    (tmp_path / "images/train").mkdir()
+    with pytest.raises(UserError, match=r"split 'train': found no pictures in train; needed some to train on"):
+        open_dataset(config(tmp_path), "train")
+
+
+def test_pictures_that_lie_too_deep(tmp_path: Path) -> None:
+    for number in range(3):
+        add(tmp_path, f"images/a/b/{number}.png", f"masks/a/b/{number}.png", number)
+    with pytest.raises(UserError, match=r"found 6 files .* deeper folders alone, such as images/a/b/0\.png"):
+        open_dataset(config(tmp_path), "train")
+
+
+def test_a_class_that_only_held_out_pictures_show(tmp_path: Path) -> None:
+    for number in range(6):
+        add(tmp_path, f"images/{number}.png", f"masks/{number}.png", number)
+    (held,) = open_dataset(config(tmp_path), "val").ids
+    add(tmp_path, f"images/{held}.png", f"masks/{held}.png", int(held), value=7)
+    data = config(tmp_path, values=("0=a", "255=b", "7=c"), ignore_value=9)
+    sets = open_training_set(data, (0, 0, 0)), open_dataset(data, "val")
+    with pytest.raises(UserError, match=rf"no pixel of c, but in the validation pictures {held}; .*val\.txt"):
+        check_classes_seen(data, *sets)
+    others = [name for name in "012345" if name != held]
+    (tmp_path / "val.txt").write_text(others[0])
+    data = config(tmp_path, values=("0=a", "255=b", "7=c"), ignore_value=9, val_split="val.txt")
+    check_classes_seen(data, open_training_set(data, (0, 0, 0)), open_dataset(data, "val.txt"))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (Pixels(1, "float64"), "-ot Float32"),
+        (Pixels(1, "int16"), "-ot Float32"),
+        (Pixels(4, "uint32"), "-ot Float32"),
+        (Pixels(20, "uint16"), "-b 1 -b 2 -b 3"),
+        (Pixels(20, "float64"), "-b 1 -b 2 -b 3 -ot Float32"),
+    ],
+)
+def test_a_conversion_that_keeps_values_and_takes_bands_that_are_there(pixels: Pixels, options: str) -> None:
+    with pytest.raises(UserError, match=f": gdal_translate {options} IN OUT"):
+        check_pixels(pixels, Path("a.tif"))
+
+
+def test_what_the_other_pictures_hold_is_said_as_it_is(tmp_path: Path) -> None:
+    for number in range(5):
+        add(tmp_path, f"images/{number}.png", f"masks/{number}.png", number)
+        Image.new("L", SIZE[::-1], number).save(tmp_path / f"images/{number}.png")
+    add(tmp_path, "images/1.png", "masks/1.png", 1, kind=np.uint16)
+    with pytest.raises(UserError, match="found 1 channel of uint16; needed 1 channel of uint8, as the other"):
+        open_dataset(config(tmp_path), "all")
+
+
+def test_a_fourth_channel_marked_as_alpha_is_spoken_of(tmp_path: Path) -> None:
+    for number in range(3):
+        add(tmp_path, f"images/{number}.tif", f"masks/{number}.png", number)
+    assert "alpha" not in notes(config(tmp_path))
+    marked, plain = tmp_path / "images/1.tif", tmp_path / "plain.tif"
+    for number in range(3):
+        picture = Image.new("RGBA", SIZE[::-1], (number, 2, 3, 4))
+        picture.save(tmp_path / f"images/{number}.tif")
+    said = notes(config(tmp_path))
+    assert re.search(r"alpha: \d\.tif .*gdal_translate -co ALPHA=NO -co PHOTOMETRIC=MINISBLACK IN OUT", said)
+    rasterio.shutil.copy(marked, plain, driver="GTiff", ALPHA="NO", PHOTOMETRIC="MINISBLACK")  # as gdal_translate does
+    assert stored_pixels(plain) == Pixels(4, "uint8")
+
+
+def test_a_file_that_is_in_both_splits(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(3)), ("val", range(3, 5))):
+        for number in numbers:
+            add(tmp_path, f"images/{split}/{number}.png", f"masks/{split}/{number}.png", number)
+    assert "copies" not in notes(config(tmp_path))
+    (tmp_path / "images/val/4.png").write_bytes((tmp_path / "images/train/2.png").read_bytes())
+    assert re.search(r"copies: .*byte by byte: 1, such as .*val.4\.png and .*train.2\.png", notes(config(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ('["a", "b"]', '"a"'),
+        ('{"0": "a"}', '{"0": "a"}'),
+        ('[{"name": "a", "color": [0, 0, 0]}, {"name": "b"}]', '{"name": "b"}'),
+        ('[{"name": "a", "color": "red"}]', '{"name": "a", "color": "red"}'),
+    ],
+)
+def test_a_class_list_of_another_form(tmp_path: Path, text: str, entry: str) -> None:
+    (tmp_path / "classes.json").write_text(text)
+    with pytest.raises(UserError) as refused:
+        ClassSet.read(tmp_path / "classes.json")
+    assert f"classes.json: found an entry that does not read ({entry}); needed a name and a colour" in str(
+        refused.value
+    )
+    assert "Error" not in str(refused.value)
