@@ -80,3 +80,8 @@ def test_refuses_other_files(text: str, told: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.json"):
         load_params(tmp_path / "absent.json")
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    save_params(f"{tmp_path}/crf.json", CrfParams(w1=2), 3)
+    assert load_params(f"{tmp_path}/crf.json") == (CrfParams(w1=2), 3)

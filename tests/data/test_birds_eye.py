@@ -99,3 +99,21 @@ def test_bad_calibrations_name_file_and_every_key(tmp_path: Path) -> None:
     file.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(UserError, match=r"um_000000\.txt: found bytes that are no text"):
         KittiCalibration.read(file)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint16])
+def test_values_of_every_type_stay_as_they_are(kind: type[np.generic]) -> None:
+    view, picture = birds_eye(), np.random.default_rng(0).integers(0, 256, (375, 1242), np.uint8)
+    there, factor = view.from_image(picture), kind(1.0 / 255 if np.issubdtype(kind, np.floating) else 257)
+    back = view.to_image(there, picture.shape)
+    found = view.from_image(picture.astype(kind) * factor)
+    assert there.any() and found.dtype == kind and np.array_equal(found, there.astype(kind) * factor)
+    found = view.to_image(there.astype(kind) * factor, picture.shape)
+    assert back.any() and found.dtype == kind and np.array_equal(found, back.astype(kind) * factor)
+
+
+def test_a_view_of_another_size_is_refused_and_a_path_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "calibration.txt").write_text(CALIBRATION)
+    view = BirdsEye.read(f"{tmp_path}/calibration.txt")
+    with pytest.raises(UserError, match=r"bird's-eye view: found shape \(400, 800\)"):
+        view.to_image(np.zeros((400, 800), np.uint8), (375, 1242))

@@ -81,3 +81,21 @@ def test_values_that_are_no_class_are_refused() -> None:
         BoundaryCounts(L).update(zeros, zeros + 3)
     with pytest.raises(UserError, match="label: found value 7"):
         BoundaryCounts(L).update(zeros + 7, zeros)
+
+
+def test_what_does_not_fit_is_refused_and_not_counted() -> None:
+    counts = BoundaryCounts(2, width=1)
+    with pytest.raises(UserError, match=r"prediction: found shape \(4, 5\); needed the label's \(4, 4\)"):
+        counts.update(np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8))
+    for other in (BoundaryCounts(3, width=1), BoundaryCounts(2, width=2), BoundaryCounts(2, ratio=0.01)):
+        with pytest.raises(UserError, match="counts to merge"):
+            counts.merge(other)
+    with pytest.raises(UserError, match="class list: found 1 classes; needed 2"):
+        counts.scores(ClassSet(("a",), ((0, 0, 0),)))
+    assert not counts.union.any()
+
+
+@pytest.mark.parametrize("wrong", [{"num_classes": 0}, {"ratio": 0}, {"ratio": math.nan}, {"width": 0}, {"width": 1.5}])
+def test_bands_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        BoundaryCounts(**{"num_classes": 2, **wrong})

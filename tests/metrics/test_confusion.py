@@ -173,3 +173,22 @@ def test_the_table_names_absent_classes() -> None:
     assert ["pole", "absent", "0.00"] in rows
     assert ["mean IoU over 2 classes", "37.50", ""] in rows
     assert ["pixel accuracy", "75.00", ""] in rows
+
+
+@pytest.mark.parametrize("number", [0, -1, 256, 2.5, True, "3"])
+def test_a_number_of_classes_that_is_none_is_refused(number: Any) -> None:
+    with pytest.raises(UserError, match="number of classes: found"):
+        ConfusionMatrix(number)
+
+
+def test_counts_of_other_classes_are_not_mixed() -> None:
+    counts = ConfusionMatrix(2)
+    with pytest.raises(UserError, match="counts to merge: found 3 classes; needed 2 classes"):
+        counts.merge(ConfusionMatrix(3))
+    with pytest.raises(UserError, match=r"confusion matrix: found shape \(2, 2\); needed 3 x 3"):
+        scores(counts.matrix, ClassSet(("a", "b", "c"), ((0, 0, 0),) * 3))
+
+
+def test_json_is_written_to_a_path_that_is_text(tmp_path: Path) -> None:
+    write_json(f"{tmp_path}/found.json", {"mean": 1})
+    assert json.loads((tmp_path / "found.json").read_text()) == {"mean": 1}

@@ -1,5 +1,7 @@
 """The score of a folder of masks against another of one's own."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,9 +12,12 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError
+from ducseg.metrics.cityscapes import score_cityscapes
 from ducseg.metrics.confusion import ConfusionMatrix, scores, to_json
 from ducseg.metrics.folder import score_folder
+from ducseg.metrics.kitti_road_files import score_kitti_road
 from ducseg.metrics.thin import ThinCounts
+from ducseg.metrics.voc2012 import score_voc2012
 
 CLASSES = ClassSet(("ground", "crack", "leaf"), ((90, 90, 90), (220, 40, 40), (30, 160, 60)))
 NAMES = ("a", "deeper/b", "deeper/c")
@@ -131,3 +136,13 @@ def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
     (pred / "a.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"a\.png"):
         score_folder(pred, gt, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [partial(score_folder, classes=CLASSES), score_voc2012, score_cityscapes, score_kitti_road],
+)
+def test_folders_may_be_text(tmp_path: Path, score: Callable[..., object]) -> None:
+    (tmp_path / "pred").mkdir()
+    with pytest.raises(UserError, match=r"absent|no PNG"):
+        score(f"{tmp_path}/pred", f"{tmp_path}/absent")

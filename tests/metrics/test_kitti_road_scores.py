@@ -250,3 +250,12 @@ def test_paths_that_hold_nothing(folders: tuple[Path, Path], tmp_path: Path) -> 
         score_kitti_road(pred, gt.parent)
     with pytest.raises(UserError, match=r"does not exist"):
         score_kitti_road(tmp_path / "nowhere", gt)
+
+
+def test_confidences_of_another_type_or_shape_are_refused() -> None:
+    counts, label = RoadCounts(), np.ones((2, 3), np.uint8)
+    with pytest.raises(UserError, match="confidence: found values of type float64; needed values of type uint8"):
+        counts.update(label, label / 255)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"confidence: found shape \(3, 2\)"):
+        counts.update(label, label.T)
+    assert not counts.road.any()

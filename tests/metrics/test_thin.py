@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -231,3 +232,49 @@ def test_bad_input_is_refused_and_counts_nothing() -> None:
         with pytest.raises(UserError, match=r"0\.\.1"):
             counts.add(zeros, zeros, np.full((2, 4, 4), wrong))
     assert not counts.pixels.matrix.any() and not counts.ranked.any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_classes": 0},
+        {"tolerances": 2},
+        {"tolerances": ()},
+        {"tolerances": ("a",)},
+        {"tolerances": (math.nan,)},
+        {"boundary_width": 1.5},
+        {"bins": 0},
+    ],
+)
+def test_settings_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        ThinCounts(**{"num_classes": 3, **wrong})
+
+
+def test_tolerances_in_an_array_are_taken() -> None:
+    assert ThinCounts(3, tolerances=np.array([2, 0])).tolerances == (0, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("other", [{"boundary_width": 3}, {"bins": 8}, {"tolerances": (0, 1)}, {"num_classes": 2}])
+def test_counts_of_other_settings_are_not_mixed(other: dict[str, Any]) -> None:
+    counts, more = ThinCounts(3), ThinCounts(**{"num_classes": 3, **other})
+    more.add(np.ones((4, 4), np.uint8), np.ones((4, 4), np.uint8))
+    with pytest.raises(UserError, match=r"counts to merge: found .*boundary width"):
+        counts.merge(more)
+    assert not counts.pixels.matrix.any()
+    with pytest.raises(UserError, match="class list: found 1 classes; needed 3"):
+        counts.scores(ClassSet(("a",), ((0, 0, 0),)))
+
+
+def test_tensors_are_taken_as_arrays_are() -> None:
+    label, probabilities = np.eye(4, dtype=np.uint8), np.random.default_rng(0).random((2, 4, 4), np.float32)
+    arrays, tensors = ThinCounts(2), ThinCounts(2)
+    arrays.add(label, label.T, probabilities)
+    tensors.add(*map(torch.from_numpy, (label, label.T, probabilities)))
+    assert arrays.ranked.any() and np.array_equal(arrays.ranked, tensors.ranked)
+
+
+@pytest.mark.parametrize("tolerances", [(), (2, 1), (-1,)])
+def test_tolerances_that_do_not_ascend_are_refused(tolerances: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="tolerances"):
+        count_within(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8), tolerances, 1)

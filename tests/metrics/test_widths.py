@@ -109,3 +109,18 @@ def test_other_arrays() -> None:
     assert local_widths(np.full((9, 9), IGNORE)).max() == 0
     with pytest.raises(UserError, match="label"):
         local_widths(np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("widest", [0, 255, 300, 2.5])
+def test_a_widest_that_is_none_is_refused(widest: float) -> None:
+    with pytest.raises(UserError, match="widest: found"):
+        object_widths(np.zeros((3, 3), np.uint8), 0, widest=widest)  # type: ignore[arg-type]
+
+
+def test_other_ladders_are_refused_and_histograms_of_them_not_mixed() -> None:
+    label = np.zeros((3, 3), np.uint8)
+    for ladder in ([0, 1], [2, 1], [1, 1], [300]):
+        with pytest.raises(UserError, match="ladder of widths"):
+            local_widths(label, ladder)
+    with pytest.raises(UserError, match="widths to add: found widths up to 8; needed widths up to 64"):
+        object_widths(label, 0) + object_widths(label, 0, widest=8)

@@ -190,3 +190,9 @@ def test_the_report_gives_a_verdict_and_a_way_out() -> None:
     assert "leaves holes" in text
     assert "120 of 169" in text
     assert "1, 2, 3 (receptive field 13)" in text
+
+
+def test_a_field_too_large_to_hold_is_refused() -> None:
+    with pytest.raises(UserError, match="coverage: found a receptive field of 60001x60001; needed at most 8192x8192"):
+        coverage([30000])
+    assert check([30000]).receptive_field == 60001

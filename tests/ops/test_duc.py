@@ -1,10 +1,12 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ducseg.errors import UserError
 from ducseg.ops.duc import DenseUpsampling, downsample_labels, fold_labels, unfold
@@ -101,3 +103,21 @@ def test_impossible_heads_are_refused() -> None:
         DenseUpsampling(4, 2, 0)
     with pytest.raises(UserError, match="kernel_size=2"):
         DenseUpsampling(4, 2, 2, kernel_size=2)
+
+
+@pytest.mark.parametrize("call", [fold_labels, downsample_labels])
+def test_labels_of_another_shape_and_factors_that_are_none_are_refused(call: Callable[..., Tensor]) -> None:
+    for shape in ((8, 8), (1, 1, 8, 8)):
+        with pytest.raises(UserError, match=r"label map: found shape \(.*8, 8\); needed \(N, H, W\)"):
+            call(torch.zeros(shape), 8)
+    for factor in (0, -2, 2.0):
+        with pytest.raises(UserError, match="factor: found"):
+            call(torch.zeros(1, 8, 8), factor)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (4, 8, 8), (1, 1, 1, 4, 8, 8)])
+def test_what_is_not_folded_is_not_unfolded(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"folded scores: found shape .*; needed \(N, L, r\*r, h, w\)"):
+        unfold(torch.zeros(shape))
+    with pytest.raises(UserError, match="square number"):
+        unfold(torch.zeros(1, 2, 0, 4, 4))

@@ -69,13 +69,14 @@ def check_iterations(iterations: object) -> int:
     return whole("CRF iterations", iterations, fix="Commonly 5 or 10.")
 
 
-def save_params(path: Path, params: CrfParams, iterations: int = DEFAULT_ITERATIONS) -> None:
+def save_params(path: Path | str, params: CrfParams, iterations: int = DEFAULT_ITERATIONS) -> None:
     """Write the JSON file that `--crf FILE` takes, whole or not at all; raises UserError as `write_whole`."""
-    write_whole(path, f"{params.to_json(iterations)}\n".encode())
+    write_whole(Path(path), f"{params.to_json(iterations)}\n".encode())
 
 
-def load_params(path: Path) -> tuple[CrfParams, int]:
+def load_params(path: Path | str) -> tuple[CrfParams, int]:
     """(parameters, iterations) from a JSON file. Raises UserError when it is missing or holds something else."""
+    path = Path(path)
     if not path.is_file():
         raise explain("CRF settings", found=f"no file {path}", needed="a JSON file", fix=_EXAMPLE)
     try:

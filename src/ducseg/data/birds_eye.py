@@ -7,12 +7,15 @@ Legend: H, W pixels of the picture.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.data.kitti_calibration import KittiCalibration
+from ducseg.errors import explain
+
+Value = TypeVar("Value", bound=np.generic)
 
 __all__ = ["BEV_SIZE", "BirdsEye"]
 
@@ -38,23 +41,30 @@ class BirdsEye:
         self._lookups: dict[tuple[int, int], _Lookup] = {}  # by picture size: truth and prediction share one
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path | str) -> Self:
         """Of a calibration file; raises `UserError` as `KittiCalibration.read`."""
-        return cls(KittiCalibration.read(path).road_to_image())
+        return cls(KittiCalibration.read(Path(path)).road_to_image())
 
-    def from_image(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A picture (H, W) or (H, W, 3) as bird's-eye view (800, 400) or (800, 400, 3)."""
+    def from_image(self, picture: NDArray[Value]) -> NDArray[Value]:
+        """A picture (H, W) or (H, W, 3) of any type as bird's-eye view (800, 400) or (800, 400, 3) of the same."""
+        picture = np.asarray(picture)
         inside, rows, columns = self._pixels(picture.shape[0], picture.shape[1])
-        view = np.zeros((*BEV_SIZE, *picture.shape[2:]), np.uint8)
+        view = np.zeros((*BEV_SIZE, *picture.shape[2:]), picture.dtype)
         view[inside] = picture[rows, columns]
         return view
 
-    def to_image(self, view: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    def to_image(self, view: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
         """A bird's-eye view (800, 400) or (800, 400, 3) as a picture of `size` (H, W) or (H, W, 3).
 
-        A pixel takes the cell that its centre falls into; what the view does not cover is 0.
+        A pixel takes the cell that its centre falls into, of any type; what the view does not cover is 0.
+
+        Raises:
+            UserError: a view of another size.
         """
-        assert view.shape[:2] == BEV_SIZE, view.shape
+        view = np.asarray(view)
+        if view.shape[:2] != BEV_SIZE:
+            fix = "Pass what from_image gives."
+            raise explain("bird's-eye view", found=f"shape {view.shape}", needed=f"{BEV_SIZE} first", fix=fix)
         height, width = size
         # pixel j holds 1-based coordinates j + 1 up to j + 2 (`from_image` truncates), so its centre is j + 1.5
         u, v = np.meshgrid(np.arange(width) + 1.5, np.arange(height) + 1.5)
@@ -62,7 +72,7 @@ class BirdsEye:
         with np.errstate(divide="ignore", invalid="ignore"):  # the horizon, where w = 0, is inside nothing
             column, row = ((x / w - _LEFT) / _CELL).reshape(size), ((_FAR - z / w) / _CELL).reshape(size)
         inside = (row >= 0) & (row < BEV_SIZE[0]) & (column >= 0) & (column < BEV_SIZE[1])
-        picture = np.zeros((*size, *view.shape[2:]), np.uint8)
+        picture = np.zeros((*size, *view.shape[2:]), view.dtype)
         picture[inside] = view[row[inside].astype(np.intp), column[inside].astype(np.intp)]
         return picture
 

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.metrics.confusion import as_label_map, check_values
+from ducseg.errors import real, whole
+from ducseg.metrics.confusion import (
+    as_label_map,
+    check_alike,
+    check_class_list,
+    check_num_classes,
+    check_shape,
+    check_values,
+)
 
 __all__ = ["BoundaryCounts", "add_boundary", "band_width"]
 
@@ -34,13 +42,18 @@ class BoundaryCounts:
         ratio: d as a share of each picture's diagonal.
         width: d in pixels, whatever the picture's size; None: by the ratio.
 
+    Raises:
+        UserError: numbers that are none of these.
+
     Attributes:
         intersection, union: int64 (L,).
     """
 
     def __init__(self, num_classes: int, *, ratio: float = 0.02, width: int | None = None) -> None:
-        assert 1 <= num_classes <= IGNORE, num_classes
-        assert ratio > 0 and (width is None or width > 0), (ratio, width)
+        num_classes = check_num_classes(num_classes)
+        ratio = real("boundary ratio", ratio, positive=True, fix="The authors take 0.02 of the diagonal.")
+        if width is not None:
+            width = whole("boundary width", width, least=1, fix="Take 2 pixels.")
         self.num_classes, self.ratio, self.width = num_classes, ratio, width
         self.intersection: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
         self.union: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
@@ -49,10 +62,10 @@ class BoundaryCounts:
         """Count one picture: true and predicted train ids (H, W); a label of 255 is ignored.
 
         Raises:
-            UserError: not label maps; a label or a counted prediction outside 0..L-1.
+            UserError: not label maps, or of two shapes; a label or a counted prediction outside 0..L-1.
         """
         label, prediction = as_label_map(label, "label"), as_label_map(prediction, "prediction")
-        assert label.shape == prediction.shape, (label.shape, prediction.shape)
+        check_shape(prediction, label, "prediction")
         if not label.size:
             return
         check_values(np.bincount(label.ravel(), minlength=IGNORE)[:IGNORE], self.num_classes, "label")
@@ -65,14 +78,15 @@ class BoundaryCounts:
         self.union += self._count(label, true_band) + self._count(prediction, predicted_band) - both
 
     def merge(self, other: Self) -> None:
-        """Add the counts of another part of the data set."""
-        assert (other.num_classes, other.ratio, other.width) == (self.num_classes, self.ratio, self.width)
+        """Add the counts of another part of the data set, counted with the same settings; else `UserError`."""
+        found, needed = (f"{o.num_classes} classes, ratio {o.ratio}, width {o.width}" for o in (other, self))
+        check_alike("counts to merge", found, needed)
         self.intersection += other.intersection
         self.union += other.union
 
     def scores(self, classes: ClassSet) -> dict[str, Any]:
         """{"mean_boundary_iou", "ratio", "classes": {name: {"boundary_iou"}}}; NaN and left out of the mean: absent."""
-        assert len(classes) == self.num_classes, (len(classes), self.num_classes)
+        check_class_list(self.num_classes, classes)
         present = self.union > 0
         found = np.full(self.num_classes, np.nan)
         np.divide(self.intersection, self.union, out=found, where=present)

@@ -49,8 +49,8 @@ _FRAME = re.compile(r"[^_]+_\d+_\d+")
 
 
 def score_cityscapes(
-    pred: Path,
-    gt: Path,
+    pred: Path | str,
+    gt: Path | str,
     *,
     ids: Ids | None = None,
     subset: bool = False,
@@ -80,6 +80,7 @@ def score_cityscapes(
     """
     from ducseg.metrics.cityscapes_counts import count_frame
 
+    pred, gt = Path(pred), Path(gt)
     truth = _frames_with_truth(gt)
     fix = (
         f"Give the folder of the same split for both (--gt {gt} holds {len(truth)} frames), or score the frames that "

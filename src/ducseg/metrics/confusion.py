@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.errors import explain, listed
+from ducseg.errors import explain, listed, whole
 from ducseg.files import write_whole
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ from rich.text import Text
 __all__ = [
     "ConfusionMatrix",
     "as_label_map",
+    "check_alike",
+    "check_class_list",
+    "check_num_classes",
+    "check_shape",
     "check_values",
     "format_table",
     "percent",
@@ -46,8 +50,7 @@ class ConfusionMatrix:
     """
 
     def __init__(self, num_classes: int) -> None:
-        assert 1 <= num_classes <= IGNORE, num_classes
-        self.num_classes = num_classes
+        self.num_classes = num_classes = check_num_classes(num_classes)
         self.matrix: NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
 
     def update(self, label: NDArray[Any], prediction: NDArray[Any], *, name: str = "label map") -> None:
@@ -63,13 +66,7 @@ class ConfusionMatrix:
                 Nothing is counted then.
         """
         label, prediction = as_label_map(label, f"label of {name}"), as_label_map(prediction, f"prediction of {name}")
-        if label.shape != prediction.shape:
-            raise explain(
-                f"prediction of {name}",
-                found=f"shape {prediction.shape}",
-                needed=f"the label's {label.shape}",
-                fix="Predict at the size of the ground truth.",
-            )
+        check_shape(prediction, label, f"prediction of {name}")
         # all 256 x 256 pairs at once: no mask, and the counts outside L x L are the errors
         pairs = (label.astype(np.uint16) << 8) | prediction
         counts = np.bincount(pairs.ravel(), minlength=_VALUES**2).reshape(_VALUES, _VALUES)
@@ -78,9 +75,40 @@ class ConfusionMatrix:
         self.matrix += counts[: self.num_classes, : self.num_classes]
 
     def merge(self, other: Self) -> None:
-        """Add the counts of another matrix over the same classes: of another part of the data set."""
-        assert other.num_classes == self.num_classes, (other.num_classes, self.num_classes)
+        """Add the counts of another matrix over the same classes, of another part of the data set; else `UserError`."""
+        check_alike("counts to merge", f"{other.num_classes} classes", f"{self.num_classes} classes")
         self.matrix += other.matrix
+
+
+def check_num_classes(num_classes: object) -> int:
+    """A number of classes, 1 to 255; else `UserError`."""
+    fix = f"{IGNORE} is for what does not count."
+    if (number := whole("number of classes", num_classes, least=1, fix=fix)) > IGNORE:
+        raise explain("number of classes", found=number, needed=f"at most {IGNORE}", fix=fix)
+    return number
+
+
+def check_alike(what: str, found: object, needed: object, fix: str = "Count all parts with the same settings.") -> None:
+    """Raise `UserError` where two differ."""
+    if found != needed:
+        raise explain(what, found=found, needed=needed, fix=fix)
+
+
+def check_shape(prediction: NDArray[Any], label: NDArray[Any], what: str) -> None:
+    """Raise `UserError` where a prediction has not the shape of its label."""
+    if prediction.shape != label.shape:
+        raise explain(
+            what,
+            found=f"shape {prediction.shape}",
+            needed=f"the label's {label.shape}",
+            fix="Predict at the size of the ground truth.",
+        )
+
+
+def check_class_list(num_classes: int, classes: ClassSet) -> None:
+    """Raise `UserError` where counts are not of so many classes as a list has."""
+    fix = "Give the class list of these counts."
+    check_alike("class list", f"{len(classes)} classes", f"{num_classes} classes", fix)
 
 
 def as_label_map(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
@@ -125,11 +153,17 @@ def scores(matrix: NDArray[np.int64], classes: ClassSet) -> dict[str, Any]:
         {"mean_iou", "pixel_accuracy": float fractions, "num_pixels": int, "absent": names of the classes without a
         defined IoU, "classes": {name: {"iou": float, "pixels": int}}}; "pixels" counts ground truth. What is not
         defined is NaN: the IoU of an absent class, and everything where no pixel was counted.
+
+    Raises:
+        UserError: a class list of another length.
     """
-    assert matrix.shape in [(len(classes), len(classes)), (len(classes), len(classes) + 1)], (
-        matrix.shape,
-        len(classes),
-    )
+    if matrix.shape not in [(len(classes), len(classes)), (len(classes), len(classes) + 1)]:
+        raise explain(
+            "confusion matrix",
+            found=f"shape {matrix.shape}",
+            needed=f"{len(classes)} x {len(classes)}, as the class list has, or one column more",
+            fix="Give the class list of these counts.",
+        )
     truth, correct = matrix.sum(1), matrix.diagonal()
     union = truth + matrix[:, : len(classes)].sum(0) - correct
     present = union > 0
@@ -158,14 +192,14 @@ def to_json(found: Any) -> Any:
     return None if isinstance(found, float) and np.isnan(found) else found
 
 
-def write_json(path: Path, found: dict[str, Any]) -> None:
+def write_json(path: Path | str, found: dict[str, Any]) -> None:
     """Write scores as JSON, undefined ones as null; the file is whole or not there.
 
     Raises:
         UserError: the folder is not writable or the disk is full.
     """
     text = json.dumps(to_json(found), indent=1, allow_nan=False) + "\n"
-    write_whole(path, text.encode(), option="--json")
+    write_whole(Path(path), text.encode(), option="--json")
 
 
 def format_table(found: dict[str, Any]) -> "Table":

@@ -22,8 +22,8 @@ _LABELS = "_labels"
 
 
 def score_folder(
-    pred: Path,
-    gt: Path,
+    pred: Path | str,
+    gt: Path | str,
     classes: ClassSet,
     *,
     masks_as: Literal["index", "colour"] | None = None,
@@ -57,6 +57,7 @@ def score_folder(
         UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
             are no class, masks that can be read in two ways, no such folders.
     """
+    pred, gt = Path(pred), Path(gt)
     truth = {_name(file, gt): file for file in pictures_below(gt, "masks", _LAYOUT)}
     if not truth:
         raise no_such_data("masks", gt, missing="no picture", layout=_LAYOUT)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.metrics.confusion import check_alike, check_shape
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -48,9 +50,15 @@ class RoadCounts:
         self.other: NDArray[np.int64] = np.zeros(256, np.int64)
 
     def update(self, label: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> None:
-        """Count one frame: label (H, W) with 1 road, 0 not road, 255 not valid; confidence uint8 (H, W)."""
-        assert label.shape == confidence.shape, (label.shape, confidence.shape)
-        assert confidence.dtype == np.uint8, confidence.dtype
+        """Count one frame: label (H, W) with 1 road, 0 not road, 255 not valid; confidence uint8 (H, W).
+
+        Raises:
+            UserError: confidences of another type or shape.
+        """
+        label, confidence = np.asarray(label), np.asarray(confidence)
+        check_shape(confidence, label, "confidence")
+        fix = "255 is certain road: round 255 times a probability."
+        check_alike("confidence", f"values of type {confidence.dtype}", "values of type uint8", fix)
         self.road += np.bincount(confidence[label == 1], minlength=256)
         self.other += np.bincount(confidence[label == 0], minlength=256)
 

@@ -42,10 +42,10 @@ class _Pair(NamedTuple):
 
 
 def score_kitti_road(
-    pred: Path,
-    gt: Path,
+    pred: Path | str,
+    gt: Path | str,
     *,
-    calib: Path | None = None,
+    calib: Path | str | None = None,
     view: View = "bev",
     subset: bool = False,
     num_workers: int = 1,
@@ -78,17 +78,18 @@ def score_kitti_road(
 
 
 def count_kitti_road(
-    pred: Path,
-    gt: Path,
+    pred: Path | str,
+    gt: Path | str,
     *,
-    calib: Path | None = None,
+    calib: Path | str | None = None,
     view: View = "bev",
     subset: bool = False,
     num_workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, RoadCounts]:
     """What `score_kitti_road` scores: counts by category and ground truth, for figures; same arguments and errors."""
-    pairs = _pairs(pred, gt, gt.parent / "calib" if calib is None else calib, view, subset=subset)
+    pred, gt = Path(pred), Path(gt)
+    pairs = _pairs(pred, gt, gt.parent / "calib" if calib is None else Path(calib), view, subset=subset)
     counts = {name: RoadCounts() for name in _ORDER if any(pair.category == name for pair in pairs)}
     for pair, found in zip(pairs, mapped(_count, pairs, num_workers, progress)):
         counts[pair.category].merge(found)

@@ -30,12 +30,13 @@ _MOST_NAMED = 200
 _MOST_PROBLEMS = 20
 
 
-def pictures_below(folder: Path, what: str, layout: str) -> list[Path]:
+def pictures_below(folder: Path | str, what: str, layout: str) -> list[Path]:
     """Picture files in `folder` and its sub-folders, sorted; hidden ones are left out.
 
     Raises:
         UserError: no such folder, or an archive in its place, or one that may not be listed.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise no_such_data(what, folder, missing=f"no folder {folder.name}", layout=layout)
     below = files_below(folder, follow=True)
@@ -78,13 +79,14 @@ def pair_by_name(
     return {name: files[name][0] for name in names if files[name]}
 
 
-def read_prediction(path: Path, size: tuple[int, int], needed: str, fix: str) -> NDArray[np.uint8]:
+def read_prediction(path: Path | str, size: tuple[int, int], needed: str, fix: str) -> NDArray[np.uint8]:
     """The values (H, W) of an 8-bit grey or palette PNG, of exactly the ground truth's size (H, W).
 
     Raises:
         UserError: another kind of picture (16 bits, colours, alpha; `needed` and `fix` say what is right), a damaged or
             truncated file, another size.
     """
+    path = Path(path)
     found = _wrong_kind(path)
     if found is not None:
         raise explain(f"prediction {path}", found=found, needed=needed, fix=fix)

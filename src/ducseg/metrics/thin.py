@@ -19,15 +19,24 @@ is not predicted; a class that is on one side only has 0 where a score needs bot
   probability is at least that.
 """
 
+from collections.abc import Iterable
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.errors import explain
+from ducseg.errors import explain, whole
 from ducseg.metrics.boundary import BoundaryCounts
-from ducseg.metrics.confusion import ConfusionMatrix, as_label_map, percent
+from ducseg.metrics.confusion import (
+    ConfusionMatrix,
+    as_label_map,
+    check_alike,
+    check_class_list,
+    check_num_classes,
+    percent,
+)
 from ducseg.metrics.ranking import ranking_scores
 from ducseg.metrics.skeleton import skeletons
 from ducseg.metrics.tolerance import count_within
@@ -56,7 +65,7 @@ class ThinCounts:
         bins: of the probabilities.
 
     Raises:
-        UserError: tolerances or a width that are none.
+        UserError: tolerances or other numbers that are none.
 
     Attributes:
         pixels: the confusion matrix.
@@ -75,17 +84,10 @@ class ThinCounts:
         boundary_width: int = 2,
         bins: int = 1024,
     ) -> None:
-        if not tolerances or not all(0 <= t <= _FARTHEST for t in tolerances) or len(set(tolerances)) < len(tolerances):
-            raise explain(
-                "tolerances",
-                found=tolerances,
-                needed=f"distances in pixels, each once, 0 to {_FARTHEST}",
-                fix="Take 0 1 2 5.",
-            )
-        if boundary_width < 1:
-            raise explain("boundary width", found=boundary_width, needed="at least 1 pixel", fix="Take 2.")
-        tolerances = tuple(sorted(tolerances))
-        self.num_classes, self.tolerances, self.bins = num_classes, tolerances, bins
+        tolerances = _sorted_tolerances(tolerances)
+        self.num_classes = num_classes = check_num_classes(num_classes)
+        self.tolerances, self.bins = tolerances, whole("bins", bins, least=1, fix="Take 1024.")
+        whole("boundary width", boundary_width, least=1, fix="Take 2 pixels.")
         self.pixels = ConfusionMatrix(num_classes)
         self.boundary = BoundaryCounts(num_classes, width=boundary_width)
         self.within: NDArray[np.int64] = np.zeros((2, len(tolerances), num_classes), np.int64)
@@ -135,8 +137,12 @@ class ThinCounts:
             self.ranked += ranked
 
     def merge(self, other: Self) -> None:
-        """Add the counts of another part of the data set, counted with the same settings."""
-        assert (other.tolerances, other.bins) == (self.tolerances, self.bins), "counted with other settings"
+        """Add the counts of another part of the data set, counted with the same settings; else `UserError`."""
+        found, needed = (
+            f"{o.num_classes} classes, tolerances {o.tolerances}, boundary width {o.boundary.width}, {o.bins} bins"
+            for o in (other, self)
+        )
+        check_alike("counts to merge", found, needed)
         self.pixels.merge(other.pixels)
         self.boundary.merge(other.boundary)
         for name in _COUNTS:
@@ -153,7 +159,7 @@ class ThinCounts:
             "by_width": {"3-4": {"recall", "precision", "pixels", "predicted"}, ...}}}}, and for each class, if there
             were probabilities, "auc", "average_precision", "best_threshold", "best_dice".
         """
-        assert len(classes) == self.num_classes, (len(classes), self.num_classes)
+        check_class_list(self.num_classes, classes)
         boundary = self.boundary.scores(classes)["classes"]
         found = {name: boundary[name] | self._of_class(index) for index, name in enumerate(classes.names)}
         return {
@@ -198,7 +204,7 @@ class ThinCounts:
         return np.bincount(values, minlength=IGNORE + 1)[: self.num_classes]
 
     def _rank(self, truth: NDArray[Any], probabilities: NDArray[np.floating[Any]], name: str) -> NDArray[np.int64]:
-        truth = as_label_map(truth, f"label of {name}")
+        truth, probabilities = as_label_map(truth, f"label of {name}"), np.asarray(probabilities)
         if probabilities.shape != (self.num_classes, *truth.shape):
             raise explain(
                 f"probabilities of {name}",
@@ -220,6 +226,15 @@ class ThinCounts:
             counts = np.bincount(place + self.bins * (labels == index), minlength=2 * self.bins)
             ranked[:, :, index] = counts.reshape(2, self.bins)
         return ranked
+
+
+def _sorted_tolerances(tolerances: object) -> tuple[float, ...]:
+    given = tuple(tolerances) if isinstance(tolerances, Iterable) else ()
+    in_range = all(isinstance(t, Real) and 0 <= t <= _FARTHEST for t in given)
+    if not given or not in_range or len(set(given)) < len(given):
+        needed = f"distances in pixels, each once, 0 to {_FARTHEST}"
+        raise explain("tolerances", found=tolerances, needed=needed, fix="Take 0 1 2 5.")
+    return tuple(sorted(given))
 
 
 def _ratio(part: int, whole: int) -> float:

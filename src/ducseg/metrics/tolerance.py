@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
+from ducseg.errors import explain
 from ducseg.files import compiled
 
 __all__ = ["count_within"]
@@ -28,8 +29,13 @@ def count_within(
 
     Returns:
         int64 (T, L): what the closed disk of radius t around `target`'s pixels covers of `source`'s.
+
+    Raises:
+        UserError: no tolerances, or not ascending from 0 on.
     """
-    assert list(tolerances) == sorted(tolerances) and tolerances[0] >= 0, tolerances
+    if not len(tolerances) or list(tolerances) != sorted(tolerances) or tolerances[0] < 0:
+        needed = "distances in pixels, ascending, none below 0"
+        raise explain("tolerances", found=tolerances, needed=needed, fix="Take 0 1 2 5.")
     reach = int(tolerances[-1])
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     squares = rows**2 + columns**2

@@ -28,8 +28,8 @@ _LAYOUT = f"{_MASKS}/ID.png (give that folder, or VOC2012 above it)"
 
 
 def score_voc2012(
-    pred: Path,
-    gt: Path,
+    pred: Path | str,
+    gt: Path | str,
     *,
     image_set: Path | str | None = None,
     subset: bool = False,
@@ -56,6 +56,7 @@ def score_voc2012(
         UserError: missing or surplus files (all in one message), ids without a mask, files that do not read or differ
             in size, values above 20 in results, no such folders.
     """
+    pred, gt = Path(pred), Path(gt)
     masks = {file.stem: file for file in _masks_in(gt)}
     ids = list(masks) if image_set is None else _ids(gt, image_set, masks)
     fix = (

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
+from ducseg.errors import explain, whole
 from ducseg.files import compiled
-from ducseg.metrics.confusion import as_label_map
+from ducseg.metrics.confusion import as_label_map, check_alike
 
 __all__ = ["SLACK", "WidthHistogram", "local_widths", "object_widths"]
 
@@ -42,10 +43,12 @@ def local_widths(label: NDArray[Any], ladder: Sequence[int] = tuple(range(1, 65)
         uint8 (H, W), the largest width of the ladder that holds at the pixel, at least 1; 0 where the label is 255.
 
     Raises:
-        UserError: not a label map.
+        UserError: not a label map; a ladder of other numbers.
     """
     label = np.ascontiguousarray(as_label_map(label, "label"))
-    assert all(1 <= size < IGNORE for size in ladder) and list(ladder) == sorted(set(ladder)), ladder
+    if not all(1 <= size < IGNORE for size in ladder) or list(ladder) != sorted(set(ladder)):
+        needed = f"ascending whole widths, 1 to {IGNORE - 1}"
+        raise explain("ladder of widths", found=ladder, needed=needed, fix="Take range(1, 65).")
     widths = np.asarray(label != IGNORE, np.uint8)
     if not label.size:
         return widths
@@ -58,6 +61,8 @@ def local_widths(label: NDArray[Any], ladder: Sequence[int] = tuple(range(1, 65)
 class WidthHistogram:
     """How many pixels of a class have which width; histograms of several pictures are added with +.
 
+    With another `widest` that raises `UserError`.
+
     Attributes:
         pixels: int64 (N + 1,), pixels by width 0..N in pixels; the last holds all from N on, the first nothing.
     """
@@ -66,7 +71,8 @@ class WidthHistogram:
         self.pixels = pixels
 
     def __add__(self, other: "WidthHistogram") -> "WidthHistogram":
-        assert self.pixels.shape == other.pixels.shape, (self.pixels.shape, other.pixels.shape)
+        found, needed = (f"widths up to {len(one.pixels) - 1}" for one in (other, self))
+        check_alike("widths to add", found, needed)
         return WidthHistogram(self.pixels + other.pixels)
 
     @property
@@ -84,8 +90,11 @@ def object_widths(label: NDArray[Any], class_index: int, *, widest: int = 64) ->
     """The widths of one class's objects in one picture, to every pixel; `widest` also stands for all that is wider.
 
     Raises:
-        UserError: not a label map.
+        UserError: not a label map; a widest outside 1..254.
     """
+    fix = "Take 64."
+    if (widest := whole("widest", widest, least=1, fix=fix)) >= IGNORE:
+        raise explain("widest", found=widest, needed=f"at most {IGNORE - 1} pixels", fix=fix)
     label = as_label_map(label, "label")
     alone = np.where(label == class_index, np.uint8(0), np.uint8(IGNORE))
     counts = np.bincount(local_widths(alone, range(1, widest + 1)).ravel(), minlength=widest + 1)

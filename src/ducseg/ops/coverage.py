@@ -49,9 +49,18 @@ def coverage(rates: Sequence[int], kernel_size: int = 3) -> NDArray[np.int64]:
         int64 (RF, RF) with RF = 1 + (K - 1) * sum(rates); a 0 is a hole.
 
     Raises:
-        UserError: as `max_gaps`; counts that do not fit 64 bits (20 layers of 3x3): `check` still answers then.
+        UserError: as `max_gaps`; counts that do not fit 64 bits (20 layers of 3x3), or a field beyond 8192 x 8192:
+            `check` still answers then.
     """
     rates = whole_rates(rates, kernel_size)
+    side = 1 + (kernel_size - 1) * sum(rates)
+    if side > _WIDEST:
+        raise explain(
+            "coverage",
+            found=f"a receptive field of {side}x{side}",
+            needed=f"at most {_WIDEST}x{_WIDEST} places",
+            fix="Use check(), which needs no counts, or smaller rates.",
+        )
     if kernel_size ** (2 * len(rates)) >= 2**63:
         raise explain(
             "coverage",
@@ -236,6 +245,7 @@ def _way_out(num_layers: int, kernel_size: int, side: int) -> str:
     return f"without holes, {num_layers} layers: {shown} (receptive field {1 + step * total})"
 
 
+_WIDEST = 8192  # 512 MiB of counts
 _LARGEST_RATE = 1_000_000  # wider than any picture
 
 

@@ -12,7 +12,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ducseg.errors import explain
+from ducseg.errors import explain, whole
+from ducseg.ops.graphs import in_a_graph
 
 __all__ = ["DenseUpsampling", "downsample_labels", "fold_labels", "unfold"]
 
@@ -64,8 +65,9 @@ def fold_labels(labels: Tensor, factor: int) -> Tensor:
     """Space to depth for label maps: (N, H, W) -> (N, r*r, H/r, W/r), any dtype; the inverse of `unfold`.
 
     Raises:
-        UserError: H or W is not a multiple of r.
+        UserError: another shape, a factor that is no whole number above 0, H or W that is not a multiple of it.
     """
+    _check("label map", labels, ("N", "H", "W"), factor)
     number, height, width = labels.shape
     if height % factor or width % factor:
         raise _not_a_multiple(height, width, factor)
@@ -77,10 +79,11 @@ def unfold(folded: Tensor) -> Tensor:
     """Depth to space for scores or labels of each class: (N, L, r*r, h, w) -> (N, L, h*r, w*r), any dtype.
 
     Raises:
-        UserError: the third size is no square.
+        UserError: another shape, or a third size that is no square.
     """
+    _check("folded scores", folded, ("N", "L", "r*r", "h", "w"))
     factor = math.isqrt(folded.shape[2])
-    if factor**2 != folded.shape[2]:
+    if factor**2 != folded.shape[2] or factor < 1:
         raise explain(
             "unfold",
             found=f"{folded.shape[2]} channels a class in a tensor of shape {tuple(folded.shape)}",
@@ -97,13 +100,23 @@ def downsample_labels(labels: Tensor, cell: int) -> Tensor:
     resize in the released code.
 
     Raises:
-        UserError: H or W is not a multiple of the cell.
+        UserError: another shape, a cell that is no whole number above 0, H or W that is not a multiple of it.
     """
+    _check("label map", labels, ("N", "H", "W"), cell)
     height, width = labels.shape[-2:]
     if height % cell or width % cell:
         raise _not_a_multiple(height, width, cell)
     first = (cell - 1) // 2
     return labels[..., first::cell, first::cell]
+
+
+def _check(what: str, values: Tensor, axes: tuple[str, ...], factor: int = 1) -> None:
+    if in_a_graph():
+        return
+    if values.ndim != len(axes):
+        shape = f"({', '.join(axes)})"
+        raise explain(what, found=f"shape {tuple(values.shape)}", needed=shape, fix="A single one takes x[None].")
+    whole("factor", factor, least=1, fix="The output stride divided by the cell, commonly 8 or 4; cells are 1 or 2.")
 
 
 def _not_a_multiple(height: int, width: int, factor: int) -> Exception:
