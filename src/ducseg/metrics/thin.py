@@ -230,7 +230,7 @@ class ThinCounts:
 
 def _sorted_tolerances(tolerances: object) -> tuple[float, ...]:
     given = tuple(tolerances) if isinstance(tolerances, Iterable) else ()
-    in_range = all(isinstance(t, Real) and 0 <= t <= _FARTHEST for t in given)
+    in_range = all(isinstance(t, Real) and 0 <= float(t) <= _FARTHEST for t in given)
     if not given or not in_range or len(set(given)) < len(given):
         needed = f"distances in pixels, each once, 0 to {_FARTHEST}"
         raise explain("tolerances", found=tolerances, needed=needed, fix="Take 0 1 2 5.")
