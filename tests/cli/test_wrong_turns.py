@@ -9,6 +9,7 @@ from PIL import Image
 
 from ducseg import cli
 from ducseg.cli import main
+from ducseg.cli.train import parse
 from ducseg.data import paired
 from ducseg.data.config import DataConfig
 from ducseg.data.files.reading import read_image
@@ -16,6 +17,7 @@ from ducseg.data.layouts.opening import open_dataset
 from ducseg.errors import UserError
 from ducseg.inference.trained_on import open_trained_on
 from ducseg.models import build
+from ducseg.train.config import Config, RunConfig
 from ducseg.weights.checkpoint import save_segmenter
 
 
@@ -37,6 +39,12 @@ def test_a_run_is_no_folder_of_pictures(tmp_path: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert "found the folder of a run; needed a folder of pictures" in said
     assert f"ducseg train --resume '{run}'" in said
+
+
+@pytest.mark.parametrize("given", [["--minutes", "30"], ["--minutes=30"], ["--run.minutes", "30"]])
+def test_a_run_gets_more_minutes_by_the_name_that_it_had_them(tmp_path: Path, given: list[str]) -> None:
+    Config(name="mine", run=RunConfig(minutes=10.0)).write(tmp_path / "config.json")
+    assert parse(["--resume", str(tmp_path), *given]).config.run.minutes == 30
 
 
 def test_pictures_of_another_type_are_named_before_any_is_scored(tmp_path: Path) -> None:

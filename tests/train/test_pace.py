@@ -17,6 +17,7 @@ from ducseg.train import pace, validate
 from ducseg.train.config import Config, RunConfig
 from ducseg.train.loop import train
 from ducseg.train.pace import Pace
+from ducseg.train.run_folder import said_if_over
 
 QUIET = Console(quiet=True)
 
@@ -34,6 +35,15 @@ def test_without_a_limit_the_epochs_decide(monkeypatch: pytest.MonkeyPatch) -> N
         clock.now += 1000
         run.note_step(1000)
         assert run.fitted(step) == 40
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(1, 50), (2, 50), (5, 125), (1000, 999)])
+def test_a_session_that_goes_on_starts_at_the_pace_of_those_before(
+    monkeypatch: pytest.MonkeyPatch, minutes: float, steps: int
+) -> None:
+    Clock(monkeypatch)
+    run = Pace(most=999, minutes=minutes, began=100.0, spent=120.0, done=50, steps_between_evaluations=10)
+    assert run.num_steps == steps  # so the schedule is where it would be, and no step is done where the time is spent
 
 
 def test_minutes_of_training_are_apart_from_the_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +162,25 @@ def test_a_run_that_ends_before_its_epochs_leaves_no_process(config: Config, tmp
     assert set(multiprocessing.active_children()) <= before
 
 
-def test_epochs_end_a_run_before_its_minutes(config: Config, tmp_path: Path) -> None:
-    assert train(changed(config, "run", minutes=60.0), tmp_path / "run", console=QUIET).finished
-    assert len(lines(tmp_path / "run", "step")) == 4
+def test_epochs_end_a_run_before_its_minutes_and_one_that_is_over_is_left_as_it_is(
+    config: Config, tmp_path: Path
+) -> None:
+    run, printed = tmp_path / "my run", io.StringIO()
+    limited = changed(config, "run", minutes=60.0)
+    first = train(limited, run, console=QUIET)
+    assert first.finished
+    assert first.went_on
+    assert len(lines(run, "step")) == 4
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name[0] != "."}
+    again = train(limited, run, resume=True, console=Console(file=printed, width=300))
+    assert again.finished
+    assert not again.went_on
+    more = f"for more in all: ducseg train --resume '{run}' --run.minutes 120 --optimizer.epochs 4\n"
+    assert printed.getvalue().endswith(f"in its 60 minutes, and left as it is; {more}")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    last = run / "last"
+    for longer in (changed(limited, "run", minutes=61.0), changed(limited, "optimizer", epochs=3)):
+        assert said_if_over(longer, last, limited.to_json()) is None
 
 
 def test_patience_ends_a_run_and_a_resumed_one(config: Config, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ Every field of the configuration is an option; a plan's or an experiment's value
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import tyro
@@ -61,7 +62,7 @@ class _FolderOptions:
 class _ResumeOptions:
     """Go on with a run from its newest checkpoint. All comes from RUN/config.json; options are for what has moved.
 
-    What decides the result cannot change, but --optimizer.epochs and steps may grow.
+    What decides the result cannot change, but --optimizer.epochs and steps may grow, and --minutes (in all).
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -128,10 +129,10 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     )
 
 
-def _spelled(arguments: Sequence[str]) -> list[str]:
-    """With --data.root for --data-root, as eval and crf-tune have it."""
-    other = "--data-root"
-    return [one.replace(other, "--data.root", 1) if one.partition("=")[0] == other else one for one in arguments]
+def _spelled(arguments: Sequence[str], more: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """With --data.root for --data-root, as eval and crf-tune have it, and `more` such."""
+    names = {"--data-root": "--data.root", **more}
+    return [one.replace(name := one.partition("=")[0], names.get(name, name), 1) for one in arguments]
 
 
 def _parse_resume(given: Sequence[str]) -> Options:
@@ -144,7 +145,7 @@ def _parse_resume(given: Sequence[str]) -> Options:
         raise explain("ducseg train --resume", found="no run folder", needed="one after it", fix="Give runs/NAME.")
     folder = Path(arguments[place + 1])
     default = _ResumeOptions(config=read_config(folder))
-    rest = _spelled([*arguments[:place], *arguments[place + 2 :]])
+    rest = _spelled([*arguments[:place], *arguments[place + 2 :]], {"--minutes": "--run.minutes"})
     prog, description = f"ducseg train --resume {folder}", help_text(_ResumeOptions)
     parsed = tyro.cli(_ResumeOptions, prog=prog, description=description, default=default, args=rest)
     return Options(config=parsed.config, out=folder, resume=True, command=" ".join(["ducseg train", *arguments]))
@@ -165,7 +166,8 @@ def run(options: Options) -> int:
     outcome = train(options.config, options.out, resume=options.resume, command=options.command, plan=plan)
     if not outcome.finished:
         return 130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED
-    if outcome.is_main and (options.out / PLAN).is_file():
+    reported = not outcome.went_on and (options.out / "report.html").is_file()
+    if outcome.is_main and (options.out / PLAN).is_file() and not reported:
         _report(options.out, options.config)
     return 0
 

@@ -84,14 +84,20 @@ class CheckpointFolder:
         Args:
             metrics: JSON-able scores.
         """
-        path = self.path(evaluations.step) / "model.json"
-        description = parse_json(path.read_text(encoding="utf-8"))
-        description["metrics"] = metrics
-        description["extra"]["evaluations"] = asdict(evaluations)
+        self._note(evaluations.step, {"metrics": metrics}, {"evaluations": asdict(evaluations)})
+        self.settle(evaluations.best_step)
+
+    def end(self, step: int) -> None:
+        """Write into the checkpoint of the last step that its time was up."""
+        self._note(step, {}, {"ended": True})
+
+    def _note(self, step: int, values: dict[str, Any], extra: dict[str, Any]) -> None:
+        path = self.path(step) / "model.json"
+        description = parse_json(path.read_text(encoding="utf-8")) | values
+        description["extra"] |= extra
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(description, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             sync(temporary)
-        self.settle(evaluations.best_step)
 
     def settle(self, best_step: int | None) -> None:
         """Delete leftovers and what is no longer kept, point `last` and `best`: what a killed save left undone.

@@ -26,7 +26,7 @@ from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks, join_ranks
 from ducseg.train.pace import Pace
 from ducseg.train.progress import TrainingProgress, printable
-from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder
+from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder, said_if_over
 from ducseg.train.run_log import RunLog, versions
 from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
@@ -47,10 +47,12 @@ class Outcome:
     """The signal after which it was saved, to be resumed; None: it ran to its end."""
     checkpoint: Path | None
     """The newest checkpoint."""
-    best_score: float | None
+    best_score: float | None = None
     """The highest of the scores that decide (`RunConfig.best_by`); None where no evaluation gave one."""
     seconds: float = 0.0
     """That it took, start, evaluations and earlier sessions included."""
+    went_on: bool = True
+    """False: a resumed run whose time was up before; nothing is changed."""
     is_main: bool = True
     """Whether this process is the run's first rank, which writes."""
 
@@ -101,6 +103,10 @@ def train(
         checkpoints = CheckpointFolder(out, keep_last=config.run.keep_last)
         checkpoint = checkpoint_to_resume(out, checkpoints.last(), resume=resume, ranks=ranks)
         earlier = {} if checkpoint is None else check_same_run(config, checkpoint)
+        if checkpoint is not None and (over := said_if_over(config, checkpoint, earlier)) is not None:
+            if ranks.is_main:
+                console.print(over, highlight=False, soft_wrap=True, markup=False, emoji=False)
+            return Outcome(stopped_by=None, checkpoint=checkpoint, is_main=ranks.is_main, went_on=False)
         start = start_run(config, ranks, checkpoints, checkpoint)
         run = _Run(start, checkpoints, console=console, command=command, began=began)
         if ranks.is_main:
@@ -131,12 +137,13 @@ class _Run:
             minutes=self.config.run.minutes,
             began=began,
             spent=self.state.seconds,
+            done=self.state.step,
             steps_between_evaluations=self.config.run.eval_every_steps or every,
             evaluations_too=self.config.run.minutes_of == "all",
         )
         self.stopping = Stopping()
         counted = replace(self.config, loss=start.loss)
-        steps = {"num_steps": self.pace.most, "steps_per_epoch": self.steps_per_epoch}
+        steps = {"num_steps": max(self.pace.num_steps, self.state.step + 1), "steps_per_epoch": self.steps_per_epoch}
         self.training_step = TrainingStep(counted, self.state, self.ranks, **steps)
 
     def open_folder(self, earlier: dict[str, Any], plan: Sequence[str]) -> None:
@@ -194,6 +201,8 @@ class _Run:
             stack.enter_context(bar)
             finished = self._run_steps(bar, log)
         if finished:
+            if self.ranks.is_main and self.pace.limited:
+                self.checkpoints.end(state.step)
             self._say_what_was_reached()
             self._check_learning()
             self._check_scored()

@@ -16,7 +16,7 @@ class Pace:
         minutes: for everything, evaluations too; None: no limit.
         evaluations_too: else their time is not counted (that of the sessions before is).
         began: `time.monotonic()` at this session's start.
-        spent: seconds of the sessions before.
+        spent: seconds of the sessions before, and `done`, the steps in them.
         steps_between_evaluations: how often one is due.
 
     Attributes:
@@ -26,11 +26,13 @@ class Pace:
 
     def __init__(
         self, *, most: int, minutes: float | None, began: float, spent: float, steps_between_evaluations: int,
-        evaluations_too: bool = True,
+        evaluations_too: bool = True, done: int = 0,
     ) -> None:  # fmt: skip
         self.most, self.num_steps = most, most
         self.evaluation_seconds: float | None = None
         self._limit = None if minutes is None else 60 * minutes
+        if self._limit is not None and done and spent:  # at the pace so far, until there is a measured one
+            self.num_steps = min(most, max(done, round(done * self._limit / spent)))
         self._began, self._spent = began, spent
         self._evaluations_too, self._apart = evaluations_too, 0.0
         self._between = steps_between_evaluations

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ try:
 except ImportError:  # on Windows
     locks = None
 
-__all__ = ["check_same_run", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config"]
+__all__ = ["check_same_run", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config", "said_if_over"]
 
 _held: set[Path] = set()
 """Folders that this process holds: the system's locks are between processes only."""
@@ -165,6 +166,20 @@ def check_same_run(config: Config, checkpoint: Path) -> dict[str, Any]:
             fix=f"Leave them out, or start another --out with --model.weights {checkpoint}.",
         )
     return earlier
+
+
+def said_if_over(config: Config, checkpoint: Path, earlier: dict[str, Any]) -> str | None:
+    """A line where the minutes of the run that recorded `earlier` in a checkpoint ended it, and it has no more now."""
+    minutes, had = config.run.minutes, (earlier.get("run") or {}).get("minutes")
+    if minutes is None or had is None or not (read_model_json(checkpoint).get("extra") or {}).get("ended"):
+        return None
+    was, now = earlier.get("optimizer") or {}, config.optimizer
+    if minutes > had or (was.get("epochs"), was.get("steps")) != (now.epochs, now.steps):
+        return None
+    more = [f"--run.minutes {2 * had:g}"]
+    more += [f"--optimizer.{kind} {2 * n}" for kind in ("epochs", "steps") if (n := getattr(now, kind)) is not None]
+    again = f"ducseg train --resume {shlex.quote(str(checkpoint.parents[1]))} {' '.join(more)}"
+    return f"done before, at {checkpoint.name}, in its {had:g} minutes, and left as it is; for more in all: {again}"
 
 
 def read_config(run: Path) -> Config:
