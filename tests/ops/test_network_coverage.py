@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.ops.hdc import coverage
 from ducseg.ops.network_coverage import Dilated, coverage_by_block, dilated_layers, network_coverage
@@ -106,10 +107,41 @@ class Squeezed(Block):
         return super().forward(grid * scale) + nn.functional.adaptive_avg_pool2d(grid, 1)
 
 
-def test_squeeze_and_excitation_fills_no_hole() -> None:
-    plain, squeezed = (network_coverage(network(kind(3), kind(6))) for kind in (Block, Squeezed))
+class Efficient(Block):
+    """With a scale that a convolution along the channels makes, as ECA has it."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(rate)
+        self.along = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, grid: torch.Tensor) -> torch.Tensor:
+        scale = self.along(grid.mean((2, 3)).unsqueeze(1)).sigmoid()
+        return super().forward(grid * scale.view(len(grid), -1, 1, 1).expand_as(grid))
+
+
+@pytest.mark.parametrize("kind", [Squeezed, Efficient])
+def test_scales_from_a_global_mean_fill_no_hole(kind: type[Block]) -> None:
+    plain, squeezed = (network_coverage(network(block(3), block(6))) for block in (Block, kind))
     assert plain is not None and squeezed is not None and squeezed.after == plain.after == "1"
     assert squeezed.holes == plain.holes > 0 and np.array_equal(squeezed.paths > 0, plain.paths > 0)
+
+
+class InADictionary(nn.Sequential):
+    """As torchvision's segmentation models answer."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {self.name: super().forward(images)}
+
+
+def test_of_a_dictionary_out_is_looked_at() -> None:
+    whole = InADictionary(*network(Block(3)))
+    whole.name = "out"
+    found, expected = network_coverage(whole), network_coverage(network(Block(3)))
+    assert found is not None and expected is not None and np.array_equal(found.paths > 0, expected.paths > 0)
+    assert dilated_layers(whole) == dilated_layers(network(Block(3)))
+    whole.name = "main"
+    with pytest.raises(UserError, match="output of the network: found a dictionary of 'main'; needed"):
+        network_coverage(whole)
 
 
 def test_nothing_dilated_has_no_coverage_to_count() -> None:

@@ -165,7 +165,8 @@ def _calls(network: nn.Module, channels: int) -> list[_Call]:
 
     def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         before, after = (_stride(tensor) for tensor in (inputs[0] if inputs else None, output))
-        kernel, rate = (max(pair(getattr(module, name, 1))) for name in ("kernel_size", "dilation"))
+        of_windows = ("kernel_size", "dilation")
+        kernel, rate = (max(pair(getattr(module, name, 1))) if before else 1 for name in of_windows)
         is_conv = isinstance(module, nn.Conv2d) and kernel > 1
         calls.append(_Call(names[module], before, after, rate if is_conv else 1, (kernel - 1) * rate * before))
 
