@@ -10,13 +10,13 @@ import io
 import itertools
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -599,36 +599,33 @@ def _left_by_a_kill(*files: Path) -> list[Path]:
     return left
 
 
-class _BrokenPool:
-    """As Python's, where a worker dies while the next one starts, or once all is done: the other is waited for."""
-
-    broken = True
-
-    def __init__(self, _count: int, context: Any, **_options: object) -> None:
-        self.process = context.Process(target=time.sleep, args=(600,))
-        self.process.start()
-
-    def map(self, *_given: object, **_options: object) -> list[int]:
-        if self.broken:
-            raise BrokenProcessPool
-        return [1, 2]
-
-    def shutdown(self, **_options: object) -> None:
-        self.process.join(100)
-        assert self.process.exitcode is not None, "hangs"
+def _killed_at_two(item: int) -> int:
+    if item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
-def test_a_worker_that_dies_while_another_starts_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", _BrokenPool)
+def _end_of_file(item: int) -> int:
+    raise EOFError(f"of item {item}")
+
+
+def test_the_end_of_a_worker_is_said() -> None:
     with pytest.raises(UserError, match="one that the system ended"):
-        list(processes.mapped(abs, [1, 2], 2))
-    monkeypatch.setattr(_BrokenPool, "broken", False)
-    assert list(processes.mapped(abs, [1, 2], 2)) == [1, 2]
+        list(processes.mapped(_killed_at_two, [1, 2, 3, 4], 2, chunk=1))
+
+
+@pytest.mark.slow
+def test_what_the_function_raises_is_raised() -> None:
+    with pytest.raises(EOFError, match="of item 1") as caught:
+        list(processes.mapped(_end_of_file, [1, 2], 2))
+    assert "in _end_of_file" in str(caught.value.__cause__), "where it was raised"
+    with pytest.raises(TypeError, match="pickle"):
+        list(processes.mapped(open, [os.devnull, os.devnull], 2, chunk=1))
 
 
 def test_a_worker_that_dies_just_before_the_next_one_starts_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread of the pool closes its pipes meanwhile: "handle is closed", "bad value(s) in fds_to_keep"."""
-    start, started, pauses = SpawnProcess.start, list[SpawnProcess](), iter(np.linspace(0, 0.003, 12))
+    """Of Python's own pool a thread closes the pipes meanwhile: "handle is closed", "bad value(s) in fds_to_keep"."""
+    start, started, pauses = SpawnProcess.start, list[SpawnProcess](), iter((0, 0.001, 0.1))
 
     def kill_the_first(process: SpawnProcess) -> None:
         if len(started) == 1:
@@ -638,7 +635,7 @@ def test_a_worker_that_dies_just_before_the_next_one_starts_is_said(monkeypatch:
         started.append(process)
 
     monkeypatch.setattr(SpawnProcess, "start", kill_the_first)
-    for _ in range(12):
+    for _ in range(3):
         started.clear()
         with pytest.raises(UserError, match="one that the system ended"):
             list(processes.mapped(abs, [1, 2, 3], 3, chunk=1))

@@ -1,11 +1,20 @@
-"""One function over many items on several processes."""
+"""One function over many items on several processes.
 
+Each process has a pipe of its own and is handed so many items once it has answered: no thread and no lock is shared,
+which a process that is killed could keep, and its end is the end of its pipe. (Python's own pool waits for ever, or
+prints of its threads, where one dies while another starts or items are still being given.) They are spawned: a forked
+one would wait for ever on OpenCV's threads, which it lacks.
+"""
+
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any, TypeVar
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar, cast
 
 import cv2
 
@@ -15,8 +24,6 @@ __all__ = ["mapped"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_function: Callable[[Any], Any] | None = None  # of a worker process, received once
 
 
 def mapped(
@@ -52,13 +59,35 @@ def _results(
     if num_workers == 1 or len(items) < 2:
         yield from map(function, items)
         return
-    context = _Spawning()
-    pool = ProcessPoolExecutor(min(num_workers, len(items)), context, initializer=_start, initargs=(function,))
+    parts = [items[first : first + chunk] for first in range(0, len(items), chunk)]
+    to_do: Iterator[tuple[int, Sequence[Item]]] = iter(enumerate(parts))
+    done: dict[int, list[Result] | Exception] = {}
+    processes, pipes, failure = list[SpawnProcess](), list[Connection](), None
     try:
-        yield from pool.map(_call, items, chunksize=chunk)
-        context.kill()
-    except BrokenProcessPool:
-        context.kill()
+        for part in islice(to_do, num_workers):
+            ours, theirs = get_context("spawn").Pipe()
+            pipes.append(ours)
+            processes.append(get_context("spawn").Process(target=_work, args=(function, theirs)))
+            processes[-1].start()
+            theirs.close()
+            ours.send(part)
+        for number in range(len(parts)):
+            while number not in done:
+                for pipe in wait(pipes):
+                    index, done[index] = _answer(cast(Connection, pipe))
+                    failed = isinstance(done[index], Exception)
+                    to_do = iter(()) if failed else to_do
+                    for part in islice(to_do, 1):
+                        cast(Connection, pipe).send(part)
+            found = done.pop(number)
+            if isinstance(found, Exception):
+                failure = found
+                break
+            yield from found
+    except (EOFError, ConnectionError):
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
         raise explain(
             "worker processes",
             found="one that the system ended, as it does where memory runs out",
@@ -66,55 +95,33 @@ def _results(
             fix="Use fewer: --workers.",
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pipe in pipes:
+            pipe.close()  # which ends them, once what they have begun is done
+        for process in processes:
+            if process.pid is not None:
+                process.join()
+    if failure is not None:
+        raise failure
 
 
-class _Spawning(SpawnContext):
-    """Spawns and knows what it spawned: a forked process would wait for ever on OpenCV's threads, which it lacks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._spawned: list[SpawnProcess] = []
-
-    def Process(self, *given: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]
-        """What a pool calls."""
-        self._spawned.append(_Process(self, *given, **named))
-        return self._spawned[-1]
-
-    def started(self) -> list[SpawnProcess]:
-        return [process for process in self._spawned if process.pid is not None]
-
-    def kill(self) -> None:
-        """The pool would wait for ever for one that it started while another died, or that waits for its lock."""
-        for process in self.started():
-            process.kill()
+def _answer(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except OSError as error:  # in the midst of it
+        raise EOFError from error
 
 
-class _Process(SpawnProcess):
-    """Where one dies, a thread of the pool closes the pipes that the next one is just being started with."""
-
-    def __init__(self, context: _Spawning, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._context: _Spawning | None = context
-
-    def start(self) -> None:
-        """Raises BrokenProcessPool where it cannot be started because another has ended, whatever the cause reads."""
-        context, self._context = self._context, None  # the context does not travel
-        assert context is not None
-        try:
-            super().start()
-        except (OSError, ValueError):
-            if wait([process.sentinel for process in context.started()], timeout=0):
-                raise BrokenProcessPool from None
-            raise
-
-
-def _start(function: Callable[[Any], Any]) -> None:
-    global _function
+def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
+    """In a process of its own: items in, results or what was raised out, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command's own, which closes the pipe
     cv2.setNumThreads(0)
-    _function = function
-
-
-def _call(item: Any) -> Any:
-    assert _function is not None
-    return _function(item)
+    try:
+        while True:
+            index, part = pipe.recv()
+            try:
+                answer = ForkingPickler.dumps((index, [function(item) for item in part]))
+            except Exception as error:
+                answer = ForkingPickler.dumps((index, ExceptionWithTraceback(error, error.__traceback__)))
+            pipe.send_bytes(answer)
+    except (EOFError, ConnectionError):
+        return
