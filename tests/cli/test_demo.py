@@ -67,7 +67,7 @@ def test_the_report_sets_the_three_side_by_side(scenes: Path, tmp_path: Path) ->
     assert "bilinear baseline 50.0%, DUC 62.5%, pyramid of DUCs 75.0%" in page
     assert "37.5% (+12.5)" in page and "50.0% (+25.0)" in page
     assert "pyramid of DUCs changes the mean IoU of the 8 thin classes by +25.0 points (8 of 8 are better)" in page
-    assert "output stride 32, not dilated; adamw at 0.002; 62 s" in page
+    assert "output stride 32, not dilated; adamw at 0.004; 62 s" in page
     assert "output stride 8, HDC &#x27;bigger&#x27;; sgd at 0.04, its head x32; 61 s" in page
     assert page.count("data:image/png;base64,") >= 4 and "://" not in page
 
