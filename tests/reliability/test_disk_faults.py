@@ -49,13 +49,13 @@ def test_a_call_that_fails_loses_no_checkpoint(
 
 
 def every_write(draw: random.Random, ticks: dict[str, int], campaign: bool) -> list[Moment]:
-    """No room at the first, the second, ... call that writes; of a short draw three of them."""
+    """No room at the first, the second, ... call that writes; of a short draw two of them."""
     numbers = range(1, ticks["write"] + 1)
-    return [Moment("write", n, error=errno.ENOSPC) for n in (numbers if campaign else draw.sample(numbers, 3))]
+    return [Moment("write", n, error=errno.ENOSPC) for n in (numbers if campaign else draw.sample(numbers, 2))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["predict, pictures", "data convert coco", "crf-tune"])
+@pytest.mark.parametrize("work", WORK)
 def test_no_room_at_every_single_write(
     work: str, tmp_path: Path, draw: random.Random, campaign: bool, book: Any
 ) -> None:
