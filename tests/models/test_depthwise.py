@@ -43,6 +43,13 @@ def test_gradients_are_torchs(kernel: int, stride: int, rate: int, padding: int,
         )
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("rate", [3, 5, 9])
+@pytest.mark.parametrize("size", [(12, 16), (5, 23)])
+def test_gradients_at_large_rates_are_torchs(kernel: int, rate: int, size: tuple[int, int]) -> None:
+    test_gradients_are_torchs(kernel, 1, rate, rate * (kernel // 2), size)
+
+
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_skipping_the_first_is_a_later_window(order: torch.memory_format) -> None:
     torch.manual_seed(0)
