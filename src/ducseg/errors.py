@@ -65,10 +65,12 @@ def package(module: str, *, what: str, install: str, needed: str = "it to read t
         raise explain(what, found=f"{name} is not installed", needed=needed, fix=f"pip install {install}") from None
 
 
-def whole(what: str, value: object, *, least: int = 0, fix: str) -> int:
-    """A whole number of Python's or numpy's, as int; `UserError` for another type (bool too), or one below `least`."""
+def whole(what: str, value: object, *, least: int = 0, most: int | None = None, fix: str) -> int:
+    """A whole number of Python's or numpy's, as int; `UserError` for another type (bool too), or one out of bounds."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise explain(what, found=repr(value), needed=f"a whole number not below {least}", fix=fix)
+    if most is not None and int(value) > most:
+        raise explain(what, found=repr(value), needed=f"at most {most}", fix=fix)
     return int(value)
 
 

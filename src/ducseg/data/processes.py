@@ -62,12 +62,12 @@ def _results(
     parts = [items[first : first + chunk] for first in range(0, len(items), chunk)]
     to_do: Iterator[tuple[int, Sequence[Item]]] = iter(enumerate(parts))
     done: dict[int, list[Result] | Exception] = {}
-    processes, pipes, failure = list[SpawnProcess](), list[Connection](), None
+    context, processes, pipes, failure = get_context("spawn"), list[SpawnProcess](), list[Connection](), None
     try:
         for part in islice(to_do, num_workers):
-            ours, theirs = get_context("spawn").Pipe()
+            ours, theirs = context.Pipe()
             pipes.append(ours)
-            processes.append(get_context("spawn").Process(target=_work, args=(function, theirs)))
+            processes.append(context.Process(target=_work, args=(function, theirs)))
             processes[-1].start()
             theirs.close()
             ours.send(part)
@@ -75,8 +75,8 @@ def _results(
             while number not in done:
                 for pipe in wait(pipes):
                     index, done[index] = _answer(cast(Connection, pipe))
-                    failed = isinstance(done[index], Exception)
-                    to_do = iter(()) if failed else to_do
+                    if isinstance(done[index], Exception):
+                        to_do = iter(())
                     for part in islice(to_do, 1):
                         cast(Connection, pipe).send(part)
             found = done.pop(number)

@@ -82,10 +82,7 @@ class ConfusionMatrix:
 
 def check_num_classes(num_classes: object) -> int:
     """A number of classes, 1 to 255; else `UserError`."""
-    fix = f"{IGNORE} is for what does not count."
-    if (number := whole("number of classes", num_classes, least=1, fix=fix)) > IGNORE:
-        raise explain("number of classes", found=number, needed=f"at most {IGNORE}", fix=fix)
-    return number
+    return whole("number of classes", num_classes, least=1, most=IGNORE, fix=f"{IGNORE} is for what does not count.")
 
 
 def check_alike(what: str, found: object, needed: object, fix: str = "Count all parts with the same settings.") -> None:

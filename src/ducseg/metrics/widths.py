@@ -92,9 +92,7 @@ def object_widths(label: NDArray[Any], class_index: int, *, widest: int = 64) ->
     Raises:
         UserError: not a label map; a widest outside 1..254.
     """
-    fix = "Take 64."
-    if (widest := whole("widest", widest, least=1, fix=fix)) >= IGNORE:
-        raise explain("widest", found=widest, needed=f"at most {IGNORE - 1} pixels", fix=fix)
+    widest = whole("widest", widest, least=1, most=IGNORE - 1, fix="Take 64 pixels.")
     label = as_label_map(label, "label")
     alone = np.where(label == class_index, np.uint8(0), np.uint8(IGNORE))
     counts = np.bincount(local_widths(alone, range(1, widest + 1)).ravel(), minlength=widest + 1)

@@ -311,6 +311,15 @@ def test_missing_split_is_named(split_folders: Path, cityscapes: Path) -> None:
         Cityscapes(cityscapes, "val")
 
 
+def test_frames_beside_and_below_the_cities_are_none(cityscapes: Path) -> None:
+    before = Cityscapes(cityscapes, "train").ids
+    split = cityscapes / "leftImg8bit" / "train"
+    for place in (split, split / "a" / "b"):
+        place.mkdir(exist_ok=True, parents=True)
+        _picture(place / "x_0_0_leftImg8bit.png")
+    assert Cityscapes(cityscapes, "train").ids == before
+
+
 def test_all_without_partner_are_told_at_once(split_folders: Path) -> None:
     for n in range(7):
         _picture(split_folders / "images" / "train" / f"x{n}.png")

@@ -162,10 +162,10 @@ def _files(root: Path, split: str, annotation: Annotation | None) -> SplitFiles:
     images, labels = (
         {
             file.name.removesuffix(end): file
-            for file in files_below(root / folder / split, follow=True)
-            if file.name.endswith(end)
+            for file in files_below(cities, follow=True)
+            if file.name.endswith(end) and file.parent.parent == cities
         }
-        for folder, end in zip((_IMAGES, truth), ends)
+        for cities, end in zip((root / _IMAGES / split, root / truth / split), ends)
     )
     places = f"{_IMAGES}/{split}/CITY/*{ends[0]}", f"{truth}/{split}/CITY/*{ends[1]}"
     return SplitFiles(name=split, images=images, labels=labels, places=places)
