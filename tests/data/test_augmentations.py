@@ -1,6 +1,7 @@
 """Turns and bends keep picture and label together, flaws leave the label alone, rare classes come with their share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from ducseg.data.augmentations import (
     Sometimes,
 )
 from ducseg.data.sample import Sample
-from ducseg.data.transforms import RandomCrop, RandomMirror, RandomScaleCrop, Transform
+from ducseg.data.transforms import Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import UserError
 
 
@@ -224,6 +225,35 @@ def test_reflection_mirrors_picture_and_label(
     np.testing.assert_array_equal(mirrored.image, np.pad(plain.image[part], [*widths, (0, 0)], "reflect"))
 
 
+@given(
+    full=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    window=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    scale=st.floats(0.4, 2.0),
+    turns=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_a_window_of_a_turned_view_is_that_of_the_turned_picture(
+    full: tuple[int, int], window: tuple[int, int], scale: float, turns: int, seed: int
+) -> None:
+    scene = _scene(*full)
+    view = replace(scene, image=np.rot90(scene.image, turns), label=np.rot90(_label(scene), turns))
+    whole = replace(view, image=np.ascontiguousarray(view.image), label=np.ascontiguousarray(_label(view)))
+    for crop in (RandomCrop(window), RandomScaleCrop(window, (scale, scale), reflect=True)):
+        first, second = crop(view, _rng(seed)), crop(whole, _rng(seed))
+        np.testing.assert_array_equal(first.image, second.image)
+        np.testing.assert_array_equal(_label(first), _label(second))
+
+
+@pytest.mark.parametrize("scale", [0.75, 1.0, 1.33])
+def test_a_crop_computes_no_more_of_a_large_picture_than_it_shows(scale: float) -> None:
+    image = np.lib.stride_tricks.as_strided(np.zeros(3, np.uint8), (1 << 16, 1 << 16, 3), (0, 0, 1))  # 12 GB if copied
+    label = np.broadcast_to(np.zeros((), np.uint8), image.shape[:2])
+    sample = Sample(image=image, label=label, id="large", original_size=(1 << 16, 1 << 16))
+    transform = Compose((RandomQuarterTurns(), RandomScaleCrop((64, 64), (scale, scale)), RandomVerticalFlip()))
+    for seed in range(8):
+        assert transform(sample, _rng(seed)).image.shape == (64, 64, 3)
+
+
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +266,7 @@ def test_result_depends_on_sample_and_generator_alone(transform: Transform) -> N
     np.testing.assert_array_equal(_label(first), _label(second))
     assert first.image.dtype == _label(first).dtype == np.uint8
     assert first.image.shape == (*_label(first).shape, 3)
-    assert first.image.flags.c_contiguous
+    assert first.image.flags.c_contiguous or isinstance(transform, RandomQuarterTurns)  # which gives views
     np.testing.assert_array_equal(scene.image, image)
     np.testing.assert_array_equal(_label(scene), label)
     bare = transform(Sample(image=scene.image, label=None, id="bare", original_size=(40, 60)), _rng(7))

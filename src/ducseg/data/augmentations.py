@@ -67,12 +67,15 @@ class RandomVerticalFlip:
 
 @dataclass(frozen=True)
 class RandomQuarterTurns:
-    """None, one, two or three quarter turns, each as likely; height and width change places with one and three."""
+    """None, one, two or three quarter turns, each as likely; height and width change places with one and three.
+
+    The arrays are views: what a crop leaves out of a large picture is never turned.
+    """
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         turns = int(rng.integers(4))
-        label = None if sample.label is None else np.ascontiguousarray(np.rot90(sample.label, turns))
-        return replace(sample, image=np.ascontiguousarray(np.rot90(sample.image, turns)), label=label)
+        label = None if sample.label is None else np.rot90(sample.label, turns)
+        return replace(sample, image=np.rot90(sample.image, turns), label=label)
 
 
 @dataclass(frozen=True)

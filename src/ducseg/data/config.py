@@ -65,6 +65,8 @@ class DataConfig:
     coco_root: str | None = None
     """`voc2012`: add COCO's pictures with masks of VOC's classes (images/, masks/) to the training split."""
     workers: Annotated[int, Range(0)] = 2
+    memory: Annotated[float, Range(0, 1)] = 0.25
+    """Share of the free memory in which training pictures are kept decoded, read once; 0: read from files each time."""
     synthetic_scenes: tuple[Count, Count] = (200, 40)
     """`synthetic`: number of training and of validation scenes."""
     synthetic_size: tuple[Count, Count] = (128, 256)

@@ -82,9 +82,10 @@ def _resized_part(image: Image, scaled: Size, offset: Size, rows: Size, columns:
     if scaled == image.shape[:2]:
         return np.ascontiguousarray(image[top : top + height, left : left + width])
     step_y, step_x = image.shape[0] / scaled[0], image.shape[1] / scaled[1]
-    to_source = np.array(
-        [[step_x, 0.0, (left + 0.5) * step_x - 0.5], [0.0, step_y, (top + 0.5) * step_y - 0.5]]
-    )  # pixel centres at half integers, as cv2.resize
+    y, x = (top + 0.5) * step_y - 0.5, (left + 0.5) * step_x - 0.5  # pixel centres at half integers, as cv2.resize
+    above, before = max(0, int(y) - 2), max(0, int(x) - 2)  # what lies further out is not looked at
+    image = np.ascontiguousarray(image[above : int(y + height * step_y) + 3, before : int(x + width * step_x) + 3])
+    to_source = np.array([[step_x, 0.0, x - before], [0.0, step_y, y - above]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
     def warped(part: Image, _fill: Fill) -> Image:
@@ -100,4 +101,6 @@ def _nearest_part(label: Image, scaled: Size, offset: Size, rows: Size, columns:
         positions = np.arange(span[0] + offset[axis], span[1] + offset[axis])
         # integers: (2 p + 1) * full / (2 * scaled), exact where floating point would fall on either side of a tie
         picked.append((2 * positions + 1) * label.shape[axis] // (2 * scaled[axis]))
-    return np.asarray(label[picked[0]].take(picked[1], axis=1))
+    down, across = picked
+    within = label[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+    return np.asarray(within[down - down[0]].take(across - across[0], axis=1))

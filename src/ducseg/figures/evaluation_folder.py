@@ -27,7 +27,7 @@ from ducseg.files import parse_json, write_whole
 from ducseg.metrics.confusion import write_json
 
 __all__ = [
-    "Evaluated", "Followed", "Shown", "pick_pictures", "read_evaluations", "read_samples", "split_name",
+    "Evaluated", "Followed", "Shown", "middle", "pick_pictures", "read_evaluations", "read_samples", "split_name",
     "write_evaluation", "write_sample",
 ]  # fmt: skip
 
@@ -168,11 +168,11 @@ def write_sample(
     folder = run / "samples"
     names = _names(folder)
     if str(number) not in names:
-        _write_jpeg(folder / f"{number}.jpg", _middle(image))
-        write_png(folder / f"{number}-truth.png", _middle(truth))
+        _write_jpeg(folder / f"{number}.jpg", middle(image))
+        write_png(folder / f"{number}-truth.png", middle(truth))
         names[str(number)] = name
         write_whole(folder / "names.json", json.dumps(names, ensure_ascii=False).encode())
-    write_png(folder / f"{number}-{step}.png", _middle(prediction))
+    write_png(folder / f"{number}-{step}.png", middle(prediction))
 
 
 def read_samples(run: Path) -> list[Followed]:
@@ -198,7 +198,8 @@ def _names(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _middle(picture: NDArray[Any]) -> NDArray[Any]:
+def middle(picture: NDArray[Any]) -> NDArray[Any]:
+    """What is followed of a picture (H, W) or (H, W, C): its middle, 512x512 pixels at most."""
     top, left = (max(0, (side - _SAMPLE_SIDE) // 2) for side in picture.shape[:2])
     return np.ascontiguousarray(picture[top : top + _SAMPLE_SIDE, left : left + _SAMPLE_SIDE])
 

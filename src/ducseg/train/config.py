@@ -29,7 +29,7 @@ __all__ = [
 _MAY_CHANGE = {
     *(("model", name) for name in ("weights", "weights_scope", "weights_optional")),
     *(("model", name) for name in ("allow_missing_weights", "recalibrate_batches")),
-    *(("data", name) for name in ("root", "classes", "patches_root", "coco_root", "workers")),
+    *(("data", name) for name in ("root", "classes", "patches_root", "coco_root", "workers", "memory")),
 }
 _RUN_DECIDES = ("seed", "bf16", "sync_batch_norm", "best_by")
 

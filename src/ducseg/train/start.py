@@ -8,6 +8,7 @@ import torch
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen, count_pixels
 from ducseg.data.files.channels import RGB, Pixels
+from ducseg.data.kept import kept_in_memory, memory_for
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, training_loader
 from ducseg.data.paired import SegmentationDataset
@@ -41,6 +42,8 @@ class TrainingData:
     train_set: SegmentationDataset
     val_set: SegmentationDataset
     transform: Transform
+    kept: SegmentationDataset
+    """`train_set`, read once as far as memory allows."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -50,7 +53,7 @@ class TrainingData:
     def batches(self, first_step: int, count: int) -> TrainingLoader:
         """This rank's shares of the batches of `count` steps from `first_step` on."""
         return training_loader(
-            self.train_set,
+            self.kept,
             self.transform,
             batch_size=self.config.optimizer.batch_size // self.ranks.world_size,
             seed=self.config.run.seed,
@@ -109,6 +112,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         train_set=train_set,
         val_set=val_set,
         transform=training_transform(config.augment, network),
+        kept=kept_in_memory(train_set, memory_for(config.data.memory), num_workers=config.data.workers),
     )
     memory_format = memory_order(network, ranks.device) if config.run.channels_last else torch.contiguous_format
     network.to(device=ranks.device, memory_format=memory_format)  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ducseg.data.loading import evaluation_indices
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import explain
-from ducseg.figures.evaluation_folder import write_sample
+from ducseg.figures.evaluation_folder import middle, write_sample
 from ducseg.figures.label_maps import overlay
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
@@ -38,31 +38,45 @@ class _Stopped(Exception):
 
 
 class _Stoppable:
-    """A predictor that goes no further once the run is asked to stop."""
+    """A predictor that goes no further once the run is asked to stop, and keeps its first predictions."""
 
-    def __init__(self, predictor: Predictor, stopping: Stopping) -> None:
-        self._predictor, self._stopping = predictor, stopping
+    def __init__(self, predictor: Predictor, stopping: Stopping, keep: int) -> None:
+        self._predictor, self._stopping, self._keep = predictor, stopping, keep
         self.classes, self.record, self.probabilities = predictor.classes, predictor.record, predictor.probabilities
+        self.first: list[NDArray[np.uint8]] = []
 
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         if self._stopping.requested:
             raise _Stopped
-        return self._predictor(image)
+        labels = self._predictor(image)
+        if len(self.first) < self._keep:
+            self.first.append(labels)
+        return labels
 
 
 def validate(
-    network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, stopping: Stopping, *, bf16: bool = False
-) -> dict[str, Any] | None:
+    network: Segmenter,
+    dataset: SegmentationDataset,
+    ranks: Ranks,
+    stopping: Stopping,
+    *,
+    bf16: bool = False,
+    keep: int = 0,
+) -> tuple[dict[str, Any], list[NDArray[np.uint8]]] | None:
     """Score the validation pictures, each once over all ranks, at its own size; None where a signal ended it.
 
     Args:
         bf16: compute convolutions in bfloat16.
+        keep: how many predictions are to be returned.
+
+    Returns:
+        The scores, and the labels (H, W) of this rank's first pictures, those of `evaluation_indices`.
 
     Raises:
         UserError: a picture or label that does not read.
     """
     indices = evaluation_indices(len(dataset), ranks.rank, ranks.world_size)
-    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping)
+    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping, keep)
     counts, stopped = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64), 0
     try:
         with _without_search():
@@ -70,7 +84,7 @@ def validate(
     except _Stopped:
         stopped = 1
     summed = ranks.sum(torch.tensor([*counts.ravel().tolist(), stopped])).numpy()
-    return None if summed[-1] else scores(summed[:-1].reshape(counts.shape), dataset.classes)
+    return None if summed[-1] else (scores(summed[:-1].reshape(counts.shape), dataset.classes), predictor.first)
 
 
 def estimate_seconds(network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, *, bf16: bool) -> float:
@@ -118,21 +132,23 @@ def unfound_classes(found: dict[str, Any]) -> list[str]:
 
 
 def follow_pictures(
-    network: Segmenter, dataset: SegmentationDataset, device: torch.device, run: Path, step: int, *, count: int
+    dataset: SegmentationDataset, predictions: dict[int, NDArray[np.uint8]], run: Path, step: int
 ) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Predict the first `count` validation pictures and keep that in RUN/samples, for `ducseg report`.
+    """Keep the middle of these validation pictures and of their predictions in RUN/samples, for `ducseg report`.
+
+    Args:
+        predictions: labels (H, W) by the picture's number.
 
     Returns:
-        The pictures with their predictions in colour, (H, W, 3) by name.
+        The middles with their predictions in colour, (H, W, 3) by name.
 
     Raises:
         UserError: the disk is full.
     """
-    predictor, overlays = Predictor(network, device), []
-    for number in range(min(count, len(dataset))):
-        sample = dataset[number]
+    overlays = []
+    for number, (index, labels) in enumerate(predictions.items()):
+        sample = dataset[index]
         assert sample.label is not None, "validate has refused this"
-        labels = predictor(sample.image)
         write_sample(run, number, step, name=sample.id, image=sample.image, truth=sample.label, prediction=labels)
-        overlays.append((sample.id, overlay(sample.image, labels, dataset.classes)))
+        overlays.append((sample.id, overlay(middle(sample.image), middle(labels), dataset.classes)))
     return overlays
