@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ducseg.classes import CAMVID
+from ducseg.classes import CAMVID, VOC2012, ClassSet
 from ducseg.errors import UserError
 from ducseg.inference.polygons import feature_collection, polygon_features, write_geojson
 
@@ -103,6 +103,16 @@ def test_properties_and_pixel_coordinates_written_out() -> None:
             "geometry": {"type": "Polygon", "coordinates": [[[1, 1], [3, 1], [3, 2], [1, 2], [1, 1]]]},
         },
     ]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0])
+def test_the_background_that_overlays_leave_clear_has_no_polygon(tolerance: float) -> None:
+    labels = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [2, 255, 0, 0]], np.uint8)
+    found = feature_collection(labels, VOC2012, tolerance=tolerance)["features"]
+    assert [one["properties"]["class"] for one in found] == ["aeroplane", "bicycle"]
+    assert [one["properties"]["pixels"] for one in found] == [3, 1]
+    of_one = ClassSet(("road",), ((0, 0, 0),))
+    assert len(list(polygon_features(np.zeros((2, 2), np.uint8), of_one))) == 1, "no background: there is one class"
 
 
 def test_in_a_rasters_coordinates_outer_rings_still_run_counter_clockwise() -> None:

@@ -244,13 +244,13 @@ def test_where_nothing_is_known_the_network_is_not_asked() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 64, "overlap": 64}, r"--overlap 64: found not less than the tile, 64.*--overlap 16"),
-        ({"tile": 64, "overlap": 100}, "--overlap 100"),
+        ({"tile": 64, "overlap": 64}, r"^overlap 64: found not less than the tile, 64.* overlap 16"),
+        ({"tile": 64, "overlap": 100}, "^overlap 100"),
         ({"overlap": 1024}, "not less than the tile, 1024"),
-        ({"tile": 0}, "--tile: found 0"),
-        ({"tile": -5}, "--tile: found -5"),
-        ({"tile": 64, "overlap": -1}, "--overlap: found -1"),
-        ({"tile": 64.5}, "--tile: found 64.5"),
+        ({"tile": 0}, "^tile: found 0"),
+        ({"tile": -5}, "^tile: found -5"),
+        ({"tile": 64, "overlap": -1}, "^overlap: found -1"),
+        ({"tile": 64.5}, "^tile: found 64.5"),
     ],
 )
 def test_tiles_that_cannot_be_are_refused(options: Any, message: str) -> None:

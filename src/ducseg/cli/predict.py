@@ -137,7 +137,7 @@ class Options(Batch, RefinedNetwork):
         """What --tile, --overlap and --half say; raises UserError where they cannot be."""
         from ducseg.inference.tiles import Tiling
 
-        return Tiling.given(self.tile, self.overlap, half=self.half)
+        return Tiling.given(self.tile, self.overlap, half=self.half, dashes="--")
 
     def settings(self, kinds: tuple[str, ...]) -> str:
         """Digest of the checkpoint and of every option that changes a result."""

@@ -52,7 +52,7 @@ def run(options: Options) -> int:
         max_pixels=options.max_pixels,
         timeout=options.timeout,
     )
-    tiling = Tiling.given(options.tile, options.overlap)
+    tiling = Tiling.given(options.tile, options.overlap, dashes="--")
     name = _name(Path(options.checkpoint))
     with bind(options.host, options.port) as bound:  # a port in use is said before the network is read
         app = create_app(options.labeller(), name=name, limits=limits, tiling=tiling, about=_about(options))

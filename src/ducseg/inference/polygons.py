@@ -31,7 +31,9 @@ _ROWS = 1024  # looked at together
 def polygon_features(
     labels: NDArray[np.uint8], classes: ClassSet, *, transform: Transform | None = None, tolerance: float = 0.0
 ) -> Iterator[dict[str, Any]]:
-    """The regions of labels (H, W) as GeoJSON features, in the order of their first pixels, row by row; 255 has none.
+    """The regions of labels (H, W) as GeoJSON features, in the order of their first pixels, row by row.
+
+    Labels of 255 and of the background (`ClassSet.background`), which overlays leave clear, have none.
 
     Properties: "class", "label", "color" (#rrggbb) and "pixels", the exact count.
 
@@ -61,6 +63,8 @@ def polygon_features(
         begin = end
         x, y = starts[rings[0]]
         label = int(labels[y, x])
+        if label == classes.background:
+            continue
         coordinates = [_placed(points[first[ring] : first[ring + 1]], transform) for ring in rings]
         properties = {
             "class": classes.names[label],

@@ -17,7 +17,7 @@ rounding, beside one window's L x t x t and the 3 x t x W bytes of the pixels. N
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -78,6 +78,7 @@ class Tiling:
         tile: t, side of a window in pixels.
         overlap: o, of neighbours, in pixels; None: a quarter of the tile.
         half: keep what a row of windows leaves unfinished in float16, half of that memory, right to about 0.0005.
+        dashes: before the names in messages: "--" where they are options.
 
     Raises:
         UserError: a tile below 1, an overlap below 0 or not below the tile.
@@ -86,25 +87,28 @@ class Tiling:
     tile: int = TILE
     overlap: int | None = None
     half: bool = False
+    dashes: InitVar[str] = ""
 
-    def __post_init__(self) -> None:
-        whole("--tile", self.tile, least=1, fix="1024 is usual; a smaller one takes less memory.")
+    def __post_init__(self, dashes: str) -> None:
+        whole(f"{dashes}tile", self.tile, least=1, fix="1024 is usual; a smaller one takes less memory.")
         if self.overlap is not None:
-            whole("--overlap", self.overlap, fix="A quarter of the tile is usual.")
+            whole(f"{dashes}overlap", self.overlap, fix="A quarter of the tile is usual.")
             if self.overlap >= self.tile:
                 raise explain(
-                    f"--overlap {self.overlap}",
+                    f"{dashes}overlap {self.overlap}",
                     found=f"not less than the tile, {self.tile}",
                     needed="less, or the windows would not get on",
-                    fix=f"A quarter of the tile is usual: --overlap {self.tile // 4}.",
+                    fix=f"A quarter of the tile is usual: {dashes}overlap {self.tile // 4}.",
                 )
 
     @classmethod
-    def given(cls, tile: int | None, overlap: int | None, *, half: bool = False) -> "Tiling | None":
-        """Of options; None where none is given."""
+    def given(
+        cls, tile: int | None, overlap: int | None, *, half: bool = False, dashes: str = ""
+    ) -> "Tiling | None":
+        """None where none is given."""
         if (tile, overlap, half) == (None, None, False):
             return None
-        return cls(TILE if tile is None else tile, overlap, half)
+        return cls(TILE if tile is None else tile, overlap, half, dashes)
 
     def on_grid(self, grid: int) -> tuple[int, int]:
         """t and o in multiples of the grid, t above o."""
