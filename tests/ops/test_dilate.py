@@ -1,6 +1,8 @@
 """Rates for any module's convolutions; stride to dilation in any chain: the new features hold the old ones."""
 
+import copy
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +94,45 @@ def test_layers_in_the_order_in_which_they_run() -> None:
     assert [(one.name, one.stride_in, one.stride_out) for one in found] == [("first", 1, 4), ("last", 4, 4)]
     with pytest.raises(UserError, match=r"first \(its stride leads from 1 to 4 at once\)"):
         strides_to_dilations(network, 2, layers=found)
+
+
+def in_other_words(**values: Any) -> Any:
+    return lambda chain: [replace(spatial_layers(chain)[0], **values)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: 5, "^layers: found int; needed a list of SpatialLayer"),
+        (lambda chain: iter(spatial_layers(chain)), "^layers: found .*iterator"),
+        (lambda _: ["0", "2"], r"^layers\[0\]: found '0'; needed a SpatialLayer"),
+        (lambda chain: spatial_layers(copy.deepcopy(chain)), r"^layers\[0\] '0': found a Conv2d that is not there"),
+        (in_other_words(name="stem"), "'stem': found a Conv2d that is not there"),
+        (in_other_words(name="1", module=nn.ReLU()), "'1': found a ReLU that is not there"),
+        (lambda chain: spatial_layers(chain) * 2, r"^layers\[2\] '0': found a layer that stands there before"),
+        (in_other_words(stride_in=None), "'0': stride_in: found None; needed a whole number not below 1"),
+        (in_other_words(stride_in=0), "'0': stride_in: found 0"),
+        (in_other_words(stride_out=2.0), "'0': stride_out: found 2.0"),
+        (in_other_words(stride_out=1), "'0': stride_out: found 1; needed 1 times its own stride, 2 x 2"),
+        (in_other_words(stride_out=8), "'0': stride_out: found 8"),
+        (in_other_words(first_tap=1), r"'0': first_tap: found 1; needed \(rows, columns\)"),
+        (in_other_words(first_tap=(1, -1)), "'0': first_tap: found -1"),
+    ],
+)
+def test_layers_that_are_not_the_networks_are_refused_and_nothing_changes(make: Any, message: str) -> None:
+    chain = network(nn.ReLU(), nn.Conv2d(4, 4, 3, 2, padding=1))
+    layers, before = make(chain), repr(chain)
+    with pytest.raises(UserError, match=message):
+        strides_to_dilations(chain, 2, layers=layers)
+    assert repr(chain) == before
+
+
+def test_layers_of_before_the_strides_went_are_refused() -> None:
+    chain = network(nn.Conv2d(4, 4, 3, 2, padding=1), nn.MaxPool2d(2))
+    layers = spatial_layers(chain)
+    strides_to_dilations(chain, 2, layers=layers)
+    with pytest.raises(UserError, match="'1': stride_out: found 4; needed 2 times its own stride, 1 x 1"):
+        strides_to_dilations(chain, 1, layers=layers)
 
 
 class Calls(nn.Module):

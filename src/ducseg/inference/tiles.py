@@ -102,9 +102,7 @@ class Tiling:
                 )
 
     @classmethod
-    def given(
-        cls, tile: int | None, overlap: int | None, *, half: bool = False, dashes: str = ""
-    ) -> "Tiling | None":
+    def given(cls, tile: int | None, overlap: int | None, *, half: bool = False, dashes: str = "") -> "Tiling | None":
         """None where none is given."""
         if (tile, overlap, half) == (None, None, False):
             return None

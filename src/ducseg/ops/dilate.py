@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ducseg.errors import explain, listed, whole
 from ducseg.ops.coverage import whole_rates
-from ducseg.ops.spatial_layers import DOES_NOT_RUN, SpatialLayer, pair, spatial_layers, strides_seen
+from ducseg.ops.spatial_layers import DOES_NOT_RUN, SpatialLayer, check_layers, pair, spatial_layers, strides_seen
 
 __all__ = [
     "DenseAvgPool2d",
@@ -105,12 +105,16 @@ def strides_to_dilations(
             the strides that they should have.
 
     Raises:
-        UserError: a stride or a rate below 1, rates for what is no such convolution; layers that cannot be turned, all
-            in one message; strides that no layer makes (slices, space to depth). Nothing is changed then.
+        UserError: a stride or a rate below 1, rates for what is no such convolution, `layers` that are not those of the
+            network as it is; layers that cannot be turned, all in one message; strides that no layer makes (slices,
+            space to depth). Nothing is changed then.
     """
     whole("output stride", output_stride, least=1, fix="Commonly 8 or 16.")
     chosen, changes, is_checked = rates or {}, [], layers is None
-    layers = spatial_layers(network) if layers is None else layers
+    if layers is None:
+        layers = spatial_layers(network)
+    else:
+        check_layers(network, layers)
     _check_rates(chosen, layers)
     for layer in layers:
         rate = chosen.get(layer.name, max(1, layer.stride_in // output_stride)) if layer.is_window else 1

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ducseg.errors import explain, listed
+from ducseg.errors import explain, listed, whole
 
-__all__ = ["DOES_NOT_RUN", "SpatialLayer", "pair", "spatial_layers", "strides_seen"]
+__all__ = ["DOES_NOT_RUN", "SpatialLayer", "check_layers", "pair", "spatial_layers", "strides_seen"]
 
 _PROBE = (64, 96)  # pixels; 2 x 3 places at stride 32, which no global pooling (1 x 1) can be taken for
 
@@ -96,6 +96,34 @@ def spatial_layers(
             fix="Choose a plain convolutional network (ResNet, RegNet, EfficientNet, MobileNet, ConvNeXt, ...).",
         )
     return record.layers
+
+
+def check_layers(network: nn.Module, layers: Sequence[SpatialLayer]) -> None:
+    """Raise `UserError` for the first of these that `spatial_layers` would not give of the network as it is now."""
+    fix = "Pass spatial_layers(network), of the network as it is now, or leave layers out."
+    if not isinstance(layers, Sequence):
+        raise explain("layers", found=type(layers).__name__, needed="a list of SpatialLayer", fix=fix)
+    modules, seen = dict(network.named_modules(remove_duplicate=False)), set[nn.Module]()
+    for place, layer in enumerate(layers):
+        what = f"layers[{place}]"
+        if not isinstance(layer, SpatialLayer):
+            raise explain(what, found=f"{layer!r:.80}", needed="a SpatialLayer", fix=fix)
+        what, module = f"{what} {layer.name!r}", layer.module
+        if modules.get(layer.name) is not module or not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            needed = "the name of a convolution or pooling of the network, and that module"
+            raise explain(what, found=f"a {type(module).__name__} that is not there", needed=needed, fix=fix)
+        if module in seen:
+            raise explain(what, found="a layer that stands there before", needed="each once", fix=fix)
+        seen.add(module)
+        before = whole(f"{what}: stride_in", layer.stride_in, least=1, fix=fix)
+        after = whole(f"{what}: stride_out", layer.stride_out, least=1, fix=fix)
+        if (after, after) != tuple(before * own for own in pair(module.stride)):
+            needed = f"{before} times its own stride, {' x '.join(map(str, pair(module.stride)))}"
+            raise explain(f"{what}: stride_out", found=after, needed=needed, fix=fix)
+        if not isinstance(layer.first_tap, tuple | list) or len(layer.first_tap) != 2:
+            raise explain(f"{what}: first_tap", found=repr(layer.first_tap), needed="(rows, columns)", fix=fix)
+        for tap in layer.first_tap:
+            whole(f"{what}: first_tap", tap, fix=fix)
 
 
 DOES_NOT_RUN = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
