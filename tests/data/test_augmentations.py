@@ -6,10 +6,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ducseg.data.augmentations import (
+    MovedCrop,
     RandomBlur,
     RandomElastic,
     RandomGamma,
@@ -244,12 +245,44 @@ def test_a_window_of_a_turned_view_is_that_of_the_turned_picture(
         np.testing.assert_array_equal(_label(first), _label(second))
 
 
+@settings(max_examples=25)
+@given(
+    full=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    window=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    channels=st.integers(1, 5),
+    reflect=st.booleans(),
+    rare=st.sampled_from([(), (1,)]),
+    seed=seeds,
+)
+def test_a_moved_crop_is_the_crop_of_the_moved_picture(
+    full: tuple[int, int], window: tuple[int, int], channels: int, reflect: bool, rare: tuple[int, ...], seed: int
+) -> None:
+    rng, mean = _rng(seed), (9.0, 8.0, 7.0, 6.0, 5.0)[:channels]
+    image, label = rng.integers(0, 60000, (*full, channels), np.uint16), rng.integers(0, 3, full, np.uint8)
+    scene = Sample(image=image, label=label, id="noise", original_size=full)
+    moves = RandomRotation(180.0, reflect, mean), RandomElastic(6.0, 24.0, reflect, mean)
+    for crop in (RandomCrop(window, mean, rare), RandomScaleCrop(window, (0.4, 2.0), mean, rare=rare, reflect=reflect)):
+        whole, part = (t(scene, _rng(seed)) for t in (Compose((*moves, crop)), MovedCrop(moves, crop)))
+        np.testing.assert_array_equal(whole.image, part.image, strict=True)
+        np.testing.assert_array_equal(_label(whole), _label(part), strict=True)
+
+
+def test_the_elastic_field_is_the_cubic_one_of_opencv() -> None:
+    size, bend = (150, 200), RandomElastic(4.0, 24.0)
+    x, y = bend.places(size, _rng(3))(np.arange(150), np.arange(200))
+    coarse = (4.0 * _rng(3).standard_normal((2, 7, 9))).astype(np.float32)
+    down, across = (cv2.resize(field, (200, 150), interpolation=cv2.INTER_CUBIC) for field in coarse)
+    np.testing.assert_allclose(x - np.arange(200), across, atol=1e-4)
+    np.testing.assert_allclose(y - np.arange(150)[:, None], down, atol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [0.75, 1.0, 1.33])
 def test_a_crop_computes_no_more_of_a_large_picture_than_it_shows(scale: float) -> None:
     image = np.lib.stride_tricks.as_strided(np.zeros(3, np.uint8), (1 << 16, 1 << 16, 3), (0, 0, 1))  # 12 GB if copied
     label = np.broadcast_to(np.zeros((), np.uint8), image.shape[:2])
     sample = Sample(image=image, label=label, id="large", original_size=(1 << 16, 1 << 16))
-    transform = Compose((RandomQuarterTurns(), RandomScaleCrop((64, 64), (scale, scale)), RandomVerticalFlip()))
+    crop = MovedCrop((RandomRotation(), RandomElastic(4.0, 4096.0)), RandomScaleCrop((64, 64), (scale, scale)))
+    transform = Compose((RandomQuarterTurns(), crop, RandomVerticalFlip()))
     for seed in range(8):
         assert transform(sample, _rng(seed)).image.shape == (64, 64, 3)
 

@@ -3,24 +3,34 @@
 Turns, rotations and bends move the label's pixels with the picture's (image bilinear, label nearest); what comes from
 outside is the mean colour and 255, or with `reflect` the mirrored picture and label. Blur, noise, gamma and JPEG change
 the picture alone; where a picture is not RGB of 8 bits, gamma and noise go by the range of each channel in it, and
-JPEG is refused. `Sometimes` applies any transform with a probability. Legend: H, W pixels; sizes are (H, W).
+JPEG is refused. `Sometimes` applies any transform with a probability, `MovedCrop` moves only what a crop shows.
+Legend: H, W pixels; sizes are (H, W).
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE
-from ducseg.data.resampling import Fill, by_channels
+from ducseg.data.moved import Map, Moved, Places
+from ducseg.data.resampling import Fill, Size
 from ducseg.data.sample import Sample, as_type, is_rgb
-from ducseg.data.transforms import IMAGENET_MEAN_COLOUR, Transform, check_probability, check_range
+from ducseg.data.transforms import (
+    IMAGENET_MEAN_COLOUR,
+    RandomCrop,
+    RandomScaleCrop,
+    Transform,
+    check_probability,
+    check_range,
+)
 from ducseg.errors import explain
 
 __all__ = [
+    "Move",
+    "MovedCrop",
     "RandomBlur",
     "RandomElastic",
     "RandomGamma",
@@ -31,8 +41,6 @@ __all__ = [
     "RandomVerticalFlip",
     "Sometimes",
 ]
-
-_Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -91,12 +99,20 @@ class RandomRotation:
             raise explain("rotation", found=self.degrees, needed="above 0 to 180 degrees", fix="10 is a mild one.")
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        height, width = sample.size
+        return _whole(_moved(sample, self, rng))
+
+    def places(self, size: Size, rng: np.random.Generator) -> Places:
+        """What the pixels of a picture of this size show."""
         turn = np.deg2rad(rng.uniform(-self.degrees, self.degrees))
         cos, sin = np.cos(turn), np.sin(turn)
-        across, down = np.arange(width) - (width - 1) / 2, (np.arange(height) - (height - 1) / 2)[:, None]
-        x, y = cos * across - sin * down + (width - 1) / 2, sin * across + cos * down + (height - 1) / 2
-        return _moved(sample, x.astype(np.float32), y.astype(np.float32), self.reflect, self.mean_colour)
+        middle_y, middle_x = ((side - 1) / 2 for side in size)
+
+        def places(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[Map, Map]:
+            across, down = columns - middle_x, (rows - middle_y)[:, None]
+            x, y = cos * across - sin * down + middle_x, sin * across + cos * down + middle_y
+            return x.astype(np.float32), y.astype(np.float32)
+
+        return places
 
 
 @dataclass(frozen=True)
@@ -118,13 +134,52 @@ class RandomElastic:
             raise explain("elastic", found=found, needed=needed, fix="4 pixels at a spacing of 48 are mild.")
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        height, width = sample.size
-        points = (2, *(max(2, round(side / self.spacing) + 1) for side in (height, width)))
-        coarse = (self.pixels * rng.standard_normal(points)).astype(np.float32)
-        down, across = (cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC) for field in coarse)
-        x = np.arange(width, dtype=np.float32) + across
-        y = np.arange(height, dtype=np.float32)[:, None] + down
-        return _moved(sample, x, y, self.reflect, self.mean_colour)
+        return _whole(_moved(sample, self, rng))
+
+    def places(self, size: Size, rng: np.random.Generator) -> Places:
+        """What the pixels of a picture of this size show."""
+        points = tuple(max(2, round(side / self.spacing) + 1) for side in size)
+        coarse = (self.pixels * rng.standard_normal((2, *points))).astype(np.float32)
+
+        def places(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[Map, Map]:
+            weights = [_cubic(*axis) for axis in zip((rows, columns), size, points)]
+            down, across = (weights[0] @ coarse @ weights[1].T).astype(np.float32)
+            return columns.astype(np.float32) + across, rows.astype(np.float32)[:, None] + down
+
+        return places
+
+
+class Move(Protocol):
+    """Moves a picture's pixels, and its label's with them."""
+
+    @property
+    def reflect(self) -> bool:
+        """Whether what comes from outside is the mirrored picture and label."""
+
+    @property
+    def mean_colour(self) -> Fill:
+        """What comes from outside else."""
+
+    def places(self, size: Size, rng: np.random.Generator) -> Places:
+        """What the pixels of a picture of this size show."""
+
+
+@dataclass(frozen=True)
+class MovedCrop:
+    """`crop` after `moves`, the same as one after the other, of which only what the crop shows is computed.
+
+    Where the crop looks for rare classes the label is moved whole.
+    """
+
+    moves: tuple[Move, ...]
+    crop: RandomCrop | RandomScaleCrop
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
+        for move in self.moves:
+            sample = _moved(sample, move, rng)
+        if self.crop.rare and sample.label is not None:
+            sample = replace(sample, label=sample.label[:, :])
+        return self.crop(sample, rng)
 
 
 @dataclass(frozen=True)
@@ -201,18 +256,29 @@ class RandomJpeg:
         return replace(sample, image=np.asarray(simplejpeg.decode_jpeg(packed), dtype=np.uint8))
 
 
-def _moved(sample: Sample, x: _Map, y: _Map, reflect: bool, mean_colour: Fill) -> Sample:
-    """The sample whose pixel (i, j) shows its place (y, x)[i, j], in pixels from the first one's centre."""
-    border = cv2.BORDER_REFLECT_101 if reflect else cv2.BORDER_CONSTANT
+def _moved(sample: Sample, move: Move, rng: np.random.Generator) -> Sample:
+    """The sample with a `Moved` picture and label, which are no arrays: what `_whole` and crops take."""
+    places = move.places(sample.size, rng)
 
-    def moved_part(part: NDArray[Any], fill: Fill) -> NDArray[Any]:
-        return np.asarray(cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
+    def moved(part: NDArray[Any]) -> Any:
+        return Moved(part, places, reflect=move.reflect, fill=move.mean_colour)
 
-    label = sample.label
-    if label is not None:
-        moved = cv2.remap(label, x, y, cv2.INTER_NEAREST, borderMode=border, borderValue=IGNORE)
-        label = np.asarray(moved, dtype=np.uint8)
-    return replace(sample, image=by_channels(moved_part, sample.image, mean_colour), label=label)
+    return replace(sample, image=moved(sample.image), label=None if sample.label is None else moved(sample.label))
+
+
+def _whole(sample: Sample) -> Sample:
+    return replace(sample, image=sample.image[:, :], label=None if sample.label is None else sample.label[:, :])
+
+
+def _cubic(positions: NDArray[np.int64], full: int, points: int) -> NDArray[np.float64]:
+    """(positions, points): what each of `points` values weighs at these of `full` pixels, as in cv2.INTER_CUBIC."""
+    place = (positions[:, None] + 0.5) * points / full - 0.5
+    taps = np.floor(place).astype(np.int64) + np.arange(-1, 3)
+    d = np.abs(place - taps)
+    near, far = (1.25 * d - 2.25) * d * d + 1, ((-0.75 * d + 3.75) * d - 6) * d + 3
+    weights = np.zeros((len(positions), points))
+    np.add.at(weights, (np.arange(len(positions))[:, None], taps.clip(0, points - 1)), np.where(d <= 1, near, far))
+    return weights
 
 
 def _range(image: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,6 +8,8 @@ import torch
 
 from ducseg.classes import ClassSet
 from ducseg.data.augmentations import (
+    Move,
+    MovedCrop,
     RandomBlur,
     RandomElastic,
     RandomGamma,
@@ -54,15 +56,18 @@ def training_transform(config: AugmentConfig, segmenter: Segmenter) -> Transform
     steps: list[Transform] = []
     if config.quarter_turns:
         steps.append(RandomQuarterTurns())
+    moves: list[Move] = []
     if config.rotation > 0:
-        steps.append(RandomRotation(config.rotation, reflect, mean))
+        moves.append(RandomRotation(config.rotation, reflect, mean))
     if config.elastic > 0:
-        steps.append(RandomElastic(config.elastic, reflect=reflect, mean_colour=mean))
+        moves.append(RandomElastic(config.elastic, reflect=reflect, mean_colour=mean))
     size, share = config.crop_size, config.rare_share
+    crop: RandomCrop | RandomScaleCrop
     if config.scale == config.aspect == (1.0, 1.0):
-        steps.append(RandomCrop(size, mean, rare, share, reflect))
+        crop = RandomCrop(size, mean, rare, share, reflect)
     else:
-        steps.append(RandomScaleCrop(size, config.scale, mean, config.aspect, rare, share, reflect))
+        crop = RandomScaleCrop(size, config.scale, mean, config.aspect, rare, share, reflect)
+    steps.append(MovedCrop(tuple(moves), crop) if moves else crop)
     if config.mirror:
         steps.append(RandomMirror())
     if config.vertical_flip:
