@@ -110,6 +110,26 @@ def test_steps_in_place_of_epochs_may_grow_too(config: Config, tmp_path: Path) -
         train(config, tmp_path / "whole", resume=True, console=QUIET)
 
 
+@pytest.mark.parametrize(("name", "number", "restarted"), [("epochs", 1, False), ("steps", 1, True)])
+def test_a_run_that_is_over_says_so_and_is_left_as_it_is(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, restarted: bool
+) -> None:
+    run, printed = tmp_path / "my run", io.StringIO()
+    config = changed(config, "optimizer", **{name: number})
+    first = train(config, run, console=QUIET)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name[0] != "."}
+    if restarted:  # by torchrun, which gives no --resume
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = train(config, run, resume=not restarted, console=Console(file=printed, width=300))
+    assert again.finished and not again.went_on
+    assert (again.checkpoint, again.best_score) == (first.checkpoint, first.best_score)
+    assert printed.getvalue() == (
+        f"done before, at {(run / 'last').resolve().name}, in its {number} {name}, and left as it is; for more in all: "
+        f"ducseg train --resume '{run}' --optimizer.{name} {2 * number}\n"
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name[0] != "."} == before
+
+
 @pytest.mark.parametrize(
     ("section", "values", "said"),
     [

@@ -26,7 +26,7 @@ from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks, join_ranks
 from ducseg.train.pace import Pace
 from ducseg.train.progress import TrainingProgress, printable
-from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder, said_if_over
+from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder, said_if_over, said_over
 from ducseg.train.run_log import RunLog, versions
 from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
@@ -52,7 +52,7 @@ class Outcome:
     seconds: float = 0.0
     """That it took, start, evaluations and earlier sessions included."""
     went_on: bool = True
-    """False: a resumed run whose time was up before; nothing is changed."""
+    """False: a resumed run that was over before; nothing is changed."""
     is_main: bool = True
     """Whether this process is the run's first rank, which writes."""
 
@@ -109,10 +109,12 @@ def train(
             return Outcome(stopped_by=None, checkpoint=checkpoint, is_main=ranks.is_main, went_on=False)
         start = start_run(config, ranks, checkpoints, checkpoint)
         run = _Run(start, checkpoints, console=console, command=command, began=began)
+        stack.callback(run.training_step.release)
+        if run.is_over:
+            return run.left_as_it_is()
         if ranks.is_main:
             run.open_folder(earlier, plan)
         ranks.wait()
-        stack.callback(run.training_step.release)
         return run()
 
 
@@ -209,13 +211,31 @@ class _Run:
         else:
             self._say(f"stopped: step {state.step} is saved; go on with: ducseg train --resume {self.checkpoints.run}")
         stopped_by = None if finished else self.stopping.signal or signal.SIGTERM  # another rank may have got it
+        return self._outcome(stopped_by)
+
+    def _outcome(self, stopped_by: signal.Signals | None = None, *, went_on: bool = True) -> Outcome:
         return Outcome(
             stopped_by=stopped_by,
             checkpoint=self.checkpoints.last(),
-            best_score=state.evaluations.best_score,
+            best_score=self.state.evaluations.best_score,
             seconds=self.pace.elapsed,
+            went_on=went_on,
             is_main=self.ranks.is_main,
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it came to its last step, scored, in an earlier session."""
+        return self.state.step >= self.pace.most and not self._evaluation_is_due()
+
+    def left_as_it_is(self) -> Outcome:
+        """What comes of a run that is over: a line; links that a killed save left undone are set."""
+        if self.ranks.is_main:
+            self.checkpoints.settle(self.state.evaluations.best_step)
+        self._check_learning()
+        self._check_scored()
+        self._say(said_over(self.config, self.checkpoints.path(self.state.step)))
+        return self._outcome(went_on=False)
 
     def _run_steps(self, bar: TrainingProgress, log: RunLog | None) -> bool:
         """Every remaining step; False if a signal ended them early."""

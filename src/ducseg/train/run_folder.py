@@ -23,7 +23,10 @@ try:
 except ImportError:  # on Windows
     locks = None
 
-__all__ = ["check_same_run", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config", "said_if_over"]
+__all__ = [
+    "check_same_run", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config", "said_if_over",
+    "said_over",
+]  # fmt: skip
 
 _held: set[Path] = set()
 """Folders that this process holds: the system's locks are between processes only."""
@@ -176,10 +179,20 @@ def said_if_over(config: Config, checkpoint: Path, earlier: dict[str, Any]) -> s
     was, now = earlier.get("optimizer") or {}, config.optimizer
     if minutes > had or (was.get("epochs"), was.get("steps")) != (now.epochs, now.steps):
         return None
-    more = [f"--run.minutes {2 * had:g}"]
-    more += [f"--optimizer.{kind} {2 * n}" for kind in ("epochs", "steps") if (n := getattr(now, kind)) is not None]
+    return said_over(config, checkpoint, minutes=had)
+
+
+def said_over(config: Config, checkpoint: Path, *, minutes: float | None = None) -> str:
+    """A line about a run that its steps, its epochs or `minutes` ended before, with the command for twice as much."""
+    kind = "epochs" if config.optimizer.steps is None else "steps"
+    most, more = getattr(config.optimizer, kind), []
+    if minutes is not None:
+        more.append(f"--run.minutes {2 * minutes:g}")
+    if most is not None:
+        more.append(f"--optimizer.{kind} {2 * most}")
+    length = f"{most} {kind}" if minutes is None else f"{minutes:g} minutes"
     again = f"ducseg train --resume {shlex.quote(str(checkpoint.parents[1]))} {' '.join(more)}"
-    return f"done before, at {checkpoint.name}, in its {had:g} minutes, and left as it is; for more in all: {again}"
+    return f"done before, at {checkpoint.name}, in its {length}, and left as it is; for more in all: {again}"
 
 
 def read_config(run: Path) -> Config:
