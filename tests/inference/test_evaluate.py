@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from ducseg.classes import CAMVID, CITYSCAPES, ClassSet
 from ducseg.data.sample import Sample
 from ducseg.errors import UserError, explain
+from ducseg.figures.evaluation_folder import read_evaluations
 from ducseg.inference.evaluate import evaluate
 from ducseg.inference.predictor import Predictor
 from ducseg.inference.read_ahead import read_ahead
+from ducseg.inference.store import evaluate_and_store
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix
 
@@ -66,6 +69,18 @@ def test_each_picture_counts_once_in_order_with_both_metrics() -> None:
     assert np.array_equal(boundary.intersection, expected.intersection)
     assert np.array_equal(boundary.union, expected.union)
     assert expected.union.any()
+
+
+@pytest.mark.parametrize(("keep", "again"), [(1 << 20, 0), (0, 6)])
+def test_what_is_shown_was_scored_and_is_labelled_again_only_where_that_was_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int, again: int
+) -> None:
+    monkeypatch.setattr("ducseg.inference.evaluate._KEPT", keep)
+    labeller, scenes = Red(), Scenes()
+    evaluate_and_store(tmp_path, "val", labeller, scenes)
+    assert len(labeller.asked) == 7 + again
+    for one in read_evaluations(tmp_path)["val"].shown:
+        assert np.array_equal(one.prediction, scenes[scenes.ids.index(one.id)].image[..., 0])
 
 
 def test_batches_of_one_size_count_the_same() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from ducseg.errors import UserError
@@ -118,9 +120,23 @@ class SlowAtFirst:
 def test_what_a_first_picture_costs_alone_is_no_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     monkeypatch.setattr(validate, "Predictor", SlowAtFirst(clock))
-    pictures = [SimpleNamespace(image=None)] * 100
+    pictures = [SimpleNamespace(image=np.zeros((40, 60, 3), np.uint8))] * 100
     ranks = SimpleNamespace(is_main=True, device="cpu", world_size=1)
     assert validate.estimate_seconds(None, pictures, ranks, bf16=False) == pytest.approx(60)  # type: ignore[arg-type]
+
+
+def test_an_estimate_looks_at_no_more_than_a_part_of_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seen = Clock(monkeypatch), list[int]()
+
+    def label(image: NDArray[np.uint8]) -> None:
+        seen.append(image.size // 3)
+        clock.now += seen[-1] * 1e-6
+
+    monkeypatch.setattr(validate, "Predictor", lambda *_arguments, **_options: label)
+    pictures = [SimpleNamespace(image=np.broadcast_to(np.uint8(0), (9000, 12000, 3)))] * 5
+    ranks = SimpleNamespace(is_main=True, device="cpu", world_size=1)
+    assert validate.estimate_seconds(None, pictures, ranks, bf16=False) == pytest.approx(1.2 * 108 * 5)  # type: ignore[arg-type]
+    assert sum(seen) <= 2 * 1024**2
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ def test_the_plan_follows_from_the_pictures(tmp_path: Path, no_weights: None) ->
     assert "wires" in config.name and "3 px wide" in text and "cross-entropy alone drowns" in text
     assert re.search(r"pictures: 5 to train on, 1 to validate on, of 60 x 80 pixels", text)
     config.check()
+
+
+def test_shares_are_said_in_plain_numbers(tmp_path: Path, no_weights: None) -> None:
+    plan = _plan(write_folder(tmp_path / "wires"))
+    shares = {0.9979: "99.79", 0.99999996: "100", 0.96: "96", 0.0021: "0.21", 0.0000002: "0.00002"}
+    for share, said in shares.items():
+        classes = tuple(replace(one, share=share) for one in plan.survey.classes)
+        text = "\n".join(replace(plan, survey=replace(plan.survey, classes=classes)).lines())
+        assert text.count(f" {said} %") == (2 if share > 0.1 else 3)  # each class, and the rare one's loss
 
 
 def test_the_plan_says_what_was_found_and_doubts_a_field_of_view(tmp_path: Path, no_weights: None) -> None:

@@ -91,3 +91,24 @@ def test_of_large_pictures_few_are_measured(monkeypatch: pytest.MonkeyPatch) -> 
     measured.clear()
     survey(Labels([_picture(600, 800)] * 8))
     assert len(measured) == 4
+
+
+def test_of_pictures_too_large_for_that_windows_with_every_class_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def counted(label: NDArray[np.uint8], ladder: tuple[int, ...]) -> NDArray[np.uint8]:
+        measured.append(label.size)
+        return local_widths(label, ladder)
+
+    monkeypatch.setattr("ducseg.train.survey.local_widths", counted)
+    monkeypatch.setattr("ducseg.train.survey._MOST_MEASURED", 16 * 128**2)
+    monkeypatch.setattr("ducseg.train.survey._WINDOW", 128)
+    large = _picture(600, 800)
+    cv2.circle(large, (700, 500), 10, 2, -1)
+    for number in (1, 3):
+        measured.clear()
+        ground, wire, disk = survey(Labels([large] * number)).classes
+        assert wire.median_width == 3 and disk.median_width in range(12, 25) and ground.median_width == 64
+        assert wire.share == pytest.approx(3 / 800)
+        assert 3 <= len(measured) <= 9 and set(measured) == {128**2}
+    assert survey(Labels([np.full((600, 800), 255, np.uint8)])).classes[0].median_width is None

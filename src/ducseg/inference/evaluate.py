@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -24,6 +24,8 @@ from ducseg.progress import counted
 
 __all__ = ["Evaluation", "evaluate", "evaluate_all_scores"]
 
+_KEPT = 1 << 27  # bytes of predictions: of a few large pictures, or of all of a small set, none is labelled twice
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -34,11 +36,13 @@ class Evaluation:
         picture_iou: index of each picture -> its own mean IoU over the classes in it, NaN without any: which pictures
             to look at, never to be averaged.
         seconds: that it took.
+        labels: index -> what was predicted, of the first pictures, as many as were to be kept.
     """
 
     matrix: NDArray[np.int64]
     picture_iou: dict[int, float]
     seconds: float
+    labels: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
@@ -56,6 +60,7 @@ def evaluate(
     thin: ThinCounts | None = None,
     batch_size: int = 1,
     progress: bool = False,
+    keep: int = 0,
 ) -> Evaluation:
     """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
 
@@ -67,6 +72,7 @@ def evaluate(
         thin: counts of the scores of thin objects, with probabilities where there are two classes; None: not counted.
         batch_size: so many pictures of one size, where they follow each other, go through the network at once.
         progress: draw a bar on a terminal.
+        keep: so many bytes of predictions.
 
     Raises:
         UserError: classes that differ from the model's, no picture, a picture without label or with a value that is no
@@ -79,6 +85,7 @@ def evaluate(
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
     total, picture_iou, began = ConfusionMatrix(len(dataset.classes)), dict[int, float](), time.monotonic()
     ranked = thin is not None and len(dataset.classes) == 2
+    kept = dict[int, NDArray[np.uint8]]()
 
     def labelled() -> Iterator[tuple[int, Sample]]:
         for index, read in read_ahead(dataset.__getitem__, chosen, ahead=max(2, batch_size)):
@@ -100,6 +107,8 @@ def evaluate(
                 counts.update(sample.label, prediction, name=sample.id)
                 total.merge(counts)
                 picture_iou[index] = scores(counts.matrix, dataset.classes)["mean_iou"]
+                if prediction.nbytes <= keep:
+                    kept[index], keep = prediction, keep - prediction.nbytes
                 if road is not None:
                     road.update(index, sample, one)
                 if boundary is not None:
@@ -108,7 +117,7 @@ def evaluate(
                     thin.add(sample.label, prediction, one if ranked else None, name=sample.id)
                 if show is not None:
                     show(len(picture_iou), len(chosen))
-    return Evaluation(total.matrix, picture_iou, time.monotonic() - began)
+    return Evaluation(total.matrix, picture_iou, time.monotonic() - began, kept)
 
 
 def evaluate_all_scores(
@@ -131,7 +140,7 @@ def evaluate_all_scores(
     """
     boundary = BoundaryCounts(len(dataset.classes))
     evaluation = evaluate(
-        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=batch_size, progress=progress
+        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=batch_size, progress=progress, keep=_KEPT
     )
     found = scores(evaluation.matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))

@@ -37,10 +37,10 @@ def store_evaluation(
     *,
     about: dict[str, Any],
 ) -> Path:
-    """Write RUN/evaluation/SPLIT, with the worst and the median pictures labelled once more, and return it.
+    """Write RUN/evaluation/SPLIT, with the worst and the median pictures, and return it.
 
     Args:
-        evaluation: of `labeller` on `dataset`, of all pictures.
+        evaluation: of `labeller` on `dataset`, of all pictures; those whose labels it did not keep are labelled again.
         scores: as `ducseg.metrics.confusion.scores` gives them, with those of thin objects as "thin".
         about: what was evaluated, JSON-able.
 
@@ -58,7 +58,7 @@ def store_evaluation(
                 mean_iou=evaluation.picture_iou[index],
                 image=sample.image,
                 truth=sample.label,
-                prediction=labeller(sample.image),
+                prediction=labeller(sample.image) if (kept := evaluation.labels.get(index)) is None else kept,
             )
         )
     found = Evaluated(

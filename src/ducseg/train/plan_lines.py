@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from ducseg.data.files.channels import RGB, Pixels
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import Config
@@ -158,9 +160,14 @@ def _say_weights(model: ModelConfig, given: _Given, pixels: Pixels) -> str:
 
 def _say_classes(found: Survey) -> str:
     return ", ".join(
-        f"{one.name} {100 * one.share:.2g} %" + ("" if one.median_width is None else f" ({one.median_width:g} px wide)")
+        f"{one.name} {_percent(one.share)} %" + ("" if one.median_width is None else f" ({one.median_width:g} px wide)")
         for one in found.classes
     )
+
+
+def _percent(share: float) -> str:
+    """Two digits: 0.21, 96; of nearly all four: 99.79; never in powers of ten."""
+    return np.format_float_positional(100 * share, 2 if share < 0.995 else 4, fractional=False, trim="-")
 
 
 def _thinnest(found: Survey) -> ClassFindings | None:
@@ -179,7 +186,7 @@ def _say_loss(found: Survey) -> str:
     if not rare:
         return "cross-entropy and Dice"
     least = min(rare, key=lambda one: one.share)
-    share = f"{least.name} has {100 * least.share:.2g} % of the pixels"
+    share = f"{least.name} has {_percent(least.share)} % of the pixels"
     return f"cross-entropy and Dice: {share}, which cross-entropy alone drowns"
 
 

@@ -1,12 +1,13 @@
 """A look at one's own pictures before training: sizes, classes, their shares and how wide their objects are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, ClassSet
+from ducseg.classes import IGNORE
 from ducseg.data.files.channels import Pixels
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.statistics import pixels_of
@@ -20,6 +21,8 @@ _LADDER = (*range(1, 9), 10, 12, 16, 24, 32, 48, 64)
 _MOST_MEASURED = 1 << 24
 _FEWEST_MEASURED = 4
 """Of large pictures fewer are measured: about so many pixels, so many pictures at least."""
+_WINDOW = 1024
+"""Of pictures too large even for that, windows of this side: what a picture costs does not grow with it."""
 _SCALE = 1e9
 """What a picture's widths add up to, whatever its size: one of a hundred times the pixels is one among the others."""
 
@@ -82,15 +85,15 @@ def survey(dataset: SegmentationDataset) -> Survey:
         assert label is not None, "a training split has labels"
         sizes.append((label.shape[0], label.shape[1]))
         if position == 0:
-            every = -(-number // max(_FEWEST_MEASURED, _MOST_MEASURED // max(1, label.size)))
+            pixels = _WINDOW**2 if _is_large(label) else max(1, label.size)
+            every = -(-number // max(_FEWEST_MEASURED, _MOST_MEASURED // pixels))
         middle = label.shape[0] // 2
-        halves += [_counts(label[:middle], dataset.classes), _counts(label[label.shape[0] - middle :], dataset.classes)]
-        if position % every:
-            continue
-        shown = label < len(dataset.classes)
-        found = np.zeros(widths.shape, np.int64)
-        np.add.at(found, (label[shown], local_widths(label, _LADDER)[shown]), 1)
-        widths += found * (_SCALE / max(1, label.size))
+        halves += [_counts(half, len(widths)) for half in (label[:middle], label[label.shape[0] - middle :])]
+        for part in _windows(label, widths, number) if position % every == 0 else ():
+            shown = part < len(widths)
+            found = np.zeros(widths.shape, np.int64)
+            np.add.at(found, (part[shown], local_widths(part, _LADDER)[shown]), 1)
+            widths += found * (_SCALE / max(1, part.size))
     by_area = sorted(sizes, key=lambda size: size[0] * size[1])
     shares = halves.sum(0) / max(1, halves.sum())
     distributions = halves / np.maximum(1, halves.sum(1, keepdims=True))
@@ -110,5 +113,28 @@ def survey(dataset: SegmentationDataset) -> Survey:
     )
 
 
-def _counts(label: NDArray[np.uint8], classes: ClassSet) -> NDArray[np.int64]:
-    return np.bincount(label.ravel(), minlength=IGNORE + 1)[: len(classes)].astype(np.int64)
+def _is_large(label: NDArray[np.uint8]) -> bool:
+    return label.size * _FEWEST_MEASURED > _MOST_MEASURED
+
+
+def _windows(label: NDArray[np.uint8], widths: NDArray[np.float64], number: int) -> Iterator[NDArray[np.uint8]]:
+    """The label, or of a large one windows, each about a pixel of the class that was measured least so far.
+
+    The pixels lie evenly among those of their class, so that its objects are met as often as they have pixels.
+    """
+    if not _is_large(label):
+        yield label
+        return
+    counts = _counts(label, len(widths))
+    shown = np.flatnonzero(counts)
+    most = min(len(shown), max(1, _MOST_MEASURED // _WINDOW**2 // number))
+    for window in range(most):
+        least = shown[np.lexsort((counts[shown], widths[shown].sum(1)))[0]]
+        places = np.flatnonzero(label == least)
+        y, x = divmod(int(places[(2 * window + 1) * len(places) // (2 * most)]), label.shape[1])
+        top, left = (max(0, min(at - _WINDOW // 2, side - _WINDOW)) for at, side in zip((y, x), label.shape))
+        yield label[top : top + _WINDOW, left : left + _WINDOW]
+
+
+def _counts(label: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    return np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes].astype(np.int64)
