@@ -1,5 +1,6 @@
 """What the command line promises: its option list, fast help, one clear line on bad input."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -108,6 +109,17 @@ def test_bad_input_is_one_line_and_status_2(
 
 def test_version() -> None:
     assert python("-m", "ducseg", "--version").stdout.startswith("ducseg 0.")
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
+def test_torch_asks_for_large_pages_unless_told_otherwise(
+    given: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", given or "")
+    if given is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    assert main(["experiments"]) == 0
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == wanted
 
 
 def test_experiments_are_listed_with_their_command(capsys: pytest.CaptureFixture[str]) -> None:
