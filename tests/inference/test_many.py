@@ -60,7 +60,7 @@ def shard(
 ) -> ShardReport:
     kinds = options.pop("kinds", ("labels", "color"))
     return predict_shard(
-        Stripes(pause), [inputs], out, kinds=kinds, shard=part, settings=settings, progress=False, **options
+        lambda: Stripes(pause), [inputs], out, kinds=kinds, shard=part, settings=settings, progress=False, **options
     )
 
 

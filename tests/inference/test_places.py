@@ -56,7 +56,7 @@ def inputs(tmp_path: Path) -> Path:
 def predict(given: Any, out: Any, part: Shard = WHOLE, settings: str = "s", **options: Any) -> ShardReport:
     given = given if isinstance(given, list) else [given]
     kinds = options.pop("kinds", ("labels", "color"))
-    return predict_shard(Stripes(), given, out, kinds=kinds, shard=part, settings=settings, progress=False, **options)
+    return predict_shard(Stripes, given, out, kinds=kinds, shard=part, settings=settings, progress=False, **options)
 
 
 def tree(folder: Path) -> dict[str, str]:

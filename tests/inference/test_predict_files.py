@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from ducseg.classes import CAMVID
-from ducseg.errors import UserError, explain
+from ducseg.cli import main
+from ducseg.errors import Said, UserError, explain
+from ducseg.inference.many import predict_shard
+from ducseg.inference.opening import mask_suffix_of
+from ducseg.inference.places import Place
 from ducseg.inference.predict_files import predict_files, write_each
+from ducseg.inference.shards import Shard
 from ducseg.inference.sources import find_pictures
+from ducseg.inference.units import find_units
 
 
 class Threshold:
@@ -51,6 +57,80 @@ def test_an_input_without_pictures_is_refused_with_where_it_looked(tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="folder without pictures"):
         find_pictures([tmp_path / "empty"])
+
+
+BESIDE = ("a.jpg", "a_mask.png", "b.png", "b_mask.png", "lone_mask.png", "deep/a.jpg", "deep/a-groundTruth.tif")
+
+
+def test_masks_beside_their_pictures_are_left_out_and_said(tmp_path: Path) -> None:
+    for name in BESIDE:
+        write_picture(tmp_path / name)
+    line = r"^left out: 3 masks beside their pictures \(a-groundTruth.tif, a_mask.png, b_mask.png\); what is named"
+    with pytest.warns(Said, match=line):
+        assert names([tmp_path]) == ["a", "b", "deep/a", "lone_mask"]
+    with pytest.warns(Said, match="left out: 2 masks"):
+        assert names([f"{tmp_path}/*.*"]) == ["a", "b", "lone_mask"]
+    with pytest.warns(Said, match=r"left out: 2 masks .*\(a-groundTruth.tif, b_mask.png\)"):
+        assert "a_mask" in names([tmp_path, tmp_path / "a_mask.png"])
+    with pytest.warns(Said, match="left out: 3 masks"):
+        report = predict_files(Threshold(), [tmp_path], tmp_path / "out", kinds=("labels",), progress=False)
+    assert len(report.written) == 4
+
+
+def test_of_a_bucket_they_are_left_out_too(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    for name in BESIDE:
+        fsspec.filesystem("memory").pipe_file(f"/beside/{name}", b"x")
+    with pytest.warns(Said, match="left out: 3 masks"):
+        units = find_units(["memory://beside"], Place(tmp_path), ("labels",))
+    assert [unit.name for unit in units] == ["a", "b", "deep/a", "lone_mask"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("x_mask.png", "y_mask.png"),
+        ("mask.png", "label_1.png", "gt.png"),
+        ("a.jpg", "deep/a_mask.png"),
+        ("a.jpg", "a_2.jpg", "b.jpg", "b_2.jpg"),
+        ("arm.jpg", "armlength.jpg", "a.jpg"),
+        ("x.jpg", "x_thin.png"),
+    ],
+)
+def test_pictures_that_are_beside_none_are_taken_whatever_they_are_called(tmp_path: Path, files: Any) -> None:
+    for name in files:
+        write_picture(tmp_path / name)
+    assert len(names([tmp_path])) == len(files)
+
+
+def test_the_suffix_that_the_network_was_trained_with_counts_too(tmp_path: Path) -> None:
+    for name in ("x.jpg", "x_thin.png", "y_thin.png"):
+        write_picture(tmp_path / "in" / name)
+    suffix = mask_suffix_of({"extra": {"config": {"data": {"mask_suffix": "_thin"}}}})
+    options: Any = {"kinds": ("labels",), "mask_suffix": suffix, "progress": False}
+    with pytest.warns(Said, match=r"left out: 1 masks beside their pictures \(x_thin.png\)"):
+        predict_files(Threshold(), [tmp_path / "in"], tmp_path / "out", **options)
+    with pytest.warns(Said, match="left out: 1 masks"):
+        predict_shard(Threshold, [tmp_path / "in"], tmp_path / "part", shard=Shard(0, 1), settings="", **options)
+    for out in ("out", "part"):
+        assert sorted(file.name for file in (tmp_path / out).glob("*.png")) == ["x_labels.png", "y_thin_labels.png"]
+    for strange in (
+        {},
+        {"extra": None},
+        {"extra": {"config": []}},
+        {"extra": {"config": {"data": {"mask_suffix": 3}}}},
+    ):
+        assert mask_suffix_of(strange) is None
+
+
+def test_a_wrong_path_is_said_before_the_network_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, out = tmp_path / "nowhere", tmp_path / "out"
+    for options in ((), ("--format", "cityscapes")):
+        assert main(["predict", "no-such-run", str(place), "--out", str(out), *options]) == 2
+        assert f"{place}: found no" in capsys.readouterr().err
+    with pytest.raises(UserError, match=f"input {place}: found no such file"):
+        predict_shard(lambda: pytest.fail("opened"), [place], out, kinds=("labels",), shard=Shard(0, 1), settings="")
+    assert not out.exists()
 
 
 def test_every_kind_is_written_at_the_pictures_size(tmp_path: Path) -> None:

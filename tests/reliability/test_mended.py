@@ -719,7 +719,7 @@ def test_no_line_of_a_manifest_without_the_digest_of_a_result(
 
     def label() -> None:
         predict_shard(
-            _Stripes(), [picture], out, kinds=("labels", "color"), shard=Shard(0, 1), settings="", per_tar=per_tar,
+            _Stripes, [picture], out, kinds=("labels", "color"), shard=Shard(0, 1), settings="", per_tar=per_tar,
             progress=False,
         )  # fmt: skip
 

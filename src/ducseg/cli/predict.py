@@ -168,14 +168,19 @@ def run(options: Options) -> int:
     shard = options.taken_shard()
     if shard is not None or options.engine is not None or options.is_of_many():
         return _part(options, shard)
+    from ducseg.inference.sources import check_inputs
+
+    check_inputs(options.inputs, leave_out=options.folder)  # a wrong path is said before torch and a network are read
+    from ducseg.inference.opening import mask_suffix_of
     from ducseg.inference.predict_files import predict_files
     from ducseg.inference.writers import USUAL_KINDS, needs_probabilities
 
     kinds, tiling = options.kinds or USUAL_KINDS, options.tiling()
     labeller = options.labeller(probabilities=tiling is not None or needs_probabilities(kinds))
     done = predict_files(
-        labeller, options.inputs, options.folder, kinds=kinds, batch_size=options.batch_size, tiling=tiling
-    )
+        labeller, options.inputs, options.folder, kinds=kinds, batch_size=options.batch_size, tiling=tiling,
+        mask_suffix=mask_suffix_of(labeller.record),
+    )  # fmt: skip
     return report(done, options.out, "predicted")
 
 
@@ -189,6 +194,7 @@ def _here(given: str) -> str:
 def _part(options: Options, shard: "Shard | None") -> int:
     """A shard of the pictures, or all of them, here or on a cluster."""
     from ducseg.inference.many import predict_shard
+    from ducseg.inference.opening import mask_suffix_of, recorded
     from ducseg.inference.ray_engine import predict_ray
     from ducseg.inference.shards import Shard
     from ducseg.inference.writers import USUAL_KINDS, needs_probabilities
@@ -197,19 +203,19 @@ def _part(options: Options, shard: "Shard | None") -> int:
     opened = partial(
         options.on_device_of(part).labeller, probabilities=tiling is not None or needs_probabilities(kinds)
     )
-    settings = options.settings(kinds)
+    settings, mask_suffix = options.settings(kinds), mask_suffix_of(recorded(options.checkpoint)[1])
     if options.engine is None:
         done = predict_shard(
-            opened(), options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
-            batch_size=options.batch_size, per_tar=options.tar, resume=shard is not None,
+            opened, options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
+            batch_size=options.batch_size, per_tar=options.tar, mask_suffix=mask_suffix, resume=shard is not None,
         )  # fmt: skip
     else:
         from ducseg.devices import pick_device
 
         done = predict_ray(
             opened, options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
-            batch_size=options.batch_size, per_tar=options.tar, resume=shard is not None, address=options.address,
-            workers=options.workers, on_gpu=pick_device(options.device).type == "cuda",
+            batch_size=options.batch_size, per_tar=options.tar, mask_suffix=mask_suffix, resume=shard is not None,
+            address=options.address, workers=options.workers, on_gpu=pick_device(options.device).type == "cuda",
         )  # fmt: skip
     if part.count > 1:
         print(f"shard {part}: {done.units} of {done.total} pictures{' and tars' * options.is_of_many()}")
@@ -255,10 +261,14 @@ def _for_server(options: Options) -> int:
             "clusters and clips; --fold and --figure for kitti-road alone",
             fix="For example: ducseg predict RUN DATASET --out DIR --format cityscapes --split val.",
         )
+    root = Path(options.inputs[0])
+    if not root.exists():
+        found = f"nothing there ({root.absolute()} does not exist)"
+        raise explain(f"{options.format} in {root}", found=found, needed="the data set's folder", fix="Check the path.")
     from ducseg.inference.submit import submit
 
     files = submit(
-        options.format or "", options.labeller(), Path(options.inputs[0]), options.folder,
+        options.format or "", options.labeller(), root, options.folder,
         split=options.split or "test", fold=options.fold, archive=options.archive, figure=options.figure,
     )  # fmt: skip
     packed = f", packed as {options.archive}" if options.archive is not None else ""

@@ -6,7 +6,7 @@ killed at any time loses the pictures in hand (the tar in hand, where results go
 same command goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ class Part:
 
 
 def predict_shard(
-    labeller: Labeller,
+    make: Callable[[], Labeller],
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -82,13 +82,15 @@ def predict_shard(
     batch_size: int = 1,
     tiling: Tiling | None = None,
     per_tar: int | None = None,
+    mask_suffix: str | None = None,
     resume: bool = True,
     progress: bool = True,
 ) -> ShardReport:
     """As `predict_files`, for the part `shard` of the units sorted by name, and only what is not done.
 
     Args:
-        inputs, per_tar: as `find_units`.
+        make: opens the labeller, once the inputs are known to be there.
+        inputs, per_tar, mask_suffix: as `find_units`.
         out: a folder or a URL of fsspec.
         settings: digest of the checkpoint and of all that changes a result.
         resume: leave what is done; False: do all anew.
@@ -97,9 +99,12 @@ def predict_shard(
         UserError: as `predict_files`; a manifest that cannot be written; a place that cannot be read or written.
     """
     place = Place(out)
-    part = part_of(inputs, place, kinds=kinds, shard=shard, settings=settings, per_tar=per_tar, resume=resume)
+    part = part_of(
+        inputs, place, kinds=kinds, shard=shard, settings=settings, per_tar=per_tar, mask_suffix=mask_suffix,
+        resume=resume,
+    )  # fmt: skip
     worker = UnitWorker(
-        labeller, place, kinds=kinds, settings=settings, batch_size=batch_size, tiling=tiling, resume=resume,
+        make(), place, kinds=kinds, settings=settings, batch_size=batch_size, tiling=tiling, resume=resume,
         progress=progress,
     )  # fmt: skip
     with place.manifest(shard) as manifest:
@@ -116,6 +121,7 @@ def part_of(
     shard: Shard,
     settings: str,
     per_tar: int | None = None,
+    mask_suffix: str | None = None,
     resume: bool = True,
 ) -> Part:
     """Find a shard's units and look which are done; what a killed process left half-written of the others is removed.
@@ -123,7 +129,7 @@ def part_of(
     Raises:
         UserError: as `predict_shard`.
     """
-    every = find_units(inputs, place, kinds, per_tar=per_tar)
+    every = find_units(inputs, place, kinds, per_tar=per_tar, mask_suffix=mask_suffix)
     if place.path is not None:
         open_folder(place.path)
     units, rows, counts = shard.of(every), place.rows() if resume else {}, Counts()

@@ -1,12 +1,13 @@
 """Open a trained network by what it is: a checkpoint folder, an id on the Hub, or an exported ONNX file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ducseg.errors import explain
+from ducseg.errors import MALFORMED, explain
 from ducseg.files import find_checkpoint
 from ducseg.inference.labeller import AveragingLabeller
 from ducseg.inference.onnx_file import read_onnx
@@ -14,7 +15,7 @@ from ducseg.inference.onnx_predictor import OnnxPredictor, no_probabilities
 from ducseg.inference.predictor import load_predictor
 from ducseg.weights.checkpoint import checkpoint_folder, read_model_json
 
-__all__ = ["is_exported", "open_labeller", "recorded"]
+__all__ = ["data_of", "is_exported", "mask_suffix_of", "open_labeller", "recorded"]
 
 
 def open_labeller(
@@ -64,6 +65,19 @@ def recorded(path_or_hub_id: str | Path) -> tuple[Path, dict[str, Any]]:
         return file.path, file.description
     folder = checkpoint_folder(path_or_hub_id)
     return folder, read_model_json(folder)
+
+
+def data_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The data configuration in what training noted (a labeller's `record`, a `model.json`), {} if none."""
+    with suppress(*MALFORMED):
+        return dict(record["extra"]["config"]["data"])
+    return {}
+
+
+def mask_suffix_of(record: Mapping[str, Any]) -> str | None:
+    """How the names of the masks ended that the network was trained on, where that was said."""
+    suffix = data_of(record).get("mask_suffix")
+    return suffix if isinstance(suffix, str) and suffix else None
 
 
 def is_exported(path_or_hub_id: str | Path) -> bool:

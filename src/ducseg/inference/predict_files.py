@@ -89,6 +89,7 @@ def predict_files(
     kinds: Sequence[Kind] = USUAL_KINDS,
     batch_size: int = 1,
     tiling: Tiling | None = None,
+    mask_suffix: str | None = None,
     progress: bool = True,
 ) -> PredictReport:
     """Label pictures of any size and write NAME_labels.png, NAME_color.png and NAME_overlay.png into `out`.
@@ -97,7 +98,7 @@ def predict_files(
     threads while the network works.
 
     Args:
-        inputs: files, folders and globs, see `find_pictures`; what lies in `out` is not taken from folders above it.
+        inputs, mask_suffix: as `find_pictures`; what lies in `out` is not taken from folders above it.
         out: results; sub-folders of given folders are kept; results of an earlier run are replaced.
         kinds: which files: label indices (grey), classes' colours, the picture tinted with a legend; confidence (grey,
             255 is a probability of 1); NAME_polygons.geojson; NAME_probabilities.npy, float16 (L, H, W). Of a TIFF that
@@ -111,13 +112,11 @@ def predict_files(
         UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
             a disk that refuses the results.
     """
-
-    jobs, windows = find_jobs(inputs, out, kinds, rasters=True), ByWindows(labeller, tiling, at_once=batch_size)
+    jobs = find_jobs(inputs, out, kinds, rasters=True, mask_suffix=mask_suffix)
     sweep_unfinished(path for job in jobs for path in job.results.values())
-    answers = answers_of(labeller, kinds)
     return write_jobs(
-        answers, labeller.classes, jobs, batch_size=batch_size, progress=progress, windows=windows,
-        read=read_by(labeller),
+        answers_of(labeller, kinds), labeller.classes, jobs, batch_size=batch_size, progress=progress,
+        windows=ByWindows(labeller, tiling, at_once=batch_size), read=read_by(labeller),
     )  # fmt: skip
 
 
@@ -262,11 +261,14 @@ def _bars(progress: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind], *, rasters: bool = False) -> list[Job]:
+def find_jobs(
+    inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind], *, rasters: bool = False,
+    mask_suffix: str | None = None,
+) -> list[Job]:  # fmt: skip
     """The pictures that inputs stand for, see `find_pictures`, with where their results go; `out` is made.
 
     Args:
-        rasters: some are, see `is_raster`; else all are pictures.
+        rasters: some are, see `is_raster`; else all are pictures. `mask_suffix`: as `find_pictures`.
 
     Raises:
         UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
@@ -284,7 +286,7 @@ def find_jobs(inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind], *,
                 needed="another one",
                 fix="The next run would take the results for pictures; a folder inside it is fine.",
             )
-    pictures = find_pictures(inputs, leave_out=out)
+    pictures = find_pictures(inputs, leave_out=out, mask_suffix=mask_suffix)
     sources = {file.resolve() for file, _ in pictures}
     jobs = []
     for file, name in pictures:

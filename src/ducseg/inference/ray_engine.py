@@ -83,6 +83,7 @@ def predict_ray(
     batch_size: int = 1,
     tiling: Tiling | None = None,
     per_tar: int | None = None,
+    mask_suffix: str | None = None,
     resume: bool = True,
     address: str | None = None,
     workers: int | None = None,
@@ -104,7 +105,10 @@ def predict_ray(
     ray = package("ray", what="--engine ray", install="'ducseg[ray]'")
     package("ray.data", what="--engine ray", install="'ducseg[ray]'")
     place, part_shard = Place(out), shard or Shard(0, 1)
-    part = part_of(inputs, place, kinds=kinds, shard=part_shard, settings=settings, per_tar=per_tar, resume=resume)
+    part = part_of(
+        inputs, place, kinds=kinds, shard=part_shard, settings=settings, per_tar=per_tar, mask_suffix=mask_suffix,
+        resume=resume,
+    )  # fmt: skip
     with _cluster(ray, address) as (cores, gpus):
         count = whole("--workers", workers, least=1, fix="Leave it out.") if workers is not None else None
         count = count or max(1, int(gpus) if on_gpu else cores // 4)

@@ -2,29 +2,34 @@
 
 import glob
 import os
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ducseg.data.files.channels import Pixels, fill_undefined, read_pixels
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.errors import explain, whole
+from ducseg.data.layouts.file_names import masks_beside
+from ducseg.errors import Said, explain, listed, whole
 from ducseg.files import files_below
 
-__all__ = ["check_apart", "find_pictures", "some_pictures"]
+__all__ = ["check_apart", "check_inputs", "find_pictures", "masks_left_out", "some_pictures"]
 
 
-def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -> list[tuple[Path, Path]]:
+def find_pictures(
+    inputs: Sequence[str | Path], *, leave_out: Path | None = None, mask_suffix: str | None = None
+) -> list[tuple[Path, Path]]:
     """The pictures that files, folders (searched recursively) and globs stand for.
 
-    Hidden files are taken only where they are named.
+    Hidden files, and masks beside their pictures (`masks_beside`; a line says so), are taken only where they are named.
 
     Args:
         leave_out: a folder whose content is not taken from folders and globs above it.
+        mask_suffix: what masks' names end with too, beside words for masks.
 
     Returns:
         (file, its name below the results folder without suffix): the path inside the given folder, the bare name for a
@@ -33,9 +38,20 @@ def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None
     Raises:
         UserError: an input that stands for no picture, names that meet even so, a folder that may not be listed.
     """
+    found: dict[Path, tuple[Path, Path]] = {}
+    for files in check_inputs(inputs, leave_out=leave_out):
+        for file, name in files:
+            found.setdefault(file.resolve(), (file, name))
+    named = {path for given in inputs if (path := Path(given).expanduser()).is_file()}
+    masks = masks_left_out([file for file, _ in found.values()], mask_suffix, named=named)
+    return _apart([(file, name) for file, name in found.values() if file not in masks])
+
+
+def check_inputs(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -> list[list[tuple[Path, Path]]]:
+    """The files of each input with their names; raises `UserError` where one stands for no picture."""
     if not inputs:
         raise explain("inputs", found="none", needed="files, folders or globs of pictures", fix="Name some.")
-    found: dict[Path, tuple[Path, Path]] = {}
+    found = []
     for given in inputs:
         files = _files_of(given, None if leave_out is None else leave_out.resolve())
         if not files:
@@ -46,9 +62,19 @@ def find_pictures(inputs: Sequence[str | Path], *, leave_out: Path | None = None
                 needed=f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))})",
                 fix=f"It was looked for at {Path(given).expanduser().absolute()}.",
             )
-        for file, name in files:
-            found.setdefault(file.resolve(), (file, name))
-    return _apart(list(found.values()))
+        found.append(files)
+    return found
+
+
+def masks_left_out(
+    files: Collection[PurePath], mask_suffix: str | None, *, named: Collection[PurePath] = ()
+) -> set[PurePath]:
+    """The masks that lie beside their pictures, but for those that were `named` themselves, and a line that says so."""
+    masks = masks_beside(files, mask_suffix).difference(named)
+    if masks:
+        text = f"left out: {len(masks)} masks beside their pictures ({listed(sorted(one.name for one in masks), 3)})"
+        warnings.warn(f"{text}; what is named itself is taken", Said, stacklevel=2)
+    return masks
 
 
 def _files_of(given: str | Path, leave_out: Path | None) -> list[tuple[Path, Path]]:

@@ -26,6 +26,7 @@ from ducseg.figures.label_maps import write_png
 from ducseg.figures.road_overlay import draw_roads
 from ducseg.files import write_whole
 from ducseg.inference.labeller import Labeller
+from ducseg.inference.opening import data_of
 from ducseg.inference.road import check_calibration, road_class, road_confidence
 from ducseg.inference.submission_files import (
     check_archive,
@@ -112,7 +113,7 @@ def _kitti_road(
 
 def _held_out(labeller: Labeller) -> int:
     """The fold that the network's training run validated on."""
-    data = ((labeller.record.get("extra") or {}).get("config") or {}).get("data") or {}
+    data = data_of(labeller.record)
     return int(data.get("fold", 0)) if data.get("dataset") == "kitti-road" else 0
 
 

@@ -10,7 +10,7 @@ from ducseg.data.files.channels import Pixels, read_pixels
 from ducseg.data.layouts.opening import open_dataset
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.errors import UserError, explain
-from ducseg.inference.opening import recorded
+from ducseg.inference.opening import data_of, recorded
 from ducseg.models.preprocessing import Preprocessing
 
 __all__ = ["open_trained_on", "trained_on"]
@@ -53,7 +53,7 @@ def trained_on(checkpoint: str | Path, *, root: Path | None = None) -> DataConfi
         UserError: the checkpoint was not written by training, or by another version; no folder at the root.
     """
     place, description = recorded(checkpoint)
-    noted = ((description.get("extra") or {}).get("config") or {}).get("data")
+    noted = data_of(description)
     if not noted:
         raise explain(
             f"checkpoint {place}",

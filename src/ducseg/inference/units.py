@@ -12,7 +12,7 @@ from ducseg.errors import explain, whole
 from ducseg.inference.manifest import digest, stamp
 from ducseg.inference.places import Place, is_url, list_url, local_path
 from ducseg.inference.predict_files import find_jobs
-from ducseg.inference.sources import check_apart, find_pictures
+from ducseg.inference.sources import check_apart, find_pictures, masks_left_out
 from ducseg.inference.tars import is_tar
 from ducseg.inference.writers import Kind
 
@@ -63,12 +63,14 @@ class Unit:
 
 
 def find_units(
-    inputs: Sequence[str | Path], place: Place, kinds: Sequence[Kind], *, per_tar: int | None = None
-) -> list[Unit]:
+    inputs: Sequence[str | Path], place: Place, kinds: Sequence[Kind], *, per_tar: int | None = None,
+    mask_suffix: str | None = None,
+) -> list[Unit]:  # fmt: skip
     """The units of pictures and tars, on a disk (as `find_pictures`, and names or globs of tars) or at URLs.
 
     Args:
         per_tar: the results of so many pictures go into one tar, those of a tar into one; None: files.
+        mask_suffix: as `find_pictures`, for folders and globs at URLs too; not inside tars.
 
     Raises:
         UserError: as `find_jobs`; two inputs of one name.
@@ -76,12 +78,15 @@ def find_units(
     tars = [given for given in inputs if not is_url(given) and is_tar(str(given))]
     urls = [str(given) for given in inputs if is_url(given)]
     files = [local_path(given) for given in inputs if given not in tars and given not in urls]
-    pictures = _of_disk(files, place, kinds) if files or not inputs else []
+    pictures = _of_disk(files, place, kinds, mask_suffix) if files or not inputs else []
     archives = [_tar(str(file), file.name, stamp(file)) for given in tars for file in _tars_of_disk(local_path(given))]
     for url in urls:
         listed = list_url(url)
         alone = len(listed) == 1
+        masks = masks_left_out([PurePosixPath(name) for _, name, _ in listed], mask_suffix)
         for where, name, mark in listed:
+            if PurePosixPath(name) in masks:
+                continue
             if is_tar(name):
                 archives.append(_tar(where, name, mark))
             elif alone or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
@@ -101,10 +106,11 @@ def find_units(
     return sorted(units, key=lambda unit: unit.name)
 
 
-def _of_disk(files: Sequence[Path], place: Place, kinds: Sequence[Kind]) -> list[Source]:
+def _of_disk(files: Sequence[Path], place: Place, kinds: Sequence[Kind], mask_suffix: str | None) -> list[Source]:
     if place.path is None:
-        return [Source(str(file), name.as_posix(), stamp(file)) for file, name in find_pictures(files)]
-    jobs = find_jobs(files, place.path, kinds, rasters=True)
+        pictures = find_pictures(files, mask_suffix=mask_suffix)
+        return [Source(str(file), name.as_posix(), stamp(file)) for file, name in pictures]
+    jobs = find_jobs(files, place.path, kinds, rasters=True, mask_suffix=mask_suffix)
     return [Source(str(job.file), job.name.as_posix(), stamp(job.file), job.raster) for job in jobs]
 
 

@@ -6,7 +6,7 @@ Mask names may have more than picture names at their end or beginning: x.jpg and
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.truths import the_truth
@@ -14,7 +14,8 @@ from ducseg.data.paired import by_stem
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "MASK_SUFFIXES", "MASK_WORD", "by_common_name", "ending", "files_of", "side_by_side", "tail_of_masks", "tails_of",
+    "MASK_SUFFIXES", "MASK_WORD", "by_common_name", "ending", "files_of", "masks_beside", "side_by_side",
+    "tail_of_masks", "tails_of",
 ]  # fmt: skip
 
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
@@ -115,6 +116,25 @@ def side_by_side(
     pictures, twins = by_stem([file for file in files if not _is_lossless(file)])
     labels, others = by_stem([file for file in files if _is_lossless(file)])
     return (pictures, labels, twins + others) if pictures.keys() & labels.keys() else ({}, {}, ())
+
+
+def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) -> set[PurePath]:
+    """Those that are by their names the masks of others in their folder: x_mask.png beside x.jpg.
+
+    What such a name has beyond the picture's is `mask_suffix`, or begins with a word for masks, or with a sign and has
+    one. Without a picture of the name before it, a file is none.
+    """
+    there = {(file.parent, file.stem) for file in files}
+
+    def ends_a_mask(tail: str) -> bool:
+        found = MASK_WORD.search(tail)
+        return tail == mask_suffix or (found is not None and (found.start() == 0 or not tail[0].isalnum()))
+
+    def is_mask(file: PurePath) -> bool:
+        name = file.stem
+        return any((file.parent, name[:at]) in there and ends_a_mask(name[at:]) for at in range(1, len(name)))
+
+    return {file for file in files if is_mask(file)}
 
 
 def tails_of(files: Mapping[str, Path]) -> dict[str, list[Path]]:
