@@ -2,18 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ducseg.classes import CAMVID, CITYSCAPES, ClassSet
 from ducseg.data.sample import Sample
-from ducseg.errors import UserError, explain
+from ducseg.errors import Said, UserError, explain
 from ducseg.figures.evaluation_folder import read_evaluations
 from ducseg.inference.evaluate import evaluate
+from ducseg.inference.labeller import AveragingLabeller
+from ducseg.inference.memory import memory_needed
 from ducseg.inference.predictor import Predictor
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.inference.store import evaluate_and_store
@@ -83,12 +87,49 @@ def test_what_is_shown_was_scored_and_is_labelled_again_only_where_that_was_not_
         assert np.array_equal(one.prediction, scenes[scenes.ids.index(one.id)].image[..., 0])
 
 
+def test_a_picture_that_does_not_fit_is_scored_in_windows_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    class Cut(AveragingLabeller):
+        classes, record = CAMVID, {}  # type: ignore[assignment]
+
+        def _computing(self, _pictures: Any) -> Any:
+            return nullcontext()
+
+        def _labels(self, pictures: Any) -> Any:
+            asked.append(pictures.shape)
+            return torch.from_numpy(pictures[..., 0].copy())
+
+        def _probabilities(self, pictures: Any) -> Any:
+            return torch.nn.functional.one_hot(self._labels(pictures).long(), 11).movedim(-1, 1).float()
+
+    class Long(Scenes):
+        def __getitem__(self, index: int, /) -> Sample:
+            sample = super().__getitem__(index)
+            assert sample.label is not None
+            parts = (np.repeat(np.repeat(part, 50, 0)[:, :1], 40, 1) for part in (sample.image, sample.label))
+            image, label = (np.ascontiguousarray(part) for part in parts)
+            return Sample(image=image, label=label, id=sample.id, original_size=label.shape[:2])
+
+    labeller, scenes = Cut(scales=(1.0,), flip=False), Long(4)
+    whole = evaluate(labeller, scenes).matrix
+    assert max(shape[1] for shape in asked) > 1024
+    asked.clear()
+    free = memory_needed(labeller, (1024, 40)) // 2
+    monkeypatch.setattr("ducseg.inference.memory.available_memory", lambda _device: free)
+    with pytest.warns(Said, match=r"scored in windows of 1024: whole they would not fit"):
+        cut = evaluate(labeller, scenes).matrix
+    assert max(shape[1] for shape in asked) <= 1024
+    assert np.array_equal(whole, cut) and labeller.tiling is None
+
+
 def test_batches_of_one_size_count_the_same() -> None:
     asked: list[list[tuple[int, ...]]] = []
 
     class Batched(Predictor):
         def __init__(self) -> None:
             self.model: Any = SimpleNamespace(classes=CAMVID)
+            self.scales, self.tiling, self.device = (1.0,), None, torch.device("cpu")
 
         def labels_of(self, images: Any) -> Any:
             asked.append([image.shape for image in images])

@@ -15,6 +15,7 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
 from ducseg.inference.labeller import Labeller, each
+from ducseg.inference.memory import that_fits
 from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.road import RoadEvaluation
 from ducseg.metrics.boundary import BoundaryCounts, add_boundary
@@ -64,6 +65,8 @@ def evaluate(
 ) -> Evaluation:
     """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
 
+    What would not fit in memory whole is labelled in windows, which a warning says.
+
     Args:
         labeller: a `Predictor`, or anything around one.
         indices: which pictures, such as one rank's share; None: all.
@@ -99,7 +102,8 @@ def evaluate(
     with counted("scored") if progress else nullcontext() as show:
         for batch in equal_batches(labelled(), lambda item: item[1].image.shape, batch_size):
             needs_probabilities = ranked or road is not None
-            found = each(labeller, [sample.image for _, sample in batch], probabilities=needs_probabilities)
+            fitting = that_fits(labeller, batch[0][1].size)
+            found = each(fitting, [sample.image for _, sample in batch], probabilities=needs_probabilities)
             for (index, sample), one in zip(batch, found):
                 assert sample.label is not None
                 prediction = one.argmax(0).astype(np.uint8) if needs_probabilities else one

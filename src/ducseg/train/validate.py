@@ -17,6 +17,7 @@ from ducseg.errors import explain
 from ducseg.figures.evaluation_folder import middle, write_sample
 from ducseg.figures.label_maps import overlay
 from ducseg.inference.evaluate import evaluate
+from ducseg.inference.memory import that_fits
 from ducseg.inference.predictor import Predictor
 from ducseg.metrics.confusion import scores
 from ducseg.models.segmenter import Segmenter
@@ -50,7 +51,7 @@ class _Stoppable:
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         if self._stopping.requested:
             raise _Stopped
-        labels = self._predictor(image)
+        labels = that_fits(self._predictor, (image.shape[0], image.shape[1]))(image)
         if len(self.first) < self._keep:
             self.first.append(labels)
         return labels
