@@ -271,6 +271,42 @@ def test_folder_with_index_masks(tmp_path: Path, split: str) -> None:
     assert "found value 2 in 8 pixels" in check_dataset("folder", tmp_path).errors[0].message
 
 
+def test_folders_that_are_no_splits_are_not_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    places = {"oslo/p1a": noise[0], "oslo/p2a": noise[1], "rome/p1b": noise[0], "rome/p3b": noise[2]}
+    for name, image in places.items():
+        mask = np.full((8, 8), name.startswith("rome"), np.uint8)  # oslo has no crack, rome nothing else
+        for kind, pixels in (("images", image), ("masks", mask)):
+            (tmp_path / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{name}.png")
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "pisa").mkdir()
+    (tmp_path / "classes.json").write_text(json.dumps(TWO.to_json()))
+    config = DataConfig(dataset="folder", root=str(tmp_path), group_by=r"^(p\d)")
+    assert check_and_print(config, json_path=tmp_path / "a.json") == 0
+    printed = capsys.readouterr().out
+    assert "folders: oslo, pisa, rome; none is called as a split is (train, val, test, ...)" in printed
+    assert "warning: duplicate: " in printed and "empty split" not in printed and "leak" not in printed
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert [one["kind"] for one in found["findings"]] == ["duplicate"]
+    assert found["splits"]["rome"]["classes"]["crack"] == {"pixels": 128, "images": 2}
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "rome").rename(tmp_path / kind / "Validation")
+    assert check_and_print(config) == 1
+    printed = capsys.readouterr().out
+    assert "leak between splits: image" in printed and "leak between splits: drive p1" in printed
+    assert "split pisa: found no images" in printed and "split oslo: found no pixel of crack" not in printed
+    assert "none is called" not in printed
+
+
+def test_a_class_that_no_folder_shows_is_said_of_all(tmp_path: Path) -> None:
+    masks = [np.zeros((8, 8), np.uint8)]
+    _folder(tmp_path, masks, "oslo")
+    report = check_dataset("folder", tmp_path)
+    assert [one.message.partition(";")[0] for one in report.findings] == ["all folders: found no pixel of crack"]
+    assert check_dataset("split-folders", tmp_path).are_splits, "there, every folder is one"
+
+
 def test_folder_with_colour_masks(tmp_path: Path) -> None:
     mask = np.zeros((8, 8, 3), np.uint8)
     mask[:2] = (255, 0, 0)

@@ -3,6 +3,7 @@
 Errors stop training or falsify scores: missing partners, unreadable files, files of the wrong mode, sizes that differ,
 values that no class has, train ids in place of label ids, the same picture or drive in two splits, empty splits.
 Warnings are worth a look: pictures that occur twice, unusual modes, classes that no training picture shows.
+Folders that are no splits (sites, cameras) are the one set of pictures that training takes them for.
 """
 
 import time
@@ -21,7 +22,7 @@ from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.opening import open_layout
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain
+from ducseg.errors import explain, listed
 
 __all__ = ["Finding", "Report", "SplitReport", "check_dataset"]
 
@@ -70,7 +71,10 @@ class SplitReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `check_dataset` found; `notes` say how files were taken; `seconds` on `num_workers` processes it took."""
+    """What `check_dataset` found; `notes` say how files were taken; `seconds` on `num_workers` processes it took.
+
+    Where they are no splits (`Layout.are_splits`), `splits` are the folders.
+    """
 
     dataset: str
     root: str
@@ -79,6 +83,7 @@ class Report:
     findings: tuple[Finding, ...]
     num_workers: int
     seconds: float
+    are_splits: bool = True
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -123,11 +128,12 @@ def check_dataset(
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=layout.lines,
+        notes=(*layout.lines, *_no_splits(layout)),
         splits=splits,
-        findings=(*_masks(rules, layout), *_findings(layout, files, examined), *_never_seen(splits)),
+        findings=(*_masks(rules, layout), *_findings(layout, files, examined), *_never_seen(splits, layout)),
         num_workers=num_workers,
         seconds=time.perf_counter() - begin,
+        are_splits=layout.are_splits,
     )
 
 
@@ -172,6 +178,12 @@ def _by_train_id(counts: NDArray[np.int64], train_ids: NDArray[np.uint8] | None)
     return np.bincount(train_ids, weights=counts, minlength=256).astype(np.int64)
 
 
+def _no_splits(layout: Layout) -> Iterable[str]:
+    if not layout.are_splits:
+        named = f"folders: {listed(layout.splits, 3)}; none is called as a split is (train, val, test, ...)"
+        yield f"{named}, so training takes the pictures of all and holds a share out"
+
+
 def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:
     """What speaks against all labels together."""
     if rules.problem is not None:
@@ -180,7 +192,7 @@ def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:
 
 def _findings(layout: Layout, files: list[SplitFiles], examined: list[Examined]) -> Iterable[Finding]:
     for split in files:
-        if not split.images:
+        if not split.images and (layout.are_splits or not any(one.images for one in files)):
             message = explain(
                 f"split {split.name}", found="no images", needed="some", fix="Unpack them there, or remove the folder."
             )
@@ -191,12 +203,12 @@ def _findings(layout: Layout, files: list[SplitFiles], examined: list[Examined])
         for problem in one.problems:
             names = (str(problem.file),)
             yield Finding(kind=problem.kind, splits=(one.pair.split,), files=names, message=problem.message)
-    yield from _same_content(examined)
-    if layout.sequence is not None:
+    yield from _same_content(examined, layout)
+    if layout.sequence is not None and layout.are_splits:
         yield from _shared_drives(examined, layout.sequence)
 
 
-def _same_content(examined: list[Examined]) -> Iterable[Finding]:
+def _same_content(examined: list[Examined], layout: Layout) -> Iterable[Finding]:
     """Images whose pixels are equal, in one split or, which is worse, in several."""
     groups = defaultdict(list)
     for one in examined:
@@ -206,7 +218,7 @@ def _same_content(examined: list[Examined]) -> Iterable[Finding]:
         if len(pairs) > 1:
             splits = sorted({pair.split for pair in pairs})
             names = tuple(str(pair.image) for pair in pairs)
-            leak = len(splits) > 1
+            leak = len(splits) > 1 and layout.are_splits
             message = explain(
                 f"image {names[0]}",
                 found=f"the same pixels in {', '.join(names[1:])}",
@@ -236,15 +248,16 @@ def _shared_drives(examined: list[Examined], sequence: Callable[[str], str]) -> 
             yield Finding(kind="leak between splits", splits=tuple(splits), files=names, message=str(message))
 
 
-def _never_seen(splits: Mapping[str, SplitReport]) -> Iterable[Finding]:
-    """Classes of which the training split has no pixel."""
+def _never_seen(splits: Mapping[str, SplitReport], layout: Layout) -> Iterable[Finding]:
+    """Classes of which the training split has no pixel, or none of folders that are no splits."""
     name = "train" if "train" in splits else next(iter(splits))
-    missing = [one for one, found in splits[name].classes.items() if not found["pixels"]]
-    if splits[name].labels and missing:
+    looked = [name] if layout.are_splits else list(splits)
+    missing = [one for one in splits[name].classes if not any(splits[split].classes[one]["pixels"] for split in looked)]
+    if any(splits[split].labels for split in looked) and missing:
         message = explain(
-            f"split {name}",
+            f"split {name}" if layout.are_splits else "all folders",
             found=f"no pixel of {', '.join(missing)}",
             needed="some of every class",
             fix="A network learns nothing about these: add pictures, or take the classes out.",
         )
-        yield Finding(kind="class never seen", splits=(name,), files=(), message=str(message))
+        yield Finding(kind="class never seen", splits=tuple(looked), files=(), message=str(message))

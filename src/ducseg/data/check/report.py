@@ -56,7 +56,7 @@ def as_table(report: Report) -> Table:
     table.add_row("labels", *(str(split.labels) for split in splits))
     table.add_row("size (H x W)", *(_sizes(list(split.sizes)) for split in splits))
     table.add_section()
-    for kind in CHECKS:
+    for kind in (one for one in CHECKS if report.are_splits or "split" not in one):
         numbers = [_number(report, kind, name) for name in report.splits]
         table.add_row(kind, *(str(number or "-") for number in numbers), style="bold" if any(numbers) else None)
     table.add_section()

@@ -27,7 +27,7 @@ from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
-from ducseg.data.layouts.splitting import group_function, members_of
+from ducseg.data.layouts.splitting import are_splits, group_function, members_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain
@@ -72,6 +72,7 @@ def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = Non
         sequence=None if config.group_by is None else group_function(config.group_by),
         notes=(folders.found.line,),
         make_pixels=lambda: folders.pixels,
+        are_splits=config.dataset != "folder" or "" in folders.found.splits or are_splits(folders.found.splits),
     )
 
 

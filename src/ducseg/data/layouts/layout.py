@@ -89,6 +89,7 @@ class Layout:
         root: the folder that holds it.
         needed: what must lie there, as messages say it.
         splits: that are there, in whole or in part, such that no picture belongs to two of them.
+        are_splits: False: they are folders of other meaning (sites, cameras), and training takes the pictures of all.
         open: name of any split -> its pictures, with label None where it has no labels; raises `UserError` for no such
             split, nothing in it, files without a partner.
         files: one of `splits` -> its files, whatever is missing.
@@ -108,6 +109,7 @@ class Layout:
     sequence: Callable[[str], str] | None = None
     notes: tuple[str, ...] = ()
     make_pixels: Callable[[], Pixels] = lambda: RGB
+    are_splits: bool = True
 
     @cached_property
     def pixels(self) -> Pixels:

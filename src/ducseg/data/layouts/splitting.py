@@ -17,8 +17,8 @@ from ducseg.data.config import DataConfig
 from ducseg.errors import UserError, explain, listed
 
 __all__ = [
-    "EYES", "Member", "copies_note", "eyes_in", "folder_note", "group_function", "group_note", "held_out", "members_of",
-    "split_note",
+    "EYES", "Member", "are_splits", "copies_note", "eyes_in", "folder_note", "group_function", "group_note", "held_out",
+    "members_of", "split_note",
 ]  # fmt: skip
 
 Member = tuple[str, str]
@@ -75,7 +75,7 @@ def _training_folders(folders: Mapping[str, Sequence[str]], config: DataConfig) 
     """Those whose pictures are "train", before some are held out."""
     if "" in folders:
         return [""]
-    if any(_folder_of(split, folders) is not None for split in _ALIASES):
+    if are_splits(folders):
         train = _folder_of("train", folders)
         return [] if train is None else [train]
     return [folder for folder in folders if folder != config.val_split]
@@ -203,7 +203,7 @@ def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) ->
 
 def folder_note(folders: Mapping[str, Iterable[Path]], train: Iterable[Path], validation: Iterable[Path]) -> str | None:
     """What is to be said where folders that are no splits, such as patients, have pictures in both splits."""
-    if len(folders) < 2 or any(_folder_of(split, folders) is not None for split in _ALIASES):
+    if len(folders) < 2 or are_splits(folders):
         return None
     train, validation = set(train), set(validation)
     both = [folder for folder, files in folders.items() if train & (here := set(files)) and validation & here]
@@ -251,6 +251,11 @@ def _middle(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         file.seek(size // 2)
         return file.read(1 << 12)
+
+
+def are_splits(folders: Collection[str]) -> bool:
+    """Whether one at least is called like a split; else (sites, cameras, patients) "train" is the pictures of all."""
+    return any(_folder_of(split, folders) is not None for split in _ALIASES)
 
 
 def _folder_of(split: str, folders: Collection[str]) -> str | None:
