@@ -90,6 +90,8 @@ class Trial:
     """In place of the seconds."""
     device: str = "cpu"
     crop: int = CROP
+    encoder_factor: float = 1.0
+    """The encoder's rate over that of what is new."""
 
 
 def build_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -275,10 +277,15 @@ def run_trial(trial: Trial, pictures: Path | None = None) -> dict[str, Any]:
 
 
 def _train(network: nn.Module, stream: Iterator[Any], trial: Trial, mean: Tensor, std: Tensor) -> int:
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": kernels, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=trial.rate)
+    learned_before = {id(p) for p in getattr(network, "encoder", nn.Identity()).parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in network.parameters():
+        factor = trial.encoder_factor if id(p) in learned_before else 1.0
+        groups.setdefault((0.01 if p.ndim > 1 else 0.0, factor), []).append(p)
+    optimizer = torch.optim.AdamW(
+        [{"params": ps, "weight_decay": decay, "factor": factor} for (decay, factor), ps in groups.items()],
+        lr=trial.rate,
+    )
     network.train()
     began, step = time.process_time(), 0
 
@@ -287,7 +294,7 @@ def _train(network: nn.Module, stream: Iterator[Any], trial: Trial, mean: Tensor
 
     while (done := share()) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = trial.rate * min(1, 0.02 + done / 0.03) * (1 - done) ** 0.9
+            group["lr"] = group["factor"] * trial.rate * min(1, 0.02 + done / 0.03) * (1 - done) ** 0.9
         images, labels = next(stream)
         images, labels = images.to(mean.device), labels.to(mean.device)
         images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -332,7 +339,8 @@ def run_all(options: argparse.Namespace) -> None:
 
 def _trial(options: argparse.Namespace, data: str, network: str, rate: float, seed: int, split: str) -> Trial:
     budget = (0.0, options.steps) if options.steps else (options.cpu_seconds, None)
-    return Trial(data, network, options.encoder, rate, seed, split, *budget, options.device, options.crop)
+    setting = options.device, options.crop, options.encoder_factor
+    return Trial(data, network, options.encoder, rate, seed, split, *budget, *setting)
 
 
 def _results(path: Path) -> dict[Trial, dict[str, Any]]:
@@ -421,6 +429,7 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=60)
     parser.add_argument("--steps", type=int, help="of training, in place of --cpu-seconds")
     parser.add_argument("--crop", type=int, default=CROP)
+    parser.add_argument("--encoder-factor", type=float, default=1.0, help="the encoder's rate over the head's")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2, help="trials at once, one thread each")

@@ -15,6 +15,8 @@ from ducseg.cli import COMMANDS, main
 from ducseg.models import build
 from ducseg.weights.checkpoint import save_segmenter
 
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "demo.png"
+
 SNAPSHOT = Path(__file__).parent / "help_snapshot.txt"
 _SOURCE = str(Path(ducseg.__file__).parents[1])
 
@@ -90,7 +92,8 @@ def test_a_line_of_the_table_has_its_module(name: str) -> None:
             ["/nowhere", "images/val"],
         ),
         (["eval", "/nowhere"], ["/nowhere", "no such folder"]),
-        (["predict", "{tmp}", "x.png", "--out", "{tmp}/out"], ["no model.json there"]),
+        (["predict", "{tmp}", str(PICTURE), "--out", "{tmp}/out"], ["no model.json there"]),
+        (["predict", "/nowhere", "x.png", "--out", "{tmp}/out"], ["input x.png", "no such file"]),
         (["hdc", "0", "1"], ["rate"]),
         (["hdc", "99999999999999999999"], ["rate", "at most 1,000,000"]),
         (["data", "sinth"], ["Did you mean synth?"]),
