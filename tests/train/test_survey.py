@@ -77,14 +77,20 @@ def test_a_huge_picture_is_one_among_the_others() -> None:
     assert found.classes[1].median_width == 3
 
 
-def test_of_large_pictures_few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[int] = []
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pixels of each part of a label whose widths a survey has measured."""
+    sizes: list[int] = []
 
     def counted(label: NDArray[np.uint8], ladder: tuple[int, ...]) -> NDArray[np.uint8]:
-        measured.append(label.size)
+        sizes.append(label.size)
         return local_widths(label, ladder)
 
     monkeypatch.setattr("ducseg.train.survey.local_widths", counted)
+    return sizes
+
+
+def test_of_large_pictures_few_are_measured(measured: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ducseg.train.survey._MOST_MEASURED", 20 * 60 * 80)
     found = survey(Labels([_picture()] * 64))
     assert (len(measured), found.looked_at, found.classes[1].median_width) == (16, 64, 3)
@@ -93,14 +99,9 @@ def test_of_large_pictures_few_are_measured(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(measured) == 4
 
 
-def test_of_pictures_too_large_for_that_windows_with_every_class_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[int] = []
-
-    def counted(label: NDArray[np.uint8], ladder: tuple[int, ...]) -> NDArray[np.uint8]:
-        measured.append(label.size)
-        return local_widths(label, ladder)
-
-    monkeypatch.setattr("ducseg.train.survey.local_widths", counted)
+def test_of_pictures_too_large_for_that_windows_with_every_class_are_measured(
+    measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ducseg.train.survey._MOST_MEASURED", 16 * 128**2)
     monkeypatch.setattr("ducseg.train.survey._WINDOW", 128)
     large = _picture(600, 800)

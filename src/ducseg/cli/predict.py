@@ -263,8 +263,9 @@ def _for_server(options: Options) -> int:
         )
     root = Path(options.inputs[0])
     if not root.exists():
-        found = f"nothing there ({root.absolute()} does not exist)"
-        raise explain(f"{options.format} in {root}", found=found, needed="the data set's folder", fix="Check the path.")
+        from ducseg.data.paired import no_such_data
+
+        raise no_such_data(options.format or "", root, missing="nothing there", layout="the data set's folder")
     from ducseg.inference.submit import submit
 
     files = submit(

@@ -61,7 +61,7 @@ def evaluate(
     thin: ThinCounts | None = None,
     batch_size: int = 1,
     progress: bool = False,
-    keep: int = 0,
+    keep: int | None = 0,
 ) -> Evaluation:
     """Label pictures at their own size and count against the truth; the next ones are read meanwhile, in threads.
 
@@ -75,7 +75,7 @@ def evaluate(
         thin: counts of the scores of thin objects, with probabilities where there are two classes; None: not counted.
         batch_size: so many pictures of one size, where they follow each other, go through the network at once.
         progress: draw a bar on a terminal.
-        keep: so many bytes of predictions.
+        keep: so many of the first predictions; None: what 128 MB hold of them.
 
     Raises:
         UserError: classes that differ from the model's, no picture, a picture without label or with a value that is no
@@ -88,7 +88,7 @@ def evaluate(
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
     total, picture_iou, began = ConfusionMatrix(len(dataset.classes)), dict[int, float](), time.monotonic()
     ranked = thin is not None and len(dataset.classes) == 2
-    kept = dict[int, NDArray[np.uint8]]()
+    kept, room = dict[int, NDArray[np.uint8]](), _KEPT
 
     def labelled() -> Iterator[tuple[int, Sample]]:
         for index, read in read_ahead(dataset.__getitem__, chosen, ahead=max(2, batch_size)):
@@ -111,8 +111,8 @@ def evaluate(
                 counts.update(sample.label, prediction, name=sample.id)
                 total.merge(counts)
                 picture_iou[index] = scores(counts.matrix, dataset.classes)["mean_iou"]
-                if prediction.nbytes <= keep:
-                    kept[index], keep = prediction, keep - prediction.nbytes
+                if prediction.nbytes <= room if keep is None else len(kept) < keep:
+                    kept[index], room = prediction, room - prediction.nbytes
                 if road is not None:
                     road.update(index, sample, one)
                 if boundary is not None:
@@ -144,7 +144,7 @@ def evaluate_all_scores(
     """
     boundary = BoundaryCounts(len(dataset.classes))
     evaluation = evaluate(
-        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=batch_size, progress=progress, keep=_KEPT
+        labeller, dataset, boundary=boundary, road=road, thin=thin, batch_size=batch_size, progress=progress, keep=None
     )
     found = scores(evaluation.matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))

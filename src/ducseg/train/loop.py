@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ducseg.classes import IGNORE
 from ducseg.data.layouts.opening import data_notes
-from ducseg.data.loading import evaluation_indices, workers_watched
+from ducseg.data.loading import workers_watched
 from ducseg.errors import explain
 from ducseg.files import PLAN, sweep_folder, write_whole
 from ducseg.metrics.confusion import format_table, to_json
@@ -328,11 +328,10 @@ class _Run:
         validated = validate(state.evaluated, self.data.val_set, self.ranks, self.stopping, bf16=bf16, keep=keep)
         if validated is None:
             return False
-        found, first = validated
+        found, labels = validated
         state.evaluations.add(state.step, deciding_score(found, settings.best_by))
         if log is not None:
-            mine = evaluation_indices(len(self.data.val_set), self.ranks.rank, self.ranks.world_size)
-            pictures = follow_pictures(self.data.val_set, dict(zip(mine, first)), self.checkpoints.run, state.step)
+            pictures = follow_pictures(self.data.val_set, labels, self.checkpoints.run, state.step)
             log.evaluation(state.step, found, pictures)
             self.checkpoints.score(state.evaluations, to_json(found))
             self.console.print(format_table(found))

@@ -43,20 +43,16 @@ class _Stopped(Exception):
 
 
 class _Stoppable:
-    """A predictor that goes no further once the run is asked to stop, and keeps its first predictions."""
+    """A predictor that goes no further once the run is asked to stop."""
 
-    def __init__(self, predictor: Predictor, stopping: Stopping, keep: int) -> None:
-        self._predictor, self._stopping, self._keep = predictor, stopping, keep
+    def __init__(self, predictor: Predictor, stopping: Stopping) -> None:
+        self._predictor, self._stopping = predictor, stopping
         self.classes, self.record, self.probabilities = predictor.classes, predictor.record, predictor.probabilities
-        self.first: list[NDArray[np.uint8]] = []
 
     def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
         if self._stopping.requested:
             raise _Stopped
-        labels = that_fits(self._predictor, (image.shape[0], image.shape[1]))(image)
-        if len(self.first) < self._keep:
-            self.first.append(labels)
-        return labels
+        return that_fits(self._predictor, (image.shape[0], image.shape[1]))(image)
 
 
 def validate(
@@ -67,7 +63,7 @@ def validate(
     *,
     bf16: bool = False,
     keep: int = 0,
-) -> tuple[dict[str, Any], list[NDArray[np.uint8]]] | None:
+) -> tuple[dict[str, Any], dict[int, NDArray[np.uint8]]] | None:
     """Score the validation pictures, each once over all ranks, at its own size; None where a signal ended it.
 
     Args:
@@ -75,21 +71,22 @@ def validate(
         keep: how many predictions are to be returned.
 
     Returns:
-        The scores, and the labels (H, W) of this rank's first pictures, those of `evaluation_indices`.
+        The scores, and the labels (H, W) of this rank's first pictures by their numbers.
 
     Raises:
         UserError: a picture or label that does not read.
     """
     indices = evaluation_indices(len(dataset), ranks.rank, ranks.world_size)
-    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping, keep)
-    counts, stopped = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64), 0
+    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping)
+    counts, labels, stopped = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64), {}, 0
     try:
         with _without_search():
-            counts = evaluate(predictor, dataset, indices=indices).matrix
+            evaluation = evaluate(predictor, dataset, indices=indices, keep=keep)
+        counts, labels = evaluation.matrix, evaluation.labels
     except _Stopped:
         stopped = 1
     summed = ranks.sum(torch.tensor([*counts.ravel().tolist(), stopped])).numpy()
-    return None if summed[-1] else (scores(summed[:-1].reshape(counts.shape), dataset.classes), predictor.first)
+    return None if summed[-1] else (scores(summed[:-1].reshape(counts.shape), dataset.classes), labels)
 
 
 def estimate_seconds(network: Segmenter, dataset: SegmentationDataset, ranks: Ranks, *, bf16: bool) -> float:

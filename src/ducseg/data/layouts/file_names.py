@@ -124,15 +124,17 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
     What such a name has beyond the picture's is `mask_suffix`, or begins with a word for masks, or with a sign and has
     one. Without a picture of the name before it, a file is none.
     """
-    there = {(file.parent, file.stem) for file in files}
+    there: dict[PurePath, set[str]] = {}
+    for file in files:
+        there.setdefault(file.parent, set()).add(file.stem)
 
     def ends_a_mask(tail: str) -> bool:
         found = MASK_WORD.search(tail)
         return tail == mask_suffix or (found is not None and (found.start() == 0 or not tail[0].isalnum()))
 
     def is_mask(file: PurePath) -> bool:
-        name = file.stem
-        return any((file.parent, name[:at]) in there and ends_a_mask(name[at:]) for at in range(1, len(name)))
+        name, beside = file.stem, there[file.parent]
+        return any(name[:at] in beside and ends_a_mask(name[at:]) for at in range(1, len(name)))
 
     return {file for file in files if is_mask(file)}
 
