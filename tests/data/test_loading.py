@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from typing import Any
@@ -90,10 +91,6 @@ def _assert_same(first: list, second: list) -> None:
 def test_ranks_share_the_batches_of_one_process(
     length: int, batch_size: int, world_size: int, seed: int, start_step: int
 ) -> None:
-    if length < batch_size * world_size:
-        with pytest.raises(UserError, match=f"needed at least one batch of {batch_size * world_size}"):
-            EpochSampler(length, batch_size, num_steps=3, seed=seed, world_size=world_size)
-        return
     common = {"num_steps": 9, "seed": seed, "start_step": start_step}
     one = list(EpochSampler(length, batch_size * world_size, **common))
     ranks = [
@@ -246,9 +243,22 @@ def test_a_sample_without_label_is_refused() -> None:
         _loader(Scenes(10, bare=6))
 
 
-def test_a_set_smaller_than_a_batch_says_how_to_go_on() -> None:
-    with pytest.raises(UserError, match=r"found 3 pictures; needed at least one batch of 8 .*together: at most 3\)"):
-        _loader(Scenes(3), batch_size=4, world_size=2)
+@given(length=st.integers(1, 9), more=st.integers(0, 30), seed=st.integers(0, 1000))
+def test_fewer_pictures_than_a_batch_are_drawn_evenly_and_each_time_otherwise(
+    length: int, more: int, seed: int
+) -> None:
+    sampler = EpochSampler(length, length + more, num_steps=2, seed=seed)
+    assert sampler.steps_per_epoch == 1
+    for epoch, keys in enumerate(sampler):
+        assert {its_epoch for its_epoch, _ in keys} == {epoch} and len(set(keys)) == length + more
+        times = Counter(index % length for _, index in keys)
+        assert set(times) == set(range(length)) and max(times.values()) - min(times.values()) <= 1
+
+
+def test_a_picture_twice_in_a_batch_is_cropped_twice() -> None:
+    (batch,) = training_loader(Scenes(1), TRANSFORM, batch_size=4, num_steps=1, seed=0, num_workers=0)
+    assert batch["ids"] == ["scene0"] * 4
+    assert len({image.numpy().tobytes() for image in batch["image"]}) > 1
 
 
 class Ending(Scenes):

@@ -192,7 +192,9 @@ def test_epochs_end_a_run_before_its_minutes_and_one_that_is_over_is_left_as_it_
     assert again.finished
     assert not again.went_on
     more = f"for more in all: ducseg train --resume '{run}' --run.minutes 120 --optimizer.epochs 4\n"
-    assert printed.getvalue().endswith(f"in its 60 minutes, and left as it is; {more}")
+    assert again.best_score == first.best_score
+    assert again.seconds == pytest.approx(first.seconds, abs=1)
+    assert printed.getvalue().endswith(f"within its 60 minutes, and left as it is; {more}")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     last = run / "last"
     for longer in (changed(limited, "run", minutes=61.0), changed(limited, "optimizer", epochs=3)):

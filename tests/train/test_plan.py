@@ -140,7 +140,7 @@ def test_a_gpu_gets_larger_crops_and_batches(tmp_path: Path, no_weights: None) -
     root = write_folder(tmp_path / "large", pictures=3, size=(600, 700))
     cpu, gpu = (_plan(root, machine=Machine(device=device, bf16=False)).config for device in ("cpu", "cuda"))
     assert (cpu.augment.crop_size, gpu.augment.crop_size) == ((256, 256), (512, 512))
-    assert cpu.optimizer.batch_size == gpu.optimizer.batch_size == 2  # there are no more pictures
+    assert (cpu.optimizer.batch_size, gpu.optimizer.batch_size) == (4, 16)  # of two pictures: several crops of each
     assert this_machine(torch.device("cpu")).device == "cpu"
 
 

@@ -124,8 +124,8 @@ def test_a_run_that_is_over_says_so_and_is_left_as_it_is(
     assert again.finished and not again.went_on
     assert (again.checkpoint, again.best_score) == (first.checkpoint, first.best_score)
     assert printed.getvalue() == (
-        f"done before, at {(run / 'last').resolve().name}, in its {number} {name}, and left as it is; for more in all: "
-        f"ducseg train --resume '{run}' --optimizer.{name} {2 * number}\n"
+        f"done before, at {(run / 'last').resolve().name}, within its {number} {name}, and left as it is; "
+        f"for more in all: ducseg train --resume '{run}' --optimizer.{name} {2 * number}\n"
     )
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name[0] != "."} == before
 

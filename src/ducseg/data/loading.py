@@ -3,7 +3,8 @@
 Legend: B samples a rank and step, W ranks; batch {"image": (B, C, H, W) of the pictures'
 type, RGB uint8 mostly, "label": uint8 (B, H, W), "ids": list}.
 The global batch g of an epoch is order[g * B * W : (g + 1) * B * W]; rank r takes its r-th piece of B, so two ranks
-with B see the batches of one rank with 2 B. What does not fill a global batch at an epoch's end is left out of it.
+with B see the batches of one rank with 2 B. What does not fill a global batch at an epoch's end is left out of it; of
+fewer pictures than B * W each is drawn several times for the one batch of an epoch.
 """
 
 import signal
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 Key = tuple[int, int]
-"""(epoch, index): which sample, in which of its random versions."""
+"""(epoch, index): which sample (counted around), in which of its random versions."""
 
 
 class Batch(TypedDict):
@@ -69,7 +70,7 @@ class AugmentedDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        sample = self.dataset[index]
+        sample = self.dataset[index % len(self.dataset)]
         if sample.label is None:
             raise explain(
                 f"sample {sample.id}", found="no label", needed="one to train on", fix="Use a labelled split."
@@ -82,15 +83,12 @@ class EpochSampler(Sampler[list[Key]]):
     """The keys of this rank's batches from step `start_step` on, through as many epochs as `num_steps` steps take.
 
     Args:
-        length: samples in the data set.
+        length: samples in the data set; of fewer than a global batch, index i + k * length is sample i once more.
         batch_size: samples a rank and step.
         num_steps: how many batches to give.
         seed: of the order; epoch e has the same order in every run with this seed.
         rank, world_size: which piece of each global batch.
         start_step: steps done before (resume): step s is batch s % steps_per_epoch of epoch s // steps_per_epoch.
-
-    Raises:
-        UserError: fewer samples than one global batch.
     """
 
     def __init__(
@@ -104,20 +102,14 @@ class EpochSampler(Sampler[list[Key]]):
         world_size: int = 1,
         start_step: int = 0,
     ) -> None:
+        assert length >= 1, length
         assert batch_size >= 1, batch_size
         assert 0 <= rank < world_size, (rank, world_size)
         assert start_step >= 0, start_step
         assert num_steps >= 0, num_steps
         self.length, self.batch_size, self.num_steps, self.seed = length, batch_size, num_steps, seed
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
-        self.steps_per_epoch = length // (batch_size * world_size)
-        if self.steps_per_epoch == 0:
-            raise explain(
-                "training set",
-                found=f"{length} pictures",
-                needed=f"at least one batch of {batch_size * world_size} ({batch_size} on each of {world_size} ranks)",
-                fix=f"Lower the batch size (all ranks together: at most {length}) or add pictures.",
-            )
+        self.steps_per_epoch = max(1, length // (batch_size * world_size))
 
     def __len__(self) -> int:
         return self.num_steps
@@ -134,7 +126,9 @@ class EpochSampler(Sampler[list[Key]]):
     def _order(self, epoch: int) -> NDArray[np.int64]:
         # a spawn key, for [seed, epoch] would be the stream of sample 0: SeedSequence pads with zeros
         sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
-        return np.random.default_rng(sequence).permutation(self.length)
+        rng = np.random.default_rng(sequence)
+        rounds = -(-self.batch_size * self.world_size // self.length)
+        return np.concatenate([rng.permutation(self.length) + done * self.length for done in range(rounds)])
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -263,8 +257,7 @@ def training_loader(
         pin_memory: batches in page-locked memory, for copies to a CUDA device.
 
     Raises:
-        UserError: at once, where there are fewer samples than one global batch; while iterating, for a sample that does
-            not read.
+        UserError: while iterating, for a sample that does not read.
     """
     sampler = EpochSampler(
         len(dataset),

@@ -87,9 +87,9 @@ class CheckpointFolder:
         self._note(evaluations.step, {"metrics": metrics}, {"evaluations": asdict(evaluations)})
         self.settle(evaluations.best_step)
 
-    def end(self, step: int) -> None:
-        """Write into the checkpoint of the last step that its time was up."""
-        self._note(step, {}, {"ended": True})
+    def end(self, step: int, seconds: float) -> None:
+        """Write into the checkpoint of the last step that its time was up, and how much that was."""
+        self._note(step, {}, {"ended": True, "seconds": seconds})
 
     def _note(self, step: int, values: dict[str, Any], extra: dict[str, Any]) -> None:
         path = self.path(step) / "model.json"

@@ -32,6 +32,7 @@ from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
 from ducseg.train.stopping import Stopping
 from ducseg.train.validate import deciding_score, estimate_seconds, follow_pictures, unfound_classes, validate
+from ducseg.weights.checkpoint import read_model_json
 
 __all__ = ["EXIT_PREEMPTED", "Outcome", "train"]
 
@@ -106,7 +107,15 @@ def train(
         if checkpoint is not None and (over := said_if_over(config, checkpoint, earlier)) is not None:
             if ranks.is_main:
                 console.print(over, highlight=False, soft_wrap=True, markup=False, emoji=False)
-            return Outcome(stopped_by=None, checkpoint=checkpoint, is_main=ranks.is_main, went_on=False)
+            extra = read_model_json(checkpoint)["extra"]
+            return Outcome(
+                stopped_by=None,
+                checkpoint=checkpoint,
+                best_score=(extra.get("evaluations") or {}).get("best_score"),
+                seconds=extra.get("seconds", 0.0),
+                is_main=ranks.is_main,
+                went_on=False,
+            )
         start = start_run(config, ranks, checkpoints, checkpoint)
         run = _Run(start, checkpoints, console=console, command=command, began=began)
         stack.callback(run.training_step.release)
@@ -204,7 +213,7 @@ class _Run:
             finished = self._run_steps(bar, log)
         if finished:
             if self.ranks.is_main and self.pace.limited:
-                self.checkpoints.end(state.step)
+                self.checkpoints.end(state.step, self.pace.elapsed)
             self._say_what_was_reached()
             self._check_learning()
             self._check_scored()

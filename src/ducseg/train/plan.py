@@ -123,7 +123,7 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     kind = "cpu" if machine.device == "cpu" else "gpu"
     side = _CROP[kind]
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
-    batch = min(_BATCH[kind], found.pictures)
+    batch = _BATCH[kind]
     level = found.unevenness < _LEVEL
     evaluate_every = _evaluate_every(validated * math.prod(found.median), batch * math.prod(crop))
     config = Config(

@@ -190,9 +190,9 @@ def said_over(config: Config, checkpoint: Path, *, minutes: float | None = None)
         more.append(f"--run.minutes {2 * minutes:g}")
     if most is not None:
         more.append(f"--optimizer.{kind} {2 * most}")
-    length = f"{most} {kind}" if minutes is None else f"{minutes:g} minutes"
+    length = f"{most} {kind}" if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
     again = f"ducseg train --resume {shlex.quote(str(checkpoint.parents[1]))} {' '.join(more)}"
-    return f"done before, at {checkpoint.name}, in its {length}, and left as it is; for more in all: {again}"
+    return f"done before, at {checkpoint.name}, within its {length}, and left as it is; for more in all: {again}"
 
 
 def read_config(run: Path) -> Config:

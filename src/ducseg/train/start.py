@@ -47,8 +47,8 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps; what does not fill a batch is left out of the epoch."""
-        return len(self.train_set) // self.config.optimizer.batch_size
+        """Optimizer steps; what does not fill a batch is left out of the epoch, as `EpochSampler` has it."""
+        return max(1, len(self.train_set) // self.config.optimizer.batch_size)
 
     def batches(self, first_step: int, count: int) -> TrainingLoader:
         """This rank's shares of the batches of `count` steps from `first_step` on."""
@@ -95,13 +95,6 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         _check_classes(network, val_set, checkpoint)
         _check_pixels(network, val_set, checkpoint)
     train_set = open_training_set(config.data, network.preprocessing.mean_colour, val_set.classes)
-    if len(train_set) < config.optimizer.batch_size:
-        raise explain(
-            "training set",
-            found=f"{len(train_set)} pictures",
-            needed=f"at least one batch of {config.optimizer.batch_size}",
-            fix="Lower --optimizer.batch-size.",
-        )
     check_classes_seen(config.data, train_set, val_set)
     check_best_by(config.run.best_by, val_set)
     if checkpoint is None:
@@ -199,8 +192,10 @@ def describe(start: Start, num_steps: int, minutes: float | None) -> str:
     length = f"{num_steps} steps" if minutes is None else f"{minutes:g} minutes"
     if minutes is not None and (config.optimizer.epochs, config.optimizer.steps) != (None, None):
         length += f", at most {num_steps} steps"
+    times = config.optimizer.batch_size / len(data.train_set)
+    often = f" (each {times:.3g} times a step)" if times > 1 else ""
     return (
-        f"{config.name}: {len(data.train_set)} training and {len(data.val_set)} validation pictures, "
+        f"{config.name}: {len(data.train_set)} training{often} and {len(data.val_set)} validation pictures, "
         f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
         f"{in_head / 1e6:.1f} M of them in the head{beside}, {length} on "
         f"{data.ranks.world_size} x {data.ranks.device.type}; {start.weights_line}"

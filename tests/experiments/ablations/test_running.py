@@ -332,16 +332,13 @@ def test_a_line_that_a_kill_cut_short_is_passed_over(tmp_path: Path) -> None:
 def test_a_failed_row_is_named_and_the_others_run(tmp_path: Path) -> None:
     def broken(config: Config) -> Config:
         config = tiny(config)
-        batch = 2 if config.model.head == "duc" else 100
-        return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, batch_size=batch))
+        best_by = "mean_iou" if config.model.head == "duc" else "no class"
+        return dataclasses.replace(config, run=dataclasses.replace(config.run, best_by=best_by))
 
     jobs = jobs_of("deconv", "duc", "deconv", override=broken)[::-1]
     said: list[str] = []
     ran = run_jobs(jobs, Results(tmp_path), Running(say=said.append))
-    assert (
-        list(ran.failed) == ["deconv deconv, seed 0"]
-        and "at least one batch of 100" in ran.failed[next(iter(ran.failed))]
-    )
+    assert list(ran.failed) == ["deconv deconv, seed 0"] and "found no class" in ran.failed[next(iter(ran.failed))]
     assert [line["row"] for line in Results(tmp_path).lines()] == ["duc"]
 
 
