@@ -82,7 +82,7 @@ def test_a_stage_starts_from_the_one_before(before: str, after: str, tmp_path: P
         encoder="vgg16", head=after, width=1, output_stride=stride, dilation=dilation, aspp=0,
         weights=str(tmp_path / "first"), allow_missing_weights=True,
     )  # fmt: skip
-    second, line = build_network(config, generic_classes(5))
+    second, line, _ = build_network(config, generic_classes(5))
     assert "fresh" in line and "head." in line
     own = second.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in first.state_dict().items())

@@ -177,7 +177,10 @@ def test_a_folder_is_trained_scored_and_reported(
     options = ["--minutes", "0.2", "--optimizer.epochs", "3", "--data.workers", "0", "--run.threads", "1"]
     assert main(["train", "wires", *options, "--run.no-tensorboard", "--optimizer.learning-rate", "0.002"]) == 0
     out, run = capsys.readouterr().out, tmp_path / "runs" / "wires"
-    assert "weights: fresh, which costs accuracy" in out and "masks: values 0, 255 -> background, foreground" in out
+    assert "weights: fresh, which costs accuracy" in out and "; the encoder learns as fast as the rest" in out
+    state = torch.load(run / "last" / "train_state.pt", weights_only=True)
+    assert {group["rate_factor"] for group in state["optimizer"]["param_groups"]} == {1.0}  # what a resumed run takes
+    assert "masks: values 0, 255 -> background, foreground" in out
     assert "5 training and 1 validation pictures" in out
     config = json.loads((run / "config.json").read_text())
     assert config["optimizer"]["learning_rate"] == 0.002 and config["optimizer"]["name"] == "adamw"
@@ -209,7 +212,12 @@ def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
     assert "validated every 49, a tenth" in small["steps"]  # 2 x 30,000 pixels to validate, 3 x 2 x 2,048 a step
     head = lines("--model.head", "duc", "--model.cell", "2")
     assert head["network"] == "--model.head duc, as given; encoder mobilenet_v2; --model.cell 2, as given"
-    assert lines("--model.weights", "None")["weights"].startswith("fresh ones, as given")
+    assert planned["optimizer"].startswith(
+        "AdamW at 0.008, which falls to 0 as the time ends; the encoder at 0.25 of it"
+    )
+    assert head["optimizer"].startswith("AdamW at 0.002, which falls to 0 as the time ends; an average")
+    fresh = lines("--model.weights", "None")
+    assert fresh["weights"].startswith("fresh ones, as given") and "the encoder" not in fresh["optimizer"]
     assert lines("--model.encoder", "resnet18")["network"].endswith("--model.encoder resnet18, as given")
     assert lines("--optimizer.epochs", "3")["steps"].startswith("as many as fit 15 minutes, measured, and --opt")
     assert lines("--run.eval-every-epochs", "2")["steps"].endswith("--run.eval-every-epochs 2, as given")

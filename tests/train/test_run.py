@@ -121,11 +121,11 @@ def test_what_no_option_says_comes_with_a_checkpoint(tiny_config: Config, tmp_pa
     )  # fmt: skip
     save_segmenter(tmp_path / "run" / "best", source)
     model = ModelConfig(encoder="resnet50", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "run"))
-    segmenter, said = build_network(model, CAMVID)
+    segmenter, said, _ = build_network(model, CAMVID)
     assert segmenter.preprocessing == source.preprocessing
     assert segmenter.architecture == dataclasses.replace(source.architecture, dilation="rf")
     assert said == f"weights: all of {tmp_path / 'run' / 'best'} (dilation rf instead of bigger)"
-    same, _ = build_network(dataclasses.replace(model, dilation="bigger"), CAMVID)
+    same = build_network(dataclasses.replace(model, dilation="bigger"), CAMVID).segmenter
     image = torch.randn(1, 3, 32, 48)
     with torch.no_grad():
         torch.testing.assert_close(same.eval()(image), source.eval()(image), rtol=0, atol=0)

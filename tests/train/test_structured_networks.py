@@ -68,7 +68,7 @@ def test_a_stage_starts_from_the_one_before(before: str, after: str, encoder: st
         encoder=encoder, head=after, width=2, output_stride=chosen.output_stride, dilation=chosen.dilation,
         aspp=chosen.aspp, weights=str(tmp_path / "first"), allow_missing_weights=True,
     )  # fmt: skip
-    second, line = build_network(config, generic_classes(3))
+    second, line, _ = build_network(config, generic_classes(3))
     own = second.state_dict()
     assert "fresh" in line and all(torch.equal(value, own[name]) for name, value in first.state_dict().items())
     if after == "gcrf":

@@ -124,7 +124,7 @@ def test_training_starts_from_them(publish: Publish) -> None:
     source = small()
     publish("resnet18.tv_in1k", file_of(source.encoder))
     config = ModelConfig(encoder="resnet18", head="bilinear", aspp=0, weights="timm:resnet18.tv_in1k")
-    started, line = build_network(config, source.classes)
+    started, line, _ = build_network(config, source.classes)
     assert same(started.encoder, source.encoder) and line == "weights: encoder from timm:resnet18.tv_in1k"
 
 
@@ -133,7 +133,7 @@ def test_training_starts_an_encoder_of_timm(publish: Publish) -> None:
     source = small(encoder="timm:test_resnet")
     publish("test_resnet.r160_in1k", source.encoder.network.state_dict())  # type: ignore[union-attr]
     config = ModelConfig(encoder="timm:test_resnet", head="bilinear", aspp=0, weights="imagenet")
-    started, line = build_network(config, source.classes)
+    started, line, _ = build_network(config, source.classes)
     assert same(started.encoder, source.encoder) and line == "weights: encoder from imagenet"
 
 

@@ -52,7 +52,7 @@ def test_training_from_a_file_records_torchvisions_preprocessing(tmp_path: Path)
     save_file(classifier_file(source), tmp_path / "resnet18.safetensors")
     path = str(tmp_path / "resnet18.safetensors")
     config = ModelConfig(encoder="resnet18", head="bilinear", aspp=0, weights=path)
-    started, line = build_network(config, source.classes)
+    started, line, _ = build_network(config, source.classes)
     assert same_encoder(source, started) and line == f"weights: encoder from {path}"
     save_segmenter(tmp_path / "checkpoint", started)
     recorded = read_model_json(tmp_path / "checkpoint")["preprocessing"]

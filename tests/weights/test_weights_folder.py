@@ -73,7 +73,7 @@ def test_timms_own_network_takes_it_too(
 def test_training_says_which_file_it_took(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUCSEG_WEIGHTS", str(shared / "weights"))
     config = ModelConfig(encoder="mobilenet_v2", head="bilinear", aspp=0, weights="imagenet")
-    _, line = build_network(config, small("mobilenet_v2").classes)
+    line = build_network(config, small("mobilenet_v2").classes).line
     assert line.startswith("weights: encoder from imagenet: ") and line.endswith(
         "mobilenet_v2-imagenet.safetensors (DUCSEG_WEIGHTS)"
     )

@@ -5,7 +5,7 @@ measured by the run itself (`RunConfig.minutes`).
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +27,10 @@ _ENCODERS = ("efficientnet_lite0", "mobilenet_v2")
 """In order of preference, those with ImageNet weights at hand first."""
 _LEVEL = 0.15
 """Below this difference between upper and lower half, pictures have no up and down."""
-_RATE = 4e-3
+_RATE, _ENCODER_FACTOR = 8e-3, 0.25
+"""The pyramid's: what learned before keeps what it knows, what is new learns fast."""
+_RATE_OF_OTHERS = 2e-3
+"""Other heads learn with their encoder's rate, and worse at a higher one (`benchmarks/thin.jsonl`)."""
 _CROP = {"cpu": 256, "gpu": 512}
 _BATCH = {"cpu": 4, "gpu": 16}
 
@@ -81,22 +84,28 @@ class Plan:
         every: int | None = _evaluate_every(self.validated * math.prod(self.survey.median), step_pixels)
         if config.run.eval_every_epochs != self.planned.run.eval_every_epochs:
             every = None
-        batches = 0 if config.model.weights is None else self.planned.model.recalibrate_batches
-        return replace(
-            self,
-            planned=_replanned(self.planned, self.planned, every, batches),
-            config=_replanned(config, self.planned, every, batches),
-        )
+        model, optimizer = self.planned.model, self.planned.optimizer
+        if config.model.head != model.head:
+            optimizer = replace(optimizer, learning_rate=_RATE_OF_OTHERS, encoder_learning_rate_factor=1.0)
+        if config.model.weights is None:
+            model = replace(model, recalibrate_batches=0)
+            optimizer = replace(optimizer, encoder_learning_rate_factor=1.0)
+        run = replace(self.planned.run, eval_every_steps=every)
+        planned = replace(self.planned, model=model, optimizer=optimizer, run=run)
+        return replace(self, planned=planned, config=_replanned(config, self.planned, planned))
 
 
-def _replanned(config: Config, planned: Config, eval_every_steps: int | None, recalibrate_batches: int) -> Config:
-    """With these values, wherever `config` has the planned ones."""
-    model, run = config.model, config.run
-    if model.recalibrate_batches == planned.model.recalibrate_batches:
-        model = replace(model, recalibrate_batches=recalibrate_batches)
-    if run.eval_every_steps == planned.run.eval_every_steps:
-        run = replace(run, eval_every_steps=eval_every_steps)
-    return replace(config, model=model, run=run)
+def _replanned(config: Config, before: Config, now: Config) -> Config:
+    """With the values of the plan `now`, wherever `config` has those of `before` and the two differ."""
+    for section in ("model", "optimizer", "run"):
+        mine, was, is_now = (getattr(one, section) for one in (config, before, now))
+        anew = {
+            field.name: getattr(is_now, field.name)
+            for field in fields(mine)
+            if getattr(mine, field.name) == getattr(was, field.name)
+        }
+        config = replace(config, **{section: replace(mine, **anew)})
+    return config
 
 
 def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
@@ -152,6 +161,7 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         optimizer=OptimizerConfig(
             name="adamw",
             learning_rate=_RATE,
+            encoder_learning_rate_factor=_ENCODER_FACTOR,
             weight_decay=0.01,
             warmup_steps=30,
             ema_decay=0.99,

@@ -10,7 +10,7 @@ import numpy as np
 from ducseg.data.files.channels import RGB, Pixels
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import Config
-from ducseg.train.sections import ModelConfig
+from ducseg.train.sections import ModelConfig, OptimizerConfig
 from ducseg.train.survey import ClassFindings, Survey
 from ducseg.weights.encoders import FOLDER_VARIABLE, imagenet_file_at_hand
 
@@ -80,6 +80,7 @@ def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int
                 f"AdamW at {optimizer.learning_rate:g}, which falls to 0 as the time ends",
                 *("optimizer.name", "optimizer.learning_rate", "optimizer.schedule", "optimizer.power"),
             ),
+            given.or_else(_say_encoder_rate(optimizer), "optimizer.encoder_learning_rate_factor"),
             given.or_else("an average of the weights is kept", "optimizer.ema_decay"),
             rest="optimizer",
         ),
@@ -188,6 +189,11 @@ def _say_loss(found: Survey) -> str:
     least = min(rare, key=lambda one: one.share)
     share = f"{least.name} has {_percent(least.share)} % of the pixels"
     return f"cross-entropy and Dice: {share}, which cross-entropy alone drowns"
+
+
+def _say_encoder_rate(optimizer: OptimizerConfig) -> str:
+    factor = optimizer.encoder_learning_rate_factor
+    return f"the encoder at {factor:g} of it: it keeps what it knows" if factor != 1 else ""
 
 
 def _say_scale(thin: bool) -> str:

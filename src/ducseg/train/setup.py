@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
@@ -33,7 +33,7 @@ from ducseg.train.distributed import Ranks
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
 from ducseg.weights.encoders import WeightsUnavailable, load_encoder, share_with_head
 
-__all__ = ["build_network", "fit_to_masks", "recalibrate", "training_transform"]
+__all__ = ["BuiltNetwork", "build_network", "fit_to_masks", "recalibrate", "training_transform"]
 
 _MOST_MASKS = 1000
 
@@ -98,16 +98,21 @@ def _ids(names: Sequence[str], classes: ClassSet) -> tuple[int, ...]:
     return tuple(classes.names.index(name) for name in names)
 
 
-def build_network(
-    config: ModelConfig, classes: ClassSet, measured: Preprocessing | None = None
-) -> tuple[Segmenter, str]:
+class BuiltNetwork(NamedTuple):
+    """What `build_network` gives."""
+
+    segmenter: Segmenter
+    line: str
+    """Where its weights come from."""
+    learned: bool
+    """Whether they have learned before."""
+
+
+def build_network(config: ModelConfig, classes: ClassSet, measured: Preprocessing | None = None) -> BuiltNetwork:
     """Build the segmenter and load what it starts from.
 
     Args:
         measured: of pictures that are not RGB of 8 bits, from the training split; None: they are RGB.
-
-    Returns:
-        The segmenter and one line that says where its weights come from.
 
     Raises:
         UserError: conflicting architecture, weights that do not fit, a checkpoint with other classes.
@@ -137,16 +142,17 @@ def build_network(
         **of_weights,
     )
     if config.weights is None:
-        return segmenter, "weights: fresh"
+        return BuiltNetwork(segmenter, "weights: fresh", learned=False)
     if source is not None:
-        return segmenter, _start_from_checkpoint(segmenter, source, folder, config, classes)
+        return BuiltNetwork(segmenter, _start_from_checkpoint(segmenter, source, folder, config, classes), learned=True)
     try:
         report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
     except WeightsUnavailable as error:
         if not config.weights_optional:
             raise
-        return segmenter, f"weights: fresh, which costs accuracy on few pictures and needs more steps ({error})"
-    return segmenter, f"weights: {report}"
+        line = f"weights: fresh, which costs accuracy on few pictures and needs more steps ({error})"
+        return BuiltNetwork(segmenter, line, learned=False)
+    return BuiltNetwork(segmenter, f"weights: {report}", learned=True)
 
 
 def _check_pixels(source: Segmenter, folder: Path, measured: Preprocessing | None) -> None:

@@ -86,9 +86,14 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
     """
     torch.manual_seed(config.run.seed)
     _check_root(config.data)
+    optimizer = config.optimizer
     if checkpoint is None:
         val_set = open_dataset(config.data, config.data.val_split)
-        network, line = build_network(config.model, val_set.classes, measured_preprocessing(config.data, val_set))
+        measured = measured_preprocessing(config.data, val_set)
+        network, line, learned = build_network(config.model, val_set.classes, measured)
+        if config.model.weights is not None and not learned and optimizer.encoder_learning_rate_factor != 1:
+            optimizer = replace(optimizer, encoder_learning_rate_factor=1.0)
+            line += "; the encoder learns as fast as the rest"
     else:
         network, line = load_segmenter(checkpoint), f"going on from {checkpoint}"
         val_set = open_dataset(config.data, config.data.val_split, network.classes)
@@ -114,7 +119,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
         recalibrate(network, (batch["image"] for batch in batches), ranks)
     if ranks.world_size > 1 and config.run.sync_batch_norm:
         synchronise_batch_norm(network, ranks.device)
-    state = RunState(network, config.optimizer, pictures=(len(train_set), len(val_set)))
+    state = RunState(network, optimizer, pictures=(len(train_set), len(val_set)))
     if checkpoint is not None:
         checkpoints.load_state(state, checkpoint)
     return Start(data=data, state=state, loss=_counted(config.loss, train_set), weights_line=line)

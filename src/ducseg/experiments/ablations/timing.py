@@ -48,7 +48,7 @@ def time_rows(jobs: Sequence[Job], results: Results, *, count: int, say: Callabl
     predictors = {}
     for name, (model, scoring) in rows.items():
         fresh = ModelConfig(**{field: getattr(model, field) for field in _NETWORK})
-        network, _ = build_network(fresh, dataset.classes)
+        network = build_network(fresh, dataset.classes).segmenter
         network.eval()
         predictors[name] = Predictor(network, device, fused=True, scales=scoring.scales, flip=scoring.flip)
     say(f"timing {len(predictors)} networks in turn, {count} pictures of {height}x{width} at once")
