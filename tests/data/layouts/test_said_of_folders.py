@@ -60,6 +60,27 @@ def test_a_folder_a_patient_is_kept_together(tmp_path: Path, image: str, mask: s
     assert check_dataset(data).ok  # 0 of every patient is no drive of all
 
 
+def test_frames_of_clips_in_one_folder_are_asked_about(tmp_path: Path) -> None:
+    def make(name: str, names: list[str]) -> Path:
+        for number, one in enumerate(names):
+            add(tmp_path / name, f"images/{one}.png", f"masks/{one}.png", number)
+        return tmp_path / name
+
+    clips = make("clips", [f"clip{clip}_{frame:04}" for clip in range(3) for frame in range(8)])
+    said = notes(config(clips, val_fraction=0.3))
+    (pattern,) = re.findall(r"series of names, with training and .* --data\.group-by '(.*)'", said)
+    grouped = config(clips, val_fraction=0.3, group_by=pattern)
+    assert len({name[:5] for name in open_dataset(grouped, "val").ids}) == 1
+    assert "group" not in notes(grouped)
+    for name, names in {
+        "numbers": [f"{number:03}" for number in range(12)],
+        "one": [f"clip_{number}" for number in range(12)],
+        "kinds": [f"{kind}_{number}" for kind in ("crack", "none") for number in range(6)],
+        "words": [f"road {'abcdefghijkl'[number]}" for number in range(12)],
+    }.items():
+        assert "series" not in notes(config(make(name, names), val_fraction=0.3))
+
+
 def test_a_pattern_of_file_names_matches_below_folders_too() -> None:
     group = group_function(r"^(a\d+)_")
     assert [group(name) for name in ("a1_7", "oslo/a1_7", "oslo/7")] == ["a1", "a1", "oslo/7"]

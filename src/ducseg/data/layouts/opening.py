@@ -13,7 +13,7 @@ from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_fold
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.picture_kinds import alpha_note
-from ducseg.data.layouts.splitting import copies_note, folder_note, group_note, split_note
+from ducseg.data.layouts.splitting import are_splits, copies_note, folder_note, group_note, series_note, split_note
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
@@ -113,7 +113,10 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
             notes += filter(None, (alpha_note(pictures[0]), copies_note(*pictures)))
         if config.dataset == "folder" and config.group_by is shared is None:
             folders = {split: layout.files(split).images.values() for split in layout.splits}
-            notes += filter(None, [folder_note(folders, *pictures)])
+            said = folder_note(folders, *pictures)
+            if said is None and not are_splits(folders):
+                said = series_note(train_set.ids, val_set.ids)
+            notes += filter(None, [said])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     return [*notes, *filter(None, (shared, grouped))]
 

@@ -18,7 +18,7 @@ from ducseg.errors import UserError, explain, listed
 
 __all__ = [
     "EYES", "Member", "are_splits", "copies_note", "eyes_in", "folder_note", "group_function", "group_note", "held_out",
-    "members_of", "split_note",
+    "members_of", "series_note", "split_note",
 ]  # fmt: skip
 
 Member = tuple[str, str]
@@ -26,6 +26,9 @@ Member = tuple[str, str]
 
 EYES = r"(?:^|/)([^/]*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
 """A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
+
+_SERIES = r"^(.*\D)\d+$"
+"""A `group_by` that keeps together what differs in the last number of its name alone: clip7_0001 and clip7_0002."""
 
 _ALIASES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 
@@ -212,6 +215,20 @@ def folder_note(folders: Mapping[str, Iterable[Path]], train: Iterable[Path], va
     return (
         f"groups: none; {listed(both, 3)} of {len(folders)} folders with training and validation pictures. If the "
         "pictures of a folder belong together, as a patient's do: --data.group-by '^([^/]+)/'"
+    )
+
+
+def series_note(train: Sequence[str], validation: Sequence[str]) -> str | None:
+    """What is to be said where ids run in three series or more, clip7_0001, clip7_0002, ..., cut by the splits."""
+    mine, others = (
+        [match[1] for name in names if (match := re.search(_SERIES, name))] for names in (train, validation)
+    )
+    both = sorted(set(mine) & set(others))
+    if len({*mine, *others}) < 3 or 2 * sum(series in both for series in others) < len(validation):
+        return None
+    return (
+        f"groups: none; {listed(both, 3)}, series of names, with training and validation pictures. If a series belongs "
+        f"together, as frames of a clip or tiles of a picture do: --data.group-by '{_SERIES}'"
     )
 
 
