@@ -216,6 +216,8 @@ def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
         "AdamW at 0.008, which falls to 0 as the time ends; the encoder at 0.25 of it"
     )
     assert head["optimizer"].startswith("AdamW at 0.002, which falls to 0 as the time ends; an average")
+    same = lines("--model.head", "duc", "--optimizer.learning-rate", "0.008")  # as planned for another head, yet given
+    assert same["optimizer"].startswith("--optimizer.learning-rate 0.008, as given; an average")
     fresh = lines("--model.weights", "None")
     assert fresh["weights"].startswith("fresh ones, as given") and "the encoder" not in fresh["optimizer"]
     assert lines("--model.encoder", "resnet18")["network"].endswith("--model.encoder resnet18, as given")

@@ -5,7 +5,7 @@ measured by the run itself (`RunConfig.minutes`).
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -78,8 +78,8 @@ class Plan:
         said = plan_lines(self.config, self.planned, self.survey, validated=self.validated, machine=self.machine)
         return [*self.notes, *said]
 
-    def with_given(self, config: Config) -> "Plan":
-        """The plan where a user changed it to `config`: what follows from what was given is planned anew."""
+    def for_given(self, config: Config) -> "Plan":
+        """Planned anew for a user who changed it to `config`: with what follows from that, and without that itself."""
         step_pixels = config.optimizer.batch_size * math.prod(config.augment.crop_size)
         every: int | None = _evaluate_every(self.validated * math.prod(self.survey.median), step_pixels)
         if config.run.eval_every_epochs != self.planned.run.eval_every_epochs:
@@ -92,20 +92,7 @@ class Plan:
             optimizer = replace(optimizer, encoder_learning_rate_factor=1.0)
         run = replace(self.planned.run, eval_every_steps=every)
         planned = replace(self.planned, model=model, optimizer=optimizer, run=run)
-        return replace(self, planned=planned, config=_replanned(config, self.planned, planned))
-
-
-def _replanned(config: Config, before: Config, now: Config) -> Config:
-    """With the values of the plan `now`, wherever `config` has those of `before` and the two differ."""
-    for section in ("model", "optimizer", "run"):
-        mine, was, is_now = (getattr(one, section) for one in (config, before, now))
-        anew = {
-            field.name: getattr(is_now, field.name)
-            for field in fields(mine)
-            if getattr(mine, field.name) == getattr(was, field.name)
-        }
-        config = replace(config, **{section: replace(mine, **anew)})
-    return config
+        return replace(self, planned=planned, config=planned)
 
 
 def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
