@@ -120,9 +120,12 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
 
     machine = this_machine(pick_device(given.config.run.device, 0, option="--run.device"))
     plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
-    for _ in range(2):  # what follows from what was given is what the options are given beside
-        parsed = tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=plan.config), args=rest)
-        plan = plan.for_given(parsed.config)
+
+    def parse(planned: Config) -> _FolderOptions:
+        return tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=planned), args=rest)
+
+    plan = plan.for_given(parse(plan.config).config)
+    parsed = parse(plan.config)  # again: what is given may be just what was planned before
     plan = replace(plan, config=parsed.config)
     plan.config.check()
     command = " ".join(["ducseg train", *arguments])

@@ -37,6 +37,7 @@ __all__ = [
     "TrainingLoader",
     "collate",
     "evaluation_indices",
+    "steps_of_epoch",
     "training_loader",
     "workers_watched",
 ]
@@ -79,6 +80,11 @@ class AugmentedDataset(Dataset[Sample]):
         return self.transform(sample, np.random.default_rng([self.seed, epoch, index]))
 
 
+def steps_of_epoch(length: int, global_batch: int) -> int:
+    """How many whole batches `length` samples fill; one where they fill none."""
+    return max(1, length // global_batch)
+
+
 class EpochSampler(Sampler[list[Key]]):
     """The keys of this rank's batches from step `start_step` on, through as many epochs as `num_steps` steps take.
 
@@ -109,7 +115,7 @@ class EpochSampler(Sampler[list[Key]]):
         assert num_steps >= 0, num_steps
         self.length, self.batch_size, self.num_steps, self.seed = length, batch_size, num_steps, seed
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
-        self.steps_per_epoch = max(1, length // (batch_size * world_size))
+        self.steps_per_epoch = steps_of_epoch(length, batch_size * world_size)
 
     def __len__(self) -> int:
         return self.num_steps

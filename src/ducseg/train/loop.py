@@ -32,7 +32,6 @@ from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
 from ducseg.train.stopping import Stopping
 from ducseg.train.validate import deciding_score, estimate_seconds, follow_pictures, unfound_classes, validate
-from ducseg.weights.checkpoint import read_model_json
 
 __all__ = ["EXIT_PREEMPTED", "Outcome", "train"]
 
@@ -103,16 +102,17 @@ def train(
         torch.backends.cudnn.benchmark = True
         checkpoints = CheckpointFolder(out, keep_last=config.run.keep_last)
         checkpoint = checkpoint_to_resume(out, checkpoints.last(), resume=resume, ranks=ranks)
-        earlier = {} if checkpoint is None else check_same_run(config, checkpoint)
-        if checkpoint is not None and (over := said_if_over(config, checkpoint, earlier)) is not None:
+        recorded = {} if checkpoint is None else check_same_run(config, checkpoint)
+        earlier = recorded.get("config") or {}
+        over = said_if_over(config, checkpoint, earlier) if checkpoint is not None and recorded.get("ended") else None
+        if over is not None:
             if ranks.is_main:
                 console.print(over, highlight=False, soft_wrap=True, markup=False, emoji=False)
-            extra = read_model_json(checkpoint)["extra"]
             return Outcome(
                 stopped_by=None,
                 checkpoint=checkpoint,
-                best_score=(extra.get("evaluations") or {}).get("best_score"),
-                seconds=extra.get("seconds", 0.0),
+                best_score=(recorded.get("evaluations") or {}).get("best_score"),
+                seconds=recorded.get("seconds", 0.0),
                 is_main=ranks.is_main,
                 went_on=False,
             )

@@ -158,9 +158,9 @@ def _launch() -> str:
 
 
 def check_same_run(config: Config, checkpoint: Path) -> dict[str, Any]:
-    """The configuration that a checkpoint recorded, {} if none; `UserError` where this one would train otherwise."""
-    earlier: dict[str, Any] = (read_model_json(checkpoint).get("extra") or {}).get("config") or {}
-    differing = config.unlike(earlier)
+    """What a checkpoint recorded of its run, {} if nothing; `UserError` where this one would train otherwise."""
+    recorded: dict[str, Any] = read_model_json(checkpoint).get("extra") or {}
+    differing = config.unlike(recorded.get("config") or {})
     if differing:
         raise explain(
             f"cannot resume from {checkpoint}",
@@ -168,13 +168,13 @@ def check_same_run(config: Config, checkpoint: Path) -> dict[str, Any]:
             needed="the run's own options",
             fix=f"Leave them out, or start another --out with --model.weights {checkpoint}.",
         )
-    return earlier
+    return recorded
 
 
 def said_if_over(config: Config, checkpoint: Path, earlier: dict[str, Any]) -> str | None:
-    """A line where the minutes of the run that recorded `earlier` in a checkpoint ended it, and it has no more now."""
+    """A line about a run that its minutes ended, with the configuration `earlier`, where it has no more now."""
     minutes, had = config.run.minutes, (earlier.get("run") or {}).get("minutes")
-    if minutes is None or had is None or not (read_model_json(checkpoint).get("extra") or {}).get("ended"):
+    if minutes is None or had is None:
         return None
     was, now = earlier.get("optimizer") or {}, config.optimizer
     if minutes > had or (was.get("epochs"), was.get("steps")) != (now.epochs, now.steps):

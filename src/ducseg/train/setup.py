@@ -104,8 +104,8 @@ class BuiltNetwork(NamedTuple):
     segmenter: Segmenter
     line: str
     """Where its weights come from."""
-    learned: bool
-    """Whether they have learned before."""
+    fell_back: bool = False
+    """Whether they are fresh for want of those that were asked for."""
 
 
 def build_network(config: ModelConfig, classes: ClassSet, measured: Preprocessing | None = None) -> BuiltNetwork:
@@ -142,17 +142,17 @@ def build_network(config: ModelConfig, classes: ClassSet, measured: Preprocessin
         **of_weights,
     )
     if config.weights is None:
-        return BuiltNetwork(segmenter, "weights: fresh", learned=False)
+        return BuiltNetwork(segmenter, "weights: fresh")
     if source is not None:
-        return BuiltNetwork(segmenter, _start_from_checkpoint(segmenter, source, folder, config, classes), learned=True)
+        return BuiltNetwork(segmenter, _start_from_checkpoint(segmenter, source, folder, config, classes))
     try:
         report = load_encoder(segmenter, config.weights, allow_missing=config.allow_missing_weights)
     except WeightsUnavailable as error:
         if not config.weights_optional:
             raise
         line = f"weights: fresh, which costs accuracy on few pictures and needs more steps ({error})"
-        return BuiltNetwork(segmenter, line, learned=False)
-    return BuiltNetwork(segmenter, f"weights: {report}", learned=True)
+        return BuiltNetwork(segmenter, line, fell_back=True)
+    return BuiltNetwork(segmenter, f"weights: {report}")
 
 
 def _check_pixels(source: Segmenter, folder: Path, measured: Preprocessing | None) -> None:

@@ -10,7 +10,7 @@ from ducseg.data.counting import check_classes_seen, count_pixels
 from ducseg.data.files.channels import RGB, Pixels
 from ducseg.data.kept import kept_in_memory, memory_for
 from ducseg.data.layouts.opening import open_dataset, open_training_set
-from ducseg.data.loading import TrainingLoader, training_loader
+from ducseg.data.loading import TrainingLoader, steps_of_epoch, training_loader
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.statistics import channel_statistics, pixels_of
 from ducseg.data.transforms import Transform
@@ -47,8 +47,8 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps; what does not fill a batch is left out of the epoch, as `EpochSampler` has it."""
-        return max(1, len(self.train_set) // self.config.optimizer.batch_size)
+        """Optimizer steps."""
+        return steps_of_epoch(len(self.train_set), self.config.optimizer.batch_size)
 
     def batches(self, first_step: int, count: int) -> TrainingLoader:
         """This rank's shares of the batches of `count` steps from `first_step` on."""
@@ -90,8 +90,8 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
     if checkpoint is None:
         val_set = open_dataset(config.data, config.data.val_split)
         measured = measured_preprocessing(config.data, val_set)
-        network, line, learned = build_network(config.model, val_set.classes, measured)
-        if config.model.weights is not None and not learned and optimizer.encoder_learning_rate_factor != 1:
+        network, line, fell_back = build_network(config.model, val_set.classes, measured)
+        if fell_back and optimizer.encoder_learning_rate_factor != 1:
             optimizer = replace(optimizer, encoder_learning_rate_factor=1.0)
             line += "; the encoder learns as fast as the rest"
     else:

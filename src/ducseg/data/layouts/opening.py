@@ -113,10 +113,8 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
             notes += filter(None, (alpha_note(pictures[0]), copies_note(*pictures)))
         if config.dataset == "folder" and config.group_by is shared is None:
             folders = {split: layout.files(split).images.values() for split in layout.splits}
-            said = folder_note(folders, *pictures)
-            if said is None and not are_splits(folders):
-                said = series_note(train_set.ids, val_set.ids)
-            notes += filter(None, [said])
+            if not are_splits(folders):
+                notes += filter(None, [folder_note(folders, *pictures) or series_note(train_set.ids, val_set.ids)])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     return [*notes, *filter(None, (shared, grouped))]
 

@@ -205,8 +205,8 @@ def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) ->
 
 
 def folder_note(folders: Mapping[str, Iterable[Path]], train: Iterable[Path], validation: Iterable[Path]) -> str | None:
-    """What is to be said where folders that are no splits, such as patients, have pictures in both splits."""
-    if len(folders) < 2 or are_splits(folders):
+    """What is to be said where folders, no splits but such as patients, have pictures in both splits."""
+    if len(folders) < 2:
         return None
     train, validation = set(train), set(validation)
     both = [folder for folder, files in folders.items() if train & (here := set(files)) and validation & here]
