@@ -60,7 +60,7 @@ def test_recalibration_of_a_random_network() -> None:
     check_recalibration(as_if_trained(), torch.randn(4, 3, 64, 64))
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("encoder", ["resnet18", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_recalibration_of_the_folded_imagenet_files(shared: Path, encoder: str) -> None:
     segmenter = pretrained(shared, encoder)

@@ -109,7 +109,7 @@ def test_strided_features_are_the_dilated_ones_at_every_fth_place(name: str, out
         ("resnet18", 8, "none"),
         ("resnet18", 8, ((1, 2), (3, 4))),
         ("resnet50", 8, "bigger"),
-        ("resnet50", 4, "conv"),
+        pytest.param("resnet50", 4, "conv", marks=pytest.mark.slow),
     ],
 )
 def test_timms_resnet_is_our_resnet(name: str, output_stride: int, dilation: Any) -> None:
@@ -201,8 +201,13 @@ FOLDED = {
 }
 
 
+_SLOW = {"resnet50d", "densenet121"}
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _SLOW else []) for name in FOLDED]
+)
 def test_folding_batch_norm_leaves_its_function(name: str) -> None:
     segmenter = build(f"timm:{name}", "bilinear", 3, aspp=0, dilation="none").eval()
     with_statistics(segmenter)

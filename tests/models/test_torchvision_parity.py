@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ducseg.models import build
 from ducseg.weights.encoders import load_encoder
 
-RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", pytest.param("resnet152", marks=pytest.mark.slow)]
 
 TORCHVISIONS_RATES = {
     16: ((1,) * 6, (1, 2, 2)),

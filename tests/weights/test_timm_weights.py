@@ -59,7 +59,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("encoder", ["resnet50", "resnet101", "resnet152"])
+@pytest.mark.parametrize("encoder", ["resnet50", "resnet101", pytest.param("resnet152", marks=pytest.mark.slow)])
 def test_the_papers_stem_equals_timms_network(timm: ModuleType, publish: Publish, encoder: str) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model(f"{encoder}s").eval()
