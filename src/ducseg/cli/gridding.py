@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ducseg.inference.gridding import Gridding
+    from ducseg.models.dilation import Dilation
     from ducseg.ops.network_coverage import NetworkCoverage
 
 __all__ = ["Options", "run"]
@@ -52,12 +53,13 @@ def run(options: Options) -> int:
     from ducseg.metrics.confusion import write_json
     from ducseg.weights.checkpoint import load_segmenter
 
-    predictor = Predictor(load_segmenter(options.checkpoint), pick_device(options.device))
+    segmenter = load_segmenter(options.checkpoint)
+    predictor = Predictor(segmenter, pick_device(options.device))
     pictures = (picture for _, picture in some_pictures(options.inputs, predictor.pixels, most=options.most))
     found = measure_gridding(predictor, pictures, periods=options.periods)
     print("\n".join(_lines(found)))
     Console().print(_table(found))
-    print(_verdict(found))
+    print(_verdict(found, segmenter.architecture.dilation))
     if options.json is not None:
         write_json(options.json, found.to_json())
     if options.figure is not None:
@@ -114,15 +116,19 @@ def _table(found: "Gridding") -> "Table":
     return table
 
 
-def _verdict(found: "Gridding") -> str:
+def _verdict(found: "Gridding", dilation: "Dilation") -> str:
     from ducseg.metrics.gridding import FEWEST, GRIDS
 
     worst = [period for period in found.periods if period.grids]
     if worst:
-        where = ", ".join(f"every {period.pixels} pixels ({period.excess:.1f} dB)" for period in worst)
+        where = ", ".join(
+            f"every {period.pixels} pixels ({period.excess:.1f} dB, {period.share:.1%} of the variance)"
+            for period in worst
+        )
+        other = [name for name in ("rf", "none") if name != dilation]
         return (
-            f"warning: this network grids: its scores repeat {where}. Train with smaller rates (--model.dilation "
-            "none, rf), larger crops, or at another output stride, and look again."
+            f"warning: this network grids: its scores repeat {where}. Train with other rates (--model.dilation "
+            f"{' or '.join(other)}), larger crops, or at another output stride, and look again."
         )
     unseen = [str(period.pixels) for period in found.periods if not period.judged]
     needed = f"fewer than {FEWEST} windows of four periods: give larger pictures, or more"
