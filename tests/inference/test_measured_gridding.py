@@ -107,7 +107,9 @@ def test_the_command_warns_writes_and_draws(tmp_path: Path, capsys: pytest.Captu
         save_segmenter(checkpoint, made("bilinear", grids=grids))
         wanted = ["--json", str(tmp_path / "found.json"), "--figure", str(tmp_path / "f.pdf")] if grids else []
         assert main(["gridding", str(checkpoint), *given, *wanted]) == grids
-        assert ("warning: this network grids: its scores repeat every 40 pixels" in capsys.readouterr().out) == grids
+        said = capsys.readouterr().out
+        assert ("warning: this network grids: its scores repeat every 40 pixels" in said) == grids
+        assert ("of the variance). Train with other rates (--model.dilation rf or none)" in said) == grids
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["grids"] is True and found["periods"]["40"]["grids"] is True
     assert found["periods"]["40"]["rates"] == [[5, 8]]
