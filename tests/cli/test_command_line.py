@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-import ducseg
 from ducseg.cli import COMMANDS, main
 from ducseg.models import build
 from ducseg.weights.checkpoint import save_segmenter
@@ -20,7 +19,6 @@ from ducseg.weights.checkpoint import save_segmenter
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "demo.png"
 
 SNAPSHOT = Path(__file__).parent / "help_snapshot.txt"
-_SOURCE = str(Path(ducseg.__file__).parents[1])
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -204,16 +204,14 @@ def test_the_data_set_is_found_from_another_folder_by_either_name(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     grid = ["--sigma-alpha", "5", "--sigma-beta", "5", "--w1", "1", "--w2", "1", "--iterations", "1"]
-    found = ["--out", tmp_path / "search", *grid, "--data.root"]
-    for command in (["eval", run], ["crf-tune", run, *found[:-1]]):
+    for command in (["eval", run], ["crf-tune", run, "--out", tmp_path / "search", *grid]):
         told = refused(capsys, *command)
         assert "--data-root: found no folder pictures" in told
         assert str(tmp_path / "elsewhere" / "pictures") in told
         for option in ("--data-root", "--data.root"):
+            assert main([*map(str, command), option, str(pictures)]) == 0
             assert "no folder /nowhere" in refused(capsys, *command, option, "/nowhere")
         assert "--data-root" in refused(capsys, *command, "--data-root", tmp_path / "elsewhere"), "not a data set"
-    for command in (["eval", run, "--data-root"], ["eval", run, "--data.root"], ["crf-tune", run, *found]):
-        assert main([*map(str, command), str(pictures)]) == 0
     for option in ("--data-root", "--data.root"):
         assert "/nowhere" in refused(capsys, "train", "custom-resnet18-duc", f"{option}=/nowhere", "--out", "x")
         assert "/nowhere" in refused(capsys, "train", "custom-resnet18-duc", option, "/nowhere", "--out", "x")
