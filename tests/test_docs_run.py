@@ -58,6 +58,9 @@ SMALLER = {
     rf" {ROW.format('duc-8')}\1 --time 2",
     r"^ablate heads --data camvid CAMVID --seeds 3 --device cuda(?: --data.workers 2 --run.threads 1)?": "ablate heads"
     f" --data camvid CAMVID {ROW.format('duc-8')}",
+    r"^ablate dilation --data camvid CAMVID .* --out ablations": "ablate dilation --data camvid CAMVID"
+    f" {ROW.format('rf-patch')} --out ablations",
+    r"^gridding ablations/runs/RUN": "gridding RUN",
     r"^ablate (table[56]) (.*) --submit": rf"ablate \1 \2 --submit {ROW.format('duc')}",
 }
 NOT_RUN = {
