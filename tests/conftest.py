@@ -8,12 +8,18 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("ci")
-torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """torch is not imported before there are tests to run: the process that hands them out needs none."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

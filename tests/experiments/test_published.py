@@ -85,7 +85,19 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 NUM_SAMPLES = {"12-fold": 24, "7-fold": 14, None: 2}
 
 
-@pytest.mark.parametrize("experiment", PUBLISHED, ids=lambda function: function.__name__)
+SAME_DATA = set(PUBLISHED) - {
+    cityscapes.cityscapes_duc, cityscapes.cityscapes_duc_no_augmentation, cityscapes.cityscapes_duc_bigger_patch,
+    cityscapes.cityscapes_duc_coarse,
+    kitti_road.kitti_road_duc, voc2012.voc2012_resnet152_duc_pretrain, voc2012.voc2012_resnet152_duc_finetune,
+}  # fmt: skip
+"""Those that differ from one of these seven in the network alone, which the test above builds."""
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(one, marks=pytest.mark.slow if one in SAME_DATA else ()) for one in PUBLISHED],
+    ids=[one.__name__ for one in PUBLISHED],
+)
 def test_two_steps_through_the_ordinary_code(
     experiment: Callable[[], Config], roots: dict[str, Path], tmp_path: Path
 ) -> None:
