@@ -25,7 +25,7 @@ TINY = (
 FRESH = f"--model.weights None --optimizer.epochs 1 {TINY}"
 ROW = (
     "--rows {} --seeds 1 --device cpu --epochs 1 --model.weights None --model.width 8 --optimizer.batch-size 2"
-    " --augment.crop-size 32 32 --model.recalibrate-batches 0 --data.workers 0 --run.threads 1 --run.no-bf16"
+    " --augment.crop-size 32 32 --data.workers 0 --run.threads 1 --run.no-bf16"
 )
 
 
@@ -58,7 +58,7 @@ def ready(root: Path) -> Path:
     cv2.imwrite(str(root / "city.tif"), cv2.resize(cv2.imread(str(root / "road.jpg")), (200, 150)))
     run = root / "runs" / "first"
     data = f"--data.root {root / 'mydata'} --data.val-fraction 0.4 --data.test-fraction 0.3"
-    do(f"train custom-resnet18-duc {data} --model.recalibrate-batches 0 --out {run} {FRESH}")
+    do(f"train custom-resnet18-duc {data} --out {run} {FRESH}")
     for name in ("RUN", "ANOTHER", "runs/mine", "runs/best", "runs/mydata", "runs/camvid-resnet18-duc", "demo/duc"):
         shutil.copytree(run, root / name, symlinks=True)
     return root
@@ -149,7 +149,7 @@ def _training() -> None:
     _camvid()
     save_torchvision(Path("weights.pth"), build("resnet18", "bilinear", 11, aspp=0, width=8))
     shutil.rmtree("runs/mine")
-    options = "--data.root mydata --data.val-fraction 0.4 --model.recalibrate-batches 0"
+    options = "--data.root mydata --data.val-fraction 0.4"
     do(f"train custom-resnet18-duc {options} --out runs/NAME {FRESH}")
 
 
@@ -284,7 +284,7 @@ def _small_training(patch: pytest.MonkeyPatch) -> dict[str, object]:
     whole = camvid.camvid_resnet18_duc()
     small = replace(
         whole,
-        model=replace(whole.model, width=8, weights=None, recalibrate_batches=0, freeze_batch_norm_from_epoch=None),
+        model=replace(whole.model, width=8, weights=None, freeze_batch_norm_from_epoch=None),
         augment=replace(whole.augment, crop_size=(32, 32)),
         data=replace(whole.data, workers=0),
         optimizer=replace(whole.optimizer, epochs=1, batch_size=2),

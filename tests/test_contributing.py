@@ -22,7 +22,7 @@ PAGE = (REPOSITORY / "docs" / "contributing.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"\n((?:[^\n]+\n)+)\n```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 TINY = (
     "--model.encoder plain --model.head hidden_duc --model.aspp 0 --model.cell 2 --model.output-stride 8 "
-    "--model.dilation none --model.weights None --model.recalibrate-batches 0 --augment.crop-size 32 32 "
+    "--model.dilation none --model.weights None --augment.crop-size 32 32 "
     "--optimizer.epochs 1 --optimizer.batch-size 2 --data.workers 0 --run.device cpu --run.threads 1 --run.no-bf16 "
     "--run.no-tensorboard"
 )

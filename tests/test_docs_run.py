@@ -35,11 +35,11 @@ SMALLER = {
     r"^(train cityscapes-duc --data.root cityscapes --out runs/)cityscapes-duc": r"\1launched",
     r"^train (voc2012-\S*pretrain) (.*)$": rf"train \1 \2 --out runs/\1 {FRESH} --augment.crop-size 48 48",
     r"^train (voc2012-\S*finetune) (.*)$": rf"train \1 \2 --out runs/\1 {TINY} --optimizer.epochs 1",
-    r"^train (custom-\S+) (.*)$": rf"train \1 \2 --data.val-fraction 0.4 --model.recalibrate-batches 0 {FRESH}",
+    r"^train (custom-\S+) (.*)$": rf"train \1 \2 --data.val-fraction 0.4 {FRESH}",
     r"^train (camvid-\S+) --data.root DIR --model.weights FILE": r"train \1 --data.root CAMVID"
     f" --model.weights weights.pth --out runs/weighted {TINY} --optimizer.epochs 1",
     r"^train EXPERIMENT --run.minutes 8": "train camvid-resnet18-duc --data.root CAMVID --out runs/minutes"
-    f" --run.minutes 0.05 --model.weights None --model.recalibrate-batches 0 {TINY}",
+    f" --run.minutes 0.05 --model.weights None {TINY}",
     r"/data/": "data/",
     r"PICTURES": "photos --most 2",
     r"--pictures 26": "--pictures 2 --sigma-alpha 5 --sigma-beta 3 --w1 1 --sigma-gamma 1 --w2 1 --iterations 1",

@@ -13,7 +13,7 @@ from ducseg.metrics.confusion import ConfusionMatrix, scores
 
 COLOURS = {"ground": (90, 90, 90), "crack": (220, 40, 40), "leaf": (30, 160, 60)}
 OPTIONS = (
-    "--model.encoder resnet18 --model.width 16 --model.weights None --model.recalibrate-batches 0 "
+    "--model.encoder resnet18 --model.width 16 --model.weights None "
     "--model.output-stride 8 --augment.crop-size 32 40 --optimizer.batch-size 4 --optimizer.epochs 12 "
     "--data.workers 0 --data.val-fraction 0.3 --run.device cpu --run.threads 1 --run.no-bf16 --run.no-tensorboard"
 )

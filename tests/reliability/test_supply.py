@@ -67,7 +67,7 @@ few = "--num-train 4 --num-val 1 --size 64 128 --workers 1".split()
 assert main(["data", "synth", "cityscapes", str(folder / "city"), *few]) == 0
 assert main(["data", "check", "cityscapes", str(folder / "city"), "--workers", "1"]) in (0, 1)
 options = (
-    "--model.encoder resnet18 --model.weights None --model.recalibrate-batches 0 --model.width 8 --model.aspp 0 "
+    "--model.encoder resnet18 --model.weights None --model.width 8 --model.aspp 0 "
     "--augment.crop-size 32 48 --optimizer.batch-size 2 --optimizer.epochs 1 --data.workers 0 --run.device cpu"
 ).split()
 city = ["--data.dataset", "cityscapes", "--data.root", str(folder / "city")]

@@ -95,6 +95,13 @@ def test_a_run_of_the_same_configuration_has_the_same_curve(plain: tuple[Config,
     assert curve(config, tmp_path / "run") == before
 
 
+def test_a_fresh_network_has_no_statistics_to_get_back(plain: tuple[Config, list[float]], tmp_path: Path) -> None:
+    """So `--model.weights None` needs no second option where a recipe recalibrates."""
+    config, before = plain
+    assert config.model.weights is None
+    assert curve(changed(config, "model", recalibrate_batches=3), tmp_path / "run") == before
+
+
 def test_evaluations_may_be_in_bf16_and_change_no_step(
     plain: tuple[Config, list[float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

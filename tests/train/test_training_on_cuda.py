@@ -215,7 +215,7 @@ root, out = sys.argv[1:]
 crops = ["--augment.crop-size", "1024", "1024", "--optimizer.batch-size", "8", "--run.device", "cuda"]
 options = ["--data.dataset", "folder", "--data.root", root, "--model.weights", "None", "--data.workers", "0"]
 options += ["--loss.class-weights", "None"]
-status = main(["train", "camvid-resnet18-duc", "--out", out, *options, *crops, "--model.recalibrate-batches", "0"])
+status = main(["train", "camvid-resnet18-duc", "--out", out, *options, *crops])
 print("status", status)
 predictor = Predictor(network(width=64), "cuda", fused=True)
 try:
@@ -253,7 +253,7 @@ def test_a_run_on_the_cpu_touches_no_gpu(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
-    options = f"--data.dataset folder --data.root {data} --model.weights None --model.recalibrate-batches 0 "
+    options = f"--data.dataset folder --data.root {data} --model.weights None "
     options += "--loss.class-weights None --optimizer.learning-rate 0.01 --optimizer.head-learning-rate-factor 1 "
     options += "--model.width 16 --augment.crop-size 32 48 --optimizer.batch-size 4 --optimizer.epochs 40 "
     options += "--data.workers 1 --run.bf16 --run.no-tensorboard --run.save-every-steps 5 --run.eval-every-epochs 20"

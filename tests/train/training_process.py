@@ -18,7 +18,7 @@ class TrainingProcess:
     """`ducseg train` as a user starts it, on the tiny data set."""
 
     OPTIONS = (
-        "--model.weights None --model.recalibrate-batches 0 --model.width 16 "
+        "--model.weights None --model.width 16 "
         "--augment.crop-size 32 48 --optimizer.batch-size 4 --optimizer.epochs 6 --data.workers 0 "
         "--optimizer.learning-rate 0.01 --optimizer.head-learning-rate-factor 1 --run.device cpu --run.threads 1 "
         "--run.no-bf16 --run.no-tensorboard --run.save-every-steps 1 --run.eval-every-epochs 2"

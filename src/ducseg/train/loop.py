@@ -28,6 +28,7 @@ from ducseg.train.pace import Pace
 from ducseg.train.progress import TrainingProgress, printable
 from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder, said_if_over, said_over
 from ducseg.train.run_log import RunLog, versions
+from ducseg.train.sections import in_minutes
 from ducseg.train.start import Start, describe, start_run
 from ducseg.train.step import TrainingStep
 from ducseg.train.stopping import Stopping
@@ -289,7 +290,7 @@ class _Run:
             if self.pace.evaluation_is_too_long:
                 self._say(
                     f"warning: an evaluation of {len(self.data.val_set)} pictures takes about {estimate / 60:.1f} of "
-                    f"the {self.config.run.minutes:g} minutes; half of them are for training, so it will end later: "
+                    f"the {in_minutes(self.config.run.minutes)}; half of that is for training, so it will end later: "
                     "give it more minutes, or fewer pictures to validate on"
                 )
         mine = self.pace.fitted(self.state.step) if self.ranks.is_main else 0
@@ -308,7 +309,7 @@ class _Run:
             state, minutes = self.state, self.pace.counted / 60
             epochs, most = state.step / self.steps_per_epoch, self.num_epochs
             of = f"{epochs:.1f} epochs" if most is None else f"{epochs:.1f} of {most} epochs"
-            self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {self.config.run.minutes:g} minutes")
+            self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {in_minutes(self.config.run.minutes)}")
 
     def _at_boundaries(self, log: RunLog | None) -> bool:
         """Save and score where that is due; False if a signal ended the evaluation."""

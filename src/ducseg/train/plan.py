@@ -88,7 +88,6 @@ class Plan:
         if config.model.head != model.head:
             optimizer = replace(optimizer, learning_rate=_RATE_OF_OTHERS, encoder_learning_rate_factor=1.0)
         if config.model.weights is None:
-            model = replace(model, recalibrate_batches=0)
             optimizer = replace(optimizer, encoder_learning_rate_factor=1.0)
         run = replace(self.planned.run, eval_every_steps=every)
         planned = replace(self.planned, model=model, optimizer=optimizer, run=run)

@@ -10,7 +10,7 @@ import numpy as np
 from ducseg.data.files.channels import RGB, Pixels
 from ducseg.models.timm_encoder import PREFIX
 from ducseg.train.config import Config
-from ducseg.train.sections import ModelConfig, OptimizerConfig
+from ducseg.train.sections import ModelConfig, OptimizerConfig, in_minutes
 from ducseg.train.survey import ClassFindings, Survey
 from ducseg.weights.encoders import FOLDER_VARIABLE, imagenet_file_at_hand
 
@@ -208,7 +208,7 @@ def _say_turns(found: Survey, *, level: bool) -> str:
 def _say_steps(config: Config, given: _Given) -> tuple[str, ...]:
     run, epochs = config.run, given.or_else("", "optimizer.epochs", "optimizer.steps")
     given.taken("run.minutes", "run.minutes_of")
-    fitting = "" if run.minutes is None else f"as many as fit {run.minutes:g} minutes, measured"
+    fitting = "" if run.minutes is None else f"as many as fit {in_minutes(run.minutes)}, measured"
     length = ", and ".join(filter(None, (fitting, epochs)))
     every = f"validated every {run.eval_every_steps}, a tenth of the time"
     return length, given.or_else(every, "run.eval_every_steps", "run.eval_every_epochs")

@@ -14,6 +14,7 @@ from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.files import parse_json
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
+from ducseg.train.sections import in_minutes
 from ducseg.weights.checkpoint import read_model_json
 
 try:
@@ -190,7 +191,7 @@ def said_over(config: Config, checkpoint: Path, *, minutes: float | None = None)
         more.append(f"--run.minutes {2 * minutes:g}")
     if most is not None:
         more.append(f"--optimizer.{kind} {2 * most}")
-    length = f"{most} {kind}" if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
+    length = f"{most} {kind}" if minutes is None else in_minutes(minutes)
     again = f"ducseg train --resume {shlex.quote(str(checkpoint.parents[1]))} {' '.join(more)}"
     return f"done before, at {checkpoint.name}, within its {length}, and left as it is; for more in all: {again}"
 

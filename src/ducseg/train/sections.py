@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from ducseg.data.ranges import Range
 
-__all__ = ["AugmentConfig", "LossConfig", "ModelConfig", "OptimizerConfig", "RunConfig"]
+__all__ = ["AugmentConfig", "LossConfig", "ModelConfig", "OptimizerConfig", "RunConfig", "in_minutes"]
 
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
@@ -45,15 +45,14 @@ class ModelConfig:
     allow_missing_weights: bool = False
     """Layers that a weight file lacks start fresh instead of stopping the run."""
     recalibrate_batches: Natural = 0
-    """Batches over which batch norms that were loaded folded get real statistics back; the function is unchanged."""
+    """Batches over which batch norms that were loaded folded get real statistics back; the function is unchanged. A
+    fresh network, without `weights`, has none to get back: nothing is done."""
     freeze_batch_norm_from_epoch: Natural | None = None
     """Batch norm keeps its running statistics from this epoch on: 0 the paper, 10 its R-152, None never."""
 
     def conflicts(self) -> list[str]:
         """Every conflict among these fields, each naming its option."""
         found = []
-        if self.weights is None and self.recalibrate_batches:
-            found.append("--model.recalibrate-batches needs --model.weights: a fresh network has no statistics to keep")
         if self.weights is None and self.weights_scope == "encoder":
             found.append("--model.weights-scope encoder needs --model.weights")
         return found
@@ -267,3 +266,8 @@ class RunConfig:
         if self.minutes_of != "all" and self.minutes is None:
             found.append(f"--run.minutes-of {self.minutes_of} is for --run.minutes")
         return found
+
+
+def in_minutes(limit: float | None) -> str:
+    """`RunConfig.minutes` in words: "1 minute", "2.5 minutes", "any time"."""
+    return "any time" if limit is None else f"{limit:g} minute{'s' * (limit != 1)}"

@@ -23,7 +23,7 @@ from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
 from ducseg.train.loss import auto_class_weights
-from ducseg.train.sections import LossConfig
+from ducseg.train.sections import LossConfig, in_minutes
 from ducseg.train.setup import build_network, fit_to_masks, recalibrate, training_transform
 from ducseg.train.state import RunState
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
@@ -114,7 +114,7 @@ def start_run(config: Config, ranks: Ranks, checkpoints: CheckpointFolder, check
     )
     memory_format = memory_order(network, ranks.device) if config.run.channels_last else torch.contiguous_format
     network.to(device=ranks.device, memory_format=memory_format)  # type: ignore[call-overload]
-    if checkpoint is None and config.model.recalibrate_batches:
+    if checkpoint is None and config.model.weights is not None and config.model.recalibrate_batches:
         batches = data.batches(0, config.model.recalibrate_batches)
         recalibrate(network, (batch["image"] for batch in batches), ranks)
     if ranks.world_size > 1 and config.run.sync_batch_norm:
@@ -194,7 +194,7 @@ def describe(start: Start, num_steps: int, minutes: float | None) -> str:
         sizes = {"output_stride": model.output_stride, "cell": model.cell, "aspp": model.aspp}
         duc = head_parameters(network.encoder.out_channels, len(data.train_set.classes), **sizes)["duc"]
         beside = f" (duc: {duc / 1e6:.1f} M)"
-    length = f"{num_steps} steps" if minutes is None else f"{minutes:g} minutes"
+    length = f"{num_steps} steps" if minutes is None else in_minutes(minutes)
     if minutes is not None and (config.optimizer.epochs, config.optimizer.steps) != (None, None):
         length += f", at most {num_steps} steps"
     times = config.optimizer.batch_size / len(data.train_set)

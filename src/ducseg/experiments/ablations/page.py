@@ -10,6 +10,7 @@ from ducseg.experiments.ablations.small import Setting, recipe_of
 from ducseg.experiments.ablations.timing import how
 from ducseg.metrics.thin import WIDTH_BINS
 from ducseg.train.config import Config
+from ducseg.train.sections import in_minutes
 
 __all__ = ["described", "markdown", "spread"]
 
@@ -72,7 +73,7 @@ def _length(config: Config) -> str:
         return f"{optimizer.steps} steps"
     if optimizer.epochs is not None:
         return f"{optimizer.epochs} epochs"
-    return f"{run.minutes:g} minutes{' of training' if run.minutes_of == 'training' else ''}"
+    return f"{in_minutes(run.minutes)}{' of training' if run.minutes_of == 'training' else ''}"
 
 
 def _each(found: Sequence[str]) -> str:
