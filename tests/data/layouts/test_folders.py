@@ -221,6 +221,34 @@ def test_lists_of_names(tmp_path: Path) -> None:
         ids(tmp_path, "none.txt")
 
 
+def test_splits_joined(tmp_path: Path) -> None:
+    """In their order, each picture once; names that two folders share stay apart; a share goes as before."""
+    for split, names in (("train", ("1", "2")), ("val", ("1", "3")), ("test", ("4",))):
+        for name in names:
+            add(tmp_path, f"sorted/images/{split}/p{name}.png", f"sorted/masks/{split}/p{name}.png")
+    assert ids(tmp_path / "sorted", "train+val") == ["train/p1", "train/p2", "val/p1", "val/p3"]
+    assert ids(tmp_path / "sorted", "test+train") == ["p4", "p1", "p2"]
+    options = {"train_split": "train+val"}
+    assert len(open_training_set(config(tmp_path / "sorted", **options), (0, 0, 0))) == 4
+    assert ids(tmp_path / "sorted", "val", **options) == ["p1", "p3"]
+    with pytest.raises(UserError, match=r"split 'vall': found no sub-folder of this name"):
+        ids(tmp_path / "sorted", "train+vall")
+    flat(tmp_path / "flat")
+    shares = {"val_fraction": 0.2, "test_fraction": 0.1, "train_split": "train+val"}
+    assert len(ids(tmp_path / "flat", "train+val", **shares)) == 18
+    assert not {*ids(tmp_path / "flat", "train+val", **shares)} & {*ids(tmp_path / "flat", "test", **shares)}
+    for name, text in (("a", "p03\np01\n"), ("b", "p05\np03\n")):
+        (tmp_path / "flat" / f"{name}.txt").write_text(text)
+    assert ids(tmp_path / "flat", "a.txt+b.txt") == ["p03", "p01", "p05"]
+    assert len(ids(tmp_path / "flat", "val", train_split="a.txt+b.txt")) == 17
+    (tmp_path / "flat" / "a+b.txt").write_text("p06\n")
+    assert ids(tmp_path / "flat", "a+b.txt") == ["p06"], "a file of that name is that file"
+    (tmp_path / "sorted" / "images" / "train+val").mkdir()
+    (tmp_path / "sorted" / "masks" / "train+val").mkdir()
+    add(tmp_path, "sorted/images/train+val/p9.png", "sorted/masks/train+val/p9.png")
+    assert ids(tmp_path / "sorted", "train+val") == ["p9"], "and a folder of that name is that folder"
+
+
 def test_groups_stay_together(tmp_path: Path) -> None:
     for patient in range(1, 7):
         for view in range(1, 4):

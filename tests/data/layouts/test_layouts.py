@@ -71,6 +71,11 @@ def test_camvid_reads_pairs_in_order_and_ignores_value_11(split_folders: Path) -
     assert [s.id for s in dataset] == ["a", "b", "c"]  # a sequence: iteration ends
 
 
+def test_camvids_train_and_val_together(shared: Path) -> None:
+    whole = open_dataset(DataConfig(dataset="camvid", root=str(shared / "data" / "camvid")), "train+val")
+    assert len(whole) == 367 + 101
+
+
 def test_split_folders_take_other_classes_and_only_their_void(split_folders: Path) -> None:
     np.testing.assert_array_equal(
         _open("split-folders", split_folders, "train", classes="cityscapes")[0].label, _values(12, seed=ord("a"))

@@ -3,7 +3,7 @@
 A split is "all", a folder of that name (training, valid, validation and testing are also found as train, val and test),
 a text file with one name a line, or a share: where there is no folder for "val" or "test", `val_fraction` and
 `test_fraction` of the pictures are held out of what "train" would be. Where no folder is called like a split (sites,
-cameras), that is all of them. `group_by` keeps pictures together.
+cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both.
 """
 
 import filecmp
@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ducseg.data.config import DataConfig
@@ -50,6 +51,9 @@ def members_of(split: str, folders: Mapping[str, Sequence[str]], config: DataCon
     listed = _list(split, everything, root)
     if listed is not None:
         return listed
+    if "+" in split and split not in folders:
+        each = (members_of(part, folders, config, root) for part in split.split("+"))
+        return list(dict.fromkeys(chain.from_iterable(each)))
     folder = _folder_of(split, folders)
     kind = next((kind for kind, names in _ALIASES.items() if split in names), None)
     if folder is not None and kind != "train":
@@ -284,9 +288,13 @@ def _folder_of(split: str, folders: Collection[str]) -> str | None:
 
 
 def _list(split: str, everything: list[Member], root: Path) -> list[Member] | None:
-    """The pictures that a text file names; None: the split is no file."""
+    """The pictures that a text file names, or several joined by "+"; None: the split is no file."""
     paths = [path for path in (Path(split).expanduser(), root / split) if path.is_file()]
     if not paths:
+        if "+" in split:
+            parts = [_list(part, everything, root) for part in split.split("+")]
+            joined = dict.fromkeys(chain.from_iterable(filter(None, parts)))
+            return None if None in parts else list(joined)
         if split.endswith(".txt"):
             raise explain(
                 f"split list {split}",
