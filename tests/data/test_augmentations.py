@@ -21,6 +21,7 @@ from ducseg.data.augmentations import (
     RandomVerticalFlip,
     Sometimes,
 )
+from ducseg.data.moved import Moved
 from ducseg.data.sample import Sample
 from ducseg.data.transforms import Compose, RandomCrop, RandomMirror, RandomScaleCrop, Transform
 from ducseg.errors import UserError
@@ -265,6 +266,25 @@ def test_a_moved_crop_is_the_crop_of_the_moved_picture(
         whole, part = (t(scene, _rng(seed)) for t in (Compose((*moves, crop)), MovedCrop(moves, crop)))
         np.testing.assert_array_equal(whole.image, part.image, strict=True)
         np.testing.assert_array_equal(_label(whole), _label(part), strict=True)
+
+
+@pytest.mark.parametrize("size", [(40, 33_000), (33_000, 40)])
+def test_sides_beyond_what_opencv_moves(size: tuple[int, int]) -> None:
+    """Where the label is moved whole, to look for a rare class in it: in blocks, each as if all had been computed."""
+    rng = _rng(0)
+    scene = Sample(
+        image=rng.integers(0, 256, (*size, 3), np.uint8), label=rng.integers(0, 2, size, np.uint8), id="long",
+        original_size=size,
+    )  # fmt: skip
+    moves = RandomRotation(2.0), RandomElastic(3.0, 24.0)
+    crop = RandomCrop((32, 32), rare=(1,), share=1.0)
+    found = MovedCrop(moves, crop)(scene, _rng(1))
+    assert found.image.shape == (32, 32, 3) and (_label(found) == 1).any()
+    moved = Moved(_label(scene), moves[0].places(size, _rng(1)), reflect=False, fill=(0, 0, 0))
+    whole, middle = moved[:, :], tuple(slice(side // 2 - 20, side // 2 + 20) for side in size)
+    np.testing.assert_array_equal(whole[middle], moved[middle])
+    around = tuple(slice(max(0, side // 8 - 30), side // 8 + 30) for side in size)  # across the edge of a block
+    np.testing.assert_array_equal(whole[around], moved[around])
 
 
 def test_the_elastic_field_is_the_cubic_one_of_opencv() -> None:

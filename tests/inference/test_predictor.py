@@ -1,8 +1,11 @@
 """The predictor against the segmenter it wraps, and against the average written out."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread, current_thread
 from typing import Any
+from weakref import ref
 
 import cv2
 import numpy as np
@@ -163,6 +166,35 @@ def test_weights_in_bfloat16_give_what_autocast_gives(segmenter: Segmenter) -> N
     predictor._network = Predictor(segmenter, fused=True)._network
     np.testing.assert_array_equal(found, predictor.probabilities(image))
     assert {parameter.dtype for parameter in segmenter.parameters()} == {torch.float32}
+
+
+def test_of_calls_that_overlap_the_last_restores_the_modes() -> None:
+    """As threads do: the first to leave does not put the network back under the second, nor the second leave it so."""
+    network = build("resnet18", "bilinear", 3, aspp=0, width=8)
+    network.encoder.eval()
+    modes = [module.training for module in network.modules()]
+    inside, leave = ({name: Event() for name in "ab"} for _ in range(2))
+
+    def wait(*_: object) -> None:
+        name = current_thread().name
+        inside[name].set()
+        leave[name].wait(30)
+
+    network.encoder.register_forward_pre_hook(wait)
+    threads = {name: Thread(target=Predictor(network), args=(picture(),), name=name) for name in "ab"}
+    for name, thread in threads.items():
+        thread.start()
+        assert inside[name].wait(30)
+    leave["a"].set()
+    threads["a"].join()
+    assert not any(module.training for module in network.modules())
+    leave["b"].set()
+    threads["b"].join()
+    assert [module.training for module in network.modules()] == modes
+    to_network = ref(network)
+    del network, threads, thread
+    gc.collect()
+    assert to_network() is None, "nothing holds a network that is no longer used"
 
 
 def test_modes_gradients_and_statistics_are_left_as_they_were() -> None:

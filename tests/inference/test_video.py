@@ -455,6 +455,18 @@ def test_the_average_is_the_recurrence_where_nothing_moves() -> None:
     assert (other_size(np.zeros((5, 5, 3), np.uint8)) == 0).all()
 
 
+def test_what_moves_in_over_the_border_still_sums_to_one() -> None:
+    """A clip that pans: where a place was partly outside, the past has a part of its share and keeps its sum."""
+    rng = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (64, 200, 3), np.uint8), (0, 0), 4)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX)
+    labeller = Smoothed(Brightness(), 0.9)
+    for left in np.arange(0, 30, 1.7):
+        shift = np.array([[1, 0, -left], [0, 1, 0]], np.float32)
+        found = labeller.probabilities(cv2.warpAffine(scene, shift, (96, 64)))
+        np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2.0, float("nan")])
 def test_no_share_of_the_past(share: float) -> None:
     with pytest.raises(UserError, match="--smooth"):

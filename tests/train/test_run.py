@@ -20,6 +20,7 @@ from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.train.config import Config, ModelConfig
+from ducseg.train.ema import MovingAverage
 from ducseg.train.loop import EXIT_PREEMPTED, train
 from ducseg.train.setup import build_network
 from ducseg.weights.checkpoint import load_segmenter, save_segmenter
@@ -83,6 +84,18 @@ def test_moving_average_is_what_is_saved_and_differs_from_the_weights(tiny_confi
     raw = torch.load(outcome.checkpoint / "train_state.pt", weights_only=True)["network"]
     assert averaged.keys() == raw.keys()
     assert not torch.equal(averaged["encoder.conv1.weight"], raw["encoder.conv1.weight"])
+
+
+def test_the_average_of_a_network_without_statistics() -> None:
+    network = build("vgg16", "bilinear", 3, aspp=0, width=4)
+    assert not list(network.buffers())
+    average = MovingAverage(network, 0.25)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    average.update(network, 100)
+    for mine, theirs in zip(average.segmenter.parameters(), network.parameters()):
+        torch.testing.assert_close(mine, theirs - 0.25)
 
 
 def test_a_used_run_folder_is_refused(tiny_config: Config, tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ Places = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Map, Map]]
 """Rows (h,) and columns (w,) of a window -> the places x and y (h, w) that its pixels show."""
 
 
+_BLOCK = 4096
+"""Pixels of a side that are computed at once: OpenCV moves to and from pictures of less than 32,767."""
+
+
 class Moved:
     """A picture (H, W, C), bilinear, or a label (H, W), nearest, each of whose pixels shows another place of `source`.
 
@@ -37,6 +41,10 @@ class Moved:
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
         rows, columns = (np.arange(side)[part] for side, part in zip(self.shape, window))
+        blocks = [[self._block(some, others) for others in _parts(columns)] for some in _parts(rows)]
+        return blocks[0][0] if len(blocks) == len(blocks[0]) == 1 else np.vstack([np.hstack(row) for row in blocks])
+
+    def _block(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
         x, y = self.places(rows, columns)
         (top, bottom), (left, right) = (
             _shown(float(place.min()), float(place.max()), side, self.reflect)
@@ -53,6 +61,10 @@ class Moved:
             return np.asarray(cv2.remap(channels, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
 
         return by_channels(warped, part, self.fill)
+
+
+def _parts(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return np.split(places, range(_BLOCK, len(places), _BLOCK))
 
 
 def _shown(first: float, last: float, side: int, reflect: bool) -> tuple[int, int]:

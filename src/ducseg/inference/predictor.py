@@ -9,7 +9,9 @@ Worked example, ResNet-101-DUC, L = 19: image 513x1024x3 -> probabilities 19x513
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from ducseg.classes import ClassSet
 from ducseg.data.files.channels import Pixels
+from ducseg.data.files.overlapping import Overlapping
 from ducseg.devices import ran_out_of_memory, torch_device
 from ducseg.errors import explain
 from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
@@ -107,18 +110,41 @@ class Predictor(AveragingLabeller):
     @contextmanager
     def _computing(self, pictures: NDArray[np.uint8]) -> Iterator[None]:
         """Evaluation mode, no gradients, the wanted precision; and running out of memory said in words."""
-        modes = [(module, module.training) for module in self._network.modules()]
-        self._network.eval()
         try:
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with (
+                _evaluating(self._network),
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            ):
                 yield
         except (MemoryError, RuntimeError) as error:
             if not ran_out_of_memory(error):
                 raise
             raise too_large(pictures, self.device) from error
+
+
+_OVERLAPPING: WeakKeyDictionary[nn.Module, Overlapping] = WeakKeyDictionary()
+_LOCK = Lock()
+
+
+def _evaluating(network: nn.Module) -> Overlapping:
+    """A context in which `network` is in evaluation mode: the last thread in it restores what the first found."""
+    to_network = ref(network)  # the dictionary's value must not keep its key
+
+    @contextmanager
+    def evaluation() -> Iterator[None]:
+        inside = to_network()
+        assert inside is not None
+        modes = [(module, module.training) for module in inside.modules()]
+        inside.eval()
+        try:
+            yield
         finally:
             for module, training in modes:
                 module.training = training
+
+    with _LOCK:
+        return _OVERLAPPING.setdefault(network, Overlapping(evaluation))
 
 
 def _check_precision(segmenter: Segmenter) -> None:

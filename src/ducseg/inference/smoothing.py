@@ -52,7 +52,7 @@ class Smoothed:
             change = cv2.blur(cv2.subtract(image, _taken_from(last.image, there), dtype=cv2.CV_32F), _WINDOW)
             share = _taken_from(np.full(image.shape[:2], self.share, np.float32), there)  # none from outside the frame
             share *= np.exp(-np.square(np.abs(change).max(2) / np.float32(_MOVED)))
-            moved = np.stack([_taken_from(one, there) for one in last.probabilities])
+            moved = np.stack([_taken_from(one, there, cv2.BORDER_REPLICATE) for one in last.probabilities])
             found = np.asarray(found + share * (moved - found), np.float32)
         last.image, last.probabilities = image.copy(), found
         return found
@@ -72,9 +72,9 @@ class Smoothed:
         return labels
 
 
-def _taken_from(values: NDArray[Any], there: NDArray[np.float32]) -> NDArray[Any]:
-    """Values (H, W) or (H, W, C) at those places, bilinear; 0 outside."""
-    return np.asarray(cv2.remap(values, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+def _taken_from(values: NDArray[Any], there: NDArray[np.float32], border: int = cv2.BORDER_CONSTANT) -> NDArray[Any]:
+    """Values (H, W) or (H, W, C) at those places, bilinear; 0 outside, where `border` does not say otherwise."""
+    return np.asarray(cv2.remap(values, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderMode=border))
 
 
 def check_share(share: float) -> float:

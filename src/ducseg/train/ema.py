@@ -25,4 +25,5 @@ class MovingAverage:
         """Follow `segmenter` after optimizer step `step` (1-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.segmenter.parameters()), list(segmenter.parameters()), 1 - decay)
-        torch._foreach_copy_(list(self.segmenter.buffers()), list(segmenter.buffers()))
+        if buffers := list(self.segmenter.buffers()):  # VGG-16 has none
+            torch._foreach_copy_(buffers, list(segmenter.buffers()))

@@ -111,6 +111,21 @@ def test_coco_equals_pycocotools(tmp_path_factory: pytest.TempPathFactory, seed:
     np.testing.assert_array_equal(_mask(folder / "out", "a"), expected)
 
 
+def test_boxes_without_outlines_are_no_masks(tmp_path: Path) -> None:
+    """Detectors' exports have boxes alone: refused; of those without an outline, or outside, the number is said."""
+    content = _coco(tmp_path / "in")
+    some = content["annotations"]
+    some.append({"id": 4, "image_id": 1, "category_id": 7, "segmentation": [], "bbox": [2, 2, 9, 9]})
+    some.append({"id": 5, "image_id": 1, "category_id": 7, "segmentation": [_box(70, 50, 80, 60)]})
+    report = write_folder(tmp_path / "out", coco_folder.read(_write(tmp_path / "in" / "x.json", content)))
+    assert (report.objects, report.without_pixels, report.empty) == (3, 2, 1)
+    assert "2 objects hold no pixel: boxes without an outline, no area, outside the picture" in report.lines()
+    for one in some:
+        one["segmentation"] = []
+    with pytest.raises(UserError, match=r"x\.json: found boxes alone: .*; needed polygons or run-length codes"):
+        coco_folder.read(_write(tmp_path / "in" / "x.json", content))
+
+
 def test_coco_splits_of_several_files(tmp_path: Path) -> None:
     for folder in ("train", "valid"):
         _write(tmp_path / "in" / folder / "_annotations.coco.json", _coco(tmp_path / "in" / folder, ["a.jpg"]))
@@ -208,6 +223,24 @@ def test_labelme_draws_in_order_with_outlines(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (report.empty, report.overlaps) == (1, 15)
     assert _tree(tmp_path / "out" / "masks") == ["none.png", "one.png"]
+
+
+def test_labelme_rectangles_of_four_corners(tmp_path: Path) -> None:
+    """X-AnyLabeling writes all four, LabelMe two; three or five corners, a circle of three points are refused."""
+    corners = [[10, 5], [30, 5], [30, 20], [10, 20]]
+    for name, points in (("two", corners[::2]), ("four", corners), ("back", corners[::-1])):
+        _labelme(tmp_path / "in", name, [{"label": "box", "points": points, "shape_type": "rectangle"}])
+    write_folder(tmp_path / "out", labelme.read(tmp_path / "in"))
+    expected = np.zeros(SIZE, np.uint8)
+    expected[5:21, 10:31] = 1
+    for name in ("two", "four", "back"):
+        np.testing.assert_array_equal(_mask(tmp_path / "out", name), expected)
+    for kind, points, needed in (
+        ("rectangle", corners[:3], "2 or 4"), ("rectangle", [*corners, [1, 1]], "2 or 4"), ("circle", corners[:3], "2"),
+    ):  # fmt: skip
+        _labelme(tmp_path / "in", "four", [{"label": "box", "points": points, "shape_type": kind}])
+        with pytest.raises(UserError, match=rf"four\.json: found a {kind} of {len(points)} points; needed {needed}\."):
+            labelme.read(tmp_path / "in")
 
 
 def test_labelme_class_list_and_bad_files(tmp_path: Path) -> None:
@@ -474,9 +507,11 @@ def test_pages_of_stacks_become_pictures_and_masks(
         np.testing.assert_array_equal(sample.label, masks[page] // 255)
 
 
-def test_numbers_of_objects_become_their_borders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [0, 1 << 24, (1 << 31) - 60])
+def test_numbers_of_objects_become_their_borders(tmp_path: Path, first: int) -> None:
     _stack(tmp_path / "in" / "train-input.tif", [np.zeros(SIZE, np.uint8)] * 2)
-    _stack(tmp_path / "in" / "train-labels.tif", [_cells(page) for page in range(2)])
+    numbers = [(_cells(page) + np.int64(first)).astype(np.int32 if first else np.uint16) for page in range(2)]
+    _stack(tmp_path / "in" / "train-labels.tif", numbers)
     assert main(_stack_command(tmp_path)) == 0
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     border = np.isin(rows, [9, 10, 19, 20, 29, 30]) | np.isin(columns, [11, 12, 23, 24, 35, 36, 47, 48])

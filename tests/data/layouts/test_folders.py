@@ -221,6 +221,16 @@ def test_lists_of_names(tmp_path: Path) -> None:
         ids(tmp_path, "none.txt")
 
 
+def test_names_with_spaces_in_a_list(tmp_path: Path) -> None:
+    for name in ("my photo 1", "my photo 2", "my", "p1"):
+        add(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    (tmp_path / "some.txt").write_text("my photo 2\nimages/my photo 1.png\np1 -1\np1\n")
+    assert ids(tmp_path, "some.txt") == ["my photo 2", "my photo 1", "p1"]
+    (tmp_path / "some.txt").write_text("your photo 2\n")
+    with pytest.raises(UserError, match=r"found your photo 2, which are no one picture"):
+        ids(tmp_path, "some.txt")
+
+
 def test_splits_joined(tmp_path: Path) -> None:
     """In their order, each picture once; names that two folders share stay apart; a share goes as before."""
     for split, names in (("train", ("1", "2")), ("val", ("1", "3")), ("test", ("4",))):

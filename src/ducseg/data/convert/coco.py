@@ -70,9 +70,10 @@ def read_instances(
                 image["id"]: CocoPicture(str(image["file_name"]), *_size(path, image))
                 for image in _items(path, "images")
             }
-            annotated = False
+            annotated = outlined = False
             for annotation in _items(path, "annotations"):
                 annotated = True
+                outlined |= bool(annotation.get("segmentation"))
                 category, picture = annotation["category_id"], pictures.get(annotation["image_id"])
                 if picture is None:
                     found = f"annotations of picture {annotation['image_id']}, which is not among its images"
@@ -85,6 +86,13 @@ def read_instances(
             raise _no_instances(path, f"an entry without {error}") from None
     if not categories or not pictures or not annotated:
         raise _no_instances(path, "no images, annotations or categories")
+    if not outlined:
+        raise explain(
+            f"file {path}",
+            found="boxes alone: the segmentation of every annotation is empty",
+            needed="polygons or run-length codes, which say which pixels are the object",
+            fix="Export segmentations from the tool, or draw outlines in it.",
+        )
     return categories, list(pictures.values())
 
 

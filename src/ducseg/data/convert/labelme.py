@@ -28,6 +28,8 @@ _IGNORE = "__ignore__"
 _LINE_WIDTH, _POINT_RADIUS = 10, 5
 _POINTS = {"circle": 2, "rectangle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "polygon": 3, "mask": 2}
 """The least number of points of each kind of shape."""
+_ALSO = {"circle": 2, "rectangle": 4}
+"""Kinds of no more points than that, or else of so many: a rectangle's four corners, as X-AnyLabeling writes them."""
 
 
 def read(source: Path, images: Path | None = None) -> Export:
@@ -68,6 +70,11 @@ def _annotated(file: Path, source: Path, images: Path | None) -> tuple[Annotated
         if kind not in _POINTS:
             raise explain(f"file {file}", found=f"a shape {kind!r}", needed=", ".join(_POINTS), fix="Redraw it.")
         name, points = str(shape["label"]), [(float(x), float(y)) for x, y in shape["points"]]
+        if len(points) > _POINTS[kind] and len(points) != _ALSO.get(kind, len(points)):
+            raise explain(
+                f"file {file}", found=f"a {kind} of {len(points)} points",
+                needed=" or ".join(map(str, sorted({_POINTS[kind], _ALSO[kind]}))), fix="Redraw it.",
+            )  # fmt: skip
         if len(points) >= _POINTS[kind]:
             shapes.append(Shape(None if name == _IGNORE else name, partial(draw, kind, points, shape.get("mask"))))
     given = str(content.get("imagePath") or f"{file.stem}.jpg")
@@ -96,18 +103,19 @@ def draw(kind: str, points: Sequence[tuple[float, float]], packed: str | None, h
     """One shape's mask (H, W), as labelme.utils.shape_to_mask.
 
     Args:
-        kind: "polygon", "rectangle", "circle", "line", "linestrip", "point", "points" or "mask".
+        kind: "polygon", "rectangle" (two opposite corners, or all four), "circle", "line", "linestrip", "point",
+            "points" or "mask".
         points: (x, y) in pixels.
         packed: of a "mask": its part between the two points as a PNG in base64.
     """
     canvas = Image.new("1", (width, height))
     pen = ImageDraw.Draw(canvas)
     if kind == "circle":
-        (x, y), (other_x, other_y) = points[:2]
+        (x, y), (other_x, other_y) = points
         radius = math.hypot(x - other_x, y - other_y)
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=1, fill=1)
-    elif kind == "rectangle":
-        (left, right), (top, bottom) = (sorted(values) for values in zip(*points[:2]))
+    elif kind == "rectangle" and len(points) == 2:
+        (left, right), (top, bottom) = (sorted(values) for values in zip(*points))
         pen.rectangle((left, top, right, bottom), outline=1, fill=1)
     elif kind in ("line", "linestrip"):
         pen.line(list(points), fill=1, width=_LINE_WIDTH)

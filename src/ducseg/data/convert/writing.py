@@ -84,6 +84,7 @@ class Report:
         pictures: of them, so many for each split ("" where there are none).
         empty: pictures without an object: all background.
         objects: shapes painted.
+        without_pixels: shapes that no pixel lies in.
         overlaps: pixels of a shape that a later one of another class lies over.
         notes: what was left out, one line each.
     """
@@ -93,16 +94,20 @@ class Report:
     empty: int
     objects: int
     overlaps: int
+    without_pixels: int = 0
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For a person to read."""
         each = ", ".join(f"{count} {name}".strip() for name, count in self.pictures.items())
+        nothing = f"{self.without_pixels} objects hold no pixel: boxes without an outline, no area, outside the picture"
+        without_pixels = [nothing] if self.without_pixels else []
         return [
             f"{each} pictures with {self.objects} objects",
             f"{len(self.classes)} classes: {', '.join(self.classes.names)}",
             f"{self.empty} pictures show no object and are all {self.classes.names[0]}",
             f"{self.overlaps} pixels lie in objects of two classes; the later or smaller object is on top",
+            *without_pixels,
             *self.notes,
         ]
 
@@ -141,12 +146,13 @@ def write_folder(
         raise explain("--ignore", found=strange[0], needed=f"one of {', '.join(names)}", fix="Correct the name.")
     classes = _classes([name for name in names if name not in ignore], export.colours)
     _check_files(pictures)
-    objects = overlaps = empty = 0
+    objects = overlaps = empty = without_pixels = 0
     with new_folder(out) as folder:
         write = partial(_write_picture, folder, classes, frozenset(ignore))
         items = list(zip(pictures, _file_names(pictures)))
-        for painted, twice in mapped(write, items, num_workers, progress):
+        for painted, twice, nothing in mapped(write, items, num_workers, progress):
             objects, overlaps, empty = objects + painted, overlaps + twice, empty + (painted == 0)
+            without_pixels += nothing
         classes.write(folder / "classes.json")
     splits = [picture.split for picture in pictures]
     return Report(
@@ -155,6 +161,7 @@ def write_folder(
         empty=empty,
         objects=objects,
         overlaps=overlaps,
+        without_pixels=without_pixels,
         notes=tuple(export.notes),
     )
 
@@ -215,8 +222,8 @@ def _file_names(pictures: Sequence[Annotated]) -> list[str]:
 
 def _write_picture(
     folder: Path, classes: ClassSet, ignore: frozenset[str], item: tuple[Annotated, str]
-) -> tuple[int, int]:
-    """Objects, and pixels painted twice."""
+) -> tuple[int, int, int]:
+    """Objects, pixels painted twice, and objects that no pixel lies in."""
     picture, name = item
     height, width = picture_size(picture.file)
     if picture.size not in (None, (height, width)):
@@ -242,14 +249,14 @@ def _write_picture(
         under = canvas[mask]
         overlaps += int(np.count_nonzero((under != 0) & (under != value)))
         canvas[mask] = value
-        objects += 1
+        objects += bool(mask.any())
     suffix = picture.file.suffix.lower()
     image = folder / "images" / picture.split / f"{name}{suffix}"
     with whole_file(image) as temporary:
         shutil.copyfile(picture.file, temporary)
     palette = (*classes.palette, *VOC_PALETTE[len(classes) :])
     write_whole(folder / "masks" / picture.split / f"{name}.png", encode_indexed_png(canvas, palette))
-    return objects, overlaps
+    return objects, overlaps, len(picture.shapes) - objects
 
 
 def fill_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:

@@ -307,12 +307,12 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
         lines = [line.strip() for line in paths[0].read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise explain(f"split list {paths[0]}", found=str(error), needed="one name a line", fix="Correct it.") from None
-    wanted = list(dict.fromkeys(line.split()[0] for line in lines if line and not line.startswith("#")))
+    wanted = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     of_name: dict[str, list[Member]] = {}
     for folder, name in everything:
         of_name.setdefault(name, []).append((folder, name))
         of_name.setdefault(f"{folder}/{name}", []).append((folder, name))
-    found = {line: _named(line, of_name) for line in wanted}
+    found = {line: _named(line, of_name) or _named(line.split()[0], of_name) for line in wanted}
     lost = [line for line, members in found.items() if len(members) != 1]
     if lost or not wanted:
         raise explain(
@@ -321,7 +321,7 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
             needed="names of pictures, one a line",
             fix="Correct the list, or add the pictures.",
         )
-    return [members[0] for members in found.values()]
+    return list(dict.fromkeys(members[0] for members in found.values()))
 
 
 def _named(line: str, of_name: Mapping[str, list[Member]]) -> list[Member]:
