@@ -221,6 +221,48 @@ def test_lists_of_names(tmp_path: Path) -> None:
         ids(tmp_path, "none.txt")
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("IMG_{}.JPG", "IMG_{}_label.png"), ("img_{}.jpg", "mask_{}.png"), ("weld_{}.png", "weld_{}_mask.png")],
+)
+def test_pictures_are_called_by_their_files_where_masks_are_called_otherwise(
+    tmp_path: Path, image: str, mask: str
+) -> None:
+    """In lists, in patterns, in messages: never by the part of the name that picture and mask share."""
+    numbers = [f"{number:03}" for number in range(1, 11)]
+    for number in numbers:
+        add(tmp_path, f"Aufnahmen/{image.format(number)}", f"Annotationen/{mask.format(number)}")
+    options = {"images": "Aufnahmen", "masks": "Annotationen"}
+    stems = [Path(image.format(number)).stem for number in numbers]
+    assert ids(tmp_path, "all", **options) == stems
+    (tmp_path / "v.txt").write_text(f"{image.format('003')}\n{stems[4]}\nAufnahmen/{image.format('007')}\n")
+    assert ids(tmp_path, "v.txt", **options) == [stems[2], stems[4], stems[6]]
+    grouped = ids(tmp_path, "val", **options, group_by=rf"^{stems[0][:-3]}(00)", val_fraction=0.9)
+    assert set(grouped) in ({*stems[:9]}, {stems[9]}), "the first nine stay together"
+    (tmp_path / "Annotationen" / mask.format("002")).unlink()
+    (tmp_path / "Aufnahmen" / image.format("005")).unlink()
+    lost = Path(mask.format("005")).stem
+    lost = mask.format("005") if lost == stems[4] else lost
+    with pytest.raises(UserError, match=rf"1 without a label \({stems[1]}\); 1 without an image \({lost}\)"):
+        ids(tmp_path, "all", **options)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_folders_given_whole_beside_a_relative_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: bool
+) -> None:
+    place = tmp_path / ("elsewhere" if outside else "root")
+    for number in range(4):
+        add(place, f"bilder/p{number}.png", f"m/p{number}.png")
+    (tmp_path / "root").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    options = {"images": str(place / "bilder"), "masks": str(place / "m")}
+    assert len(ids(Path("root"), "all", **options)) == 4
+    (note, *_) = open_layout(config(Path("root"), **options)).lines
+    shown = str(place / "bilder") if outside else "bilder"
+    assert note.startswith(f"pictures in {shown}; masks in ")
+
+
 def test_names_with_spaces_in_a_list(tmp_path: Path) -> None:
     for name in ("my photo 1", "my photo 2", "my", "p1"):
         add(tmp_path, f"images/{name}.png", f"masks/{name}.png")
@@ -457,7 +499,7 @@ def test_a_split_with_nothing_but_views_is_none(tmp_path: Path) -> None:
     public(tmp_path, "test/images/{}_test.tif", "gone/{}.gif", {"test/mask/{}_test_mask.gif": "view"}, (4, 5))
     assert (len(ids(tmp_path, "train")), open_layout(config(tmp_path)).splits) == (2, ("training",))
     public(tmp_path, "test/images/{}_test.tif", "test/1st_manual/{}_manual1.gif", {}, (4, 5))
-    assert (len(ids(tmp_path, "all")), ids(tmp_path, "test")) == (5, ["4", "5"])
+    assert (len(ids(tmp_path, "all")), ids(tmp_path, "test")) == (5, ["4_test", "5_test"])
 
 
 def test_endings_and_folders_that_do_not_tell_are_asked_for(tmp_path: Path) -> None:

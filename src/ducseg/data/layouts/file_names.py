@@ -32,6 +32,18 @@ def ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
 
 
 def by_common_name(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit]:
+    """Both by the pictures' names, a label without a picture by its own."""
+    first, second = _by_what_is_shared(pictures, labels)
+    named = {split: {file.stem: file for file in files.values()} for split, files in first.items()}
+    of_pictures: BySplit = {}
+    for split, files in second.items():
+        partners = {key: file.stem for key, file in first[split].items()}
+        alone = {key: file.name if file.stem in named[split] else file.stem for key, file in files.items()}
+        of_pictures[split] = {partners.get(key, alone[key]): file for key, file in files.items()}
+    return named, of_pictures
+
+
+def _by_what_is_shared(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit]:
     """Both by what their names share: the names as they are, or without what all on one side begin or end with.
 
     Where the ending is the split's (21_training, 01_test), by what they share in each split.

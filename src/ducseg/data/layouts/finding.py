@@ -246,7 +246,7 @@ def _listed(
     )
     files, example = {}, ""
     for split, sides in pairs.items():
-        places = tuple(f"{side.relative_to(root)}/*.{{jpg,png,...}}" for side in sides)
+        places = tuple(f"{_place(side, root)}/*.{{jpg,png,...}}" for side in sides)
         files[split] = SplitFiles(
             name=split or "all",
             images=pictures[split],
@@ -255,8 +255,16 @@ def _listed(
             twins=twins[split],
         )
         example = example or _example(pictures[split], labels[split])
-    named = [", ".join(sorted({str(pair[side].relative_to(root)) for pair in pairs.values()})) for side in range(2)]
+    named = [", ".join(sorted({_place(pair[side], root) for pair in pairs.values()})) for side in range(2)]
     return FoundFiles(files, f"pictures in {named[0]}; masks in {named[1]}{example}{_without(left_out)}")
+
+
+def _place(folder: Path, root: Path) -> str:
+    """Relative to the root; of a folder elsewhere the path as given."""
+    pairs = (folder, root), (folder.resolve(), root.resolve())
+    return next(
+        (str(inside.relative_to(above)) for inside, above in pairs if inside.is_relative_to(above)), str(folder)
+    )
 
 
 def _without(left_out: Collection[str]) -> str:
@@ -280,7 +288,7 @@ def _one_folder(root: Path, images: str | None, mask_suffix: str | None, left_ou
     for split in sorted(folders, key=_in_usual_order):
         pictures, labels, twins = side_by_side(files_of(folders[split]), mask_suffix, left_out)
         if labels:
-            place = f"{folders[split].relative_to(root)}/*"
+            place = f"{_place(folders[split], root)}/*"
             files[split] = SplitFiles(
                 name=split or "all", images=pictures, labels=labels, places=(place, place), twins=twins
             )
