@@ -572,11 +572,47 @@ def test_a_folder_alone_in_the_folder_is_looked_into(tmp_path: Path) -> None:
     assert (len(ids(tmp_path, "train")), len(ids(tmp_path, "val"))) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("image", "mask", "taken"),
+    [
+        ("scans/{}.png", "gt/{}.png", True),
+        ("Aufnahmen/IMG_{}.jpg", "Annotationen/IMG_{}_label.png", True),
+        ("a/{}.png", "b/{}.png", True),
+        ("a/p{}.png", "b/q{}y.png", True),
+        ("scans/{}.png", "fov/{}.png", False),  # one solid region each: fields of view
+        ("scans/{}.png", "gt/x{}0.png", False),  # names that do not go together
+    ],
+)
+def test_two_folders_that_go_together_are_taken_whatever_they_are_called(
+    tmp_path: Path, image: str, mask: str, taken: bool
+) -> None:
+    for number in range(1, 6):
+        noisy(tmp_path / image.format(number))
+        shown = np.zeros(SIZE, np.uint8)
+        if "fov" in mask:
+            shown[1:, 1:-1] = 255
+        shown[number % 3, number] = shown[-2, -2] = 255
+        (tmp_path / mask.format(number)).parent.mkdir(exist_ok=True)
+        Image.fromarray(shown).save(tmp_path / mask.format(number))
+    if taken:
+        assert len(ids(tmp_path, "all")) == 5
+        note = open_layout(config(tmp_path)).lines[0]
+        assert note.startswith(f"pictures in {image.split('/')[0]}; masks in {mask.split('/')[0]}")
+        noisy(tmp_path / "third" / "1.png")
+    with pytest.raises(UserError, match=r"Say which are meant, such as --data\.images"):
+        ids(tmp_path, "all")
+
+
+def noisy(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)).save(path)
+
+
 def test_folders_of_other_names_and_packed_files_name_the_way_out(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         add(tmp_path / "set", f"octa/{number}.png", f"by hand/{number}.png")
-        noise = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8)
-        Image.fromarray(noise).save(tmp_path / "set" / "octa" / f"{number}.png")
+        noisy(tmp_path / "set" / "octa" / f"{number}.png")
+    noisy(tmp_path / "set" / "thumbnails" / "1.png")
     with pytest.raises(UserError, match=r"Say which are meant, such as --data\.images octa --data\.masks 'by hand'\."):
         ids(tmp_path / "set", "all")
     assert len(ids(tmp_path / "set", "all", images="octa", masks="by hand")) == 3

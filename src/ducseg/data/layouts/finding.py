@@ -6,6 +6,7 @@
 | sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
 | beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/; train_images/ and train_masks/ |
 | one folder | x.jpg beside x_mask.png, or beside x.png |
+| any two | of which one holds masks by what its first file shows, and whose names go together |
 
 Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
 Hidden folders and those of file managers are no splits.
@@ -84,7 +85,15 @@ def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix
     inside = _folders_in(root)
     if len(inside) == 1 and inside[0] not in named and not files_of(root):  # as archives unpack
         return find_files(inside[0], images=images, masks=masks, mask_suffix=mask_suffix)
-    return _listed(root, {FLAT: named}, mask_suffix, []) if any(one.is_dir() for one in named) else FoundFiles({}, "")
+    if any(one.is_dir() for one in named):
+        return _listed(root, {FLAT: named}, mask_suffix, [])
+    if images is masks is None and len(inside) == 2 and (likely := likely_folders(root)) is not None:
+        found = _listed(root, {FLAT: (root / likely[0], root / likely[1])}, mask_suffix, [])
+        pictures, labels = found.splits[FLAT].images, found.splits[FLAT].labels or {}
+        paired = len(pictures.keys() & labels.keys()) >= 0.9 * max(len(pictures), len(labels))
+        if paired and not are_views(list(labels.values())):
+            return found
+    return FoundFiles({}, "")
 
 
 def likely_folders(root: Path) -> tuple[str, str] | None:
