@@ -118,6 +118,8 @@ def check_dataset(
     begin = time.perf_counter()
     layout = open_layout(config)
     if not layout.splits:
+        if config.dataset == "folder":
+            layout.open("all")  # raises as training does, with the folders that could be meant
         raise no_such_data(layout.name, layout.root, missing="none of it", layout=layout.needed)
     files = [layout.files(name) for name in layout.splits]
     rules = layout.rules
