@@ -53,6 +53,8 @@ class DataConfig:
     """`folder`, `split-folders`: masks with smoothed edges: colours and values of no class are ignored, up to 20 %."""
     as_stored: bool = False
     """`folder`: grey pictures of 8 bits stay one channel instead of becoming RGB; all other kinds always stay."""
+    skip_unpaired: bool = False
+    """`folder`: leave out pictures without a mask, and masks without a picture, instead of stopping; which, is said."""
     allow_absent: bool = False
     """`folder`, `split-folders`: train although the training pictures show no pixel of a class."""
     patches: PatchScheme | None = None
@@ -107,7 +109,7 @@ OWN_CLASSES = ("folder", "split-folders")
 
 _BELONGS = {
     **dict.fromkeys(("images", "masks", "mask_suffix", "view", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
-    **dict.fromkeys(("val_fraction", "test_fraction", "group_by"), ("folder",)),
+    **dict.fromkeys(("val_fraction", "test_fraction", "group_by", "skip_unpaired"), ("folder",)),
     **dict.fromkeys(("classes", "values", "ignore_value", "smoothed", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),
     "patches_root": ("cityscapes", "kitti-road"),

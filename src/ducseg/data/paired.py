@@ -189,8 +189,14 @@ def by_stem(files: Iterable[Path]) -> tuple[dict[str, Path], tuple[UserError, ..
     return found, tuple(twins)
 
 
-def match_pairs(images: Mapping[str, Path], labels: Mapping[str, Path], where: object) -> dict[str, tuple[Path, Path]]:
-    """Pair by key, in the order of the keys; raises one `UserError` that counts and names all without a partner."""
+def match_pairs(
+    images: Mapping[str, Path], labels: Mapping[str, Path], where: object, way_out: str = ""
+) -> dict[str, tuple[Path, Path]]:
+    """Pair by key, in the order of the keys; raises one `UserError` that counts and names all without a partner.
+
+    Args:
+        way_out: an option that leaves them out.
+    """
     problems = []
     for kind, without in (
         ("without a label", images.keys() - labels.keys()),
@@ -203,7 +209,7 @@ def match_pairs(images: Mapping[str, Path], labels: Mapping[str, Path], where: o
             f"data in {where}",
             found="; ".join(problems),
             needed="an image and a label for each name",
-            fix="Add the missing files or take their partners out.",
+            fix=f"Add the missing files or take their partners out{way_out and f', or leave them out: {way_out}'}.",
         )
     return {key: (images[key], labels[key]) for key in sorted(images)}
 

@@ -247,6 +247,24 @@ def test_pictures_are_called_by_their_files_where_masks_are_called_otherwise(
         ids(tmp_path, "all", **options)
 
 
+def test_what_has_no_partner_can_be_left_out(tmp_path: Path) -> None:
+    flat(tmp_path, 12)
+    for name in ("masks/p03.png", "masks/p07.png", "images/p11.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"2 without a label .*or leave them out: --data\.skip-unpaired\."):
+        ids(tmp_path, "train")
+    left = {split: ids(tmp_path, split, skip_unpaired=True) for split in ("all", "train", "val")}
+    assert left["all"] == [f"p{number:02}" for number in (1, 2, 4, 5, 6, 8, 9, 10, 12)]
+    assert {*left["train"], *left["val"]} == {*left["all"]}
+    layout = open_layout(config(tmp_path, skip_unpaired=True))
+    assert layout.lines[0].endswith("; left out, without a partner: p03.png, p07.png, p11.png")
+    assert not check_dataset(config(tmp_path, skip_unpaired=True)).errors
+    for path in (tmp_path / "masks").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="11 pictures and no masks"):
+        ids(tmp_path, "train", skip_unpaired=True)
+
+
 @pytest.mark.parametrize("outside", [False, True])
 def test_folders_given_whole_beside_a_relative_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: bool

@@ -21,7 +21,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.header import tiff_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
-from ducseg.data.layouts.finding import find_files, likely_folders
+from ducseg.data.layouts.finding import FoundFiles, find_files, likely_folders
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
@@ -30,7 +30,7 @@ from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
 from ducseg.data.layouts.splitting import are_splits, group_function, members_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
 
@@ -136,10 +136,26 @@ def _pictures_below(root: Path) -> Iterator[Path]:
                 yield (Path(folder) / name).relative_to(root)
 
 
+def _paired(found: FoundFiles) -> FoundFiles:
+    """Without what has no partner, which its line says; a split without any mask, as of pictures to predict, stays."""
+    splits, alone = {}, []
+    for split, files in found.splits.items():
+        sides = [dict(files.images), dict(files.labels or {})]
+        both = sides[0].keys() & sides[1].keys()
+        if sides[1]:
+            alone += [file.name for side in sides for name, file in side.items() if name not in both]
+            sides = [{name: file for name, file in side.items() if name in both} for side in sides]
+        splits[split] = replace(files, images=sides[0], labels=sides[1])
+    note = f"; left out, without a partner: {listed(sorted(alone))}" if alone else ""
+    return FoundFiles(splits, found.line + note)
+
+
 class _Folders:
     def __init__(self, config: DataConfig, root: Path, classes: ClassSet | None) -> None:
         self.config, self.root, self._fallback = config, root, classes
         self.found = find_files(root, images=config.images, masks=config.masks, mask_suffix=config.mask_suffix)
+        if config.skip_unpaired:
+            self.found = _paired(self.found)
 
     def needed(self, split: str) -> str:
         """What must lie in the root, as messages say it."""
@@ -205,7 +221,8 @@ class _Folders:
         raise no_such_data("images and masks", self.root, missing="no pictures", layout=self.needed(split))
 
     def _pairs(self, folders: set[str]) -> Mapping[str, dict[str, tuple[Path, Path]]]:
-        return {folder: self.found.splits[folder].pairs("images and masks", self.root) for folder in folders}
+        way_out = "--data.skip-unpaired" if self.config.dataset == "folder" else ""
+        return {folder: self.found.splits[folder].pairs("images and masks", self.root, way_out) for folder in folders}
 
     @cached_property
     def rule(self) -> MaskRule:

@@ -37,8 +37,8 @@ class SplitFiles:
     places: tuple[str, str] = ("images", "labels")
     twins: tuple[UserError, ...] = ()
 
-    def pairs(self, name: str, root: Path) -> dict[str, tuple[Path, Path]]:
-        """Id -> (image, label) of the labelled split of the data set `name` in `root`.
+    def pairs(self, name: str, root: Path, way_out: str = "") -> dict[str, tuple[Path, Path]]:
+        """Id -> (image, label) of the labelled split of the data set `name` in `root`; `way_out` as `match_pairs`.
 
         Raises:
             UserError: no images or no labels, two of one name; images or labels without a partner (all in one message).
@@ -49,7 +49,7 @@ class SplitFiles:
         for found, place in zip((self.images, self.labels), self.places):
             if not found:
                 raise no_such_data(name, root, missing=f"no {place}", layout=" and ".join(self.places))
-        return match_pairs(self.images, self.labels, f"{root} ({self.name})")
+        return match_pairs(self.images, self.labels, f"{root} ({self.name})", way_out)
 
 
 @dataclass(frozen=True, kw_only=True)
