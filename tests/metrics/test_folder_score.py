@@ -117,6 +117,28 @@ def test_missing_and_surplus_masks(tmp_path: Path) -> None:
     assert (found["pictures"], found["pictures_without_prediction"], found["mean_iou"]) == (2, 1, 1)
 
 
+@pytest.mark.parametrize("endings", [("_labels", "_label"), ("", "_label"), ("_pred", "_gt"), ("_pred", "")])
+def test_names_that_differ_by_an_ending_are_paired(tmp_path: Path, endings: tuple[str, str]) -> None:
+    pred, gt = (write(tmp_path / side, masks(0), ending=end) for side, end in zip(("pred", "gt"), endings))
+    found = score_folder(pred, gt, CLASSES)
+    assert (found["mean_iou"], found["pictures"]) == (1, 3)
+    assert found["names"] == f"names: paired by what they share (a{endings[0]}.png with a{endings[1]}.png)"
+    (pred / f"a{endings[0]}.png").unlink()
+    with pytest.raises(UserError, match=rf"1 of 3 without a prediction: a{endings[1]}; .*--subset"):
+        score_folder(pred, gt, CLASSES)
+    found = score_folder(pred, gt, CLASSES, subset=True)
+    assert (found["mean_iou"], found["pictures"], found["pictures_without_prediction"]) == (1, 2, 1)
+    assert "names" not in score_folder(gt, gt, CLASSES)
+
+
+def test_what_is_set_is_no_advice(tmp_path: Path) -> None:
+    gt = write(tmp_path / "gt", masks(0))
+    pred = write(tmp_path / "pred", {f"x{index}": mask for index, mask in enumerate(masks(0).values())})
+    with pytest.raises(UserError, match=r"3 of 3 without .*3 surplus files.*x0\.png") as said:
+        score_folder(pred, gt, CLASSES, subset=True)
+    assert "--subset" not in str(said.value)
+
+
 def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
     gt, pred = write(tmp_path / "gt", masks(0)), write(tmp_path / "pred", masks(0))
     for folders in ((tmp_path / "nowhere", gt), (pred, tmp_path / "nowhere")):

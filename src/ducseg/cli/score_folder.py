@@ -46,7 +46,7 @@ def run(options: Options) -> int:
             ignore_value=options.ignore_value, thin=options.thin_counts, subset=options.subset,
             num_workers=options.workers, progress=progress,
         )  # fmt: skip
-    print(found["masks"])
+    print(*(found[key] for key in ("masks", "names") if key in found), sep="\n")
     Console().print(format_table(found))
     options.show(found)
     if options.json is not None:

@@ -83,8 +83,8 @@ def score_cityscapes(
     pred, gt = Path(pred), Path(gt)
     truth = _frames_with_truth(gt)
     fix = (
-        f"Give the folder of the same split for both (--gt {gt} holds {len(truth)} frames), or score the frames that "
-        "are in both with --subset. ducseg predict --format cityscapes writes one file a frame."
+        f"Give the folder of the same split for both (--gt {gt} holds {len(truth)} frames). "
+        "ducseg predict --format cityscapes writes one file a frame."
     )
     pairs = pair_by_name(
         truth, pictures_below(pred, "predictions", "PNGs of label ids"), _frame, subset=subset, fix=fix

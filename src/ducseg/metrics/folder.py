@@ -1,11 +1,12 @@
 """The score of a folder of masks against another, both of one's own: read by the rule of the `folder` layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.layouts.file_names import by_common_ending
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
@@ -38,7 +39,8 @@ def score_folder(
 
     Args:
         pred: holds for each mask of `gt` one of the same size, NAME.png or NAME_labels.png (as `ducseg predict` writes
-            it, whose other pictures are passed over), in the same sub-folder.
+            it, whose other pictures are passed over), in the same sub-folder. Where no name is the same, names are
+            compared without what nearly all in a folder end or begin with, as in the `folder` layout: NAME_label.png.
         gt: the true masks.
         classes: what they hold.
         masks_as, values, ignore_value: how masks are read, as the fields of `DataConfig`; grey NAME_labels.png
@@ -50,8 +52,8 @@ def score_folder(
 
     Returns:
         What `ducseg.metrics.confusion.scores` returns, and "pictures": how many were scored,
-        "pictures_without_prediction", "masks": how the true ones were read, and what `ThinCounts.scores` returns as
-        "thin".
+        "pictures_without_prediction", "masks": how the true ones were read, "names": which go together, where none are
+        the same, with an example, and what `ThinCounts.scores` returns as "thin".
 
     Raises:
         UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
@@ -68,8 +70,9 @@ def score_folder(
         name = _name(file, pred)
         return name.removesuffix(_LABELS) if labels and name not in truth else name
 
-    fix = "Predict the same pictures, or score those that are in both with --subset."
-    pairs = pair_by_name(truth, labels or found, key, subset=subset, fix=fix)
+    renamed = _by_what_they_share({key(file): file for file in labels or found}, truth)
+    fix = "Predict the same pictures: NAME.png or NAME_labels.png for a mask NAME.png."
+    pairs = pair_by_name(truth, labels or found, lambda file: renamed.get(key(file), key(file)), subset=subset, fix=fix)
     files = {name: (prediction, truth[name]) for name, prediction in pairs.items()}
     rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
     true = rule_of([truth[name] for name in pairs], classes)
@@ -82,13 +85,25 @@ def score_folder(
         total.merge(matrix)
         if of_thin is not None and of_picture is not None:
             of_thin.merge(of_picture)
-    more = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
+    more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
+    if renamed:
+        prediction, mask = next(iter(files.values()))
+        more["names"] = f"names: paired by what they share ({prediction.name} with {mask.name})"
     counted = {"pictures": len(files), "pictures_without_prediction": len(truth) - len(files), "masks": true.line}
     return {**scores(total.matrix, true.classes), **counted, **more}
 
 
 def _name(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _by_what_they_share(predictions: Mapping[str, Path], truth: Mapping[str, Path]) -> dict[str, str]:
+    """Name of a prediction -> name of its mask; {} where some are the same, or nothing that they share is found."""
+    if predictions.keys() & truth.keys():
+        return {}
+    first, second = by_common_ending({"": dict(predictions)}, {"": dict(truth)})
+    name_of = {file: name for names in (predictions, truth) for name, file in names.items()}
+    return {name_of[file]: name_of[second[""][name]] for name, file in first[""].items() if name in second[""]}
 
 
 def _rule(masks: Sequence[Path], classes: ClassSet, **asked: Any) -> MaskRule:

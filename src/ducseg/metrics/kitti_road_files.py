@@ -26,7 +26,7 @@ View = Literal["bev", "perspective"]
 _RESULT = re.compile(r"(um|umm|uu)_(road|lane)_\d{6}")
 _ORDER = ("um_road", "umm_road", "uu_road", "um_lane", "umm_lane", "uu_lane")
 _MOST_NAMED = 20
-_NAMES = "Name results as the ground truth (um_road_000000.png); --subset scores those that there are."
+_NAMES = "Name results as the ground truth (um_road_000000.png)."
 
 
 class _Pair(NamedTuple):

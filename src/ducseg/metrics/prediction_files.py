@@ -53,7 +53,7 @@ def pair_by_name(
         predictions: files; of which those without a key, or with one that has no truth, are surplus.
         key_of: the name that a file is a prediction of, None for no prediction.
         subset: leave out names without a prediction, and surplus files, instead of raising.
-        fix: how to go on, said in the message.
+        fix: how to go on, said in the message; without `subset`, so is that there is --subset.
 
     Raises:
         UserError: one message with all missing and all surplus files, and names with several predictions; with
@@ -70,11 +70,12 @@ def pair_by_name(
     problems = [f"several predictions of one frame: {listed(several, _MOST_NAMED)}"] if several else []
     if missing and (not subset or len(missing) == len(names)):
         problems.append(f"{len(missing)} of {len(names)} without a prediction: {listed(missing, _MOST_NAMED)}")
-    if surplus and not subset:
+    if surplus and (not subset or len(missing) == len(names)):
         problems.append(
             f"{len(surplus)} surplus files, which belong to no ground truth: {listed(surplus, _MOST_NAMED)}"
         )
     if problems:
+        fix += "" if subset else " Or score those that are in both with --subset."
         raise explain("predictions", found="; ".join(problems), needed="one PNG for each ground truth", fix=fix)
     return {name: files[name][0] for name in names if files[name]}
 

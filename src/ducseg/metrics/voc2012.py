@@ -59,10 +59,7 @@ def score_voc2012(
     pred, gt = Path(pred), Path(gt)
     masks = {file.stem: file for file in _masks_in(gt)}
     ids = list(masks) if image_set is None else _ids(gt, image_set, masks)
-    fix = (
-        "Score one image set with --image-set val, or the pictures that are in both with --subset. "
-        "ducseg predict --format voc2012 writes one file a picture."
-    )
+    fix = "Score one image set with --image-set val. ducseg predict --format voc2012 writes one file a picture."
     predictions = pictures_below(pred, "results", "ID.png with values 0..20")
     pairs = pair_by_name(ids, predictions, _id, subset=subset, fix=fix)
     files = {name: (prediction, masks[name]) for name, prediction in pairs.items()}

@@ -14,8 +14,8 @@ from ducseg.data.paired import by_stem
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "MASK_SUFFIXES", "MASK_WORD", "by_common_name", "ending", "files_of", "masks_beside", "side_by_side",
-    "tail_of_masks", "tails_of",
+    "MASK_SUFFIXES", "MASK_WORD", "by_common_ending", "by_common_name", "ending", "files_of", "masks_beside",
+    "side_by_side", "tail_of_masks", "tails_of",
 ]  # fmt: skip
 
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
@@ -61,13 +61,18 @@ def _by_what_is_shared(pictures: BySplit, labels: BySplit) -> tuple[BySplit, ByS
     return found or (pictures, labels)
 
 
-def _matched(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit] | None:
+def by_common_ending(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit]:
+    """As `by_common_name`, but with their beginnings where the endings alone tell: also a few of many have the same."""
+    return _matched(pictures, labels, heads=False) or by_common_name(pictures, labels)
+
+
+def _matched(pictures: BySplit, labels: BySplit, *, heads: bool = True) -> tuple[BySplit, BySplit] | None:
     least = min(len(_names(pictures)), len(_names(labels)))
     if 2 * len(_names(pictures) & _names(labels)) >= least:
         return pictures, labels
     for strip_pictures, strip_labels in ((False, True), (True, True), (True, False)):
-        first = _stripped(pictures) if strip_pictures else pictures
-        second = _stripped(labels) if strip_labels else labels
+        first = _stripped(pictures, heads=heads) if strip_pictures else pictures
+        second = _stripped(labels, heads=heads) if strip_labels else labels
         if 2 * len(_names(first) & _names(second)) > least:
             return first, second
     return None
@@ -77,12 +82,13 @@ def _names(files: BySplit) -> set[tuple[str, str]]:
     return {(split, name) for split, named in files.items() for name in named}
 
 
-def _stripped(files: BySplit) -> BySplit:
-    """By name without the longest head and tail that nearly all share; the names where two would become one."""
+def _stripped(files: BySplit, *, heads: bool) -> BySplit:
+    """By name without the longest tail, and head, that nearly all share; the names where two would become one."""
     names = [name for named in files.values() for name in named]
     tail = _shared(names, lambda name: [name[at:] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
     names = [name.removesuffix(tail) for name in names]
     head = _shared(names, lambda name: [name[:at] for at in range(1, len(name)) if _is_border(name[at - 1], name[at])])
+    head = head if heads else ""
     keyed = {
         split: {name.removesuffix(tail).removeprefix(head): file for name, file in named.items()}
         for split, named in files.items()
