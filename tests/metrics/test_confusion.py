@@ -165,7 +165,7 @@ def test_the_table_names_absent_classes() -> None:
     matrix[3, 3], matrix[3, 8] = 3, 1
     console = Console(width=60, file=io.StringIO())
     with console.capture() as captured:
-        console.print(format_table(scores(matrix, CAMVID)))
+        console.print(format_table({**scores(matrix, CAMVID), "mean_boundary_iou": 0.5, "boundary_ratio": 0.02}))
     lines = [line for line in captured.get().splitlines() if "│" in line]
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
     assert ["road", "75.00", "100.00"] in rows
@@ -173,6 +173,7 @@ def test_the_table_names_absent_classes() -> None:
     assert ["pole", "absent", "0.00"] in rows
     assert ["mean IoU over 2 classes", "37.50", ""] in rows
     assert ["pixel accuracy", "75.00", ""] in rows
+    assert ["mean boundary IoU, 2 % of diagonal", "50.00", ""] in rows
 
 
 @pytest.mark.parametrize("number", [0, -1, 256, 2.5, True, "3"])

@@ -161,10 +161,22 @@ def test_what_is_absent_is_not_a_number_and_what_is_on_one_side_is_zero() -> Non
     b, c = found["classes"]["b"], found["classes"]["c"]
     assert (b["dice"], b["cldice"], b["precision"], b["within"]["5"]["f1"]) == (0, 0, 0, 0) and math.isnan(b["recall"])
     assert all(math.isnan(c[key]) for key in ("dice", "cldice", "precision", "recall", "boundary_iou"))
-    assert found["mean_dice"] == pytest.approx(found["classes"]["a"]["dice"] / 2)
     assert math.isnan(ThinCounts(L).scores(CLASSES)["mean_dice"])
     assert to_json(found)["classes"]["c"]["by_width"]["1-2"]["recall"] is None
     assert "auc" not in b
+
+
+def test_means_leave_out_a_background_and_what_has_no_score() -> None:
+    truth, prediction = np.zeros((2, 9, 9), np.uint8)
+    truth[4], prediction[4, :5] = 1, 1
+    counts = ThinCounts(L)
+    counts.add(truth, prediction)
+    for key in ("dice", "cldice"):
+        found = counts.scores(CLASSES)
+        a, b = (found["classes"][name][key] for name in "ab")
+        assert found[f"mean_{key}"] == b < a
+        road = ClassSet(CLASSES.names, ((128, 64, 128), *CLASSES.palette[1:]))
+        assert counts.scores(road)[f"mean_{key}"] == pytest.approx((a + b) / 2)
 
 
 def test_what_is_predicted_where_nothing_counts_does_not_matter() -> None:
@@ -215,6 +227,7 @@ def test_tables_name_every_present_class() -> None:
     counts.add(truth, truth, np.stack([1 - truth, truth]).astype(np.float64))
     tables = format_thin_tables(counts.scores(TWO))
     assert [len(table.rows) for table in tables] == [2, 2, 2]
+    assert "boundary IoU 2 px" in [column.header for column in tables[0].columns]
     assert "AUC" in [column.header for column in tables[1].columns]
     console = Console(width=200)
     assert all(console.measure(table).maximum <= 80 for table in tables), "a terminal's 80 columns"

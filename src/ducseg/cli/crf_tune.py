@@ -79,6 +79,7 @@ def _report(rows: list["Row"], out: Path, grid: "Grid", metric: str, pictures: s
     from rich.console import Console
 
     from ducseg.crf import save_params
+    from ducseg.crf.tune import BAND
     from ducseg.figures.heatmap import draw_heatmap
     from ducseg.metrics.confusion import write_json
 
@@ -98,7 +99,7 @@ def _report(rows: list["Row"], out: Path, grid: "Grid", metric: str, pictures: s
     axes = {name: sorted(set(values)) for name, values in asdict(grid).items()}
     points = [{**asdict(row.params), "iterations": row.iterations} for row in tried if row.params]
     without = 100 * getattr(alone, metric)
-    name = metric.replace("_", " ").replace("iou", "IoU")
+    name = {"mean_iou": "mean IoU", "mean_boundary_iou": f"mean boundary IoU, {BAND},"}[metric]
     title = f"dense CRF: best {name} over the other axes (without CRF {without:.1f} %)"
     drawn = draw_heatmap(out / "heatmap.png", axes, points, [getattr(row, metric) for row in tried], title=title)
     Console().print(_table(alone, ranked[:10], len(tried), pictures))
@@ -109,7 +110,9 @@ def _report(rows: list["Row"], out: Path, grid: "Grid", metric: str, pictures: s
 def _table(alone: "Row", ranked: list["Row"], tried: int, pictures: str) -> "Table":
     from rich.table import Table
 
-    table = Table(title=f"{tried} settings on {pictures}")
+    from ducseg.crf.tune import BAND
+
+    table = Table(title=f"{tried} settings on {pictures}; boundary IoU: {BAND}")
     for name in ("alpha", "beta", "w1", "gamma", "w2", "iterations", "mean IoU %", "boundary IoU %"):
         table.add_column(name, justify="right")
     for row in ranked:

@@ -32,10 +32,11 @@ from ducseg.files import parse_json, sweep_folder, write_whole
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 
-__all__ = ["Grid", "Row", "tune"]
+__all__ = ["BAND", "Grid", "Row", "tune"]
 
 BOUNDARY_RATIO = 0.02
 """Band of the Boundary IoU as a share of the picture's diagonal."""
+BAND = f"{100 * BOUNDARY_RATIO:g} % of diagonal"
 
 Key = tuple[float, ...]  # the five parameters and the iterations; () is the network alone
 

@@ -10,6 +10,7 @@ from ducseg.figures.page import Section, cards, commands, details, gallery, para
 from ducseg.figures.report_pictures import pictures_section, samples_section
 from ducseg.figures.report_scores import class_section, confusion_section, width_section
 from ducseg.figures.run_results import RunResults, as_percent, distinct_names
+from ducseg.metrics.thin import mean_of_objects
 
 __all__ = ["write_report"]
 
@@ -89,8 +90,9 @@ def _numbers(run: RunResults) -> dict[str, str]:
             found[f"clDice of {objects}, %"] = as_percent(of_objects["cldice"])
             if "2" in of_objects["within"]:
                 found[f"F1 within 2 px of {objects}, %"] = as_percent(of_objects["within"]["2"]["f1"])
-        elif thin is not None:
-            found["mean clDice, %"] = as_percent(thin["mean_cldice"])
+        elif thin is not None and run.classes is not None:
+            over = "" if run.classes.background is None else " without background"
+            found[f"mean clDice{over}, %"] = as_percent(mean_of_objects(thin["classes"], "cldice", run.classes))
         found["pixel accuracy, %"] = as_percent(scores["pixel_accuracy"])
     if run.extra:
         found["best after step"] = str(run.extra.get("step", "-"))

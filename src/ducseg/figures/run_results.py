@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ducseg.classes import ClassSet
 from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.figures.curves import Curves
 from ducseg.figures.evaluation_folder import Evaluated, Followed, read_evaluations, read_samples, split_name
@@ -62,6 +63,12 @@ class RunResults:
     def extra(self) -> dict[str, Any]:
         """What training recorded beside the network: step, command, versions, machine."""
         return self.model.get("extra") or {}
+
+    @property
+    def classes(self) -> ClassSet | None:
+        """Of the best checkpoint."""
+        described = self.model.get("classes")
+        return None if described is None else ClassSet.from_json(described)
 
     @property
     def scores(self) -> dict[str, Any]:

@@ -216,7 +216,8 @@ def format_table(found: dict[str, Any]) -> "Table":
     table.add_row(f"mean IoU{without}", percent(found["mean_iou"]), "", style="bold")
     table.add_row("pixel accuracy", percent(found["pixel_accuracy"]), "")
     if "mean_boundary_iou" in found:
-        table.add_row("mean boundary IoU", percent(found["mean_boundary_iou"]), "")
+        band = f"{100 * found['boundary_ratio']:g} % of diagonal"
+        table.add_row(f"mean boundary IoU, {band}", percent(found["mean_boundary_iou"]), "")
     return table
 
 

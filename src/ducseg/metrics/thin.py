@@ -19,7 +19,7 @@ is not predicted; a class that is on one side only has 0 where a score needs bot
   probability is at least that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 from rich.text import Text
 
-__all__ = ["WIDTH_BINS", "ThinCounts", "format_thin_tables"]
+__all__ = ["WIDTH_BINS", "ThinCounts", "format_thin_tables", "mean_of_objects"]
 
 WIDTH_BINS = {"1-2": 1, "3-4": 3, "5-8": 5, "9-16": 9, "17+": 17}
 """Name of a range of widths -> its first width in pixels."""
@@ -153,8 +153,8 @@ class ThinCounts:
         """All scores as fractions.
 
         Returns:
-            {"mean_dice", "mean_cldice" (over the classes that have one), "boundary_width", "classes": {name: {"dice",
-            "precision", "recall", "boundary_iou", "cldice", "cldice_precision", "cldice_recall",
+            {"mean_dice", "mean_cldice" (`mean_of_objects`), "boundary_width", "classes": {name: {"dice", "precision",
+            "recall", "boundary_iou", "cldice", "cldice_precision", "cldice_recall",
             "within": {"2": {"f1", "precision", "recall"}, ...},
             "by_width": {"3-4": {"recall", "precision", "pixels", "predicted"}, ...}}}}, and for each class, if there
             were probabilities, "auc", "average_precision", "best_threshold", "best_dice".
@@ -163,8 +163,8 @@ class ThinCounts:
         boundary = self.boundary.scores(classes)["classes"]
         found = {name: boundary[name] | self._of_class(index) for index, name in enumerate(classes.names)}
         return {
-            "mean_dice": _mean([score["dice"] for score in found.values()]),
-            "mean_cldice": _mean([score["cldice"] for score in found.values()]),
+            "mean_dice": mean_of_objects(found, "dice", classes),
+            "mean_cldice": mean_of_objects(found, "cldice", classes),
             "boundary_width": self.boundary.width,
             "classes": found,
         }
@@ -249,8 +249,15 @@ def _both(right: int, predicted: int, found: int, true: int) -> dict[str, float]
     return {"f1": float(f1) if predicted or true else float("nan"), "precision": precision, "recall": recall}
 
 
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
+def mean_of_objects(scores: Mapping[str, Mapping[str, Any]], key: str, classes: ClassSet) -> float:
+    """The mean of a score over the classes that have it, without `ClassSet.background`, which flatters.
+
+    Args:
+        scores: "classes" of `ThinCounts.scores`, or of its JSON.
+    """
+    objects = [name for index, name in enumerate(classes.names) if index != classes.background]
+    values = (scores[name][key] for name in objects)
+    defined = [value for value in values if value is not None and not np.isnan(value)]
     return sum(defined) / len(defined) if defined else float("nan")
 
 
@@ -263,7 +270,7 @@ def format_thin_tables(found: dict[str, Any]) -> "list[Table]":
         return []
     first = next(iter(classes.values()))
     ranked = ["AUC", "best Dice", "at"] if "auc" in first else []
-    edge = f"edge IoU {found['boundary_width']} px"
+    edge = f"boundary IoU {found['boundary_width']} px"
     scores = _table(Table, "thin objects, %", ["class", "Dice", "precision", "recall", edge, "clDice"])
     within = _table(Table, "F1 within t px, %", ["class", *(f"{t} px" for t in first["within"]), *ranked])
     widths = _table(Table, "recall / precision by width in px, %", ["class", *first["by_width"]])
