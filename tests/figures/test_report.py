@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ducseg.classes import ClassSet
+from ducseg.classes import ClassSet, Colour
 from ducseg.errors import UserError
+from ducseg.figures.errors_overlay import MISS, draw_errors, wrong_colour
 from ducseg.figures.evaluation_folder import (
     Evaluated,
     Shown,
@@ -155,6 +156,46 @@ def test_of_two_runs_the_differences_are_shown(tmp_path: Path) -> None:
     assert re.findall(r"<td>(.*?)</td>", differs) == ["optimizer.learning-rate", "0.1", "0.2"]
     assert "a/run" in page and "b/run" in page
     assert '<td class="good">+0.0' in page
+
+
+@pytest.mark.parametrize("other", ["data", "classes"])
+def test_no_difference_between_scores_of_different_things(tmp_path: Path, other: str) -> None:
+    more = ClassSet((*SCENES.names[:2], "car", "bus"), (*SCENES.palette[:2], (0, 0, 142), (0, 60, 100)))
+    runs = [make_run(tmp_path / "a", SCENES), make_run(tmp_path / "b", more if other == "classes" else SCENES)]
+    if other == "data":
+        path = runs[1] / "evaluation" / "val" / "scores.json"
+        stored = json.loads(path.read_text())
+        stored["scores"]["classes"]["pole"]["pixels"] += 1
+        path.write_text(json.dumps(stored))
+    page = write_report(runs, tmp_path / "r.html").read_text()
+    assert not re.search(r">[+-]\d", page)
+    reason = {"data": "they were scored on different data", "classes": "their classes are not the same"}[other]
+    assert f"b: no difference to a, for {reason}." in page
+
+
+def test_what_scores_are_of_is_said(tmp_path: Path) -> None:
+    page = write_report([make_run(tmp_path / "scenes", SCENES)], tmp_path / "r.html").read_text()
+    assert "boundary IoU 2 px" in page and "mean clDice, %" in page
+    black = ClassSet(SCENES.names, ((0, 0, 0), *SCENES.palette[1:]))
+    run = make_run(tmp_path / "objects", black)
+    scores = {name: one["cldice"] for name, one in evaluated(black).scores["thin"]["classes"].items()}
+    mean = 100 * (scores["pole"] + scores["sky"]) / 2
+    assert (
+        f"<b>{mean:.1f}</b><span>mean clDice without background, %"
+        in write_report([run], tmp_path / "o.html").read_text()
+    )
+
+
+@pytest.mark.parametrize("sky", [(70, 130, 180), (235, 150, 10)])
+def test_wrong_pixels_are_not_of_a_class_s_colour(tmp_path: Path, sky: Colour) -> None:
+    classes = ClassSet(SCENES.names, (*SCENES.palette[:2], sky))
+    wrong = wrong_colour(classes.palette)
+    assert (wrong == MISS) == (sky == (70, 130, 180))
+    page = write_report([make_run(tmp_path / "run", classes)], tmp_path / "r.html").read_text()
+    assert f'background:rgb{wrong}"></i>wrong, on the grey picture' in page
+    truth, prediction = np.zeros((1, 2), np.uint8), np.array([[0, 1]], np.uint8)
+    drawn = draw_errors(np.zeros((1, 2, 3), np.uint8), truth, prediction, None, wrong=wrong)
+    assert drawn.tolist() == [[[0, 0, 0], list(wrong)]]
 
 
 def test_a_young_run_and_one_without_evaluation_are_shown(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.classes import IGNORE, ClassSet
-from ducseg.figures.errors_overlay import ALARM, HIT, MISS, draw_errors
+from ducseg.classes import IGNORE
+from ducseg.figures.errors_overlay import ALARM, HIT, MISS, draw_errors, wrong_colour
 from ducseg.figures.evaluation_folder import Evaluated, Shown
 from ducseg.figures.label_maps import colourise, present_classes
 from ducseg.figures.page import Section, gallery, key, paragraph, picture
@@ -53,12 +53,13 @@ def _row(shown: Shown, found: dict[str, Evaluated]) -> list[str]:
         row.append(_embedded(colourise(shown.truth, first.classes), "the truth"))
     for name, one in found.items():
         same = next((other for other in one.shown if other.id == shown.id), None)
-        if same is None:
-            continue
+        if same is None or one.classes.names != first.classes.names or not np.array_equal(same.truth, shown.truth):
+            continue  # of other data, by chance of the same name
         whose = f" of {name}" if len(found) > 1 else ""
         if _object_class(first) is None:
             row.append(_embedded(colourise(same.prediction, first.classes), f"the prediction{whose}"))
-        errors = draw_errors(same.image, same.truth, same.prediction, _object_class(first))
+        wrong = wrong_colour(first.classes.palette)
+        errors = draw_errors(same.image, same.truth, same.prediction, _object_class(first), wrong=wrong)
         row.append(_embedded(errors, f"right and wrong{whose}"))
         if len(found) == 1:
             row.append(_embedded(_closer(errors, same), "closer, where most is wrong"))
@@ -85,7 +86,7 @@ def _meaning(found: Evaluated) -> list[tuple[str, tuple[int, int, int]]]:
         return [(f"{name}, found", HIT), (f"{name}, missed", MISS), (f"false alarm: no {name}", ALARM)]
     seen = {index for shown in found.shown for index in present_classes(shown.truth, found.classes)}
     return [
-        ("wrong, on the grey picture", MISS),
+        ("wrong, on the grey picture", wrong_colour(found.classes.palette)),
         *((found.classes.names[index], found.classes.palette[index]) for index in sorted(seen)),
     ]
 
@@ -99,7 +100,7 @@ def samples_section(named: dict[str, RunResults]) -> Section:
     """Predictions of the same pictures at up to five evaluations spread over training."""
     parts = []
     for name, run in named.items():
-        classes = _classes(run)
+        classes = run.classes
         for followed in run.samples if classes is not None else []:
             assert classes is not None
             steps = list(followed.predictions)
@@ -112,11 +113,6 @@ def samples_section(named: dict[str, RunResults]) -> Section:
             whose = f", {escape(name)}" if len(named) > 1 else ""
             parts += [f"<h3>{escape(followed.id)}{whose}</h3>", gallery(pictures, least=150)]
     return Section("Predictions while training", tuple(parts))
-
-
-def _classes(run: RunResults) -> ClassSet | None:
-    described = run.model.get("classes")
-    return None if described is None else ClassSet.from_json(described)
 
 
 def _embedded(rgb: NDArray[np.uint8], caption: str) -> str:

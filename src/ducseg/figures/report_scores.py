@@ -1,5 +1,6 @@
 """The parts of a report that are scores: per class, by width, and which class is taken for which."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def _one(scores: dict[str, Any]) -> str:
     tolerances = [t for t in next(iter(thin.values()))["within"] if float(t)] if thin else []
     header = ["class", "IoU %"]
     if thin:
-        header += ["precision", "recall", "clDice", "boundary IoU", *(f"F1 within {t} px" for t in tolerances)]
+        edge = f"boundary IoU {scores['thin']['boundary_width']} px"
+        header += ["precision", "recall", "clDice", edge, *(f"F1 within {t} px" for t in tolerances)]
     rows = []
     for name, score in scores["classes"].items():
         cells = [(as_percent(score["iou"]), _shade(score["iou"]))]
@@ -59,27 +61,42 @@ def _ranking(thin: dict[str, Any]) -> str:
 def _several(scored: dict[str, dict[str, Any]]) -> str:
     base, *others = scored
     header = ["IoU %", base, *(cell for name in others for cell in (name, "±"))]
+    reasons = {name: _not_comparable(scored[base], scored[name]) for name in others}
+    compared = partial(_compared, [not reason for reason in reasons.values()])
     names = list(dict.fromkeys(name for scores in scored.values() for name in scores["classes"]))
     rows = [
-        _compared(name, [scores["classes"].get(name, {}).get("iou") for scores in scored.values()]) for name in names
+        compared(name, [scores["classes"].get(name, {}).get("iou") for scores in scored.values()]) for name in names
     ]
-    rows.append(_compared("mean IoU", [scores["mean_iou"] for scores in scored.values()]))
+    rows.append(compared("mean IoU", [scores["mean_iou"] for scores in scored.values()]))
     strong = [len(rows) - 1]
     thin = {name: scores["thin"]["classes"] for name, scores in scored.items() if "thin" in scores}
     if len(thin) == len(scored):
-        for key, title in (("cldice", "clDice"), ("boundary_iou", "boundary IoU")):
+        widths = {scores["thin"]["boundary_width"] for scores in scored.values()}
+        titles = {"cldice": "clDice"}
+        if len(widths) == 1:
+            titles["boundary_iou"] = f"boundary IoU {widths.pop()} px"
+        for key, title in titles.items():
             rows += [
-                _compared(f"{title} of {name}", [one[name][key] if name in one else None for one in thin.values()])
+                compared(f"{title} of {name}", [one[name][key] if name in one else None for one in thin.values()])
                 for name in names
             ]
-    return table(header, rows, strong=strong)
+    said = [paragraph(f"{name}: no difference to {base}, {reason}.") for name, reason in reasons.items() if reason]
+    return "".join(said) + table(header, rows, strong=strong)
 
 
-def _compared(name: str, values: list[float | None]) -> tuple[str, ...]:
+def _not_comparable(first: dict[str, Any], other: dict[str, Any]) -> str:
+    """Why a difference of two runs says nothing; "" where their truths have the same classes and pixels of each."""
+    one, two = ({name: score["pixels"] for name, score in scores["classes"].items()} for scores in (first, other))
+    if one.keys() != two.keys():
+        return "for their classes are not the same"
+    return "" if one == two else "for they were scored on different data"
+
+
+def _compared(comparable: list[bool], name: str, values: list[float | None]) -> tuple[str, ...]:
     first = values[0]
     cells = [name, as_percent(first)]
-    for value in values[1:]:
-        difference = "" if value is None or first is None else f"{100 * (value - first):+.1f}"
+    for value, is_comparable in zip(values[1:], comparable):
+        difference = "" if value is None or first is None or not is_comparable else f"{100 * (value - first):+.1f}"
         cells += [as_percent(value), difference]
     return tuple(cells)
 
