@@ -15,7 +15,7 @@ from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import Patches
 from ducseg.errors import explain, listed
 
-__all__ = ["PixelCounts", "check_classes_seen", "count_pixels"]
+__all__ = ["PixelCounts", "check_classes_seen", "count_pixels", "unvalidated_note"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,21 @@ def check_classes_seen(
             needed="some of every class",
             fix=f"{fix}, or train without it: --data.allow-absent.",
         )
+
+
+def unvalidated_note(config: DataConfig, validation: SegmentationDataset) -> str | None:
+    """A line that names the user's own classes of which no validation picture has a pixel, None where there is none.
+
+    Raises:
+        UserError: as `count_pixels`.
+    """
+    absent = count_pixels(validation).absent if config.dataset in OWN_CLASSES else ()
+    if not absent:
+        return None
+    return (
+        f"no pixel of {', '.join(absent)} in validation ({config.val_split}): their IoU there is 0 where one is "
+        "predicted, else missing, and 0 enters the mean; --data.val-split chooses other pictures"
+    )
 
 
 def _showing(dataset: SegmentationDataset, classes: Sequence[str]) -> list[str]:

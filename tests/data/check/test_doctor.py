@@ -25,7 +25,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.files.reading import read_label, read_turned
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, looks_like_train_ids
 from ducseg.data.layouts.layout import LabelRules
-from ducseg.data.layouts.opening import LAYOUTS
+from ducseg.data.layouts.opening import LAYOUTS, open_dataset
 from ducseg.data.synthetic.cityscapes import write_cityscapes
 from ducseg.errors import UserError
 
@@ -64,9 +64,12 @@ def _label(root: Path, number: int = 0, split: str = "train") -> Path:
     return sorted((root / "gtFine" / split).rglob("*_labelIds.png"))[number]
 
 
+UNSEEN = ("class never seen", "class not validated")
+
+
 def _kinds(report: Report) -> list[str]:
     """Of what is wrong; a few small scenes do not show every class, which is no part of these tests."""
-    return [finding.kind for finding in report.findings if finding.kind != "class never seen"]
+    return [finding.kind for finding in report.findings if finding.kind not in UNSEEN]
 
 
 def _only(root: Path, kind: str, file: Path) -> str:
@@ -288,7 +291,7 @@ def test_folders_that_are_no_splits_are_not_called_so(tmp_path: Path, capsys: py
     assert "folders: oslo, pisa, rome; none is called as a split is (train, val, test, ...)" in printed
     assert "warning: duplicate: " in printed and "empty split" not in printed and "leak" not in printed
     found = json.loads((tmp_path / "a.json").read_text())
-    assert [one["kind"] for one in found["findings"]] == ["duplicate"]
+    assert [one["kind"] for one in found["findings"]] == ["duplicate", "class not validated"]
     assert found["splits"]["rome"]["classes"]["crack"] == {"pixels": 128, "images": 2}
     for kind in ("images", "masks"):
         (tmp_path / kind / "rome").rename(tmp_path / kind / "Validation")
@@ -305,6 +308,20 @@ def test_a_class_that_no_folder_shows_is_said_of_all(tmp_path: Path) -> None:
     report = check_dataset("folder", tmp_path)
     assert [one.message.partition(";")[0] for one in report.findings] == ["all folders: found no pixel of crack"]
     assert check_dataset("split-folders", tmp_path).are_splits, "there, every folder is one"
+
+
+@pytest.mark.parametrize("splits", [("", ""), ("train", "valid")])
+def test_a_class_that_no_validation_picture_shows_is_warned_of(tmp_path: Path, splits: tuple[str, str]) -> None:
+    ground, crack = np.zeros((8, 8), np.uint8), np.eye(8, dtype=np.uint8)
+    _folder(tmp_path, [crack] * 12, splits[0])
+    _folder(tmp_path, [ground], splits[1])
+    held = open_dataset(DataConfig(dataset="folder", root=str(tmp_path)), "val").ids
+    for name in held:
+        Image.fromarray(ground).save(tmp_path / "masks" / splits[1] / f"{name}.png")
+    (finding,) = [one for one in check_dataset("folder", tmp_path).findings if one.kind == "class not validated"]
+    assert not finding.is_error
+    assert "found no pixel of crack in its pictures (val)" in finding.message
+    assert finding.kind in CHECKS
 
 
 def test_folder_with_colour_masks(tmp_path: Path) -> None:

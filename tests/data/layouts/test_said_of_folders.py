@@ -186,3 +186,12 @@ def test_a_class_list_of_another_form(tmp_path: Path, text: str, entry: str) -> 
         refused.value
     )
     assert "Error" not in str(refused.value)
+
+
+def test_a_class_without_a_validation_pixel_is_named_at_the_start(tmp_path: Path) -> None:
+    for number in range(4):
+        split = "val" if number == 3 else "train"
+        add(tmp_path, f"images/{split}/{number}.png", f"masks/{split}/{number}.png", number, value=255 * (number < 3))
+    (line,) = [line for line in notes(config(tmp_path)).splitlines() if "in validation" in line]
+    assert line.startswith("no pixel of foreground in validation (val): their IoU there is 0 where one is predicted")
+    assert "in validation" not in notes(config(tmp_path, val_split="train"))

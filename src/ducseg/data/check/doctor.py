@@ -2,13 +2,15 @@
 
 Errors stop training or falsify scores: missing partners, unreadable files, files of the wrong mode, sizes that differ,
 values that no class has, train ids in place of label ids, the same picture or drive in two splits, empty splits.
-Warnings are worth a look: pictures that occur twice, unusual modes, classes that no training picture shows.
+Warnings are worth a look: pictures that occur twice, unusual modes, classes that no training picture shows, or no
+validation picture.
 Folders that are no splits (sites, cameras) are the one set of pictures that training takes them for.
 """
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,16 +19,17 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
 from ducseg.data.check.files import Examined, Examiner, Pair
-from ducseg.data.config import DataConfig
+from ducseg.data.config import OWN_CLASSES, DataConfig
+from ducseg.data.counting import count_pixels
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.opening import open_layout
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
-from ducseg.errors import explain, listed
+from ducseg.errors import UserError, explain, listed
 
 __all__ = ["Finding", "Report", "SplitReport", "check_dataset"]
 
-WARNINGS = frozenset({"unusual mode", "duplicate", "class never seen"})
+WARNINGS = frozenset({"unusual mode", "duplicate", "class never seen", "class not validated"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +135,12 @@ def check_dataset(
         root=str(config.root),
         notes=(*layout.lines, *_no_splits(layout)),
         splits=splits,
-        findings=(*_masks(rules, layout), *_findings(layout, files, examined), *_never_seen(splits, layout)),
+        findings=(
+            *_masks(rules, layout),
+            *_findings(layout, files, examined),
+            *_never_seen(splits, layout),
+            *_not_validated(splits, layout, config),
+        ),
         num_workers=num_workers,
         seconds=time.perf_counter() - begin,
         are_splits=layout.are_splits,
@@ -263,3 +271,23 @@ def _never_seen(splits: Mapping[str, SplitReport], layout: Layout) -> Iterable[F
             fix="A network learns nothing about these: add pictures, or take the classes out.",
         )
         yield Finding(kind="class never seen", splits=tuple(looked), files=(), message=str(message))
+
+
+def _not_validated(splits: Mapping[str, SplitReport], layout: Layout, config: DataConfig) -> Iterable[Finding]:
+    """Classes that other pictures show, but not the validation split, or the share that is held out for it."""
+    name, missing = config.val_split, list[str]()
+    if config.dataset in OWN_CLASSES:
+        with suppress(UserError):  # what is wrong with the files is said already
+            missing = list(count_pixels(layout.open(name)).absent)
+    elif name in splits and splits[name].labels:
+        missing = [one for one, found in splits[name].classes.items() if not found["pixels"]]
+    missing = [one for one in missing if any(split.classes[one]["pixels"] for split in splits.values())]
+    if missing:
+        message = explain(
+            "validation",
+            found=f"no pixel of {', '.join(missing)} in its pictures ({name})",
+            needed="some of every class",
+            fix="Their IoU there is 0 or missing, and 0 enters the mean: choose other pictures to validate on.",
+        )
+        where = tuple(split for split in splits if split.lower().startswith(("val", "dev"))) or layout.splits
+        yield Finding(kind="class not validated", splits=where, files=(), message=str(message))

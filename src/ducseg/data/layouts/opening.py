@@ -7,6 +7,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
+from ducseg.data.counting import unvalidated_note
 from ducseg.data.cut import CutPatches
 from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
@@ -98,10 +99,10 @@ def open_training_set(config: DataConfig, mean_colour: Fill, classes: ClassSet |
 
 def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: SegmentationDataset) -> list[str]:
     """What is to be said of the data before a run, a line each: where files were found, how masks are read, which
-    pictures the two sets share.
+    pictures the two sets share, which classes no validation picture shows.
 
     Raises:
-        UserError: as `open_layout`.
+        UserError: as `open_layout` and `count_pixels`.
     """
     notes: list[str] = []
     pictures = _pictures_of(train_set), _pictures_of(val_set)
@@ -116,7 +117,7 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
             if not are_splits(folders):
                 notes += filter(None, [folder_note(folders, *pictures) or series_note(train_set.ids, val_set.ids)])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
-    return [*notes, *filter(None, (shared, grouped))]
+    return [*notes, *filter(None, (shared, grouped, unvalidated_note(config, val_set)))]
 
 
 def _pictures_of(dataset: SegmentationDataset) -> list[Path]:
