@@ -95,7 +95,7 @@ def test_a_line_of_the_table_has_its_module(name: str) -> None:
     [
         (["trian"], ["trian", "Did you mean train?"]),
         (["train"], ["needed a folder or a name"]),
-        (["train", "camvid-resnet18-du"], ["Did you mean camvid-resnet18-duc?"]),
+        (["train", "camvid-resnet18-du"], ["Did you mean camvid-resnet18-duc"]),
         (["train", "camvid-resnet18-duc"], ["--data.root is needed"]),
         (
             ["train", "camvid-resnet101-duc-hdc", "--data.root", "/nowhere", "--out", "{tmp}"],

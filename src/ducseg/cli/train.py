@@ -3,10 +3,12 @@
 Every field of the configuration is an option; a plan's or an experiment's values are the defaults.
 """
 
+import difflib
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +16,8 @@ from typing import Annotated
 
 import tyro
 
-from ducseg.cli.options import Folder, folded, help_text, unknown
-from ducseg.errors import explain
+from ducseg.cli.options import Folder, folded, help_text
+from ducseg.errors import UserError, explain
 from ducseg.files import PLAN
 from ducseg.train.config import Config
 
@@ -89,15 +91,30 @@ def parse(arguments: Sequence[str]) -> Options:
     if name not in EXPERIMENTS:
         if Path(name).expanduser().is_dir():
             return _parse_folder(name, arguments)
-        if "/" in name or Path(name).expanduser().exists():
-            place = Path(name).expanduser().absolute()
-            found = "a file" if place.exists() else "nothing there"
-            raise explain(f"ducseg train {place}", found=found, needed="a folder of pictures", fix="Check the path.")
-        raise unknown("experiment or folder", name, EXPERIMENTS)
+        raise _nothing_of(name, EXPERIMENTS)
     default = Options(config=EXPERIMENTS[name](), out=Path("runs") / name)
     prog, description = f"ducseg train {name}", help_text(EXPERIMENTS[name])
     parsed = tyro.cli(Options, prog=prog, description=description, default=default, args=_spelled(rest))
     return replace(parsed, command=" ".join(["ducseg train", *arguments]))
+
+
+def _nothing_of(name: str, experiments: Iterable[str]) -> UserError:
+    """The error for a name that is neither a folder nor an experiment, with those that it may be meant for."""
+    place, folders = Path(name).expanduser(), dict[str, str]()
+    with suppress(OSError):
+        folders = {one.name: str(Path(name).with_name(one.name)) for one in place.parent.iterdir() if one.is_dir()}
+    is_path = "/" in name or place.exists()
+    close = difflib.get_close_matches(place.name, [*folders, *(() if is_path else experiments)], n=3)
+    meant = f"Did you mean {' or '.join(folders.get(one, one) for one in close)}? " if close else ""
+    if is_path:
+        found, fix = "a file" if place.exists() else "nothing there", meant or "Check the path."
+        return explain(f"ducseg train {place.absolute()}", found=found, needed="a folder of pictures", fix=fix.strip())
+    return explain(
+        "ducseg train",
+        found=f"{name!r}: no folder of that name here ({Path.cwd()}) and no experiment",
+        needed="a folder of pictures, or an experiment",
+        fix=f"{meant}`ducseg experiments` lists the experiments.",
+    )
 
 
 def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
