@@ -60,6 +60,17 @@ def test_pictures_of_another_type_are_named_before_any_is_scored(tmp_path: Path)
     assert str(predicted.value) in str(scored.value)
 
 
+def test_a_split_that_is_not_there_is_refused_with_advice_for_a_trained_network(tmp_path: Path) -> None:
+    data = {"dataset": "folder", "root": str(write_folder(tmp_path / "mine"))}
+    save_segmenter(
+        tmp_path / "net", build("resnet18", num_classes=2, width=4, aspp=0), extra={"config": {"data": data}}
+    )
+    with pytest.raises(UserError, match=r"^--split test: found no sub-folder of this name, and no share") as error:
+        open_trained_on(tmp_path / "net", split="test")
+    said = "Take --split val, on which the run validated, or train anew with --data.test-fraction 0.2"
+    assert said in str(error.value) and "Hold" not in str(error.value) and "--data-root" not in str(error.value)
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_turned_photo_is_told_of_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -40,7 +40,20 @@ def open_trained_on(
             read_pixels(dataset.image_paths[0], taken)  # raises, as where such a picture is predicted
         return dataset, chosen
     except UserError as error:
+        if str(error).startswith(f"split {chosen!r}: found no ") and chosen != data.val_split:
+            raise _no_split(data, chosen, error) from error
         raise UserError(f"{error} (--data-root: where the data set lies now, here {data.root})") from error
+
+
+def _no_split(data: DataConfig, split: str, error: UserError) -> UserError:
+    """The same error with advice for one who has a network, and cannot say any more how its pictures are split."""
+    anew = "--data.test-fraction 0.2, which holds pictures out for testing" if "test" in split else "such a split"
+    return explain(
+        f"--split {split}",
+        found=str(error).partition(": found ")[2].partition("; needed ")[0],
+        needed="a split of the data set that the network was trained on",
+        fix=f"Take --split {data.val_split}, on which the run validated, or train anew with {anew}.",
+    )
 
 
 def trained_on(checkpoint: str | Path, *, root: Path | None = None) -> DataConfig:
