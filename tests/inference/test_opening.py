@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import ducseg
 from ducseg.errors import UserError
 from ducseg.inference.opening import open_labeller
 from ducseg.inference.predictor import Predictor
@@ -47,6 +48,12 @@ def test_another_file_is_named(tmp_path: Path, name: str, content: bytes, words:
     with pytest.raises(UserError, match=words) as caught:
         open_labeller(tmp_path / name)
     assert "\n" not in str(caught.value) and str(tmp_path / name) in str(caught.value)
+
+
+def test_loading_an_exported_file_says_what_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").touch()
+    with pytest.raises(UserError, match=r"found an exported file .*`ducseg predict`.* in Python: .*open_labeller"):
+        ducseg.load(tmp_path / "mine.onnx")
 
 
 def test_an_empty_file_beside_a_checkpoint_is_no_checkpoint(run: Path, tmp_path: Path) -> None:

@@ -289,10 +289,16 @@ def checkpoint_folder(path_or_hub_id: str | Path, *, revision: str | None = None
     name = path_or_hub_id if isinstance(path_or_hub_id, str) and not path.exists() else ""
     if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
         return download(name, revision)
-    nothing = "a file" if path.is_file() else "no such folder"
+    nothing, fix = "a file" if path.is_file() else "no such folder", "Check the path."
+    if path.is_file() and path.suffix == ".onnx":
+        nothing = "an exported file (ONNX)"
+        fix = (
+            "`ducseg predict`, `eval` and `serve` take it as it is; in Python: "
+            f"ducseg.inference.opening.open_labeller({str(path)!r})(image), or onnxruntime itself (docs/export.md)."
+        )
     raise explain(
         f"checkpoint {path_or_hub_id}",
         found=f"no {_DESCRIPTION} there, nor in best/ or last/" if path.is_dir() else nothing,
         needed="a checkpoint or run folder of `ducseg train`, or a Hub id like name/model",
-        fix="Check the path.",
+        fix=fix,
     )
