@@ -13,6 +13,7 @@ import torch
 
 from ducseg.cli import main
 from ducseg.data.config import DataConfig
+from ducseg.train import plan as planning
 from ducseg.train.plan import Machine, Plan, make_plan, this_machine
 from ducseg.train.step import TrainingStep
 
@@ -167,6 +168,18 @@ def test_plan_only_prints_and_writes_nothing(
     assert main(["train", "wires", "--plan-only", "--minutes", "3", "--optimizer.batch-size", "2"]) == 0
     assert sorted(tmp_path.rglob("*")) == before
     assert "as many as fit 3 minutes" in capsys.readouterr().out
+
+
+def test_a_run_folder_in_use_is_refused_before_the_pictures_are_looked_at(
+    tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "wires")
+    (tmp_path / "runs" / "mine" / "checkpoints" / "step-00000007").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "wires", "--out", "runs/mine", "--plan-only"]) == 0
+    monkeypatch.setattr(planning, "survey", None)
+    assert main(["train", "wires", "--out", "runs/mine"]) == 2
+    assert "found the checkpoint step-00000007 of an earlier run; needed an empty folder" in capsys.readouterr().err
 
 
 def test_a_folder_is_trained_scored_and_reported(

@@ -133,8 +133,12 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     given = tyro.cli(_FolderOptions, prog=prog, description=description, default=default, args=rest)
 
     from ducseg.devices import pick_device
+    from ducseg.train.checkpoint import CheckpointFolder
     from ducseg.train.plan import make_plan, this_machine
+    from ducseg.train.run_folder import check_unused
 
+    if not given.plan_only:
+        check_unused(given.out, CheckpointFolder(given.out, keep_last=1).last())
     machine = this_machine(pick_device(given.config.run.device, 0, option="--run.device"))
     plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
 

@@ -25,7 +25,7 @@ except ImportError:  # on Windows
     locks = None
 
 __all__ = [
-    "check_same_run", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config", "said_if_over",
+    "check_same_run", "check_unused", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config", "said_if_over",
     "said_over",
 ]  # fmt: skip
 
@@ -139,15 +139,28 @@ def checkpoint_to_resume(run: Path, last: Path | None, *, resume: bool, ranks: R
     if last is not None and not resume and not restarted:
         if ranks.is_main:
             mark.unlink(missing_ok=True)  # so that a restart is refused too
-        raise explain(
-            f"run folder {run}",
-            found=f"the checkpoint {last.name} of an earlier run",
-            needed="an empty folder",
-            fix=f"Go on with that run by `ducseg train --resume {run}`, or choose another --out.",
-        )
+        raise _used(run, last)
     if ranks.is_main:
         mark.write_text(ours, encoding="utf-8")
     return last
+
+
+def check_unused(run: Path, last: Path | None) -> None:
+    """Raise `UserError` where a new run would be refused its folder, before its data is looked at.
+
+    What torchrun started is let pass: whether it is a restart, `checkpoint_to_resume` tells.
+    """
+    if last is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise _used(run, last)
+
+
+def _used(run: Path, last: Path) -> UserError:
+    return explain(
+        f"run folder {run}",
+        found=f"the checkpoint {last.name} of an earlier run",
+        needed="an empty folder",
+        fix=f"Go on with that run by `ducseg train --resume {run}`, or choose another --out.",
+    )
 
 
 def _launch() -> str:
