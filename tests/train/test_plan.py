@@ -145,6 +145,14 @@ def test_a_gpu_gets_larger_crops_and_batches(tmp_path: Path, no_weights: None) -
     assert this_machine(torch.device("cpu")).device == "cpu"
 
 
+def test_the_plan_says_what_is_scored_in_bfloat16(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "wires")
+    said = "; bfloat16 on the cpu; evaluated in bf16 too"
+    for bf16 in (False, True):
+        lines = _plan(root, machine=Machine(device="cpu", bf16=bf16)).lines()
+        assert any(line.startswith("crops: ") and line.endswith(said) for line in lines) == bf16
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_bfloat16_that_a_gpu_imitates_is_not_taken(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or there)

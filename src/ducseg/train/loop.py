@@ -344,6 +344,7 @@ class _Run:
             pictures = follow_pictures(self.data.val_set, labels, self.checkpoints.run, state.step)
             log.evaluation(state.step, found, pictures)
             self.checkpoints.score(state.evaluations, to_json(found))
+            self._say(f"step {state.step} on {self.config.data.val_split}{', in bf16' if bf16 else ''}:")
             self.console.print(format_table(found))
             for name in unfound_classes(found):
                 self._say(f"warning: {name} has 0 IoU: of its {found['classes'][name]['pixels']} pixels none was found")

@@ -58,7 +58,8 @@ def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int
             given.or_else(crop, "augment.crop_size"),
             given.or_else(f"{optimizer.batch_size} a step", "optimizer.batch_size"),
             given.or_else("mirrored at borders", "augment.reflect"),
-            given.or_else(f"{dtype} on the {machine}", "run.bf16", "run.eval_bf16"),
+            given.or_else(f"{dtype} on the {machine}", "run.bf16"),
+            given.or_else("evaluated in bf16 too" if planned.run.eval_bf16 else "", "run.eval_bf16"),
         ),
         given.line("loss", given.or_else(_say_loss(found), "loss.cross_entropy", "loss.dice"), rest="loss"),
         given.line(

@@ -25,8 +25,8 @@ except ImportError:  # on Windows
     locks = None
 
 __all__ = [
-    "check_same_run", "check_unused", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config", "said_if_over",
-    "said_over",
+    "check_same_run", "check_unused", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config",
+    "said_if_over", "said_over",
 ]  # fmt: skip
 
 _held: set[Path] = set()

@@ -198,10 +198,11 @@ def describe(start: Start, num_steps: int, minutes: float | None) -> str:
     if minutes is not None and (config.optimizer.epochs, config.optimizer.steps) != (None, None):
         length += f", at most {num_steps} steps"
     times = config.optimizer.batch_size / len(data.train_set)
+    precision = ", evaluated in bf16" if config.run.eval_bf16 else ""
     often = f" (each {times:.3g} times a step)" if times > 1 else ""
     return (
         f"{config.name}: {len(data.train_set)} training{often} and {len(data.val_set)} validation pictures, "
         f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "
         f"{in_head / 1e6:.1f} M of them in the head{beside}, {length} on "
-        f"{data.ranks.world_size} x {data.ranks.device.type}; {start.weights_line}"
+        f"{data.ranks.world_size} x {data.ranks.device.type}{precision}; {start.weights_line}"
     )
