@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ducseg.cli import main
+from ducseg.cli.train import _PlannedOptions, parse
 from ducseg.data.config import DataConfig
 from ducseg.train import plan as planning
 from ducseg.train.plan import Machine, Plan, make_plan, this_machine
@@ -210,6 +211,22 @@ def test_a_folder_is_trained_scored_and_reported(
     assert main(["predict", "runs/wires", "wires/images", "--out", "found"]) == 0
 
 
+def test_the_plan_for_sgd_has_a_rate_of_its_own_and_says_it(
+    tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "wires")
+    monkeypatch.chdir(tmp_path)
+    planned = parse(["wires", "--optimizer.name", "sgd", "--optimizer.warmup-steps", "5"])
+    assert isinstance(planned, _PlannedOptions)
+    (line,) = [line for line in planned.plan if line.startswith("optimizer: ")]
+    assert line.startswith("optimizer: --optimizer.name sgd, as given; rate 0.02, SGD's on few pictures; ")
+    assert "; --optimizer.warmup-steps 5, as given; falls to 0" in line
+    optimizer = planned.config.optimizer
+    assert (optimizer.learning_rate, optimizer.encoder_learning_rate_factor, optimizer.weight_decay) == (0.02, 1, 5e-4)
+    given = parse(["wires", "--optimizer.name", "sgd", "--optimizer.learning-rate", "0.008"]).config.optimizer
+    assert given.learning_rate == 0.008, "the rate of AdamW, yet given"
+
+
 @pytest.mark.slow
 def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
     tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -234,11 +251,13 @@ def test_what_is_given_is_said_and_what_follows_from_it_is_planned_anew(
     head = lines("--model.head", "duc", "--model.cell", "2")
     assert head["network"] == "--model.head duc, as given; encoder mobilenet_v2; --model.cell 2, as given"
     assert planned["optimizer"].startswith(
-        "AdamW at 0.008, which falls to 0 as the time ends; the encoder at 0.25 of it"
+        "AdamW; rate 0.008; reached after a warm-up of 30 steps; falls to 0 as the time ends; the encoder at 0.25 of"
     )
-    assert head["optimizer"].startswith("AdamW at 0.002, which falls to 0 as the time ends; an average")
+    assert head["optimizer"].startswith(
+        "AdamW; rate 0.002; reached after a warm-up of 30 steps; falls to 0 as the time ends; an average"
+    )
     same = lines("--model.head", "duc", "--optimizer.learning-rate", "0.008")  # as planned for another head, yet given
-    assert same["optimizer"].startswith("--optimizer.learning-rate 0.008, as given; an average")
+    assert same["optimizer"].startswith("AdamW; --optimizer.learning-rate 0.008, as given; reached")
     fresh = lines("--model.weights", "None")
     assert fresh["weights"].startswith("fresh ones, as given") and "the encoder" not in fresh["optimizer"]
     assert lines("--model.encoder", "resnet18")["network"].endswith("--model.encoder resnet18, as given")

@@ -77,10 +77,10 @@ def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int
         ),
         given.line(
             "optimizer",
-            given.or_else(
-                f"AdamW at {optimizer.learning_rate:g}, which falls to 0 as the time ends",
-                *("optimizer.name", "optimizer.learning_rate", "optimizer.schedule", "optimizer.power"),
-            ),
+            given.or_else("AdamW", "optimizer.name"),
+            given.or_else(_say_rate(config.optimizer.name, optimizer.learning_rate), "optimizer.learning_rate"),
+            given.or_else(f"reached after a warm-up of {optimizer.warmup_steps} steps", "optimizer.warmup_steps"),
+            given.or_else("falls to 0 as the time ends", "optimizer.schedule", "optimizer.power"),
             given.or_else(_say_encoder_rate(optimizer), "optimizer.encoder_learning_rate_factor"),
             given.or_else("an average of the weights is kept", "optimizer.ema_decay"),
             rest="optimizer",
@@ -194,7 +194,11 @@ def _say_loss(found: Survey) -> str:
 
 def _say_encoder_rate(optimizer: OptimizerConfig) -> str:
     factor = optimizer.encoder_learning_rate_factor
-    return f"the encoder at {factor:g} of it: it keeps what it knows" if factor != 1 else ""
+    return f"the encoder at {factor:g} of the rate: it keeps what it knows" if factor != 1 else ""
+
+
+def _say_rate(name: str, rate: float) -> str:
+    return f"rate {rate:g}" + (", SGD's on few pictures" if name == "sgd" else "")
 
 
 def _say_scale(thin: bool) -> str:
