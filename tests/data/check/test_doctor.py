@@ -159,18 +159,35 @@ def test_16_bit_images_and_colour_labels_are_of_the_wrong_mode(root: Path) -> No
     assert "found 16-bit values up to 26001" in _only(root, "wrong mode", _label(root))
 
 
-def test_rgba_and_grey_images_are_warned_of(root: Path) -> None:
+def test_rgba_images_are_warned_of_and_grey_ones_said(root: Path) -> None:
     with Image.open(_image(root)) as picture:
         rgba, grey = picture.convert("RGBA"), picture.convert("L")
     rgba.save(_image(root))
     assert "found alpha, which is dropped; needed RGB" in _only(root, "unusual mode", _image(root))
     assert check_dataset("cityscapes", root).ok
     grey.save(_image(root))
-    assert "found L pixels, taken as RGB" in _only(root, "unusual mode", _image(root))
+    report = check_dataset("cityscapes", root)
+    assert _kinds(report) == [] and report.notes[-1].startswith("1 of 6 pictures are grey (8 bits): they are taken as")
     with Image.open(_label(root)) as picture:
         wide = np.asarray(picture).astype(np.uint16)
     cv2.imwrite(str(_label(root)), wide)
-    assert _kinds(check_dataset("cityscapes", root)) == ["unusual mode", "unusual mode"]
+    assert _kinds(check_dataset("cityscapes", root)) == ["unusual mode"]
+
+
+def test_grey_pictures_are_said_in_one_line_and_empty_rows_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _folder(tmp_path, [np.eye(8, dtype=np.uint8)] * 3)
+    for file in (tmp_path / "images").iterdir():
+        with Image.open(file) as picture:
+            picture.convert("L").save(file)
+    assert check_and_print(DataConfig(dataset="folder", root=str(tmp_path))) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "3 of 3 pictures are grey (8 bits): they are taken as RGB of three equal channels; --data.as" in printed
+    )
+    assert "unusual mode" not in printed and "unreadable" not in printed and "0 errors, 0 warnings" in printed
+    assert "crack" in printed and "images" in printed
 
 
 def test_sizes_that_differ(root: Path) -> None:

@@ -133,7 +133,7 @@ def check_dataset(
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=(*layout.lines, *_no_splits(layout)),
+        notes=(*layout.lines, *_no_splits(layout), *_grey(examined, config)),
         splits=splits,
         findings=(
             *_masks(rules, layout),
@@ -194,6 +194,15 @@ def _no_splits(layout: Layout) -> Iterable[str]:
         yield f"{named}, so training takes the pictures of all and holds a share out"
 
 
+def _grey(examined: list[Examined], config: DataConfig) -> Iterable[str]:
+    """A line about all pictures of one channel of 8 bits together."""
+    grey = sum(problem.kind == "grey" for one in examined for problem in one.problems)
+    if grey:
+        number = sum(one.pair.image is not None for one in examined)
+        kept = "; --data.as-stored keeps the one channel" if config.dataset == "folder" and grey == number else ""
+        yield f"{grey} of {number} pictures are grey (8 bits): they are taken as RGB of three equal channels{kept}"
+
+
 def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:
     """What speaks against all labels together."""
     if rules.problem is not None:
@@ -210,7 +219,7 @@ def _findings(layout: Layout, files: list[SplitFiles], examined: list[Examined])
         for twin in split.twins:
             yield Finding(kind="same name", splits=(split.name,), files=(), message=str(twin))
     for one in examined:
-        for problem in one.problems:
+        for problem in (problem for problem in one.problems if problem.kind != "grey"):
             names = (str(problem.file),)
             yield Finding(kind=problem.kind, splits=(one.pair.split,), files=names, message=problem.message)
     yield from _same_content(examined, layout)

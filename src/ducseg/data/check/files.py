@@ -21,7 +21,14 @@ from ducseg.errors import UserError, explain
 __all__ = ["Examined", "Examiner", "Kind", "Pair", "Problem"]
 
 Kind = Literal[
-    "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values", "train ids", "unusual mode"
+    "missing partner",
+    "unreadable",
+    "wrong mode",
+    "sizes differ",
+    "stray values",
+    "train ids",
+    "unusual mode",
+    "grey",
 ]
 
 
@@ -39,7 +46,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong with a file; the message says what was found, what is needed and how to go on."""
+    """What is wrong with a file; the message says what was found, what is needed and how to go on.
+
+    A picture of one channel of 8 bits is "grey", which is said once for all of them.
+    """
 
     kind: Kind
     file: Path
@@ -166,7 +176,7 @@ def _rgb_image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
     if mode not in ("RGB", None):
         what = "alpha, which is dropped" if mode in {"RGBA", "LA", "PA", "RGBa"} else f"{mode} pixels, taken as RGB"
         message = explain(f"image {path}", found=what, needed="RGB", fix="Save it as RGB if that is not what you want.")
-        problems.append(Problem(kind="unusual mode", file=path, message=str(message)))
+        problems.append(Problem(kind="grey" if mode == "L" else "unusual mode", file=path, message=str(message)))
     if orientation != 1:
         message = explain(
             f"image {path}",

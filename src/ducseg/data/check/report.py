@@ -46,7 +46,7 @@ def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path
 
 
 def as_table(report: Report) -> Table:
-    """Rows: files, each check, each class's share of the labelled pixels; columns: splits."""
+    """Rows: files, each check that found something, each class's share of the labelled pixels; columns: splits."""
     table = Table(title=Text(f"{report.dataset} in {report.root}"))
     table.add_column("")
     for name in report.splits:
@@ -58,10 +58,13 @@ def as_table(report: Report) -> Table:
     table.add_section()
     for kind in (one for one in CHECKS if report.are_splits or "split" not in one):
         numbers = [_number(report, kind, name) for name in report.splits]
-        table.add_row(kind, *(str(number or "-") for number in numbers), style="bold" if any(numbers) else None)
+        if any(numbers):
+            table.add_row(kind, *(str(number or "-") for number in numbers), style="bold")
     table.add_section()
     for name in next(iter(splits)).classes:
-        table.add_row(Text(name), *(_share(split.classes[name], split.classes.values()) for split in splits))
+        shares = [_share(split.classes[name], split.classes.values()) for split in splits]
+        if any(share != "-" for share in shares):
+            table.add_row(Text(name), *shares)
     return table
 
 
