@@ -191,6 +191,21 @@ def test_a_run_folder_in_use_is_refused_before_the_pictures_are_looked_at(
     assert "found the checkpoint step-00000007 of an earlier run; needed an empty folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_a_damaged_file_leads_to_the_check_of_all(
+    kind: str, tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_folder(tmp_path / "my wires") / kind / "3.png"
+    file.write_bytes(file.read_bytes()[:99])
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "my wires"]) == 2
+    said = capsys.readouterr().err
+    assert f"{kind}/3.png" in said
+    assert said.endswith(
+        "(all such files at once: ducseg data check folder 'my wires', with the same --data. options)\n"
+    )
+
+
 def test_a_folder_is_trained_scored_and_reported(
     tmp_path: Path, no_weights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

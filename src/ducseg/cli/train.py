@@ -132,6 +132,7 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     rest = _spelled(arguments[1:])
     given = tyro.cli(_FolderOptions, prog=prog, description=description, default=default, args=rest)
 
+    from ducseg.data.layouts.opening import naming_the_check
     from ducseg.devices import pick_device
     from ducseg.train.checkpoint import CheckpointFolder
     from ducseg.train.plan import make_plan, this_machine
@@ -140,7 +141,8 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     if not given.plan_only:
         check_unused(given.out, CheckpointFolder(given.out, keep_last=1).last())
     machine = this_machine(pick_device(given.config.run.device, 0, option="--run.device"))
-    plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
+    with naming_the_check(given.config.data):
+        plan = make_plan(given.config.data, minutes=given.minutes, machine=machine)
 
     def parse(planned: Config) -> _FolderOptions:
         return tyro.cli(_FolderOptions, prog=prog, default=replace(default, config=planned), args=rest)

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from ducseg.classes import IGNORE
-from ducseg.data.layouts.opening import data_notes
+from ducseg.data.layouts.opening import data_notes, naming_the_check
 from ducseg.data.loading import workers_watched
 from ducseg.errors import explain
 from ducseg.files import PLAN, sweep_folder, write_whole
@@ -96,6 +96,7 @@ def train(
         config.check(ranks.world_size)
         stack.enter_context(printable(console))
         stack.enter_context(workers_watched())
+        stack.enter_context(naming_the_check(config.data))
         if ranks.is_main:
             stack.enter_context(hold_run_folder(out))
         if config.run.threads is not None:

@@ -183,9 +183,7 @@ def test_grey_pictures_are_said_in_one_line_and_empty_rows_left_out(
             picture.convert("L").save(file)
     assert check_and_print(DataConfig(dataset="folder", root=str(tmp_path))) == 0
     printed = capsys.readouterr().out
-    assert (
-        "3 of 3 pictures are grey (8 bits): they are taken as RGB of three equal channels; --data.as" in printed
-    )
+    assert "3 of 3 pictures are grey (8 bits): they are taken as RGB of three equal channels; --data.as" in printed
     assert "unusual mode" not in printed and "unreadable" not in printed and "0 errors, 0 warnings" in printed
     assert "crack" in printed and "images" in printed
 

@@ -1,6 +1,9 @@
 """From a `DataConfig` to the data sets that train and validate. A further data set is one more line in `LAYOUTS`."""
 
-from collections.abc import Callable
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ducseg.classes import ClassSet
@@ -22,7 +25,7 @@ from ducseg.data.ranges import out_of_range
 from ducseg.data.resampling import Fill
 from ducseg.errors import UserError, explain
 
-__all__ = ["LAYOUTS", "data_notes", "open_dataset", "open_layout", "open_training_set"]
+__all__ = ["LAYOUTS", "data_notes", "naming_the_check", "open_dataset", "open_layout", "open_training_set"]
 
 LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
     "camvid": camvid_layout,
@@ -33,6 +36,8 @@ LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
     "voc2012": voc2012_layout,
 }
 """Name of a data set -> (configuration, root, classes where the data set names none) -> its layout."""
+
+_OF_A_FILE = re.compile(r"(file|image|label|mask|picture|TIFF) ")
 
 
 def open_layout(config: DataConfig, classes: ClassSet | None = None) -> Layout:
@@ -118,6 +123,18 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
                 notes += filter(None, [folder_note(folders, *pictures) or series_note(train_set.ids, val_set.ids)])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     return [*notes, *filter(None, (shared, grouped, unvalidated_note(config, val_set)))]
+
+
+@contextmanager
+def naming_the_check(config: DataConfig) -> Iterator[None]:
+    """Adds to a `UserError` about one file the command that finds all such files at once."""
+    try:
+        yield
+    except UserError as error:
+        if config.root is None or not _OF_A_FILE.match(str(error)) or "data check" in str(error):
+            raise
+        command = f"ducseg data check {config.dataset} {shlex.quote(str(config.root))}"
+        raise UserError(f"{error} (all such files at once: {command}, with the same --data. options)") from error
 
 
 def _pictures_of(dataset: SegmentationDataset) -> list[Path]:
