@@ -8,12 +8,22 @@ from typing import Any
 from ducseg.errors import MALFORMED, explain
 from ducseg.files import parse_json, write_whole
 
-__all__ = ["CAMVID", "CITYSCAPES", "CLASS_SETS", "IGNORE", "KITTI_ROAD", "VOC2012", "ClassSet"]
+__all__ = ["CAMVID", "CITYSCAPES", "CLASS_SETS", "IGNORE", "KITTI_ROAD", "VOC2012", "VOC_PALETTE", "ClassSet"]
 
 IGNORE = 255
 """The label of pixels that neither train nor score."""
 
 Colour = tuple[int, int, int]
+
+
+def _voc_colour(index: int) -> Colour:
+    """Bit 3k of the index is bit 7 - k of red, 3k + 1 of green, 3k + 2 of blue (VOCdevkit, VOClabelcolormap)."""
+    red, green, blue = (sum((index >> 3 * k + channel & 1) << 7 - k for k in range(3)) for channel in range(3))
+    return red, green, blue
+
+
+VOC_PALETTE: tuple[Colour, ...] = tuple(map(_voc_colour, range(256)))
+"""All 256 colours: black for the background, (224, 224, 192) for the border, 255."""
 
 
 @dataclass(frozen=True)
@@ -86,22 +96,36 @@ class ClassSet:
 
     @classmethod
     def read(cls, path: Path) -> "ClassSet":
-        """Read a `classes.json`, or the classes of a `model.json`; `UserError` where it is missing or no such list."""
+        """Read a `classes.json`, or the classes of a `model.json`; names alone get the colours of VOC's palette.
+
+        Raises:
+            UserError: it is missing, or no such list.
+        """
         try:
             entries = parse_json(path.read_text(encoding="utf-8-sig"))
             entries = entries["classes"] if isinstance(entries, dict) and "classes" in entries else entries
         except (OSError, ValueError) as error:
             raise explain(
                 f"class list {path}",
-                found=str(error),
+                found=error.strerror or str(error) if isinstance(error, OSError) else str(error),
                 needed='a JSON list of {"name": "road", "color": [128, 64, 128]}',
                 fix="Write one beside the images.",
             ) from None
-        return cls.from_json(entries, what=f"class list {path}")
+        return cls.from_json(_coloured(entries), what=f"class list {path}")
 
     def write(self, path: Path) -> None:
         """Write a `classes.json`, whole or not at all."""
         write_whole(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+
+
+def _coloured(entries: Any) -> Any:
+    """A list of names alone, ["ground", ...] or [{"name": "ground"}, ...], with VOC's colours; others as they are."""
+    if not isinstance(entries, list):
+        return entries
+    names = [one["name"] if isinstance(one, dict) and one.keys() == {"name"} else one for one in entries]
+    if not all(isinstance(name, str) for name in names):
+        return entries
+    return [{"name": name, "color": colour} for name, colour in zip(names, [*VOC_PALETTE, *VOC_PALETTE])]
 
 
 CITYSCAPES = ClassSet(

@@ -169,10 +169,21 @@ def test_a_file_that_is_in_both_splits(tmp_path: Path) -> None:
     assert re.search(r"copies: .*byte by byte: 1, such as .*val.4\.png and .*train.2\.png", notes(config(tmp_path)))
 
 
+@pytest.mark.parametrize("text", ['["ground", "road"]', '[{"name": "ground"}, {"name": "road"}]'])
+def test_names_alone_get_colours_and_the_list_is_found_with_the_pictures(tmp_path: Path, text: str) -> None:
+    for number in range(3):
+        add(tmp_path, f"images/{number}.png", f"masks/{number}.png", number)
+    (tmp_path / "klassen.json").write_text(text)
+    classes = open_dataset(config(tmp_path, classes="klassen.json"), "train").classes
+    assert (classes.names, classes.palette) == (("ground", "road"), ((0, 0, 0), (128, 0, 0)))
+    with pytest.raises(UserError, match=r"class list none\.json: found No such file or directory; needed a JSON list"):
+        open_dataset(config(tmp_path, classes="none.json"), "train")
+
+
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
-        ('["a", "b"]', '"a"'),
+        ('["a", 7]', '"a"'),
         ('{"0": "a"}', '{"0": "a"}'),
         ('[{"name": "a", "color": [0, 0, 0]}, {"name": "b"}]', '{"name": "b"}'),
         ('[{"name": "a", "color": "red"}]', '{"name": "a", "color": "red"}'),

@@ -11,20 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ducseg.classes import Colour
+from ducseg.classes import VOC_PALETTE, Colour
 from ducseg.files import write_whole
 
 __all__ = ["VOC_PALETTE", "encode_indexed_png", "write_indexed_png"]
-
-
-def _voc_colour(index: int) -> Colour:
-    """Bit 3k of the index is bit 7 - k of red, 3k + 1 of green, 3k + 2 of blue (VOCdevkit, VOClabelcolormap)."""
-    red, green, blue = (sum((index >> 3 * k + channel & 1) << 7 - k for k in range(3)) for channel in range(3))
-    return red, green, blue
-
-
-VOC_PALETTE: tuple[Colour, ...] = tuple(map(_voc_colour, range(256)))
-"""All 256 colours: black for the background, (224, 224, 192) for the border, 255."""
 
 
 def encode_indexed_png(labels: NDArray[np.uint8], palette: tuple[Colour, ...] = VOC_PALETTE) -> bytes:

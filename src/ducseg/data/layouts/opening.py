@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ducseg.classes import ClassSet
@@ -56,7 +57,10 @@ def open_layout(config: DataConfig, classes: ClassSet | None = None) -> Layout:
     if conflicts := [*out_of_range("data", config), *config.conflicts()]:
         raise UserError("; ".join(conflicts))
     assert config.root is not None
-    return LAYOUTS[config.dataset](config, Path(config.root).expanduser(), classes)
+    root = Path(config.root).expanduser()
+    if config.classes and not Path(config.classes).expanduser().exists() and (root / config.classes).is_file():
+        config = replace(config, classes=str(root / config.classes))  # it lies with the pictures
+    return LAYOUTS[config.dataset](config, root, classes)
 
 
 def open_dataset(config: DataConfig, split: str, classes: ClassSet | None = None) -> SegmentationDataset:
