@@ -280,7 +280,10 @@ def test_weights_that_are_not_float32_are_refused(dtype: torch.dtype) -> None:
         (np.zeros((4, 5, 4), np.uint8), ["alpha", "[:, :, :3]"]),
         (np.zeros((3, 4, 5), np.uint8), ["channels first", "transpose(1, 2, 0)"]),
         (np.zeros((1, 4, 5, 3), np.uint8), ["batch", "one picture at a time"]),
-        (np.zeros((0, 5, 3), np.uint8), ["(0, 5, 3)", "not empty"]),
+        (
+            np.zeros((0, 5, 3), np.uint8),
+            ["(0, 5, 3)", "not empty", "That is empty: look at how it was read or cut out."],
+        ),
         (None, ["object ()", "imread"]),
         ("street.png", ["imread"]),
     ],

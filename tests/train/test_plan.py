@@ -325,7 +325,8 @@ def test_the_plan_lies_there_from_the_start_and_the_resumed_run_ends_with_its_re
         (["wire"], ["'wire': no folder of that name here", "no experiment", "Did you mean wires", "`ducseg exp"]),
         (["camvid-resnet18-duk"], ["Did you mean camvid-resnet18-duc"]),
         (["wires/image"], ["nothing there", "Did you mean wires/images?"]),
-        (["wires", "--minutes", "0"], ["--run.minutes"]),
+        (["wires", "--minutes", "0"], ["error: --minutes: found 0; needed a number above 0"]),
+        (["wires", "--run.minutes", "0"], ["--run.minutes"]),
         (["wires", "--plan-only", "--data.values", "0=ground", "128=crack", "255=wire"], ["crack"]),
     ],
 )

@@ -132,6 +132,9 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
     rest = _spelled(arguments[1:])
     given = tyro.cli(_FolderOptions, prog=prog, description=description, default=default, args=rest)
 
+    if not given.minutes > 0:
+        raise explain("--minutes", found=f"{given.minutes:g}", needed="a number above 0", fix="Without it they are 15.")
+
     from ducseg.data.layouts.opening import naming_the_check
     from ducseg.devices import pick_device
     from ducseg.train.checkpoint import CheckpointFolder

@@ -226,6 +226,9 @@ def reader_for(labeller: Labeller) -> Callable[[Path], NDArray[Any]]:
     return read
 
 
+_EMPTY = "That is empty: look at how it was read or cut out."
+
+
 def as_picture(image: Any, pixels: Pixels = RGB) -> NDArray[Any]:
     """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it.
 
@@ -240,7 +243,9 @@ def as_picture(image: Any, pixels: Pixels = RGB) -> NDArray[Any]:
     shape = array.shape
     if array.ndim == 3 and shape[2] == 3 and array.dtype == np.uint8 and array.size:
         return array
-    if array.ndim == 4:
+    if not array.size:
+        fix = _EMPTY
+    elif array.ndim == 4:
         fix = "That is a batch: pass one picture at a time."
     elif array.ndim == 2 or (array.ndim == 3 and shape[2] == 1):
         fix = "That is grey: repeat it, np.stack([grey] * 3, axis=-1), or PIL's image.convert('RGB')."
@@ -266,7 +271,9 @@ def _as_channels(array: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
             array = array.copy()
             fill_undefined(array, "that was passed")
         return array
-    if array.ndim == 4:
+    if not array.size:
+        fix = _EMPTY
+    elif array.ndim == 4:
         fix = "That is a batch: pass one picture at a time."
     elif array.ndim == 3 and shape[0] == pixels.channels != shape[2]:
         fix = "That has the channels first: pass image.transpose(1, 2, 0)."
