@@ -124,9 +124,20 @@ def test_pictures_of_one_size_go_at_once(segmenter: Segmenter, options: dict[str
         np.testing.assert_allclose(probabilities, predictor.probabilities(image), atol=TIMES_30)
         assert np.mean(labels == predictor(image)) > 0.999, "a tie may fall the other way"
     with pytest.raises(UserError, match="37 x 51, 8 x 9; needed one size"):
-        predictor.labels_of([images[0], picture(8, 9)])
+        predictor.whole_probabilities_of([images[0], picture(8, 9)])
     with pytest.raises(UserError, match="no picture"):
         predictor.labels_of([])
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 32}], ids=str)
+def test_pictures_of_several_sizes_come_back_in_their_order(segmenter: Segmenter, options: dict[str, Any]) -> None:
+    predictor = Predictor(segmenter, **options)
+    images = [picture(), picture(8, 9), picture(seed=1), picture(8, 9, seed=2)]
+    labels, probabilities = predictor.labels_of(images), predictor.probabilities_of(images)
+    for image, *found, both in zip(images, labels, probabilities, predictor.labels_and_probabilities_of(images)):
+        assert np.mean(found[0] == predictor(image)) > 0.999, "a tie may fall the other way"
+        np.testing.assert_allclose(found[1], predictor.probabilities(image), atol=TIMES_30)
+        assert all(map(np.array_equal, found, both))
 
 
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"bf16": True}, {"tile": 32}], ids=str)

@@ -6,11 +6,12 @@ size and averaged before the argmax.
 
 import math
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -27,6 +28,8 @@ from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assem
 from ducseg.models.segmenter import most_probable
 
 __all__ = ["AveragingLabeller", "Labeller", "as_picture", "both", "each", "pixels_of", "reader_for", "too_large"]
+
+Answer = TypeVar("Answer")
 
 
 class Labeller(Protocol):
@@ -132,11 +135,14 @@ class AveragingLabeller(ABC):
         return self.labels_of([image])[0]
 
     def labels_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        """Label pictures of one size in one pass of the network: RGB uint8 (H, W, 3) each, to uint8 (H, W) each.
+        """Label pictures, those of one size in one pass of the network: RGB uint8 (H, W, 3) each, to uint8 (H, W) each.
 
         Raises:
-            UserError: pictures of several sizes; as labelling one.
+            UserError: no picture; as labelling one.
         """
+        return self._size_by_size(images, self._labels_of_one_size)
+
+    def _labels_of_one_size(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         pictures = _stacked(images, self.pixels)
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, None), np.uint8) for picture in pictures]
@@ -154,7 +160,10 @@ class AveragingLabeller(ABC):
         return self.probabilities_of([image])[0]
 
     def probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Class probabilities of pictures of one size, as `labels_of` labels them."""
+        """Class probabilities of pictures, as `labels_of` labels them."""
+        return self._size_by_size(images, self._probabilities_of_one_size)
+
+    def _probabilities_of_one_size(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         pictures = _stacked(images, self.pixels)
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, len(self.classes)), np.float32) for picture in pictures]
@@ -164,6 +173,11 @@ class AveragingLabeller(ABC):
         self, images: Sequence[NDArray[np.uint8]]
     ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """What `labels_of` and `probabilities_of` give, of one pass of the network."""
+        return self._size_by_size(images, self._both_of_one_size)
+
+    def _both_of_one_size(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         pictures = _stacked(images, self.pixels)
         if self._cut(pictures):
             found = torch.from_numpy(np.stack(self.probabilities_of(images)))
@@ -177,10 +191,25 @@ class AveragingLabeller(ABC):
             return list(zip(labels.cpu().numpy(), probabilities.cpu().numpy()))
 
     def whole_probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """As `probabilities_of`, never in windows."""
+        """As `probabilities_of`, of pictures of one size, never in windows."""
         pictures = _stacked(images, self.pixels)
         with self._computing(pictures):
             return list(self._averaged(pictures).cpu().numpy())
+
+    def _size_by_size(
+        self, images: Sequence[NDArray[np.uint8]], answer: Callable[[Sequence[NDArray[np.uint8]]], list[Answer]]
+    ) -> list[Answer]:
+        """What `answer` gives of the pictures of each size, in the order of all."""
+        pictures = [as_picture(image, self.pixels) for image in images]
+        places = defaultdict[tuple[int, ...], list[int]](list)
+        for place, picture in enumerate(pictures):
+            places[picture.shape[:2]].append(place)
+        if len(places) < 2:
+            return answer(pictures)
+        found: dict[int, Answer] = {}
+        for same in places.values():
+            found |= dict(zip(same, answer([pictures[place] for place in same])))
+        return [found[place] for place in range(len(pictures))]
 
     def _cut(self, pictures: NDArray[np.uint8]) -> bool:
         return self.tiling is not None and self.tiling.cuts((pictures.shape[1], pictures.shape[2]), self.grid)
