@@ -141,7 +141,9 @@ def test_what_an_exported_file_cannot_do(place: Path, tmp_path: Path, capsys: py
     labels, out = place / "labels.onnx", tmp_path / "out"
     assert "--data-root: found none recorded" in failing(capsys, "eval", labels)
     assert "--bf16" in failing(capsys, "predict", labels, place / "pictures", "--out", out, "--bf16")
-    assert "an exported file (ONNX); needed a checkpoint" in failing(capsys, "export", labels, "--out", tmp_path / "x.onnx")
+    assert "an exported file (ONNX); needed a checkpoint" in failing(
+        capsys, "export", labels, "--out", tmp_path / "x.onnx"
+    )
     for name in (tmp_path / "x", tmp_path / "x.pt", tmp_path):
         assert "ends in .onnx" in failing(capsys, "export", place / "run", "--out", name)
     assert "no --int8" in failing(capsys, "export", place / "run", "--out", tmp_path / "x.onnx", "--int8-bound", "0.5")
