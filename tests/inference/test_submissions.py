@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
-from ducseg.data.files.indexed_png import VOC_PALETTE
+from ducseg.classes import CITYSCAPES, VOC2012, VOC_PALETTE, ClassSet
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
 from ducseg.data.layouts.voc2012 import Voc2012, open_voc2012

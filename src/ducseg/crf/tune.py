@@ -30,13 +30,13 @@ from ducseg.data.sample import Sample
 from ducseg.errors import MALFORMED, explain, taken_apart
 from ducseg.files import parse_json, sweep_folder, write_whole
 from ducseg.metrics.boundary import BoundaryCounts
-from ducseg.metrics.confusion import ConfusionMatrix, scores
+from ducseg.metrics.confusion import ConfusionMatrix, band_in_words, scores
 
 __all__ = ["BAND", "Grid", "Row", "tune"]
 
 BOUNDARY_RATIO = 0.02
 """Band of the Boundary IoU as a share of the picture's diagonal."""
-BAND = f"{100 * BOUNDARY_RATIO:g} % of diagonal"
+BAND = band_in_words(BOUNDARY_RATIO)
 
 Key = tuple[float, ...]  # the five parameters and the iterations; () is the network alone
 

@@ -51,6 +51,7 @@ def _row(shown: Shown, found: dict[str, Evaluated]) -> list[str]:
     row = [_embedded(shown.image, "the picture")]
     if _object_class(first) is None:
         row.append(_embedded(colourise(shown.truth, first.classes), "the truth"))
+    wrong = wrong_colour(first.classes.palette)
     for name, one in found.items():
         same = next((other for other in one.shown if other.id == shown.id), None)
         if same is None or one.classes.names != first.classes.names or not np.array_equal(same.truth, shown.truth):
@@ -58,7 +59,6 @@ def _row(shown: Shown, found: dict[str, Evaluated]) -> list[str]:
         whose = f" of {name}" if len(found) > 1 else ""
         if _object_class(first) is None:
             row.append(_embedded(colourise(same.prediction, first.classes), f"the prediction{whose}"))
-        wrong = wrong_colour(first.classes.palette)
         errors = draw_errors(same.image, same.truth, same.prediction, _object_class(first), wrong=wrong)
         row.append(_embedded(errors, f"right and wrong{whose}"))
         if len(found) == 1:

@@ -142,8 +142,7 @@ class AveragingLabeller(ABC):
         """
         return self._size_by_size(images, self._labels_of_one_size)
 
-    def _labels_of_one_size(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        pictures = _stacked(images, self.pixels)
+    def _labels_of_one_size(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, None), np.uint8) for picture in pictures]
         with self._computing(pictures):
@@ -163,11 +162,10 @@ class AveragingLabeller(ABC):
         """Class probabilities of pictures, as `labels_of` labels them."""
         return self._size_by_size(images, self._probabilities_of_one_size)
 
-    def _probabilities_of_one_size(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        pictures = _stacked(images, self.pixels)
+    def _probabilities_of_one_size(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         if self._cut(pictures):
             return [np.asarray(self._in_windows(picture, len(self.classes)), np.float32) for picture in pictures]
-        return self.whole_probabilities_of(images)
+        return self._whole(pictures)
 
     def labels_and_probabilities_of(
         self, images: Sequence[NDArray[np.uint8]]
@@ -175,12 +173,9 @@ class AveragingLabeller(ABC):
         """What `labels_of` and `probabilities_of` give, of one pass of the network."""
         return self._size_by_size(images, self._both_of_one_size)
 
-    def _both_of_one_size(
-        self, images: Sequence[NDArray[np.uint8]]
-    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        pictures = _stacked(images, self.pixels)
+    def _both_of_one_size(self, pictures: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         if self._cut(pictures):
-            found = torch.from_numpy(np.stack(self.probabilities_of(images)))
+            found = torch.from_numpy(np.stack(self._probabilities_of_one_size(pictures)))
             return list(zip(most_probable(found).numpy(), found.numpy()))
         with self._computing(pictures):
             if self.scales == (1.0,) and not self.flip:
@@ -192,23 +187,25 @@ class AveragingLabeller(ABC):
 
     def whole_probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """As `probabilities_of`, of pictures of one size, never in windows."""
-        pictures = _stacked(images, self.pixels)
+        return self._whole(_stacked([as_picture(image, self.pixels) for image in images]))
+
+    def _whole(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         with self._computing(pictures):
             return list(self._averaged(pictures).cpu().numpy())
 
     def _size_by_size(
-        self, images: Sequence[NDArray[np.uint8]], answer: Callable[[Sequence[NDArray[np.uint8]]], list[Answer]]
+        self, images: Sequence[NDArray[np.uint8]], answer: Callable[[NDArray[np.uint8]], list[Answer]]
     ) -> list[Answer]:
-        """What `answer` gives of the pictures of each size, in the order of all."""
+        """What `answer` gives of the pictures (N, H, W, C) of each size, in the order of all."""
         pictures = [as_picture(image, self.pixels) for image in images]
         places = defaultdict[tuple[int, ...], list[int]](list)
         for place, picture in enumerate(pictures):
             places[picture.shape[:2]].append(place)
         if len(places) < 2:
-            return answer(pictures)
+            return answer(_stacked(pictures))
         found: dict[int, Answer] = {}
         for same in places.values():
-            found |= dict(zip(same, answer([pictures[place] for place in same])))
+            found |= dict(zip(same, answer(_stacked([pictures[place] for place in same]))))
         return [found[place] for place in range(len(pictures))]
 
     def _cut(self, pictures: NDArray[np.uint8]) -> bool:
@@ -318,9 +315,8 @@ def _as_channels(array: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
     )
 
 
-def _stacked(images: Sequence[NDArray[Any]], pixels: Pixels) -> NDArray[Any]:
+def _stacked(pictures: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Pictures of one size as (N, H, W, C)."""
-    pictures = [as_picture(image, pixels) for image in images]
     sizes = dict.fromkeys(picture.shape[:2] for picture in pictures)
     if len(sizes) != 1:
         found = ", ".join(f"{height} x {width}" for height, width in sizes) or "no picture"

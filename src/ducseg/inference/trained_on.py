@@ -8,6 +8,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels, read_pixels
 from ducseg.data.layouts.opening import open_dataset
+from ducseg.data.layouts.splitting import NoSplit
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.errors import UserError, explain
 from ducseg.inference.opening import data_of, recorded
@@ -40,17 +41,17 @@ def open_trained_on(
             read_pixels(dataset.image_paths[0], taken)  # raises, as where such a picture is predicted
         return dataset, chosen
     except UserError as error:
-        if str(error).startswith(f"split {chosen!r}: found no ") and chosen != data.val_split:
+        if isinstance(error, NoSplit) and chosen != data.val_split:
             raise _no_split(data, chosen, error) from error
         raise UserError(f"{error} (--data-root: where the data set lies now, here {data.root})") from error
 
 
-def _no_split(data: DataConfig, split: str, error: UserError) -> UserError:
+def _no_split(data: DataConfig, split: str, error: NoSplit) -> UserError:
     """The same error with advice for one who has a network, and cannot say any more how its pictures are split."""
     anew = "--data.test-fraction 0.2, which holds pictures out for testing" if "test" in split else "such a split"
     return explain(
         f"--split {split}",
-        found=str(error).partition(": found ")[2].partition("; needed ")[0],
+        found=error.found,
         needed="a split of the data set that the network was trained on",
         fix=f"Take --split {data.val_split}, on which the run validated, or train anew with {anew}.",
     )

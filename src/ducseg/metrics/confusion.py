@@ -27,6 +27,7 @@ from rich.text import Text
 __all__ = [
     "ConfusionMatrix",
     "as_label_map",
+    "band_in_words",
     "check_alike",
     "check_class_list",
     "check_num_classes",
@@ -199,6 +200,11 @@ def write_json(path: Path | str, found: dict[str, Any]) -> None:
     write_whole(Path(path), text.encode(), option="--json")
 
 
+def band_in_words(ratio: float) -> str:
+    """The Boundary IoU's band, a share of the picture's diagonal: "2 % of diagonal"."""
+    return f"{100 * ratio:g} % of diagonal"
+
+
 def format_table(found: dict[str, Any]) -> "Table":
     """The result of `scores` as a table for a terminal: IoU in per cent, and each class's share of the ground truth."""
     from rich.table import Table
@@ -216,8 +222,9 @@ def format_table(found: dict[str, Any]) -> "Table":
     table.add_row(f"mean IoU{without}", percent(found["mean_iou"]), "", style="bold")
     table.add_row("pixel accuracy", percent(found["pixel_accuracy"]), "")
     if "mean_boundary_iou" in found:
-        band = f"{100 * found['boundary_ratio']:g} % of diagonal"
-        table.add_row(f"mean boundary IoU, {band}", percent(found["mean_boundary_iou"]), "")
+        table.add_row(
+            f"mean boundary IoU, {band_in_words(found['boundary_ratio'])}", percent(found["mean_boundary_iou"]), ""
+        )
     return table
 
 

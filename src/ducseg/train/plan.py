@@ -86,8 +86,8 @@ class Plan:
         every: int | None = _evaluate_every(self.validated * math.prod(self.survey.median), step_pixels)
         if config.run.eval_every_epochs != self.planned.run.eval_every_epochs:
             every = None
-        model, optimizer = self.planned.model, self.planned.optimizer
-        if config.model.head != model.head:
+        optimizer = self.planned.optimizer
+        if config.model.head != self.planned.model.head:
             optimizer = replace(optimizer, learning_rate=_RATE_OF_OTHERS, encoder_learning_rate_factor=1.0)
         if config.optimizer.name == "sgd":
             rate, decay = _SGD.learning_rate, _SGD.weight_decay
@@ -95,7 +95,7 @@ class Plan:
         if config.model.weights is None:
             optimizer = replace(optimizer, encoder_learning_rate_factor=1.0)
         run = replace(self.planned.run, eval_every_steps=every)
-        planned = replace(self.planned, model=model, optimizer=optimizer, run=run)
+        planned = replace(self.planned, optimizer=optimizer, run=run)
         return replace(self, planned=planned, config=planned)
 
 

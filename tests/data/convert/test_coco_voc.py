@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ducseg.classes import VOC2012
+from ducseg.classes import VOC2012, VOC_PALETTE
 from ducseg.data.convert.coco import CocoObject, CocoPicture, counts_of, decode, encode, read_instances
 from ducseg.data.convert.coco_voc import COCO_TO_VOC, CocoVoc, paint, write_coco_masks
-from ducseg.data.files.indexed_png import VOC_PALETTE
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.errors import UserError
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ducseg.classes import VOC2012
+from ducseg.classes import VOC2012, VOC_PALETTE
 from ducseg.data.convert.voc_sbd import augmented_sets, read_sbd_mask, write_augmented_sets
-from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png, write_indexed_png
+from ducseg.data.files.indexed_png import encode_indexed_png, write_indexed_png
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.data.layouts.voc2012 import Voc2012, find_voc2012, image_set_file, open_voc2012, read_image_set
 from ducseg.data.sample import Sample

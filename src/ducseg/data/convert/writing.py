@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ducseg.classes import IGNORE, ClassSet, Colour
+from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.convert.coco import Mask, decode, draw_polygons
-from ducseg.data.files.indexed_png import VOC_PALETTE, encode_indexed_png
+from ducseg.data.files.indexed_png import encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
 from ducseg.errors import MALFORMED, UserError, explain, listed

@@ -14,7 +14,7 @@ from PIL import Image
 from ducseg.classes import VOC_PALETTE, Colour
 from ducseg.files import write_whole
 
-__all__ = ["VOC_PALETTE", "encode_indexed_png", "write_indexed_png"]
+__all__ = ["encode_indexed_png", "write_indexed_png"]
 
 
 def encode_indexed_png(labels: NDArray[np.uint8], palette: tuple[Colour, ...] = VOC_PALETTE) -> bytes:

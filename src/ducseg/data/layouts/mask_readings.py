@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ducseg.classes import IGNORE, ClassSet, Colour
-from ducseg.data.files.indexed_png import VOC_PALETTE
+from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
 from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines

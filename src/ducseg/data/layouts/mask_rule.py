@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ducseg.classes import IGNORE, ClassSet, Colour
-from ducseg.data.files.indexed_png import VOC_PALETTE
+from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.mask_files import MaskLook, code_of
 from ducseg.data.layouts.mask_reader import MaskRule, line_of, shown
 from ducseg.data.layouts.mask_readings import (

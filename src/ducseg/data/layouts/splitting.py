@@ -18,9 +18,16 @@ from ducseg.data.config import DataConfig
 from ducseg.errors import UserError, explain, listed
 
 __all__ = [
-    "EYES", "Member", "are_splits", "copies_note", "eyes_in", "folder_note", "group_function", "group_note", "held_out",
-    "members_of", "series_note", "split_note",
+    "EYES", "Member", "NoSplit", "are_splits", "copies_note", "eyes_in", "folder_note", "group_function", "group_note",
+    "held_out", "members_of", "series_note", "split_note",
 ]  # fmt: skip
+
+
+class NoSplit(UserError):
+    """There is no such split; `found` is what the message says of it."""
+
+    found = ""
+
 
 Member = tuple[str, str]
 """(folder of the split, name); the folder of unsorted pictures is ""."""
@@ -333,7 +340,7 @@ def _named(line: str, of_name: Mapping[str, list[Member]]) -> list[Member]:
     return []
 
 
-def _no_split(split: str, folders: Mapping[str, Sequence[str]], config: DataConfig) -> UserError:
+def _no_split(split: str, folders: Mapping[str, Sequence[str]], config: DataConfig) -> NoSplit:
     if "" in folders and config.dataset == "folder":
         needed = '"train", "val" or "all"' + ("" if config.test_fraction == 0 else ', or "test"')
         found = "no sub-folder of this name, and no share of the pictures"
@@ -341,4 +348,6 @@ def _no_split(split: str, folders: Mapping[str, Sequence[str]], config: DataConf
     else:
         found = f"no sub-folder of this name (there are: {', '.join(filter(None, folders)) or 'none'})"
         needed, fix = 'one of these, "all", or a text file with names', "Use one of these, or add the sub-folders."
-    return explain(f"split {split!r}", found=found, needed=needed, fix=fix)
+    error = NoSplit(explain(f"split {split!r}", found=found, needed=needed, fix=fix))
+    error.found = found
+    return error
