@@ -16,11 +16,15 @@ __all__ = ["head_factor", "is_within", "make_optimizer", "parameter_groups"]
 
 
 def make_optimizer(network: Segmenter, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW whose beta_1 is the momentum (beta_2 0.999), over `parameter_groups`."""
+    """SGD with momentum, or AdamW whose beta_1 is the momentum (beta_2 0.999), over `parameter_groups`.
+
+    Where torch has a kernel that takes one pass over the weights, it is used.
+    """
     groups = parameter_groups(network, config)
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=fused)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=fused)
 
 
 def head_factor(network: Segmenter, config: OptimizerConfig) -> float:

@@ -244,7 +244,7 @@ class RunConfig:
     """training: the minutes are for all but evaluations, which come on top: one budget for networks to be compared."""
     eval_every_epochs: Count = 1
     eval_every_steps: Count | None = None
-    """Evaluate after so many steps instead of epochs."""
+    """Evaluate after so many steps in place of epochs; None: epochs."""
     best_by: str = "mean_iou"
     """The score that decides which checkpoint is best: mean_iou, or a class's name for its IoU."""
     patience: Count | None = None
@@ -261,8 +261,6 @@ class RunConfig:
     def conflicts(self) -> list[str]:
         """Every conflict among these fields, each naming its option."""
         found = []
-        if self.eval_every_steps is not None and self.eval_every_epochs != RunConfig.eval_every_epochs:
-            found.append("--run.eval-every-steps and --run.eval-every-epochs are two ways to say one thing")
         if self.minutes_of != "all" and self.minutes is None:
             found.append(f"--run.minutes-of {self.minutes_of} is for --run.minutes")
         return found
