@@ -4,7 +4,9 @@ In each folder only one channel tells the class; the others are noise.
 """
 
 import json
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import ducseg
 from ducseg.cli import main
-from ducseg.data.files.channels import read_channels
+from ducseg.data.files.channels import read_channels, read_pixels, stored_pixels
 from ducseg.data.files.reading import read_image, read_label
 from ducseg.errors import UserError
 
@@ -175,13 +178,33 @@ def test_grey_of_eight_bits_is_rgb_or_as_stored_one_channel(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_grey_of_sixteen_bits_with_alpha_is_one_channel(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 1 << 16, (4, 5, 2))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in stored)
+    parts = {b"IHDR": struct.pack(">IIBBBBB", 5, 4, 16, 4, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, part in parts.items():
+        data += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+    (tmp_path / "x.png").write_bytes(data)
+    assert np.array_equal(read_pixels(tmp_path / "x.png", stored_pixels(tmp_path / "x.png")), stored[..., :1])
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 6])
+def test_the_colours_of_a_turned_cmyk_file(tmp_path: Path, orientation: int) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8), "CMYK")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "x.tif", exif=exif)
+    assert np.array_equal(read_channels(tmp_path / "x.tif"), read_image(tmp_path / "x.tif"))
+
+
 def test_float_values_that_are_no_numbers_are_void(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = band_pictures(2, 1, "float32")
     for image, mask in made:  # what lies outside of the field, called an object
         image[:6, :, 1], mask[:6] = np.nan, 255
         image[-2:, :, 0] = np.inf
     root = write_folder(tmp_path / "field", made)
-    assert main(["train", str(root), "--out", str(tmp_path / "run"), *TINY]) == 0
+    assert main(["train", str(root), "--out", str(tmp_path / "run"), *TINY, "--optimizer.epochs", "45"]) == 0
     scores = json.loads((tmp_path / "run" / "evaluation" / "val" / "scores.json").read_text())["scores"]
     assert scores["mean_iou"] > 0.9
     predictor = ducseg.load(tmp_path / "run")

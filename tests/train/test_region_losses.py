@@ -209,6 +209,18 @@ def test_ranks_parts_are_the_loss_and_the_gradient_of_all_pixels(term: str) -> N
     torch.testing.assert_close(parts.grad, whole.grad)
 
 
+def test_millions_of_pixels_are_summed_rightly() -> None:
+    scores = torch.full((1, 2, 1, 1100, 2000), 0.0)
+    scores[:, 0] = 3.5  # 0.97 of 2.2 million pixels, which added one by one would come to more than there is
+    targets = torch.zeros(1, 1, 1100, 2000, dtype=torch.uint8)
+    targets[..., :7] = 1
+    probabilities = scores.softmax(1)
+    truth = torch.stack([targets == 0, targets == 1], 1)
+    exact = [(probabilities.double() * truth), probabilities.double(), truth.double()]
+    right = torch.stack([values.sum((0, 2, 3, 4)) for values in exact])
+    torch.testing.assert_close(overlap_sums(probabilities, targets).double(), right, rtol=1e-6, atol=0)
+
+
 def test_sums_over_ranks_keep_a_value_where_the_loss_is_not_linear() -> None:
     sums = torch.tensor([[1.0, 2.0], [3.0, 4.0], [2.0, 3.0]], requires_grad=True)
     loss = from_all_sums(sums, lambda all_: tversky_loss(all_, alpha=0.5, beta=0.5), lambda mine: mine, 1)

@@ -26,14 +26,14 @@ __all__ = [
 
 def overlap_sums(probabilities: Tensor, targets: Tensor) -> Tensor:
     """(3, L): of each class the probability on its own pixels, on all valid pixels, and the number of its pixels."""
-    valid = targets != IGNORE
-    index = (targets * valid).long()
-    own = probabilities.gather(1, index[:, None])[:, 0] * valid
-    zeros = probabilities.new_zeros(probabilities.shape[1])
-    everywhere = (probabilities * valid[:, None]).transpose(0, 1).flatten(1).sum(1)
-    ones = valid.to(probabilities.dtype)
-    flat = index.flatten()
-    return torch.stack([zeros.index_add(0, flat, own.flatten()), everywhere, zeros.index_add(0, flat, ones.flatten())])
+    classes = torch.arange(probabilities.shape[1], dtype=targets.dtype, device=targets.device)
+    truth = targets[:, None] == classes.view(-1, *[1] * (targets.dim() - 1))
+    everywhere = probabilities * (targets != IGNORE)[:, None]
+    # summed by torch, in pairs: one float32 after the other would stop growing at 2^24 pixels, and round long before
+    own, everywhere, pixels = (
+        values.transpose(0, 1).flatten(1).sum(1) for values in (probabilities * truth, everywhere, truth)
+    )
+    return torch.stack([own, everywhere, pixels.to(own)])
 
 
 def tversky_loss(sums: Tensor, *, alpha: float, beta: float) -> Tensor:

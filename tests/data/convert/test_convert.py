@@ -519,6 +519,21 @@ def test_numbers_of_objects_become_their_borders(tmp_path: Path, first: int) -> 
         np.testing.assert_array_equal(sample.label, border)
 
 
+def test_what_is_no_object_widens_no_border(tmp_path: Path) -> None:
+    row = [number if place < 2 else 0 for number in range(1, 30) for place in range(2 + (number % 3 == 0))]
+    numbers = np.tile(np.array(row[: SIZE[1]], np.uint16), (SIZE[0], 1))
+    _stack(tmp_path / "in" / "train-input.tif", [np.zeros(SIZE, np.uint8)] * 2)
+    _stack(tmp_path / "in" / "train-labels.tif", [numbers] * 2)
+    assert main(_stack_command(tmp_path)) == 0
+    padded = [0, *row[: SIZE[1]], 0]
+    border = [
+        here == 0 or any(beside not in (0, here) for beside in (before, after))
+        for before, here, after in zip(padded, padded[1:], padded[2:])
+    ]
+    for sample in open_dataset(DataConfig(dataset="folder", root=str(tmp_path / "out")), "all"):
+        np.testing.assert_array_equal(sample.label, np.tile(border, (SIZE[0], 1)))
+
+
 def test_stacks_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _stack(tmp_path / "in" / "train-volume.tif", [np.zeros(SIZE, np.uint8)] * 2)
     command = _stack_command(tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ducseg.data.files.channels import RGB, Pixels, read_channels
 from ducseg.data.files.header import tiff_header
 from ducseg.data.files.rasters import is_raster, open_raster, write_raster
 from ducseg.data.files.reading import read_image
@@ -46,6 +47,19 @@ def test_rows_are_the_whole_pictures(tmp_path: Path, bands: int, tiled: bool) ->
         assert raster.known(0, 70) is None
         for begin, end in ((0, 70), (0, 1), (15, 33), (69, 70)):
             assert np.array_equal(raster.rows(begin, end), whole[begin:end])
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_grey_whose_zero_is_white_is_no_negative(tmp_path: Path, placed: bool) -> None:
+    stored = noise(1)
+    path = write(tmp_path / "x.tif", stored, photometric="MINISWHITE", **(UTM if placed else {}))
+    shown = 255 - stored[0]
+    assert np.array_equal(read_image(path)[..., 0], shown)
+    assert np.array_equal(read_channels(path)[..., 0], shown)
+    for pixels in (RGB, Pixels(1, "uint8")):
+        with open_raster(path, pixels) as raster:
+            assert np.array_equal(raster.rows(3, 70)[..., 0], shown[3:])
+            assert np.array_equal(raster.reduced(1)[..., 0], shown)
 
 
 def test_nodata_alpha_and_masks_say_where_nothing_is_known(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.mask_files import read_mask, values_in
 from ducseg.data.layouts.mask_rule import find_rule
-from ducseg.data.layouts.opening import open_dataset, open_layout
+from ducseg.data.layouts.opening import open_dataset, open_layout, open_training_set
 from ducseg.errors import UserError
 
 SIZE = (20, 30)
@@ -547,3 +547,32 @@ def test_numbers_of_objects_are_told_from_smoothed_edges(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"100 values in flat regions, .*ducseg data convert stack DIR --out OUT"):
         labels(written(tmp_path, [numbers] * 2))
     assert all(label.max() == 1 for label in labels(tmp_path, values=("0=background", "1-65535=object")))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [(0, 1, 9), (0, 1, 2), (1, 2, 3), (0, 3, 4), (0, 5), (7, 9), (3, 7, 200), (0, 100, 255), (0, 1, 2, 255),
+     (0, 10, 20, 30, 40), (0, 1, 2, 3, 4, 250), (2, 4, 5, 6)],
+)  # fmt: skip
+def test_what_was_made_of_masks_reads_them_as_before(tmp_path: Path, found: tuple[int, ...]) -> None:
+    """A run opens its training pictures by the classes that the first look at all masks has made, a resumed one too."""
+    for number in range(6):
+        truth = np.random.default_rng(number).choice(np.array(found, np.uint8), SIZE)
+        for folder, pixels in (("images", np.dstack([truth] * 3)), ("masks", truth)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    data = DataConfig(dataset="folder", root=str(tmp_path))
+    first = open_dataset(data, "train")
+    again = open_training_set(data, (0, 0, 0), first.classes)
+    assert open_layout(data, first.classes).lines == open_layout(data).lines
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.label, other.label)
+    others = next((value for value in found[1:-1]), None)
+    if others is None:
+        return
+    for mask in (tmp_path / "masks").iterdir():  # another folder to score on, without one of the values
+        pixels = np.array(Image.open(mask))
+        Image.fromarray(np.where(pixels == others, found[0], pixels)).save(mask)
+    for one, other in zip(first, open_dataset(data, "train", first.classes), strict=True):
+        assert set(np.unique(other.label)) <= {*range(len(first.classes)), 255}
+        assert (one.label == other.label).all()

@@ -169,6 +169,17 @@ def test_a_file_that_is_in_both_splits(tmp_path: Path) -> None:
     assert re.search(r"copies: .*byte by byte: 1, such as .*val.4\.png and .*train.2\.png", notes(config(tmp_path)))
 
 
+def test_copies_among_files_of_one_size_with_one_middle(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(3)), ("val", [5, 6, 2, 7, 8, 2])):
+        for place, number in enumerate(numbers):
+            add(tmp_path, f"images/{split}/{place}.bmp", f"masks/{split}/{place}.png", 0)
+            pixels = np.full((200, 100, 3), 255, np.uint8)
+            pixels[:5] = number
+            Image.fromarray(pixels).save(tmp_path / f"images/{split}/{place}.bmp")
+            Image.fromarray(pixels[..., 0] // 255).save(tmp_path / f"masks/{split}/{place}.png")
+    assert re.search(r"copies: .*byte by byte: 2, such as .*val.2\.bmp and .*train.2\.bmp", notes(config(tmp_path)))
+
+
 @pytest.mark.parametrize("text", ['["ground", "road"]', '[{"name": "ground"}, {"name": "road"}]'])
 def test_names_alone_get_colours_and_the_list_is_found_with_the_pictures(tmp_path: Path, text: str) -> None:
     for number in range(3):

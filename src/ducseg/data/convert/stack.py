@@ -152,9 +152,12 @@ def _numbered(mask: NDArray[np.generic]) -> bool:
 
 def _borders(mask: NDArray[np.generic]) -> NDArray[np.uint8]:
     """1 where a pixel is of no object, or beside one of another."""
-    numbers = np.unique(mask, return_inverse=True)[1].reshape(mask.shape).astype(np.float32)  # exact for any id
-    around = np.ones((3, 3), np.uint8)
-    return np.asarray((cv2.dilate(numbers, around) != cv2.erode(numbers, around)) | (mask == 0), np.uint8)
+    ids, numbers = np.unique(mask, return_inverse=True)
+    numbers = numbers.reshape(mask.shape).astype(np.float32)  # exact for any id
+    around, nothing = np.ones((3, 3), np.uint8), mask == 0  # which is no object, and so the least and the most of none
+    highest = cv2.dilate(np.where(nothing, np.float32(-1), numbers), around)
+    lowest = cv2.erode(np.where(nothing, np.float32(len(ids)), numbers), around)
+    return np.asarray((highest != lowest) | nothing, np.uint8)
 
 
 def _size(page: NDArray[np.generic]) -> str:

@@ -70,8 +70,11 @@ def read_channels(path: Path) -> NDArray[Any]:
     header = read_header(data, path)
     check_header(header, path)
     check_pixels(Pixels(header.channels, header.dtype), path)
+    if header.cmyk:
+        return read_image(path)  # GDAL's RGB of it would be upright already
     if data[:4] in _TIFF:
-        return upright(_read_bands(path, header.channels), header.orientation)
+        bands = upright(_read_bands(path, header.channels), header.orientation)
+        return np.subtract(255, bands, dtype=np.uint8) if header.inverted else bands
     if header.dtype == "uint8":
         rgb = read_image(path)
         return rgb if header.channels == 3 else rgb[..., :1].copy()
@@ -79,6 +82,8 @@ def read_channels(path: Path) -> NDArray[Any]:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if decoded is None:
         raise undecodable(path, data)
+    if decoded.ndim == 3 and header.channels == 1:  # grey with alpha
+        decoded = decoded[..., 0]
     return np.ascontiguousarray(decoded[..., ::-1] if decoded.ndim == 3 else decoded[..., None])
 
 

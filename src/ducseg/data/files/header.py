@@ -51,6 +51,8 @@ class Header:
         pages: pictures in the file; smaller copies of the first do not count.
         orientation: EXIF's 1 to 8; 1: as stored.
         placed: whether a TIFF says where on earth it lies, or which value stands for no data.
+        inverted: whether a TIFF's bytes of grey stand for white at 0, as scanners write them.
+        cmyk: whether a TIFF has CMYK, which decoders turn into RGB.
     """
 
     size: tuple[int, int]
@@ -60,6 +62,8 @@ class Header:
     pages: int = 1
     orientation: int = 1
     placed: bool = False
+    inverted: bool = False
+    cmyk: bool = False
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -231,7 +235,7 @@ def _by_pillow(data: bytes, path: Path) -> Header:
 # TIFF 6.0: a file is directories of tags, each with the place of the next; BigTIFF has 8 bytes where TIFF has 4
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 338, 339
 _SUBFILE, _SMALLER_OR_MASK = 254, 0b101
-_CMYK = 5
+_WHITE_IS_ZERO, _CMYK = 0, 5
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLACES = {33550, 33922, 34264, 34735, 42113}  # GeoTIFF's scale, tie points, transformation, keys; GDAL's nodata
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
@@ -243,8 +247,9 @@ def _tiff(data: bytes | mmap.mmap) -> Header:
     first = pages[0]
     bits, alpha = max(first.get(_BITS, [1])), any(kind in (1, 2) for kind in first.get(_EXTRA, ()))
     samples = first.get(_SAMPLES, [1])[0]
-    if first.get(_PHOTOMETRIC) == [_CMYK] and samples == 4:
-        samples = 3  # decoders turn it into RGB
+    cmyk = first.get(_PHOTOMETRIC) == [_CMYK] and samples == 4
+    if cmyk:
+        samples = 3
     kind = _FORMATS[first.get(_FORMAT, [1])[0]]
     return Header(
         size=(first[_HEIGHT][0], first[_WIDTH][0]),
@@ -254,6 +259,8 @@ def _tiff(data: bytes | mmap.mmap) -> Header:
         pages=len(pages),
         orientation=max(1, min(8, first.get(_EXIF_ORIENTATION, [1])[0])),
         placed=not _PLACES.isdisjoint(first),
+        inverted=bits == 8 and kind == "uint" and samples - alpha == 1 and first.get(_PHOTOMETRIC) == [_WHITE_IS_ZERO],
+        cmyk=cmyk,
     )
 
 

@@ -65,8 +65,8 @@ class Raster:
         pixels: what it gives: grey or RGB bytes as RGB, or its channels as stored.
     """
 
-    def __init__(self, path: Path, source: Any, pixels: Pixels = RGB) -> None:
-        self.path, self._source, self.pixels = path, source, pixels
+    def __init__(self, path: Path, source: Any, pixels: Pixels = RGB, *, inverted: bool = False) -> None:
+        self.path, self._source, self.pixels, self._inverted = path, source, pixels, inverted
         self.size: tuple[int, int] = (source.height, source.width)
         self.place = Place(source.crs, source.transform, source.gcps)
         kinds = [one.name for one in source.colorinterp]
@@ -122,6 +122,8 @@ class Raster:
             )
 
     def _picture(self, bands: NDArray[Any]) -> NDArray[Any]:
+        if self._inverted:
+            bands = np.subtract(255, bands, dtype=np.uint8)
         if self.pixels != RGB:
             picture = np.ascontiguousarray(np.moveaxis(bands, 0, 2))
             for channel in range(self.pixels.channels):
@@ -194,7 +196,7 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
                     needed="1 (grey) or 3 (RGB) bands of 8 bits",
                     fix="Convert it: gdal_translate -ot Byte -b 1 -b 2 -b 3 IN OUT.",
                 )
-            yield Raster(path, source, pixels)
+            yield Raster(path, source, pixels, inverted=header.inverted)
 
 
 def write_raster(

@@ -1,5 +1,6 @@
 """The ways in which masks could be meant, each tried on what occurs in them."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,8 @@ def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: A
     found = sorted(set(counts) - set(ignored))
     if classes is None:
         return [_made_of_values(looks, found, ignored, asked)] if found else []
+    if (named := _values_named(classes)) is not None:
+        return [_reading("values", looks, classes, {IGNORE: IGNORE, **named, **ignored}, False)]
     number = len(classes)
     index = {**{value: value for value in range(number)}, IGNORE: IGNORE, **ignored}
     readings = [_reading("indices", looks, classes, index, False)]
@@ -87,6 +90,14 @@ def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: A
     if number == 2 and indices.stray and (parted := _parted(looks, found, counts, asked)) is not None:
         readings.append(_reading(parted, looks, classes, {**_HALVES, **ignored}, False))
     return [_of_two(one) for one in readings] if number == 2 else readings
+
+
+def _values_named(classes: ClassSet) -> dict[int, int] | None:
+    """What the values mean by the names that `_made_of_values` gave their classes; None: other names."""
+    values = [re.fullmatch(r"value (\d+)|background", name) for name in classes.names]
+    if not all(values) or not any(match and match[1] for match in values):
+        return None
+    return {int(match[1] or 0): train_id for train_id, match in enumerate(values) if match}
 
 
 _HALVES = {value: int(value > 127) for value in range(256)}

@@ -6,7 +6,6 @@ a text file with one name a line, or a share: where there is no folder for "val"
 cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both.
 """
 
-import filecmp
 import hashlib
 import re
 from collections import Counter
@@ -256,29 +255,36 @@ def split_note(train: Sequence[Path], validation: Sequence[Path]) -> str | None:
 def copies_note(train: Iterable[Path], validation: Iterable[Path]) -> str | None:
     """What is to be said where files of both splits are equal byte by byte."""
     train = set(train)
-    of_size: dict[int, list[Path]] = {}
-    for path in set(validation) - train:
-        of_size.setdefault(path.stat().st_size, []).append(path)
-    pairs = [(path, size) for path in sorted(train) if (size := path.stat().st_size) in of_size]
-    held: dict[tuple[int, bytes], Path] = {}
-    for size in {size for _, size in pairs}:
-        held |= {(size, _middle(path, size)): path for path in of_size[size]}
-    equal = [(other, path) for path, size in pairs if (other := held.get((size, _middle(path, size)))) is not None]
-    copies = {other: path for other, path in equal if filecmp.cmp(other, path, shallow=False)}
-    if not copies:
+    learned, held = sorted(train), sorted(set(validation) - train)
+    told_by: Callable[[Path], object]
+    for told_by in (_size, _middle, _digest):  # each of them of those that the one before did not tell apart
+        ours, theirs = ({path: told_by(path) for path in paths} for paths in (learned, held))
+        both = {*ours.values()} & {*theirs.values()}
+        learned, held = ([path for path, told in of.items() if told in both] for of in (ours, theirs))
+    if not held:
         return None
-    other, path = min(copies.items())
+    first = {told: path for path, told in reversed(ours.items())}
+    other, path = held[0], first[theirs[held[0]]]
     return (
-        f"copies: validation pictures that are training pictures too, byte by byte: {len(copies)}, such as {other} and "
+        f"copies: validation pictures that are training pictures too, byte by byte: {len(held)}, such as {other} and "
         f"{path}; scores are too good for that, and ducseg data check names them all"
     )
 
 
-def _middle(path: Path, size: int) -> bytes:
-    """Some bytes in which pictures differ: not the header, and no border."""
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _middle(path: Path) -> tuple[int, bytes]:
+    """The size, and some bytes in which pictures differ: not the header, and no border."""
     with path.open("rb") as file:
-        file.seek(size // 2)
-        return file.read(1 << 12)
+        file.seek(_size(path) // 2)
+        return _size(path), file.read(1 << 12)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def are_splits(folders: Collection[str]) -> bool:
