@@ -47,6 +47,8 @@ def run(options: Options) -> int:
             num_workers=options.workers, progress=progress,
         )  # fmt: skip
     print(*(found[key] for key in ("masks", "names") if key in found), sep="\n")
+    if "no_data" in found:
+        print(f"left out: {found['no_data']} pixels in which predictions of rasters say that there are no data")
     Console().print(format_table(found))
     options.show(found)
     if options.json is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
+from ducseg.data.files.rasters import without_data
 from ducseg.data.files.reading import (
     PICTURE_SUFFIXES,
     check_label,
@@ -59,7 +60,8 @@ class PairedFiles:
         read: label file -> these values (H, W).
         pixels: what the image files hold; `RGB`: any of 8 bits, grey or colours.
 
-    Where a channel of a float32 image has no finite number, the label is 255 and the image the channel's mean.
+    Where a channel of a float32 image has no finite number, the label is 255 and the image the channel's mean; where a
+    TIFF says that it has no data (`rasters.without_data`), the label is 255.
 
     Reading a sample raises `UserError` (file, value, pixels) for a file that does not decode, a label of another size
     than its image, and label values out of range.
@@ -100,8 +102,9 @@ class PairedFiles:
             height, width = image.shape[:2]
         label = self.label(index)
         check_same_size((height, width), label, path, self.label_paths[index])
-        if undefined is not None:
-            label = np.where(undefined, np.uint8(IGNORE), label)
+        for unknown in (undefined, without_data(path, self.pixels)):
+            if unknown is not None:
+                label = np.where(unknown, np.uint8(IGNORE), label)
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
     def label(self, index: int) -> NDArray[np.uint8]:

@@ -5,7 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.files.header import tiff_header
 from ducseg.data.layouts.file_names import by_common_ending
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
@@ -53,7 +56,8 @@ def score_folder(
     Returns:
         What `ducseg.metrics.confusion.scores` returns, and "pictures": how many were scored,
         "pictures_without_prediction", "masks": how the true ones were read, "names": which go together, where none are
-        the same, with an example, and what `ThinCounts.scores` returns as "thin".
+        the same, with an example, "no_data": how many pixels were left out because predictions are TIFFs that have no
+        data there, as `ducseg predict` writes them, and what `ThinCounts.scores` returns as "thin".
 
     Raises:
         UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
@@ -76,16 +80,21 @@ def score_folder(
     files = {name: (prediction, truth[name]) for name, prediction in pairs.items()}
     rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
     true = rule_of([truth[name] for name in pairs], classes)
-    predicted = MaskRule(classes=true.classes, meaning={value: value for value in (*range(len(true.classes)), IGNORE)})
-    if not labels or any(look.kind != "values" for look in values_in(list(pairs.values()))[0]):
-        predicted = rule_of(list(pairs.values()), true.classes)
+    indices = MaskRule(classes=true.classes, meaning={value: value for value in (*range(len(true.classes)), IGNORE)})
+    predicted, others = indices, [file for file in pairs.values() if not _leaves_out(file)]
+    if others and (not labels or any(look.kind != "values" for look in values_in(others)[0])):
+        predicted = rule_of(others, true.classes)
     total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
-    count = partial(_count, predicted.reader, true.reader, len(true.classes), thin)
-    for matrix, of_picture in count_each(count, files, num_workers, progress).values():
+    count = partial(_count, (predicted.reader, indices.reader), true.reader, len(true.classes), thin)
+    no_data = 0
+    for matrix, of_picture, left_out in count_each(count, files, num_workers, progress).values():
+        no_data += left_out
         total.merge(matrix)
         if of_thin is not None and of_picture is not None:
             of_thin.merge(of_picture)
     more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
+    if no_data:
+        more["no_data"] = no_data
     if renamed:
         prediction, mask = next(iter(files.values()))
         more["names"] = f"names: paired by what they share ({prediction.name} with {mask.name})"
@@ -113,17 +122,29 @@ def _rule(masks: Sequence[Path], classes: ClassSet, **asked: Any) -> MaskRule:
     return rule
 
 
+def _leaves_out(prediction: Path) -> bool:
+    """Whether it is the TIFF of indices that `ducseg predict` writes of a raster: 255 where that has no data."""
+    header = tiff_header(prediction) if prediction.stem.endswith(_LABELS) else None
+    return header is not None and header.nodata == str(IGNORE)
+
+
 def _count(
-    predicted: MaskReader,
+    readers: tuple[MaskReader, MaskReader],
     true: MaskReader,
     num_classes: int,
     thin: Callable[[int], ThinCounts | None],
     name: str,
     files: tuple[Path, Path],
-) -> tuple[ConfusionMatrix, ThinCounts | None]:
-    counts, of_thin = ConfusionMatrix(num_classes), thin(num_classes)
-    truth, prediction = true(files[1]), predicted(files[0])
+) -> tuple[ConfusionMatrix, ThinCounts | None, int]:
+    """`readers`: of predictions, and of those that leave pixels out; how many these are comes last."""
+    counts, of_thin, left_out = ConfusionMatrix(num_classes), thin(num_classes), 0
+    leaves_out = _leaves_out(files[0])
+    truth, prediction = true(files[1]), readers[leaves_out](files[0])
+    if leaves_out and truth.shape == prediction.shape:
+        nothing = prediction == IGNORE
+        left_out = int(nothing.sum())
+        truth, prediction = np.where(nothing, np.uint8(IGNORE), truth), np.where(nothing, np.uint8(0), prediction)
     counts.update(truth, prediction, name=name)
     if of_thin is not None:
         of_thin.add(truth, prediction, name=name)
-    return counts, of_thin
+    return counts, of_thin, left_out

@@ -51,6 +51,7 @@ class Header:
         pages: pictures in the file; smaller copies of the first do not count.
         orientation: EXIF's 1 to 8; 1: as stored.
         placed: whether a TIFF says where on earth it lies, or which value stands for no data.
+        nodata: the value that stands for no data in a TIFF, as GDAL writes it; None: none is named.
         inverted: whether a TIFF's bytes of grey stand for white at 0, as scanners write them.
         cmyk: whether a TIFF has CMYK, which decoders turn into RGB.
     """
@@ -62,6 +63,7 @@ class Header:
     pages: int = 1
     orientation: int = 1
     placed: bool = False
+    nodata: str | None = None
     inverted: bool = False
     cmyk: bool = False
 
@@ -238,7 +240,8 @@ _SUBFILE, _SMALLER_OR_MASK = 254, 0b101
 _WHITE_IS_ZERO, _CMYK = 0, 5
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLACES = {33550, 33922, 34264, 34735, 42113}  # GeoTIFF's scale, tie points, transformation, keys; GDAL's nodata
-_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_NODATA = 42113
+_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "uint", 2: "int", 3: "float", 6: "complex"}
 
 
@@ -261,6 +264,7 @@ def _tiff(data: bytes | mmap.mmap) -> Header:
         placed=not _PLACES.isdisjoint(first),
         inverted=bits == 8 and kind == "uint" and samples - alpha == 1 and first.get(_PHOTOMETRIC) == [_WHITE_IS_ZERO],
         cmyk=cmyk,
+        nodata=bytes(first[_NODATA]).split(b"\0")[0].decode("ascii", "replace").strip() if _NODATA in first else None,
     )
 
 

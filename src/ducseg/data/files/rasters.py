@@ -21,7 +21,7 @@ from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
-__all__ = ["INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_raster", "write_raster"]
+__all__ = ["INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_raster", "without_data", "write_raster"]
 
 INSTALL = "ducseg[geo]"
 _ROWS = 512  # written together
@@ -146,6 +146,22 @@ def is_raster(path: Path) -> bool:
         return False
     many = header.size[0] * header.size[1] > max_pixels()
     return many or (header.placed and find_spec("rasterio") is not None)
+
+
+def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
+    """(H, W), where a TIFF that `predict` reads by rows knows nothing, as `Raster.known` says; None: nowhere.
+
+    Args:
+        pixels: that it holds.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff") or not is_raster(path):
+        return None
+    try:
+        with open_raster(path, pixels) as raster:
+            known = raster.known(0, raster.size[0])
+    except UserError:  # what is not read by rows is read whole, with what is to be said of it
+        return None
+    return None if known is None or known.all() else ~known
 
 
 def is_placed(path: Path) -> bool:

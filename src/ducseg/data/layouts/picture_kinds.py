@@ -9,7 +9,7 @@ from ducseg.data.files.channels import RGB, Pixels, check_pixels, stored_pixels
 from ducseg.data.files.header import tiff_header
 from ducseg.errors import UserError, explain
 
-__all__ = ["alpha_note", "check_alike", "common_pixels"]
+__all__ = ["alpha_note", "check_alike", "common_pixels", "nodata_note"]
 
 _GREY = Pixels(1, "uint8")
 
@@ -52,6 +52,24 @@ def alpha_note(pictures: Sequence[Path]) -> str | None:
         f"alpha: {marked.name} has a channel that is marked so, which is left out; if it is a band as the others are, "
         "such as infrared, take the mark away: gdal_translate -co ALPHA=NO -co PHOTOMETRIC=MINISBLACK IN OUT"
     )
+
+
+def nodata_note(pictures: Sequence[Path], masks: Sequence[Path], ignore_value: int | None) -> str | None:
+    """What is to be said where TIFFs name a value for no data; in masks it may be a class, as 0 often is."""
+    of_pictures, of_masks = _nodata(pictures), _nodata(masks)
+    said = []
+    if of_pictures is not None:
+        file, value = of_pictures
+        said.append(f"{value} in {file.name}, which is void (255) in training and scores, as in prediction")
+    if of_masks is not None and of_masks[1] not in ("0", "255", str(ignore_value)):
+        file, value = of_masks
+        said.append(f"{value} in the mask {file.name}, read as any value; --data.ignore-value {value} leaves it out")
+    return f"no data: {'; '.join(said)}" if said else None
+
+
+def _nodata(files: Sequence[Path]) -> tuple[Path, str] | None:
+    headers = ((path, tiff_header(path)) for path in files if path.suffix.lower() in (".tif", ".tiff"))
+    return next(((path, header.nodata) for path, header in headers if header and header.nodata is not None), None)
 
 
 def _kind(path: Path, as_stored: bool) -> Pixels | None:

@@ -6,6 +6,7 @@ a text file with one name a line, or a share: where there is no folder for "val"
 cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both.
 """
 
+import filecmp
 import hashlib
 import re
 from collections import Counter
@@ -303,6 +304,14 @@ def _folder_of(split: str, folders: Collection[str]) -> str | None:
 def _list(split: str, everything: list[Member], root: Path) -> list[Member] | None:
     """The pictures that a text file names, or several joined by "+"; None: the split is no file."""
     paths = [path for path in (Path(split).expanduser(), root / split) if path.is_file()]
+    if len(paths) == 2 and not filecmp.cmp(*paths, shallow=False):
+        here, there = (path.resolve() for path in paths)
+        raise explain(
+            f"split list {split}",
+            found=f"two that differ, {here} and {there}",
+            needed="one",
+            fix="Give the whole path of the one that is meant.",
+        )
     if not paths:
         if "+" in split:
             parts = [_list(part, everything, root) for part in split.split("+")]

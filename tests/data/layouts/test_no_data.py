@@ -1,0 +1,71 @@
+"""What rasters say they know nothing of: one rule for training, prediction and scores."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ducseg.classes import ClassSet
+from ducseg.data.config import DataConfig
+from ducseg.data.files.channels import RGB, Pixels
+from ducseg.data.files.rasters import open_raster, write_raster
+from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
+from ducseg.metrics.folder import score_folder
+
+rasterio = pytest.importorskip("rasterio")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("nothing", [{"nodata": 0}, {"nodata": 7}, {"alpha": True}])
+def test_what_a_raster_has_no_data_of_is_void_in_training_prediction_and_scores(
+    tmp_path: Path, dtype: str, nothing: dict[str, Any]
+) -> None:
+    size, rng = (40, 50), np.random.default_rng(0)
+    empty = np.zeros(size, bool)
+    empty[:9], empty[20:30, 3:] = True, True
+    truth = rng.integers(0, 2, size).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    bands = rng.integers(8, 200, (3, *size)).astype(dtype)
+    bands[:, empty] = nothing.get("nodata", 0)
+    options: dict[str, Any] = {"nodata": nothing["nodata"]} if "nodata" in nothing else {"photometric": "RGB"}
+    if "alpha" in nothing:
+        opaque = np.where(empty, 0, np.iinfo(dtype).max).astype(dtype)
+        bands, options["alpha"] = np.concatenate([bands, opaque[None]]), "YES"
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 30, 0, -1, 60)}
+    how = {"driver": "GTiff", "height": size[0], "width": size[1], "count": len(bands), "dtype": dtype}
+    for number in range(2):
+        with rasterio.open(tmp_path / f"images/{number}.tif", "w", **how, **place, **options) as target:
+            target.write(bands)
+        Image.fromarray(truth).save(tmp_path / f"masks/{number}.png")
+    data = open_dataset(DataConfig(dataset="folder", root=str(tmp_path)), "train")
+    assert np.array_equal(data[0].label, np.where(empty, 255, truth))
+    found = rng.integers(0, 2, size).astype(np.uint8)
+    known = open_raster(tmp_path / "images/0.tif", Pixels(3, dtype) if dtype == "uint16" else RGB)
+    with known as raster:
+        labels = np.where(raster.known(0, size[0]), found, np.uint8(255))
+        write_raster(
+            tmp_path / "found" / "0_labels.tif", size, raster.place, lambda begin, end: labels[begin:end],
+            nodata=255, palette={0: (0, 0, 0), 1: (255, 0, 0)},
+        )  # fmt: skip
+    classes = ClassSet(("background", "road"), ((0, 0, 0), (255, 0, 0)))
+    scored = score_folder(tmp_path / "found", tmp_path / "masks", classes, subset=True)
+    assert (scored["num_pixels"], scored["no_data"]) == ((~empty).sum(), empty.sum())
+    assert scored["pixel_accuracy"] == pytest.approx((found == truth)[~empty].mean())
+
+
+def test_values_for_no_data_are_said_in_masks_too(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    how = {"driver": "GTiff", "height": 8, "width": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    how["transform"] = rasterio.Affine(1, 0, 30, 0, -1, 60)
+    for number in range(4):
+        Image.fromarray(np.full((8, 9, 3), number, np.uint8)).save(tmp_path / f"images/{number}.png")
+        with rasterio.open(tmp_path / f"masks/{number}.tif", "w", nodata=9, **how) as target:
+            target.write(np.random.default_rng(number).choice(np.array([0, 1, 9], np.uint8), (1, 8, 9)))
+    for ignored, said in ((None, True), (9, False)):
+        data = DataConfig(dataset="folder", root=str(tmp_path), ignore_value=ignored)
+        notes = data_notes(data, open_training_set(data, (0, 0, 0)), open_dataset(data, "val"))
+        assert any("--data.ignore-value 9 leaves it out" in note for note in notes) == said
