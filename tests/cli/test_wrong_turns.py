@@ -60,6 +60,20 @@ def test_pictures_of_another_type_are_named_before_any_is_scored(tmp_path: Path)
     assert str(predicted.value) in str(scored.value)
 
 
+def test_a_network_is_scored_on_folders_of_other_names(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "mine")
+    data = {"dataset": "folder", "root": str(root)}
+    save_segmenter(
+        tmp_path / "net", build("resnet18", num_classes=2, width=4, aspp=0), extra={"config": {"data": data}}
+    )
+    other = tmp_path / "other"
+    (other / "a").mkdir(parents=True)
+    (root / "images").rename(other / "a" / "left")
+    (root / "masks").rename(other / "right")
+    given = [str(tmp_path / "net"), "--split", "all", "--data.root", str(other), "--device", "cpu"]
+    assert main(["eval", *given, "--data.images", "a/left", "--data.masks", "right"]) == 0
+
+
 def test_a_split_that_is_not_there_is_refused_with_advice_for_a_trained_network(tmp_path: Path) -> None:
     data = {"dataset": "folder", "root": str(write_folder(tmp_path / "mine"))}
     save_segmenter(

@@ -7,6 +7,7 @@ import pytest
 
 from ducseg.classes import CAMVID
 from ducseg.cli import main
+from ducseg.data.layouts.file_names import MASK_FOLDERS
 from ducseg.errors import Said, UserError, explain
 from ducseg.inference.many import predict_shard
 from ducseg.inference.opening import mask_suffix_of
@@ -60,6 +61,35 @@ def test_an_input_without_pictures_is_refused_with_where_it_looked(tmp_path: Pat
 
 
 BESIDE = ("a.jpg", "a_mask.png", "b.png", "b_mask.png", "lone_mask.png", "deep/a.jpg", "deep/a-groundTruth.tif")
+
+
+@pytest.mark.parametrize(
+    "lying",
+    [
+        ("images/{}.jpg", "masks/{}.png"),
+        ("images/{}.jpg", "masks/lesion/{}.png"),
+        ("img/train/{}.jpg", "gt/train/{}_gt.png"),
+        ("train/images/{}.jpg", "train/labels/{}.png"),
+        ("{}.jpg", "Masks/{}.png"),
+    ],
+)
+def test_masks_in_a_folder_beside_the_pictures_are_left_out_and_said(tmp_path: Path, lying: tuple[str, str]) -> None:
+    for name in "xy":
+        for place in lying:
+            write_picture(tmp_path / place.format(name))
+    with pytest.warns(Said, match="left out: 2 masks beside their pictures"):
+        found = find_pictures([tmp_path])
+    assert sorted(file.suffix for file, _ in found) == [".jpg", ".jpg"]
+    parts = Path(lying[1]).parts
+    folder = tmp_path.joinpath(*parts[: next(at for at, part in enumerate(parts) if part.lower() in MASK_FOLDERS) + 1])
+    assert len(find_pictures([folder])) == 2, "named itself"
+    assert len(find_pictures([tmp_path / Path(lying[0]).parts[0], folder] if "/" in lying[0] else [folder])) in (2, 4)
+
+
+def test_pictures_in_folders_called_like_masks_are_taken_where_nothing_is_beside(tmp_path: Path) -> None:
+    for name in ("labels/a.jpg", "labels/b.jpg", "images/c.jpg", "site_gt/a.jpg", "site/a.jpg"):
+        write_picture(tmp_path / name)
+    assert len(find_pictures([tmp_path])) == 5
 
 
 def test_masks_beside_their_pictures_are_left_out_and_said(tmp_path: Path) -> None:

@@ -371,3 +371,25 @@ def test_an_unpadded_convolution_of_rate_4_goes_back_to_rate_1() -> None:
     conv = nn.Conv2d(1, 1, 3, dilation=4)
     set_dilations(nn.Sequential(conv), [1])
     assert conv.padding == (0, 0) and conv(torch.zeros(1, 1, 9, 9)).shape[-2:] == (7, 7)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_networks_of_other_channels_than_three(channels: int) -> None:
+    network = nn.Sequential(nn.Conv2d(channels, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
+    strides_to_dilations(network, output_stride=2)
+    assert network(torch.zeros(1, channels, 16, 24)).shape[-2:] == (8, 12)
+    assert [layer.dilation for layer in network] == [(1, 1), (1, 1), (2, 2)]
+
+
+def test_a_first_convolution_by_name_that_runs_last() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(3, 8, 3, 2, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(image))
+
+    network = Backwards()
+    strides_to_dilations(network, output_stride=2)
+    assert network(torch.zeros(1, 3, 16, 24)).shape[-2:] == (8, 12)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -151,6 +152,13 @@ def changed(config: Config, section: str, **values: Any) -> Config:
 def lines(run: Path, kind: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in found if line["kind"] == kind]
+
+
+def test_a_run_whose_time_ends_in_the_warm_up_says_so(config: Config, tmp_path: Path) -> None:
+    optimizer = changed(config, "optimizer", epochs=10000, warmup_steps=10**6)
+    printed = io.StringIO()
+    train(changed(optimizer, "run", minutes=0.01), tmp_path / "run", console=Console(file=printed, width=300))
+    assert re.search(r"warning: so few steps .* over 1000000: .* give it \d+ minutes", printed.getvalue())
 
 
 @pytest.mark.slow

@@ -93,12 +93,17 @@ class DataRoot:
     """Of the data set; default: the one the run validated on."""
     data_root: Annotated[Path | None, tyro.conf.arg(metavar="DIR", aliases=["--data.root"])] = None
     """Where the data set lies now; default: where it lay in training."""
+    data_images: Annotated[str | None, tyro.conf.arg(metavar="DIR", aliases=["--data.images"])] = None
+    """The pictures' folder there; default: as in training."""
+    data_masks: Annotated[str | None, tyro.conf.arg(metavar="DIR", aliases=["--data.masks"])] = None
+    """The masks' folder there; default: as in training."""
 
     def opened(self, checkpoint: str) -> "tuple[SegmentationDataset, str]":
         """The data set at --data-root and the name of its split; raises UserError as `open_trained_on`."""
         from ducseg.inference.trained_on import open_trained_on
 
-        return open_trained_on(checkpoint, split=self.split, root=self.data_root)
+        places = {"images": self.data_images, "masks": self.data_masks}
+        return open_trained_on(checkpoint, split=self.split, root=self.data_root, **places)
 
 
 @dataclass(frozen=True, kw_only=True)

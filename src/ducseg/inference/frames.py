@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.data.files.overlapping import silent_opencv
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain, package
 from ducseg.inference.read_ahead import read_ahead
@@ -219,12 +220,8 @@ class Camera:
 
 
 def _opened_camera(number: int) -> cv2.VideoCapture:
-    """What OpenCV itself would say of one that is not there is told in our own words."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
+    with silent_opencv:
         return cv2.VideoCapture(number)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
 
 
 class PictureSequence:

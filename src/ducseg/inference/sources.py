@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.channels import Pixels, fill_undefined, read_pixels
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.data.layouts.file_names import masks_beside
+from ducseg.data.layouts.file_names import MASK_FOLDERS, masks_beside
 from ducseg.errors import Said, explain, listed, whole
 from ducseg.files import files_below
 
@@ -43,6 +43,8 @@ def find_pictures(
         for file, name in files:
             found.setdefault(file.resolve(), (file, name))
     named = {path for given in inputs if (path := Path(given).expanduser()).is_file()}
+    folders = [path for given in inputs if (path := Path(given).expanduser()).name.lower() in MASK_FOLDERS]
+    named |= {file for file, _ in found.values() if any(file.is_relative_to(folder) for folder in folders)}
     masks = masks_left_out([file for file, _ in found.values()], mask_suffix, named=named)
     return _apart([(file, name) for file, name in found.values() if file not in masks])
 
@@ -69,7 +71,7 @@ def check_inputs(inputs: Sequence[str | Path], *, leave_out: Path | None = None)
 def masks_left_out(
     files: Collection[PurePath], mask_suffix: str | None, *, named: Collection[PurePath] = ()
 ) -> set[PurePath]:
-    """The masks that lie beside their pictures, but for those that were `named` themselves, and a line that says so."""
+    """The masks beside their pictures (`masks_beside`), but for those that were `named` themselves; a line says so."""
     masks = masks_beside(files, mask_suffix).difference(named)
     if masks:
         text = f"left out: {len(masks)} masks beside their pictures ({listed(sorted(one.name for one in masks), 3)})"

@@ -18,7 +18,12 @@ __all__ = ["open_trained_on", "trained_on"]
 
 
 def open_trained_on(
-    checkpoint: str | Path, *, split: str | None = None, root: Path | None = None
+    checkpoint: str | Path,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    images: str | None = None,
+    masks: str | None = None,
 ) -> tuple[SegmentationDataset, str]:
     """The data set that a checkpoint was trained on, and the name of its split.
 
@@ -27,11 +32,13 @@ def open_trained_on(
     Args:
         split: None: the one the run validated on.
         root: where it lies now; None: where it lay in training.
+        images, masks: its folders there, for data sets that have such fields; None: as in training.
 
     Raises:
         UserError: as `trained_on`; the folder does not hold the data set, or pictures that the network does not take.
     """
     data = trained_on(checkpoint, root=root)
+    data = replace(data, images=images or data.images, masks=masks or data.masks)
     chosen = split or data.val_split
     description = recorded(checkpoint)[1]
     own = ClassSet.from_json(description["classes"])

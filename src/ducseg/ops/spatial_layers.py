@@ -69,22 +69,23 @@ class SpatialLayer:
 
 
 def spatial_layers(
-    network: nn.Module, run: Callable[[Tensor], object] | None = None, *, num_channels: int = 3
+    network: nn.Module, run: Callable[[Tensor], object] | None = None, *, num_channels: int | None = None
 ) -> list[SpatialLayer]:
     """The convolutions and poolings of a network in the order in which they run, from one run on 64 x 96 pixels.
 
     Args:
         network: its mode and its tensors stay.
         run: what to call; None: the network itself.
-        num_channels: of the images that it takes.
+        num_channels: of the images that it takes; None: 3, or where it does not take these its first convolution's.
 
     Raises:
         UserError: it has something that strides cannot be turned into dilation across (all reasons in one message).
     """
     record = _Record(network)
+    channels = _channels_of(network, run or network) if num_channels is None else num_channels
     try:
         with record:
-            _run_once(network, record.see, run or network, num_channels)
+            _run_once(network, record.see, run or network, channels)
     except DOES_NOT_RUN as error:
         record.problems.append(f"it does not run on {_PROBE[0]} x {_PROBE[1]} pixels ({error or type(error).__name__})")
     problems = record.all_problems()
@@ -138,8 +139,18 @@ def strides_seen(network: nn.Module, modules: Sequence[nn.Module]) -> list[int |
         if module in wanted:
             seen.extend([_stride(inputs[0]), _stride(output)])
 
-    outputs = tree_leaves(_run_once(network, see, network, 3))
+    outputs = tree_leaves(_run_once(network, see, network, _channels_of(network, network)))
     return seen + [_stride(output) for output in outputs if isinstance(output, Tensor)]
+
+
+def _channels_of(network: nn.Module, run: Callable[[Tensor], object]) -> int:
+    first = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+    if first != 3:
+        try:
+            _run_once(network, lambda *_: None, run, 3)
+        except DOES_NOT_RUN:
+            return first
+    return 3
 
 
 def _run_once(

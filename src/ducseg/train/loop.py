@@ -5,6 +5,7 @@ end of an epoch the checkpoint is saved first and scored then: an evaluation tha
 """
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Sequence
@@ -311,6 +312,12 @@ class _Run:
             epochs, most = state.step / self.steps_per_epoch, self.num_epochs
             of = f"{epochs:.1f} epochs" if most is None else f"{epochs:.1f} of {most} epochs"
             self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {in_minutes(self.config.run.minutes)}")
+            warmup = self.config.optimizer.warmup_steps
+            if state.step < 2 * warmup:
+                self._say(
+                    f"warning: so few steps teach little, the rate rises over {warmup}: as the machine was, give it "
+                    f"{math.ceil(10 * warmup * minutes / state.step)} minutes, or smaller crops and batches"
+                )
 
     def _at_boundaries(self, log: RunLog | None) -> bool:
         """Save and score where that is due; False if a signal ended the evaluation."""

@@ -262,7 +262,7 @@ def _unavailable(what: str, error: Exception, where: str) -> WeightsUnavailable:
         found=f"a download that failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
         needed=where,
         fix=f"Check the name and the network, or download that file by other means and give its path as "
-        f"--model.weights, or its folder as {FOLDER_VARIABLE}.",
+        f"--model.weights, or its folder as {FOLDER_VARIABLE}. Fresh weights: --model.weights None.",
     )
     return WeightsUnavailable(str(message))
 

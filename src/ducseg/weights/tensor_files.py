@@ -84,7 +84,7 @@ def _no_weights(path: Path, found: str) -> UserError:
         f"weights {path}",
         found=found,
         needed="a .safetensors or .pth file of named tensors",
-        fix="Check the path; the names that can be downloaded are imagenet and timm:NAME.",
+        fix="Check the path; the names that can be downloaded are imagenet and timm:NAME; None: fresh ones.",
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files import png
 from ducseg.data.files.header import JPEG_START, Header, check_header, read_header, tiff_header, undecodable, upright
-from ducseg.data.files.overlapping import quiet
+from ducseg.data.files.overlapping import quiet, silent_opencv
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain, package
 
@@ -79,7 +79,8 @@ def read_channels(path: Path) -> NDArray[Any]:
         rgb = read_image(path)
         return rgb if header.channels == 3 else rgb[..., :1].copy()
     assert not data.startswith(JPEG_START)
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    with silent_opencv:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if decoded is None:
         raise undecodable(path, data)
     if decoded.ndim == 3 and header.channels == 1:  # grey with alpha

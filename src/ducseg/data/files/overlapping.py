@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import cv2
 from PIL import Image
 
-__all__ = ["Overlapping", "quiet", "unbounded"]
+__all__ = ["Overlapping", "quiet", "silent_opencv", "unbounded"]
 
 
 class Overlapping:
@@ -45,8 +46,20 @@ def _without_pillows_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
+@contextmanager
+def _without_opencvs_log() -> Iterator[None]:
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
 quiet = Overlapping(lambda: warnings.catch_warnings(action="ignore"))
 """No warnings: of rasters without coordinates, of what decoders think of a file."""
+
+silent_opencv = Overlapping(_without_opencvs_log)
+"""Without the lines that OpenCV prints, such as of GeoTIFFs' tags: what is wrong is told in our own words."""
 
 unbounded = Overlapping(_without_pillows_limit)
 """Pillow without its own limit of pixels: `header.check_header`'s limit is the one."""

@@ -30,7 +30,7 @@ from ducseg.data.files.header import (
     undecodable,
     upright,
 )
-from ducseg.data.files.overlapping import quiet, unbounded
+from ducseg.data.files.overlapping import quiet, silent_opencv, unbounded
 from ducseg.errors import explain, listed
 
 __all__ = [
@@ -295,7 +295,8 @@ def _ends_as_it_should(data: bytes) -> bool:
 
 def _opencv(data: bytes, flags: int, path: Path) -> NDArray[Any]:
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with silent_opencv:
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise undecodable(path, data, error.err) from None
     if decoded is None:

@@ -14,10 +14,18 @@ from ducseg.data.paired import by_stem
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "MASK_SUFFIXES", "MASK_WORD", "by_common_ending", "by_common_name", "ending", "files_of", "masks_beside",
-    "side_by_side", "tail_of_masks", "tails_of",
+    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "by_common_ending", "by_common_name", "ending",
+    "files_of", "masks_beside", "side_by_side", "tail_of_masks", "tails_of",
 ]  # fmt: skip
 
+IMAGE_FOLDERS = (
+    "images", "image", "imgs", "img", "jpegimages", "jpgs", "pictures", "photos", "rgb", "input", "inputs",
+)  # fmt: skip
+MASK_FOLDERS = (
+    "masks", "mask", "labels", "label", "gt", "gts", "groundtruth", "ground_truth", "ground-truth", "truth",
+    "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
+    "target", "manual", "1st_manual",
+)  # fmt: skip
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
 MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
 
@@ -137,10 +145,11 @@ def side_by_side(
 
 
 def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) -> set[PurePath]:
-    """Those that are by their names the masks of others in their folder: x_mask.png beside x.jpg.
+    """Those that are by their names the masks of others: x_mask.png beside x.jpg, masks/x.png beside images/x.jpg.
 
     What such a name has beyond the picture's is `mask_suffix`, or begins with a word for masks, or with a sign and has
-    one. Without a picture of the name before it, a file is none.
+    one; in a folder of `MASK_FOLDERS`, whose other half is the folder above or one of `IMAGE_FOLDERS` in it, it may be
+    the picture's. Without a picture of the name, a file is none.
     """
     there: dict[PurePath, set[str]] = {}
     for file in files:
@@ -154,7 +163,24 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
         name, beside = file.stem, there[file.parent]
         return any(name[:at] in beside and ends_a_mask(name[at:]) for at in range(1, len(name)))
 
-    return {file for file in files if is_mask(file)}
+    def is_in_masks(file: PurePath) -> bool:
+        for at, name in enumerate(file.parts[:-1]):
+            if name.lower() in MASK_FOLDERS:
+                above, below = type(file)(*file.parts[:at]), file.parts[at + 1 : -1]
+                halves = {above, *(folders[above, name] for name in IMAGE_FOLDERS if (above, name) in folders)}
+                names = [
+                    file.stem,
+                    *(file.stem[:cut] for cut in range(1, len(file.stem)) if ends_a_mask(file.stem[cut:])),
+                ]
+                inside = {
+                    half.joinpath(*below[skipped:]) for half in halves for skipped in range(min(2, len(below) + 1))
+                }
+                if any(name in there.get(folder, ()) for folder in inside - {file.parent} for name in names):
+                    return True
+        return False
+
+    folders = {(above.parent, above.name.lower()): above for folder in there for above in (folder, *folder.parents)}
+    return {file for file in files if is_mask(file) or is_in_masks(file)}
 
 
 def tails_of(files: Mapping[str, Path]) -> dict[str, list[Path]]:

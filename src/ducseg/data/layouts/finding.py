@@ -20,6 +20,8 @@ from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
     MASK_SUFFIXES,
     MASK_WORD,
     by_common_name,
@@ -42,14 +44,6 @@ _FEW_VALUES = 4
 FLAT = ""
 """The split of pictures that are not sorted into splits."""
 
-_IMAGES = (
-    "images", "image", "imgs", "img", "jpegimages", "jpgs", "pictures", "photos", "rgb", "input", "inputs",
-)  # fmt: skip
-_MASKS = (
-    "masks", "mask", "labels", "label", "gt", "gts", "groundtruth", "ground_truth", "ground-truth", "truth",
-    "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
-    "target", "manual", "1st_manual",
-)  # fmt: skip
 _MASK_FOLDER = re.compile(
     r"mask|label|truth|segm|annot|manual|vessel|membrane|(?<![a-z])(gts?|lbls?|lab|seg)(?![a-z])", re.IGNORECASE
 )
@@ -143,11 +137,11 @@ def _pair_in(folder: Path, images: str | None, masks: str | None, left_out: list
 
 
 def _is_masks(name: str) -> bool:
-    return name.lower() in _MASKS or _MASK_FOLDER.search(name) is not None
+    return name.lower() in MASK_FOLDERS or _MASK_FOLDER.search(name) is not None
 
 
 def _is_images(name: str) -> bool:
-    return name.lower() in _IMAGES or (_IMAGE_FOLDER.search(name) is not None and not _is_masks(name))
+    return name.lower() in IMAGE_FOLDERS or (_IMAGE_FOLDER.search(name) is not None and not _is_masks(name))
 
 
 def _prefixed(root: Path, left_out: list[str]) -> dict[str, tuple[Path, Path]]:
@@ -158,7 +152,7 @@ def _prefixed(root: Path, left_out: list[str]) -> dict[str, tuple[Path, Path]]:
         if split != folder.name and (_is_images(folder.name) or _is_masks(folder.name)):
             sides.setdefault(split, ([], []))[_is_masks(folder.name)].append(folder)
     return {
-        split: (images[0], _one_of(root, masks, "masks", _MASKS, left_out))
+        split: (images[0], _one_of(root, masks, "masks", MASK_FOLDERS, left_out))
         for split, (images, masks) in sides.items()
         if len(images) == 1 and masks
     }
@@ -194,7 +188,7 @@ def _called(
 ) -> Path | None:
     if given is not None:
         return folder / given if (folder / given).is_dir() else None
-    usual = _IMAGES if option == "images" else _MASKS
+    usual = IMAGE_FOLDERS if option == "images" else MASK_FOLDERS
     there = [inside for inside in _folders_in(folder) if is_meant(inside.name)]
     exact = [inside for inside in there if inside.name.lower() in usual]
     there = [inside for inside in there if _files_below(inside)] or exact
@@ -307,5 +301,5 @@ def _one_folder(root: Path, images: str | None, mask_suffix: str | None, left_ou
 
 def _pictures_in_or_below(folder: Path) -> Path:
     """The folder, or that of its pictures by name."""
-    below = (one for one in _folders_in(folder) if one.name.lower() in _IMAGES)
+    below = (one for one in _folders_in(folder) if one.name.lower() in IMAGE_FOLDERS)
     return folder if files_of(folder) else next(below, folder)

@@ -304,7 +304,7 @@ def _folder_of(split: str, folders: Collection[str]) -> str | None:
 def _list(split: str, everything: list[Member], root: Path) -> list[Member] | None:
     """The pictures that a text file names, or several joined by "+"; None: the split is no file."""
     paths = [path for path in (Path(split).expanduser(), root / split) if path.is_file()]
-    if len(paths) == 2 and not filecmp.cmp(*paths, shallow=False):
+    if len(paths) == 2 and not filecmp.cmp(paths[0], paths[1], shallow=False):
         here, there = (path.resolve() for path in paths)
         raise explain(
             f"split list {split}",
