@@ -156,7 +156,18 @@ def test_out_that_is_a_file(
     (tmp_path / "file").write_text("of the user")
     probabilities = tmp_path / "saved"
     assert (
-        main(["predict", str(checkpoint), str(pictures / "images"), "--out", str(probabilities), "--kinds", "probabilities"]) == 0
+        main(
+            [
+                "predict",
+                str(checkpoint),
+                str(pictures / "images"),
+                "--out",
+                str(probabilities),
+                "--kinds",
+                "probabilities",
+            ]
+        )
+        == 0
     )
     for command in (
         ["demo"],

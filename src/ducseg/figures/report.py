@@ -84,9 +84,10 @@ def _numbers(run: RunResults) -> dict[str, str]:
         found["mean IoU, %"] = as_percent(scores["mean_iou"])
         thin = scores.get("thin")
         objects = _objects(run)
+        if objects is not None:
+            found[f"IoU of {objects}, %"] = as_percent(scores["classes"][objects]["iou"])
         if thin is not None and objects is not None:
             of_objects = thin["classes"][objects]
-            found[f"IoU of {objects}, %"] = as_percent(scores["classes"][objects]["iou"])
             found[f"clDice of {objects}, %"] = as_percent(of_objects["cldice"])
             if "2" in of_objects["within"]:
                 found[f"F1 within 2 px of {objects}, %"] = as_percent(of_objects["within"]["2"]["f1"])

@@ -576,3 +576,25 @@ def test_what_was_made_of_masks_reads_them_as_before(tmp_path: Path, found: tupl
     for one, other in zip(first, open_dataset(data, "train", first.classes), strict=True):
         assert set(np.unique(other.label)) <= {*range(len(first.classes)), 255}
         assert (one.label == other.label).all()
+
+
+@pytest.mark.parametrize(("counts", "refused"), [((3, 9, 5, 12), True), ((9, 9, 9, 9), False), ((2, 3, 4, 5), False)])
+def test_objects_that_are_numbered_are_no_classes(tmp_path: Path, counts: tuple[int, ...], refused: bool) -> None:
+    for number, most in enumerate(counts):
+        mask = np.zeros(SIZE, np.uint8)
+        for one in range(1, most + 1):
+            mask[one : one + 2, 2 * one : 2 * one + 2] = one
+        for folder, pixels in (("images", np.dstack([mask] * 3)), ("masks", mask)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    data = DataConfig(dataset="folder", root=str(tmp_path))
+    if not refused:
+        assert len(open_dataset(data, "train").classes) == max(counts) + 1
+        return
+    with pytest.raises(UserError, match=r"as numbers of objects are; .*--data.values 0=background 1-65535=object"):
+        open_dataset(data, "train")
+    both = DataConfig(dataset="folder", root=str(tmp_path), values=("0=background", "1-65535=object"))
+    assert set(np.unique(open_dataset(both, "train")[0].label)) == {0, 1}
+    names = [{"name": f"class {one}", "color": [one, 0, 0]} for one in range(max(counts) + 1)]
+    (tmp_path / "classes.json").write_text(json.dumps(names))
+    assert len(open_dataset(data, "train").classes) == max(counts) + 1

@@ -16,6 +16,7 @@ __all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value
 
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
+_FEWEST_ENDS, _FEWEST_OBJECTS = 3, 8
 _FEWEST_SHADES = 3  # of smoothed edges
 _MOST_SHADES = 0.4  # share of the pixels that they may have: thin lines that were resized are half edges
 _MOST_LINES = 0.4  # share of the lower value that is lines
@@ -194,6 +195,9 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
             "values", len(found), "--data.values 0-127=background 128-255=foreground"
         )
         return _unknown(looks, first_two, problem, as_colours=False)
+    if asked.masks_as is None and _count_up(looks):
+        problem = _objects_numbered(f"1 to {len(found) - 1} in the fullest mask and fewer in others, none left out")
+        return _unknown(looks, _in_order(found[:2], ignored), problem, as_colours=False)
     names = tuple("background" if value == 0 else f"value {value}" for value in found)
     classes = _two(looks) if len(found) == 2 else ClassSet(names, VOC_PALETTE[: len(found)])
     shown = {index: code for look in looks for index, code in look.shown.items()}
@@ -261,12 +265,25 @@ def _unknown(looks: Sequence[MaskLook], meaning: Meaning, problem: UserError, *,
 def _numbers(looks: Sequence[MaskLook], number: int) -> UserError | None:
     if are_edges([look.path for look in looks]):
         return None
+    return _objects_numbered(f"{number} values in flat regions")
+
+
+def _count_up(looks: Sequence[MaskLook]) -> bool:
+    """Whether each mask has the values from 1 on without a gap, up to another one in each: so objects are numbered,
+    where a class would be missing here and there."""
+    values = [set(look.counts) - {0} for look in looks if look.kind == "values"]
+    ends = {len(found) for found in values}
+    numbered = len(values) == len(looks) and all(found == set(range(1, len(found) + 1)) for found in values)
+    return numbered and len(ends - {0}) >= _FEWEST_ENDS and max(ends) >= _FEWEST_OBJECTS
+
+
+def _objects_numbered(found: str) -> UserError:
     return explain(
         "masks without a class list",
-        found=f"{number} values in flat regions, as numbers of objects are",
-        needed=f"at most {_MOST_MADE} values, one a class",
+        found=f"{found}, as numbers of objects are",
+        needed=f"one value a class, at most {_MOST_MADE}",
         fix="For the borders between the objects (membranes): ducseg data convert stack DIR --out OUT; for objects on "
-        "a background of 0: --data.values 0=background 1-65535=object.",
+        "a background of 0: --data.values 0=background 1-65535=object; if they are classes: name them in classes.json.",
     )
 
 
