@@ -152,7 +152,7 @@ def test_options_of_predict_have_an_effect(run: Path, pictures: Path, tmp_path: 
     np.testing.assert_allclose(found["bf16"], found["plain"], atol=0.2)
     assert ducseg.load(run, bf16=True).bf16
     assert main(["eval", str(run), "--bf16", "--batch-size", "3", "--json", str(tmp_path / "scores.json")]) == 0
-    assert main(["predict", str(run), str(pictures), "--out", str(tmp_path / "o"), "--batch-size", "0"]) == 2
+    assert main(["predict", str(run), str(pictures / "images"), "--out", str(tmp_path / "o"), "--batch-size", "0"]) == 2
 
 
 def test_the_crf_in_eval(run: Path, tmp_path: Path) -> None:
