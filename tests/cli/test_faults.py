@@ -328,3 +328,26 @@ def test_predict_without_inputs_is_refused(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "inputs: found none" in refused(capsys, "predict", checkpoint, "--out", checkpoint)
+
+
+def test_an_interrupt_in_a_callback_is_not_forgotten() -> None:
+    program = """
+import os, signal, sys, time
+from ducseg import cli
+from ducseg.cli import version
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+def run(options):
+    Late()
+    time.sleep(20)
+    return 0
+
+version.run = run
+sys.exit(cli.main(["version"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "stopped\n")

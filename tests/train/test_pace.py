@@ -158,7 +158,10 @@ def test_a_run_whose_time_ends_in_the_warm_up_says_so(config: Config, tmp_path: 
     optimizer = changed(config, "optimizer", epochs=10000, warmup_steps=10**6)
     printed = io.StringIO()
     train(changed(optimizer, "run", minutes=0.01), tmp_path / "run", console=Console(file=printed, width=300))
-    assert re.search(r"warning: so few steps .* over 1000000: .* give it \d+ minutes", printed.getvalue())
+    assert re.search(
+        r"warning: the time was over while the rate still rose, for 1000000 steps: .* give it \d+ minutes",
+        printed.getvalue(),
+    )
 
 
 @pytest.mark.slow

@@ -10,9 +10,12 @@ and one line in `COMMANDS`. Nothing is imported before it is asked for, and what
 help is instant.
 """
 
+import _thread
 import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a class name that the console's encoding lacks is shown as it can be
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _warnings_as_lines():
+        with _interrupts_kept(), _warnings_as_lines():
             status = _dispatch(given)
         sys.stdout.flush()
     except UserError as error:
@@ -114,6 +117,32 @@ def _fail(message: str) -> int:
 def _say(line: str) -> None:
     """One line, which a terminal shows folded at words."""
     print(folded(line) if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """A Ctrl-C that falls into a callback (a weak reference's, `__del__`), where Python prints it and goes on, comes
+    again after it."""
+
+    def interrupt() -> None:
+        if hasattr(signal, "pthread_kill"):  # a signal ends what waits, too
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
+
+    def again(caught: Any) -> None:
+        if issubclass(caught.exc_type, KeyboardInterrupt):  # at once it would fall into this callback
+            later = threading.Timer(0.01, interrupt)
+            later.daemon = True
+            later.start()
+        else:
+            shown(caught)
+
+    shown, sys.unraisablehook = sys.unraisablehook, again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = shown
 
 
 @contextlib.contextmanager

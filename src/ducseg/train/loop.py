@@ -313,10 +313,10 @@ class _Run:
             of = f"{epochs:.1f} epochs" if most is None else f"{epochs:.1f} of {most} epochs"
             self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {in_minutes(self.config.run.minutes)}")
             warmup = self.config.optimizer.warmup_steps
-            if state.step < 2 * warmup:
+            if state.step <= warmup:
                 self._say(
-                    f"warning: so few steps teach little, the rate rises over {warmup}: as the machine was, give it "
-                    f"{math.ceil(10 * warmup * minutes / state.step)} minutes, or smaller crops and batches"
+                    f"warning: the time was over while the rate still rose, for {warmup} steps: on this machine give "
+                    f"it {math.ceil(10 * warmup * minutes / state.step)} minutes, or smaller crops and batches"
                 )
 
     def _at_boundaries(self, log: RunLog | None) -> bool:

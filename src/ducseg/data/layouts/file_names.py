@@ -159,28 +159,23 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
         found = MASK_WORD.search(tail)
         return tail == mask_suffix or (found is not None and (found.start() == 0 or not tail[0].isalnum()))
 
-    def is_mask(file: PurePath) -> bool:
-        name, beside = file.stem, there[file.parent]
-        return any(name[:at] in beside and ends_a_mask(name[at:]) for at in range(1, len(name)))
+    def pictures_of(name: str) -> set[str]:
+        return {name[:at] for at in range(1, len(name)) if ends_a_mask(name[at:])}
 
     def is_in_masks(file: PurePath) -> bool:
         for at, name in enumerate(file.parts[:-1]):
             if name.lower() in MASK_FOLDERS:
                 above, below = type(file)(*file.parts[:at]), file.parts[at + 1 : -1]
                 halves = {above, *(folders[above, name] for name in IMAGE_FOLDERS if (above, name) in folders)}
-                names = [
-                    file.stem,
-                    *(file.stem[:cut] for cut in range(1, len(file.stem)) if ends_a_mask(file.stem[cut:])),
-                ]
-                inside = {
-                    half.joinpath(*below[skipped:]) for half in halves for skipped in range(min(2, len(below) + 1))
-                }
-                if any(name in there.get(folder, ()) for folder in inside - {file.parent} for name in names):
+                deeper = range(min(2, len(below) + 1))  # masks/wire/x.png, of several masks a picture
+                places = {half.joinpath(*below[skipped:]) for half in halves for skipped in deeper} - {file.parent}
+                names = {file.stem, *pictures_of(file.stem)}
+                if any(names & there.get(place, set()) for place in places):
                     return True
         return False
 
     folders = {(above.parent, above.name.lower()): above for folder in there for above in (folder, *folder.parents)}
-    return {file for file in files if is_mask(file) or is_in_masks(file)}
+    return {file for file in files if pictures_of(file.stem) & there[file.parent] or is_in_masks(file)}
 
 
 def tails_of(files: Mapping[str, Path]) -> dict[str, list[Path]]:

@@ -16,7 +16,7 @@ __all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value
 
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
-_FEWEST_ENDS, _FEWEST_OBJECTS = 3, 8
+_FEWEST_ENDS, _FEWEST_OBJECTS = 3, 8  # how far numbers of objects go, in how many ways
 _FEWEST_SHADES = 3  # of smoothed edges
 _MOST_SHADES = 0.4  # share of the pixels that they may have: thin lines that were resized are half edges
 _MOST_LINES = 0.4  # share of the lower value that is lines
