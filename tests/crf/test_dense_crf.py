@@ -82,7 +82,7 @@ def test_equals_pydensecrf_on_odd_pictures(kind: str, size: tuple[int, int]) -> 
     assert_same(dense_crf(probabilities, image, PAPER, 4), pydensecrf(probabilities, image, PAPER, 4))
 
 
-@pytest.mark.parametrize("classes", [1, 2, 150])
+@pytest.mark.parametrize("classes", [1, 2, pytest.param(150, marks=pytest.mark.slow)])
 def test_equals_pydensecrf_for_any_number_of_classes(classes: int) -> None:
     probabilities, image = random_probabilities(classes, 20, 23), picture("smooth", 20, 23)
     assert_same(dense_crf(probabilities, image, PAPER, 3), pydensecrf(probabilities, image, PAPER, 3))

@@ -41,7 +41,7 @@ def features(resnet: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("encoder", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("encoder", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_torchvision_loads_it_and_computes_the_same(torchvision: ModuleType, encoder: str) -> None:
     segmenter = small(encoder=encoder, output_stride=32, dilation="none")
     tensors, head = split(to_torchvision(segmenter))
