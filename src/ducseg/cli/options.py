@@ -102,8 +102,9 @@ class DataRoot:
         """The data set at --data-root and the name of its split; raises UserError as `open_trained_on`."""
         from ducseg.inference.trained_on import open_trained_on
 
-        places = {"images": self.data_images, "masks": self.data_masks}
-        return open_trained_on(checkpoint, split=self.split, root=self.data_root, **places)
+        return open_trained_on(
+            checkpoint, split=self.split, root=self.data_root, images=self.data_images, masks=self.data_masks
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The score of a folder of masks against another, both of one's own: read by the rule of the `folder` layout."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -81,11 +81,13 @@ def score_folder(
     rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
     true = rule_of([truth[name] for name in pairs], classes)
     indices = MaskRule(classes=true.classes, meaning={value: value for value in (*range(len(true.classes)), IGNORE)})
-    predicted, others = indices, [file for file in pairs.values() if not _leaves_out(file)]
+    leaving_out = {name for name, file in pairs.items() if _leaves_out(file)}
+    predicted, others = indices, [file for name, file in pairs.items() if name not in leaving_out]
     if others and (not labels or any(look.kind != "values" for look in values_in(others)[0])):
         predicted = rule_of(others, true.classes)
     total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
-    count = partial(_count, (predicted.reader, indices.reader), true.reader, len(true.classes), thin)
+    readers = {name: indices.reader if name in leaving_out else predicted.reader for name in pairs}
+    count = partial(_count, readers, leaving_out, true.reader, len(true.classes), thin)
     no_data = 0
     for matrix, of_picture, left_out in count_each(count, files, num_workers, progress).values():
         no_data += left_out
@@ -129,18 +131,18 @@ def _leaves_out(prediction: Path) -> bool:
 
 
 def _count(
-    readers: tuple[MaskReader, MaskReader],
+    readers: Mapping[str, MaskReader],
+    leaving_out: Collection[str],
     true: MaskReader,
     num_classes: int,
     thin: Callable[[int], ThinCounts | None],
     name: str,
     files: tuple[Path, Path],
 ) -> tuple[ConfusionMatrix, ThinCounts | None, int]:
-    """`readers`: of predictions, and of those that leave pixels out; how many these are comes last."""
+    """Counts of one picture, and how many pixels its prediction leaves out."""
     counts, of_thin, left_out = ConfusionMatrix(num_classes), thin(num_classes), 0
-    leaves_out = _leaves_out(files[0])
-    truth, prediction = true(files[1]), readers[leaves_out](files[0])
-    if leaves_out and truth.shape == prediction.shape:
+    truth, prediction = true(files[1]), readers[name](files[0])
+    if name in leaving_out and truth.shape == prediction.shape:
         nothing = prediction == IGNORE
         left_out = int(nothing.sum())
         truth, prediction = np.where(nothing, np.uint8(IGNORE), truth), np.where(nothing, np.uint8(0), prediction)

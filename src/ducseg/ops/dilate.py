@@ -98,7 +98,7 @@ def strides_to_dilations(
     """Turn strides beyond `output_stride` into dilation, by the rule at the top of this module.
 
     Args:
-        network: changed in place, its weights stay; it takes as many channels as its first convolution.
+        network: changed in place, its weights stay; it takes three channels, or as many as its first convolution.
         output_stride: d, the largest stride that is kept.
         rates: dilation rates in place of the rule's for convolutions of these names (HDC), also where the stride stays.
         layers: the network's `spatial_layers`; None: from one run of it, and two more tell whether its maps then have

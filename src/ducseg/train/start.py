@@ -199,7 +199,8 @@ def describe(start: Start, num_steps: int, minutes: float | None) -> str:
         length += f", at most {num_steps} steps"
     times = config.optimizer.batch_size / len(data.train_set)
     precision = ", evaluated in bf16" if config.run.eval_bf16 else ""
-    often = f" (each {times:.{3 if times < 100 else 0}{'g' if times < 100 else 'f'}} times a step)" if times > 1 else ""
+    digits = ".3g" if times < 100 else ".0f"
+    often = f" (each {times:{digits}} times a step)" if times > 1 else ""
     return (
         f"{config.name}: {len(data.train_set)} training{often} and {len(data.val_set)} validation pictures, "
         f"{len(data.train_set.classes)} classes, {parameters / 1e6:.1f} M parameters, "

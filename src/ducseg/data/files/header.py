@@ -239,8 +239,8 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258,
 _SUBFILE, _SMALLER_OR_MASK = 254, 0b101
 _WHITE_IS_ZERO, _CMYK = 0, 5
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PLACES = {33550, 33922, 34264, 34735, 42113}  # GeoTIFF's scale, tie points, transformation, keys; GDAL's nodata
-_NODATA = 42113
+_NODATA = 42113  # GDAL's
+_PLACES = {33550, 33922, 34264, 34735, _NODATA}  # GeoTIFF's scale, tie points, transformation, keys
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "uint", 2: "int", 3: "float", 6: "complex"}
 

@@ -93,11 +93,15 @@ class Raster:
         finite: NDArray[np.bool_] | None = None
         if self.pixels.dtype == "float32":
             finite = np.isfinite(self._read(self._bands, begin, end, (end - begin, self.size[1]))).all(0)
+        with_data = self.with_data(begin, end)
+        return finite if with_data is None else with_data if finite is None else with_data & finite
+
+    def with_data(self, begin: int, end: int) -> NDArray[np.bool_] | None:
+        """Where its nodata value, mask or alpha leave data (end - begin, W), whatever these are; None: everywhere."""
         if not self._known:
-            return finite
+            return None
         with _explained(self.path):
-            mask = self._source.dataset_mask(window=((begin, end), (0, self.size[1])))
-        return np.asarray(mask > 0) if finite is None else np.asarray((mask > 0) & finite)
+            return np.asarray(self._source.dataset_mask(window=((begin, end), (0, self.size[1]))) > 0)
 
     def reduced(self, factor: int) -> NDArray[Any]:
         """As `rows`, as many times smaller on both sides (rounded up), each pixel the mean of those it stands for."""
@@ -149,7 +153,7 @@ def is_raster(path: Path) -> bool:
 
 
 def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
-    """(H, W), where a TIFF that `predict` reads by rows knows nothing, as `Raster.known` says; None: nowhere.
+    """(H, W), where a TIFF that `predict` reads by rows has none, as `Raster.with_data` says; None: nowhere.
 
     Args:
         pixels: that it holds.
@@ -158,7 +162,7 @@ def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
         return None
     try:
         with open_raster(path, pixels) as raster:
-            known = raster.known(0, raster.size[0])
+            known = raster.with_data(0, raster.size[0])
     except UserError:  # what is not read by rows is read whole, with what is to be said of it
         return None
     return None if known is None or known.all() else ~known

@@ -1,12 +1,12 @@
 """What the pictures of a folder hold: RGB of 8 bits, or other channels and types, which all of them must share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from ducseg.data.files.channels import RGB, Pixels, check_pixels, stored_pixels
-from ducseg.data.files.header import tiff_header
+from ducseg.data.files.header import Header, tiff_header
 from ducseg.errors import UserError, explain
 
 __all__ = ["alpha_note", "check_alike", "common_pixels", "nodata_note"]
@@ -44,8 +44,7 @@ def check_alike(pictures: Sequence[Path], wanted: Pixels, *, as_stored: bool) ->
 
 def alpha_note(pictures: Sequence[Path]) -> str | None:
     """What is to be said where TIFFs have a channel marked as alpha, as GDAL marks the fourth of four by itself."""
-    tiffs = (path for path in pictures if path.suffix.lower() in (".tif", ".tiff"))
-    marked = next((path for path in tiffs if (header := tiff_header(path)) is not None and header.alpha), None)
+    marked = next((path for path, header in _tiffs(pictures) if header.alpha), None)
     if marked is None:
         return None
     return (
@@ -68,8 +67,13 @@ def nodata_note(pictures: Sequence[Path], masks: Sequence[Path], ignore_value: i
 
 
 def _nodata(files: Sequence[Path]) -> tuple[Path, str] | None:
-    headers = ((path, tiff_header(path)) for path in files if path.suffix.lower() in (".tif", ".tiff"))
-    return next(((path, header.nodata) for path, header in headers if header and header.nodata is not None), None)
+    return next(((path, header.nodata) for path, header in _tiffs(files) if header.nodata is not None), None)
+
+
+def _tiffs(files: Sequence[Path]) -> Iterator[tuple[Path, Header]]:
+    for path in files:
+        if path.suffix.lower() in (".tif", ".tiff") and (header := tiff_header(path)) is not None:
+            yield path, header
 
 
 def _kind(path: Path, as_stored: bool) -> Pixels | None:

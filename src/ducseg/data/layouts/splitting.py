@@ -278,9 +278,10 @@ def _size(path: Path) -> int:
 
 def _middle(path: Path) -> tuple[int, bytes]:
     """The size, and some bytes in which pictures differ: not the header, and no border."""
+    size = _size(path)
     with path.open("rb") as file:
-        file.seek(_size(path) // 2)
-        return _size(path), file.read(1 << 12)
+        file.seek(size // 2)
+        return size, file.read(1 << 12)
 
 
 def _digest(path: Path) -> bytes:
