@@ -37,6 +37,8 @@ class Network:
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
     """A checkpoint or run folder (then its best checkpoint), an id on the Hugging Face Hub, or an exported file."""
+    ensemble: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CHECKPOINT ...")] = ()
+    """Further networks of the same classes, such as the other folds': the probabilities of all are averaged."""
     scales: tuple[float, ...] = (1.0,)
     """The probabilities are averaged over these sizes."""
     flip: bool = False
@@ -52,11 +54,18 @@ class Network:
         from ducseg.inference.onnx_predictor import onnx_device
         from ducseg.inference.opening import is_exported, open_labeller
 
-        device = (onnx_device if is_exported(self.checkpoint) else pick_device)(self.device)
-        return open_labeller(
-            self.checkpoint, device, scales=self.scales, flip=self.flip, bf16=self.bf16,
-            probabilities=probabilities,
-        )  # fmt: skip
+        def opened(checkpoint: str) -> "AveragingLabeller":
+            device = (onnx_device if is_exported(checkpoint) else pick_device)(self.device)
+            return open_labeller(
+                checkpoint, device, scales=self.scales, flip=self.flip, bf16=self.bf16,
+                probabilities=probabilities or bool(self.ensemble),
+            )  # fmt: skip
+
+        if not self.ensemble:
+            return opened(self.checkpoint)
+        from ducseg.inference.ensemble import Ensemble
+
+        return Ensemble([opened(checkpoint) for checkpoint in (self.checkpoint, *self.ensemble)])
 
 
 @dataclass(frozen=True, kw_only=True)

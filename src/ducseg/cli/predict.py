@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Options", "run"]
 
 _SAME_RESULT = {
-    "checkpoint", "inputs", "out", "device", "batch_size", "resume", "shard", "tar", "engine", "address", "workers",
-    "smooth", "fps", "frames",
+    "checkpoint", "ensemble", "inputs", "out", "device", "batch_size", "resume", "shard", "tar", "engine", "address",
+    "workers", "smooth", "fps", "frames",
 }  # fmt: skip
 """Options that do not change what a picture's result is, or are told by `Options.settings` in another form."""
 
@@ -149,7 +149,8 @@ class Options(Batch, RefinedNetwork):
             from ducseg.inference.refine import crf_settings
 
             chosen["crf"] = crf_settings(self.crf)
-        return digest(chosen | {"kinds": sorted(kinds), "network": network_digest(self.checkpoint)})
+        network = " ".join(map(network_digest, (self.checkpoint, *self.ensemble)))
+        return digest(chosen | {"kinds": sorted(kinds), "network": network})
 
 
 def run(options: Options) -> int:

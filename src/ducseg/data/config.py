@@ -63,8 +63,10 @@ class DataConfig:
     """Read the patches that `ducseg data patches` cut here instead of cutting them on the fly."""
     coarse: bool = False
     """`cityscapes`: add the coarsely labelled frames (train_extra, gtCoarse) to the training split."""
-    fold: Annotated[int, Range(0, 4)] = 0
-    """`kitti-road`: which of its folds validates, 0 to 4."""
+    folds: Annotated[int, Range(2)] | None = None
+    """`folder`: cross-validation: all but the test pictures are parted into so many, each of which validates once."""
+    fold: Annotated[int, Range(0)] = 0
+    """`folder` with folds, `kitti-road` (of its 5): which of the folds validates, counted from 0."""
     coco_root: str | None = None
     """`voc2012`: add COCO's pictures with masks of VOC's classes (images/, masks/) to the training split."""
     workers: Annotated[int, Range(0)] = 2
@@ -95,6 +97,7 @@ class DataConfig:
             conflicts.append("--data.patches-root needs --data.patches: the scheme that was cut")
         if self.val_fraction + self.test_fraction >= 1:
             conflicts.append("--data.val-fraction and --data.test-fraction must leave some pictures to train on")
+        conflicts += self._fold_conflicts()
         if self.values and self.masks_as is not None:
             conflicts.append(f"--data.values says what --data.masks-as {self.masks_as} would: leave one out")
         if self.masks_as == "index" and self.ignore_colours:
@@ -103,18 +106,31 @@ class DataConfig:
             conflicts.append("--data.ignore-value is for values: of colour masks --data.ignore-colours ignores colours")
         return conflicts
 
+    def _fold_conflicts(self) -> list[str]:
+        default = {field.name: field.default for field in fields(self)}
+        folds = 5 if self.dataset == "kitti-road" else self.folds
+        if folds is None:
+            return ["--data.fold needs --data.folds: how many there are"] * (self.fold > 0 and self.dataset == "folder")
+        conflicts = [f"--data.fold {self.fold} of {folds}: they are counted from 0"] * (self.fold >= folds)
+        if self.folds is not None:
+            given = [
+                name for name in ("train_split", "val_split", "val_fraction") if getattr(self, name) != default[name]
+            ]
+            conflicts += [f"--data.folds says what {_option(name)} would: leave one out" for name in given]
+        return conflicts
+
 
 OWN_CLASSES = ("folder", "split-folders")
 """The data sets whose classes are the user's."""
 
 _BELONGS = {
     **dict.fromkeys(("images", "masks", "mask_suffix", "view", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
-    **dict.fromkeys(("val_fraction", "test_fraction", "group_by", "skip_unpaired"), ("folder",)),
+    **dict.fromkeys(("val_fraction", "test_fraction", "group_by", "skip_unpaired", "folds"), ("folder",)),
     **dict.fromkeys(("classes", "values", "ignore_value", "smoothed", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),
     "patches_root": ("cityscapes", "kitti-road"),
     "coarse": ("cityscapes",),
-    "fold": ("kitti-road",),
+    "fold": ("folder", "kitti-road"),
     "coco_root": ("voc2012",),
     "synthetic_scenes": ("synthetic",),
     "synthetic_size": ("synthetic",),

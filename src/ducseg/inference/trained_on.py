@@ -1,5 +1,6 @@
 """Which data set a checkpoint was trained on, as training recorded it."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 from ducseg.classes import ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels, read_pixels
-from ducseg.data.layouts.opening import open_dataset
+from ducseg.data.layouts.opening import open_dataset, open_training_set, pictures_of
 from ducseg.data.layouts.splitting import NoSplit
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.errors import UserError, explain
 from ducseg.inference.opening import data_of, recorded
 from ducseg.models.preprocessing import Preprocessing
 
-__all__ = ["open_trained_on", "trained_on"]
+__all__ = ["learned_notes", "open_trained_on", "trained_on"]
 
 
 def open_trained_on(
@@ -51,6 +52,31 @@ def open_trained_on(
         if isinstance(error, NoSplit) and chosen != data.val_split:
             raise _no_split(data, chosen, error) from error
         raise UserError(f"{error} (--data-root: where the data set lies now, here {data.root})") from error
+
+
+def learned_notes(
+    checkpoints: Sequence[str | Path], dataset: SegmentationDataset, *, root: Path | None = None
+) -> list[str]:
+    """What is to be said, a line each, of networks that were trained on pictures of a data set, such as other folds'.
+
+    Args:
+        checkpoints: of those that note no data, nothing is known or said.
+        root: as `open_trained_on`.
+
+    Raises:
+        UserError: as `open_trained_on`.
+    """
+    notes, scored = [], {picture.resolve() for picture in pictures_of(dataset)}
+    for checkpoint in checkpoints:
+        if not data_of(recorded(checkpoint)[1]):
+            continue
+        train_set = open_training_set(trained_on(checkpoint, root=root), (0, 0, 0))
+        learned = scored & {picture.resolve() for picture in pictures_of(train_set)}
+        if learned:
+            notes.append(
+                f"{checkpoint} was trained on {len(learned)} of the {len(scored)} pictures scored: too good a score"
+            )
+    return notes
 
 
 def _no_split(data: DataConfig, split: str, error: NoSplit) -> UserError:

@@ -12,9 +12,9 @@ import torch
 
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen
+from ducseg.data.layouts.grouping import eyes_in
 from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
-from ducseg.data.layouts.splitting import eyes_in
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 from ducseg.train.plan_lines import is_thin, plan_lines

@@ -14,8 +14,8 @@ from ducseg.classes import ClassSet
 from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen, count_pixels
+from ducseg.data.layouts.grouping import EYES, eyes_in, group_function, held_out
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_layout, open_training_set
-from ducseg.data.layouts.splitting import EYES, eyes_in, group_function, held_out
 from ducseg.errors import UserError
 
 SIZE = (6, 8)
@@ -333,6 +333,55 @@ def test_groups_stay_together(tmp_path: Path) -> None:
         ids(tmp_path, "train", group_by="(")
     with pytest.raises(UserError, match="groups to split: found 1; needed at least 2"):
         ids(tmp_path, "train", group_by="^a")
+
+
+def test_every_picture_but_the_test_ones_validates_in_one_fold(tmp_path: Path) -> None:
+    flat(tmp_path / "flat")
+    names = ids(tmp_path / "flat", "all")
+    for options in ({}, {"test_fraction": 0.2}):
+        test = ids(tmp_path / "flat", "test", folds=3, **options) if options else []
+        parts = [[ids(tmp_path / "flat", s, folds=3, fold=i, **options) for s in ("train", "val")] for i in range(3)]
+        assert all(sorted(train + val + test) == sorted(names) for train, val in parts)
+        assert sorted(name for _, val in parts for name in val) == sorted({*names} - {*test})
+        assert max(len(val) for _, val in parts) - min(len(val) for _, val in parts) <= 1
+        assert parts[1] == [ids(tmp_path / "flat", s, folds=3, fold=1, **options) for s in ("train", "val")]
+    for split, number in (("train", 5), ("valid", 3), ("test", 2)):
+        for name in range(number):
+            add(tmp_path, f"sorted/images/{split}/{split}{name}.png", f"sorted/masks/{split}/{split}{name}.png")
+    assert ids(tmp_path / "sorted", "test", folds=2) == ["test0", "test1"]
+    assert len(ids(tmp_path / "sorted", "train", folds=2)) == len(ids(tmp_path / "sorted", "val", folds=2)) == 4
+    with pytest.raises(UserError, match=r"--data\.folds 9: found 8 pictures; needed at least one a fold"):
+        ids(tmp_path / "sorted", "val", folds=9)
+    with pytest.raises(UserError, match=r"split 'test': found no sub-folder.*--data\.test-fraction"):
+        ids(tmp_path / "flat", "test", folds=3)
+
+
+def test_groups_stay_together_in_folds(tmp_path: Path) -> None:
+    for patient in range(1, 5):
+        for view in range(1, 4):
+            add(tmp_path, f"images/a{patient}_v{view}.png", f"masks/a{patient}_v{view}.png")
+    folds = [ids(tmp_path, "val", folds=2, fold=fold, group_by=r"^(a\d+)_") for fold in range(2)]
+    assert (
+        [len({name.partition("_")[0] for name in names}) for names in folds] == [2, 2] == [len(f) // 3 for f in folds]
+    )
+    with pytest.raises(UserError, match=r"--data\.folds 5: found 4 groups of pictures"):
+        ids(tmp_path, "val", folds=5, group_by=r"^(a\d+)_")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": 1}, "--data.fold needs --data.folds"),
+        ({"folds": 3, "fold": 3}, "--data.fold 3 of 3: they are counted from 0"),
+        ({"folds": 3, "val_split": "test"}, "--data.folds says what --data.val-split would"),
+        ({"folds": 3, "val_fraction": 0.2}, "--data.folds says what --data.val-fraction would"),
+        ({"dataset": "camvid", "folds": 3}, "--data.folds 3 is for folder, not for camvid"),
+        ({"dataset": "kitti-road", "fold": 5}, "--data.fold 5 of 5: they are counted from 0"),
+    ],
+)
+def test_folds_that_cannot_be(options: dict[str, object], message: str) -> None:
+    conflicts = DataConfig(**{"dataset": "folder", "root": "somewhere", **options}).conflicts()  # type: ignore[arg-type]
+    assert [one[: len(message)] for one in conflicts] == [message]
 
 
 def test_the_doctor_sees_groups_in_two_splits(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 from ducseg.classes import CAMVID, CITYSCAPES, VOC2012, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, Cityscapes
+from ducseg.data.layouts.grouping import held_out
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.opening import LAYOUTS, open_dataset, open_layout
-from ducseg.data.layouts.splitting import held_out
 from ducseg.data.paired import SegmentationDataset
 from ducseg.errors import UserError
 

@@ -15,8 +15,8 @@ from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen
 from ducseg.data.files.channels import Pixels, check_pixels, stored_pixels
+from ducseg.data.layouts.grouping import group_function
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
-from ducseg.data.layouts.splitting import group_function
 from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError
 

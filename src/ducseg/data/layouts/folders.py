@@ -22,12 +22,13 @@ from ducseg.data.files.channels import Pixels
 from ducseg.data.files.header import tiff_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.layouts.finding import FoundFiles, find_files, likely_folders
+from ducseg.data.layouts.grouping import group_function
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
-from ducseg.data.layouts.splitting import are_splits, group_function, members_of
+from ducseg.data.layouts.splitting import are_splits, members_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
 from ducseg.errors import UserError, explain, listed

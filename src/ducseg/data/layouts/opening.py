@@ -18,7 +18,8 @@ from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_fold
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.picture_kinds import alpha_note, nodata_note
-from ducseg.data.layouts.splitting import are_splits, copies_note, folder_note, group_note, series_note, split_note
+from ducseg.data.layouts.split_notes import copies_note, folder_note, group_note, series_note, split_note
+from ducseg.data.layouts.splitting import are_splits
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
@@ -26,7 +27,9 @@ from ducseg.data.ranges import out_of_range
 from ducseg.data.resampling import Fill
 from ducseg.errors import UserError, explain
 
-__all__ = ["LAYOUTS", "data_notes", "naming_the_check", "open_dataset", "open_layout", "open_training_set"]
+__all__ = [
+    "LAYOUTS", "data_notes", "naming_the_check", "open_dataset", "open_layout", "open_training_set", "pictures_of",
+]  # fmt: skip
 
 LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
     "camvid": camvid_layout,
@@ -114,7 +117,7 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
         UserError: as `open_layout` and `count_pixels`.
     """
     notes: list[str] = []
-    pictures = _pictures_of(train_set), _pictures_of(val_set)
+    pictures = pictures_of(train_set), pictures_of(val_set)
     shared = split_note(*pictures)
     if config.dataset != "synthetic":
         layout = open_layout(config, train_set.classes)
@@ -143,10 +146,10 @@ def naming_the_check(config: DataConfig) -> Iterator[None]:
         raise UserError(f"{error} (all such files at once: {command}, with the same --data. options)") from error
 
 
-def _pictures_of(dataset: SegmentationDataset) -> list[Path]:
+def pictures_of(dataset: SegmentationDataset) -> list[Path]:
     """The picture files that a data set shows; none where it draws them, or shows patches that were cut before."""
     if isinstance(dataset, Concatenated):
-        return [path for part in dataset.datasets for path in _pictures_of(part)]
+        return [path for part in dataset.datasets for path in pictures_of(part)]
     if isinstance(dataset, Patches):
-        return _pictures_of(dataset.frames)
+        return pictures_of(dataset.frames)
     return list(dataset.image_paths) if isinstance(dataset, PairedFiles | Unlabelled | KittiRoad) else []

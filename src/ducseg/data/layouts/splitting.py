@@ -3,24 +3,20 @@
 A split is "all", a folder of that name (training, valid, validation and testing are also found as train, val and test),
 a text file with one name a line, or a share: where there is no folder for "val" or "test", `val_fraction` and
 `test_fraction` of the pictures are held out of what "train" would be. Where no folder is called like a split (sites,
-cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both.
+cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both. With `folds`, all pictures but
+those of "test" are parted into so many, one of which is "val" and the others "train".
 """
 
 import filecmp
-import hashlib
-import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 from ducseg.data.config import DataConfig
+from ducseg.data.layouts.grouping import folds_of, group_of, held_out
 from ducseg.errors import UserError, explain, listed
 
-__all__ = [
-    "EYES", "Member", "NoSplit", "are_splits", "copies_note", "eyes_in", "folder_note", "group_function", "group_note",
-    "held_out", "members_of", "series_note", "split_note",
-]  # fmt: skip
+__all__ = ["Member", "NoSplit", "are_splits", "members_of"]
 
 
 class NoSplit(UserError):
@@ -31,12 +27,6 @@ class NoSplit(UserError):
 
 Member = tuple[str, str]
 """(folder of the split, name); the folder of unsorted pictures is ""."""
-
-EYES = r"(?:^|/)([^/]*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
-"""A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
-
-_SERIES = r"^(.*\D)\d+$"
-"""A `group_by` that keeps together what differs in the last number of its name alone: clip7_0001 and clip7_0002."""
 
 _ALIASES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 
@@ -63,6 +53,11 @@ def members_of(split: str, folders: Mapping[str, Sequence[str]], config: DataCon
         return list(dict.fromkeys(chain.from_iterable(each)))
     folder = _folder_of(split, folders)
     kind = next((kind for kind, names in _ALIASES.items() if split in names), None)
+    if config.folds is not None and kind is not None and (kind != "test" or folder is None):
+        parts = _fold_parts(folders, config, config.folds)
+        if kind not in parts:
+            raise _no_split(split, folders, config)
+        return parts[kind]
     if folder is not None and kind != "train":
         return [(folder, name) for name in folders[folder]]
     bases = _training_folders(folders, config)
@@ -107,16 +102,8 @@ def _parts(
     if listed[config.train_split] is not None:
         taken = set(listed[config.train_split] or ())
         return {"train": rest, "val": [member for member in rest if member not in taken]}
-    several = len({folder for folder, _ in rest}) > 1
-    names = {f"{folder}/{name}" if several else name: (folder, name) for folder, name in rest}
-    group = group_function(config.group_by)
-    if config.group_by is not None and not any(_matched(config.group_by, name) for name in names):
-        raise explain(
-            f"--data.group-by {config.group_by}",
-            found=f"no match in any of {len(names)} names (such as {next(iter(names), None)})",
-            needed="an expression that matches names of pictures, without their endings",
-            fix="Correct it: no pictures would stay together.",
-        )
+    names = _distinct(rest)
+    group = group_of(config.group_by, names)
     unsorted = _folder_of("train", folders) is None
     parts: dict[str, list[Member]] = {}
     by_share = _folder_of(config.val_split, folders) is None and _folder_of("val", folders) is None
@@ -140,153 +127,25 @@ def _parts(
     return parts
 
 
-def held_out(
-    names: Sequence[str], fraction: float, group: Callable[[str], str] = str, *, last: bool = False
-) -> frozenset[str]:
-    """A share of the names: whole groups, those with the smallest hash (`last`: the largest), until it is reached.
-
-    At least one group, and at least one is left over; raises `UserError` for fewer than two. It depends on the names
-    alone, and a larger share holds a smaller one.
-    """
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(group(name), []).append(name)
-    if len(groups) < 2:
-        grouped = len(names) > len(groups)
-        raise explain(
-            "groups to split" if grouped else "images to split",
-            found=len(groups),
-            needed="at least 2",
-            fix="Add images, or train and validate on the same ones: --data.train-split all --data.val-split all.",
-        )
-    ordered = sorted(groups, key=lambda key: hashlib.sha256(key.encode()).digest(), reverse=last)
-    wanted, chosen = max(1, round(len(names) * fraction)), list[str]()
-    for key in ordered[:-1]:
-        if chosen and len(chosen) + len(groups[key]) / 2 > wanted:
-            break
-        chosen += groups[key]
-    return frozenset(chosen)
+def _fold_parts(folders: Mapping[str, Sequence[str]], config: DataConfig, folds: int) -> dict[str, list[Member]]:
+    """The pictures of the fold as val, of the others as train; test where a share is held out."""
+    inside = dict.fromkeys([*_training_folders(folders, config), _folder_of("val", folders)])
+    names = _distinct([(folder, name) for folder in inside if folder is not None for name in folders[folder]])
+    group = group_of(config.group_by, names)
+    testing = frozenset[str]()
+    if config.test_fraction and _folder_of("test", folders) is None:
+        testing = held_out(tuple(names), config.test_fraction, group, last=True)
+    fold_of = folds_of([name for name in names if name not in testing], folds, group)
+    parts: dict[str, list[Member]] = {"train": [], "val": []}
+    for name, fold in fold_of.items():
+        parts["val" if fold == config.fold else "train"].append(names[name])
+    return parts | ({"test": [names[name] for name in names if name in testing]} if testing else {})
 
 
-def group_function(pattern: str | None) -> Callable[[str], str]:
-    """Name -> its group: what the groups of the pattern match (all of the match without groups); else the name.
-
-    The pattern is looked for in the name with its folder, patient0/7, and where it is not there, in 7 alone.
-
-    Raises:
-        UserError: no regular expression.
-    """
-    if pattern is None:
-        return str
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise explain(
-            f"--data.group-by {pattern}", found=str(error), needed="a regular expression", fix=r"Such as '^(\w+)_\d+$'."
-        ) from None
-
-    def group(name: str) -> str:
-        found = _matched(pattern, name)
-        if found is None:
-            return name
-        return "/".join(part or "" for part in found.groups()) if found.groups() else found.group()
-
-    return group
-
-
-def _matched(pattern: str, name: str) -> re.Match[str] | None:
-    return re.search(pattern, name) or re.search(pattern, Path(name).name)
-
-
-def eyes_in(names: Sequence[str]) -> str | None:
-    """`EYES` where the names tell a person's left and right eye apart: nine in ten do, and most have the other."""
-    found = Counter(match.group(1) for name in names if (match := re.search(EYES, name)))
-    both = sum(count for count in found.values() if count > 1)
-    return EYES if both and found.total() >= 0.9 * len(names) and 2 * both >= len(names) else None
-
-
-def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) -> str | None:
-    """What is to be said where ids of one group are in both splits, as folders and lists can have it."""
-    group = group_function(pattern)
-    mine, others = ({group(name) for name in names if _matched(pattern, name)} for names in (train, validation))
-    both = sorted(mine & others)
-    more = f" and {len(both) - 3} more" if len(both) > 3 else ""
-    named = f"{', '.join(both[:3])}{more}"
-    return f"groups of --data.group-by with training and validation pictures: {named}" if both else None
-
-
-def folder_note(folders: Mapping[str, Iterable[Path]], train: Iterable[Path], validation: Iterable[Path]) -> str | None:
-    """What is to be said where folders, no splits but such as patients, have pictures in both splits."""
-    if len(folders) < 2:
-        return None
-    train, validation = set(train), set(validation)
-    both = [folder for folder, files in folders.items() if train & (here := set(files)) and validation & here]
-    if not both:
-        return None
-    return (
-        f"groups: none; {listed(both, 3)} of {len(folders)} folders with training and validation pictures. If the "
-        "pictures of a folder belong together, as a patient's do: --data.group-by '^([^/]+)/'"
-    )
-
-
-def series_note(train: Sequence[str], validation: Sequence[str]) -> str | None:
-    """What is to be said where ids run in three series or more, clip7_0001, clip7_0002, ..., cut by the splits."""
-    mine, others = (
-        [match[1] for name in names if (match := re.search(_SERIES, name))] for names in (train, validation)
-    )
-    both = sorted(set(mine) & set(others))
-    if len({*mine, *others}) < 3 or 2 * sum(series in both for series in others) < len(validation):
-        return None
-    return (
-        f"groups: none; {listed(both, 3)}, series of names, with training and validation pictures. If a series belongs "
-        f"together, as frames of a clip or tiles of a picture do: --data.group-by '{_SERIES}'"
-    )
-
-
-def split_note(train: Sequence[Path], validation: Sequence[Path]) -> str | None:
-    """What is to be said where the pictures of one split are also in the other."""
-    both = len(set(train) & set(validation))
-    if not both:
-        return None
-    if both == len(set(validation)) == len(set(train)):
-        return f"the {both} validation pictures are the training pictures: scores say nothing about other pictures"
-    return f"{both} of the {len(set(validation))} validation pictures are training pictures too"
-
-
-def copies_note(train: Iterable[Path], validation: Iterable[Path]) -> str | None:
-    """What is to be said where files of both splits are equal byte by byte."""
-    train = set(train)
-    learned, held = sorted(train), sorted(set(validation) - train)
-    told_by: Callable[[Path], object]
-    for told_by in (_size, _middle, _digest):  # each of them of those that the one before did not tell apart
-        ours, theirs = ({path: told_by(path) for path in paths} for paths in (learned, held))
-        both = {*ours.values()} & {*theirs.values()}
-        learned, held = ([path for path, told in of.items() if told in both] for of in (ours, theirs))
-    if not held:
-        return None
-    first = {told: path for path, told in reversed(ours.items())}
-    other, path = held[0], first[theirs[held[0]]]
-    return (
-        f"copies: validation pictures that are training pictures too, byte by byte: {len(held)}, such as {other} and "
-        f"{path}; scores are too good for that, and ducseg data check names them all"
-    )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _middle(path: Path) -> tuple[int, bytes]:
-    """The size, and some bytes in which pictures differ: not the header, and no border."""
-    size = _size(path)
-    with path.open("rb") as file:
-        file.seek(size // 2)
-        return size, file.read(1 << 12)
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _distinct(members: Sequence[Member]) -> dict[str, Member]:
+    """The pictures by their names, those of several folders by the folder's too."""
+    several = len({folder for folder, _ in members}) > 1
+    return {f"{folder}/{name}" if several else name: (folder, name) for folder, name in members}
 
 
 def are_splits(folders: Collection[str]) -> bool:
