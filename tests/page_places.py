@@ -133,6 +133,15 @@ def _data() -> None:
     Path("photos").rename("pictures")
     _coco(Path("annotations/instances_train.json"), sorted(Path("pictures").glob("*.jpg")))
     _stacks(Path("isbi2012"))
+    _nnunet(Path("nnUNet_raw/Dataset120_Cracks"))
+
+
+def _nnunet(root: Path) -> None:
+    for folder, file in (("images", "{}_0000.jpg"), ("labels", "{}.png")):
+        (root / f"{folder}Tr").mkdir(parents=True)
+        for source in sorted(Path("mydata", folder.replace("labels", "masks")).iterdir()):
+            shutil.copy(source, root / f"{folder}Tr" / file.format(source.stem))
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "crack": 1}}))
 
 
 def _stacks(folder: Path) -> None:

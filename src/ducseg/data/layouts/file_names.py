@@ -26,6 +26,7 @@ MASK_FOLDERS = (
     "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
     "target", "manual", "1st_manual",
 )  # fmt: skip
+NNUNET_MASKS = ("labelsTr", "labelsTs")
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
 MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
 
@@ -149,7 +150,7 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
 
     What such a name has beyond the picture's is `mask_suffix`, or begins with a word for masks, or with a sign and has
     one; in a folder of `MASK_FOLDERS`, whose other half is the folder above or one of `IMAGE_FOLDERS` in it, it may be
-    the picture's. Without a picture of the name, a file is none.
+    the picture's; nnU-Net's labelsTr/x.png is of imagesTr/x_0000.png. Without a picture of the name, a file is none.
     """
     there: dict[PurePath, set[str]] = {}
     for file in files:
@@ -172,7 +173,9 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
                 names = {file.stem, *pictures_of(file.stem)}
                 if any(names & there.get(place, set()) for place in places):
                     return True
-        return False
+        side = file.parent.name
+        images = file.parent.with_name(side.replace("labels", "images", 1)) if side in NNUNET_MASKS else None
+        return images is not None and bool({file.stem, f"{file.stem}_0000"} & there.get(images, set()))
 
     folders = {(above.parent, above.name.lower()): above for folder in there for above in (folder, *folder.parents)}
     return {file for file in files if pictures_of(file.stem) & there[file.parent] or is_in_masks(file)}

@@ -6,6 +6,7 @@
 | sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
 | beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/; train_images/ and train_masks/ |
 | one folder | x.jpg beside x_mask.png, or beside x.png |
+| nnU-Net's | imagesTr/x_0000.png and labelsTr/x.png: `nnunet` |
 | any two | of which one holds masks by what its first file shows, and whose names go together |
 
 Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
@@ -15,7 +16,7 @@ Hidden folders and those of file managers are no splits.
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
@@ -31,14 +32,15 @@ from ducseg.data.layouts.file_names import (
     tail_of_masks,
     tails_of,
 )
-from ducseg.data.layouts.layout import SplitFiles
+from ducseg.data.layouts.layout import FoundFiles, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at
 from ducseg.data.layouts.mask_shapes import are_views
+from ducseg.data.layouts.nnunet import find_cases
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain
 
-__all__ = ["FoundFiles", "find_files", "likely_folders"]
+__all__ = ["find_files", "likely_folders"]
 
 _FEW_VALUES = 4
 FLAT = ""
@@ -54,20 +56,14 @@ _SYSTEM = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
-@dataclass(frozen=True)
-class FoundFiles:
-    """The files of each split, `FLAT` alone where there are none, and one line that says how they lie."""
-
-    splits: Mapping[str, SplitFiles]
-    line: str
-
-
 def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix: str | None) -> FoundFiles:
     """Look for pictures and masks under `root`; the arguments are the fields of `DataConfig`.
 
     Raises:
-        UserError: two pictures of one name, several folders that could be meant.
+        UserError: two pictures of one name, several folders that could be meant; as `find_cases`.
     """
+    if images is masks is mask_suffix is None and (cases := find_cases(root)) is not None:
+        return cases
     left_out: list[str] = []
     pairs = _two_folders(root, images, masks, left_out)
     if pairs:
@@ -78,7 +74,8 @@ def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix
     named = root / (images or "images"), root / (masks or "masks")
     inside = _folders_in(root)
     if len(inside) == 1 and inside[0] not in named and not files_of(root):  # as archives unpack
-        return find_files(inside[0], images=images, masks=masks, mask_suffix=mask_suffix)
+        found = find_files(inside[0], images=images, masks=masks, mask_suffix=mask_suffix)
+        return replace(found, root=found.root or inside[0])
     if any(one.is_dir() for one in named):
         return _listed(root, {FLAT: named}, mask_suffix, [])
     if images is masks is None and len(inside) == 2 and (likely := likely_folders(root)) is not None:
