@@ -134,6 +134,8 @@ def _data() -> None:
     _coco(Path("annotations/instances_train.json"), sorted(Path("pictures").glob("*.jpg")))
     _stacks(Path("isbi2012"))
     _nnunet(Path("nnUNet_raw/Dataset120_Cracks"))
+    shutil.copytree("mydata/images", "SOURCE/images")
+    shutil.copytree("mydata/masks", "SOURCE/masks/crack")
 
 
 def _nnunet(root: Path) -> None:
@@ -243,7 +245,7 @@ def before(line: str) -> None:
     if line.startswith("score folder") and "--pred out" in line:
         shutil.rmtree("out", ignore_errors=True)
         shutil.copytree("masks", "out")
-    if line.startswith("data convert coco"):
+    if line.startswith("data convert") and "--out mydata" in line:
         shutil.rmtree("mydata")
     if line.startswith("predict RUN frames/"):
         shutil.rmtree("frames")

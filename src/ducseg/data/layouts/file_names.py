@@ -4,6 +4,7 @@ Mask names may have more than picture names at their end or beginning: x.jpg and
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
@@ -14,8 +15,8 @@ from ducseg.data.paired import by_stem
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "by_common_ending", "by_common_name", "ending",
-    "files_of", "masks_beside", "side_by_side", "tail_of_masks", "tails_of",
+    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "SPLITS", "SYSTEM_FOLDERS", "by_common_ending",
+    "by_common_name", "ending", "files_of", "masks_beside", "side_by_side", "tail_of_masks", "tails_of",
 ]  # fmt: skip
 
 IMAGE_FOLDERS = (
@@ -26,6 +27,8 @@ MASK_FOLDERS = (
     "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
     "target", "manual", "1st_manual",
 )  # fmt: skip
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
 NNUNET_MASKS = ("labelsTr", "labelsTs")
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
 MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
@@ -208,7 +211,8 @@ def tail_of_masks(tails: Mapping[str, list[Path]], folder: Path, left_out: list[
             f"masks in {folder}",
             found=f"names that end with {' and '.join(meant)}",
             needed="one mask a picture",
-            fix=f"Say which: --data.mask-suffix={meant[0]}.",
+            fix=f"Say which: --data.mask-suffix={meant[0]}; or make one of all, a class each: "
+            f"ducseg data convert masks {shlex.quote(str(folder))} --out OUT.",
         )
     return meant[0]
 

@@ -25,6 +25,8 @@ from ducseg.data.layouts.file_names import (
     MASK_FOLDERS,
     MASK_SUFFIXES,
     MASK_WORD,
+    SPLITS,
+    SYSTEM_FOLDERS,
     by_common_name,
     ending,
     files_of,
@@ -52,8 +54,6 @@ _MASK_FOLDER = re.compile(
 _IMAGE_FOLDER = re.compile(
     r"image|picture|photo|original|(?<![a-z])(imgs?|raw|inputs?|rgb|volume)(?![a-z])", re.IGNORECASE
 )
-_SYSTEM = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix: str | None) -> FoundFiles:
@@ -117,7 +117,7 @@ def _two_folders(
             masks_in[name] = masks_in.pop(other)
     both = images_in.keys() | masks_in.keys()
     if any(files_of(side) for side in found):
-        both = {name for name in images_in.keys() & masks_in.keys() if name.lower() in _SPLITS}
+        both = {name for name in images_in.keys() & masks_in.keys() if name.lower() in SPLITS}
     if not both:
         return {FLAT: found}
     return {
@@ -145,7 +145,7 @@ def _prefixed(root: Path, left_out: list[str]) -> dict[str, tuple[Path, Path]]:
     """train_images beside train_masks, test_img beside test_lab: the folders of each split that has both."""
     sides: dict[str, tuple[list[Path], list[Path]]] = {}
     for folder in _folders_in(root):
-        split = next((part for part in re.split(r"[-_. ]", folder.name) if part.lower() in _SPLITS), folder.name)
+        split = next((part for part in re.split(r"[-_. ]", folder.name) if part.lower() in SPLITS), folder.name)
         if split != folder.name and (_is_images(folder.name) or _is_masks(folder.name)):
             sides.setdefault(split, ([], []))[_is_masks(folder.name)].append(folder)
     return {
@@ -175,7 +175,7 @@ def _siblings(root: Path) -> dict[str, tuple[Path, Path]]:
         for other in folders
         if other.startswith(name) and MASK_WORD.match(other.removeprefix(name).lstrip("_- "))
     }
-    if len(pairs) == 1 and not set(pairs) & set(_SPLITS):
+    if len(pairs) == 1 and not set(pairs) & set(SPLITS):
         return {FLAT: next(iter(pairs.values()))}
     return pairs
 
@@ -219,11 +219,11 @@ def _folders_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     visible = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
-    return sorted(one for one in visible if one.name.lower() not in _SYSTEM)
+    return sorted(one for one in visible if one.name.lower() not in SYSTEM_FOLDERS)
 
 
 def _in_usual_order(split: str) -> tuple[int, str]:
-    place = _SPLITS.index(split.lower()) if split.lower() in _SPLITS else len(_SPLITS)
+    place = SPLITS.index(split.lower()) if split.lower() in SPLITS else len(SPLITS)
     return place, split
 
 

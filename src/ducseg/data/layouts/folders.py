@@ -28,6 +28,7 @@ from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.nnunet import read_labels
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
+from ducseg.data.layouts.several_masks import find_masks
 from ducseg.data.layouts.splitting import are_splits, group_function, members_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
@@ -151,10 +152,28 @@ def _paired(found: FoundFiles) -> FoundFiles:
     return replace(found, splits=splits, line=found.line + note)
 
 
+def _refuse_several(found: FoundFiles, root: Path) -> None:
+    """Raise a `UserError` where most pictures have no mask of their name, but by their names several each."""
+    pairs = [(files.images.keys(), (files.labels or {}).keys()) for files in found.splits.values()]
+    pictures, paired = sum(len(images) for images, _ in pairs), sum(len(images & labels) for images, labels in pairs)
+    if 2 * paired >= pictures:
+        return
+    several = find_masks(islice(_pictures_below(root), _MOST_DEEP))
+    if several.usual is not None:
+        raise explain(
+            f"masks in {root}",
+            found=f"several a picture, {several.usual} ({several.example})",
+            needed="one mask a picture",
+            fix=f"Make one of them: ducseg data convert masks {shlex.quote(str(root))} --out OUT; then train on OUT.",
+        )
+
+
 class _Folders:
     def __init__(self, config: DataConfig, root: Path, classes: ClassSet | None) -> None:
         self.config, self.root, self._fallback = config, root, classes
         self.found = find_files(root, images=config.images, masks=config.masks, mask_suffix=config.mask_suffix)
+        if config.images is config.masks is None:
+            _refuse_several(self.found, root)
         if config.skip_unpaired:
             self.found = _paired(self.found)
 
