@@ -62,7 +62,9 @@ def test_cases_are_paired_and_their_classes_named(tmp_path: Path, above: int) ->
     assert label is not None
     assert (int(label.sum()), int(train[0].image.max())) == (1, int(train.ids[0][-1]))
     said = " ".join(open_layout(data).lines)
-    assert "imagesTr/c_001_0000.png with labelsTr/c_001.png; train is Tr; left out: imagesTs (without labelsTs)" in said
+    assert (
+        "(imagesTr/c_001_0000.png with labelsTr/c_001.png): train is Tr; left out: imagesTs (without labelsTs)" in said
+    )
     assert "values 0, 1 -> background, crack (names of dataset.json)" in said
     report = check_dataset(data)
     assert (report.ok, list(report.splits)) == (True, ["train"])
@@ -74,6 +76,8 @@ def test_the_test_pictures_with_masks_are_a_split(tmp_path: Path) -> None:
     assert open_dataset(config(tmp_path), "test").ids == ("c_009",)
     assert "c_009" not in (*open_dataset(config(tmp_path), "train").ids, *open_dataset(config(tmp_path), "val").ids)
     assert "test is Ts" in open_layout(config(tmp_path)).notes[0]
+    (tmp_path / "labelsTr" / "c_001.png").unlink()
+    assert "c_002_0000.png with labelsTr/c_002.png" in open_layout(config(tmp_path)).notes[0]
     case(tmp_path, 10, "Ts")
     (tmp_path / "imagesTs" / "c_010_0000.png").unlink()
     with pytest.raises(UserError, match=r"1 without an image \(c_010\)"):

@@ -77,9 +77,10 @@ def _how(found: FoundMasks, source: Path) -> str:
     if found.twins:
         raise found.twins[0]
     if found.alone or not found.masks:
-        alone = f"{len(found.alone)} masks of no picture ({listed(found.alone, 3)})" if found.alone else "none"
+        pictures = len(found.pictures) + len(found.unmasked)
+        alone = f"{len(found.alone)} masks of none of them ({listed(found.alone, 3)})" if found.alone else "no masks"
         fix = "Take out what has no picture, rename it, or say where the pictures are: --images DIR."
-        raise explain(f"several masks a picture in {source}", found=alone, needed=_NEEDED, fix=fix)
+        raise explain(f"masks in {source}", found=f"{pictures} pictures, {alone}", needed=_NEEDED, fix=fix)
     if len(found.masks) > 1:
         ways = "; ".join(f"{how} ({masks[0].file})" for how, masks in found.masks.items())
         raise explain(f"masks in {source}", found=ways, needed="one way for all", fix="Bring them into one of them.")

@@ -33,28 +33,29 @@ def find_cases(root: Path) -> FoundFiles | None:
     folder = _data_set(root)
     if folder is None:
         return None
-    files, left_out = {}, []
+    files, left_out = {}, ""
     for split, end in _SPLITS.items():
-        sides = folder / f"images{end}", folder / f"labels{end}"
-        there = [side.name for side in sides if _visible(side)]
-        if len(there) == 2:
-            files[split] = _split(split, *sides, folder)
-        elif split == "test" and there:
-            left_out.append(f"{there[0]} (without {sides[1 - (there[0] == sides[1].name)].name})")
+        images, masks = folder / f"images{end}", folder / f"labels{end}"
+        if _visible(images) and _visible(masks):
+            files[split] = _split(split, images, masks, folder)
+        elif _visible(images):
+            left_out = f"; left out: {images.name} (without {masks.name})"
     if "train" not in files:
-        found = ", ".join(sorted(one.name for one in folder.iterdir() if _visible(one)))
         raise explain(
             f"nnU-Net data set {folder}",
-            found=found or "empty folders",
+            found=", ".join(sorted(one.name for one in folder.iterdir() if _visible(one))) or "empty folders",
             needed="imagesTr/CASE_0000.png and labelsTr/CASE.png",
             fix="Copy what is missing.",
         )
-    first = next(iter(files["train"].images.values()))
-    example = f"imagesTr/{first.name} with labelsTr/{next(iter((files['train'].labels or {}).values())).name}"
-    without = f"; left out: {', '.join(left_out)}" if left_out else ""
-    line = f"nnU-Net's folders: {example}; train is Tr{', test is Ts' if 'test' in files else ''}{without}"
-    labels = folder / "dataset.json"
-    return FoundFiles(files, line, folder, labels if labels.is_file() else None)
+    line = f"nnU-Net's folders{_example(files['train'])}: train is Tr{', test is Ts' if 'test' in files else left_out}"
+    names = folder / "dataset.json"
+    return FoundFiles(files, line, folder, names if names.is_file() else None)
+
+
+def _example(files: SplitFiles) -> str:
+    pairs = ((file, (files.labels or {}).get(name)) for name, file in files.images.items())
+    found = next(((image, label) for image, label in pairs if label is not None), None)
+    return "" if found is None else f" (imagesTr/{found[0].name} with labelsTr/{found[1].name})"
 
 
 def read_labels(path: Path) -> tuple[ClassSet, int | None]:
@@ -63,7 +64,7 @@ def read_labels(path: Path) -> tuple[ClassSet, int | None]:
     Raises:
         UserError: no such file, values with a gap, regions (labels of several values).
     """
-    what, fix = f"file {path}", 'Correct it, or write a classes.json beside it: ["background", "crack"].'
+    what, fix = f"labels in {path}", 'Correct it, or write a classes.json beside it: ["background", "crack"].'
     with taken_apart(what, found="no labels", needed=_NAMES, fix=fix):
         labels = dict(parse_json(path.read_text(encoding="utf-8-sig"))["labels"])
         if regions := [name for name, value in labels.items() if isinstance(value, list)]:
