@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ducseg.classes import VOC_PALETTE, ClassSet
 from ducseg.cli import main
 from ducseg.data.check.doctor import check_dataset
 from ducseg.data.config import DataConfig
@@ -17,6 +18,7 @@ from ducseg.data.layouts.file_names import masks_beside
 from ducseg.data.layouts.nnunet import read_labels
 from ducseg.data.layouts.opening import open_dataset, open_layout
 from ducseg.errors import UserError
+from ducseg.metrics.folder import score_folder
 
 SIZE = (6, 8)
 LABELS = {"crack": 1, "background": 0}
@@ -84,18 +86,28 @@ def test_the_test_pictures_with_masks_are_a_split(tmp_path: Path) -> None:
         open_dataset(config(tmp_path), "test")
 
 
+def test_folders_and_predictions_are_paired_without_the_channel(tmp_path: Path) -> None:
+    root = data_set(tmp_path)
+    assert len(open_dataset(config(root, images="imagesTr", masks="labelsTr"), "all")) == 5
+    for mask in (root / "labelsTr").iterdir():
+        write(root / "out" / f"{mask.stem}_0000_labels.png", np.asarray(Image.open(mask)))
+    found = score_folder(root / "out", root / "labelsTr", ClassSet(("background", "crack"), VOC_PALETTE[:2]))
+    assert (found["pictures"], found["mean_iou"]) == (5, 1.0)
+
+
 def test_the_ignore_label_and_whose_list_counts(tmp_path: Path) -> None:
-    root = data_set(tmp_path, {**LABELS, "ignore": 2}, values=(0, 1, 2))
+    root = data_set(tmp_path / "Dataset001", {**LABELS, "ignore": 2}, values=(0, 1, 2))
     label = open_dataset(config(root), "train")[0].label
     assert label is not None
     assert label[0, :3].tolist() == [0, 1, 255]
     assert "2 ignored (names of dataset.json)" in open_layout(config(root)).rules.notes[0]
     assert open_dataset(config(root, values=("0=a", "1=b", "2=c")), "train").classes.names == ("a", "b", "c")
     (root / "classes.json").write_text('["ground", "line", "void"]')
-    train = open_dataset(config(root), "train")
-    label = train[0].label
-    assert label is not None
-    assert (train.classes.names, label[0, :3].tolist()) == (("ground", "line", "void"), [0, 1, 2])
+    for place in (root, tmp_path):
+        train = open_dataset(config(place), "train")
+        label = train[0].label
+        assert label is not None
+        assert (train.classes.names, label[0, :3].tolist()) == (("ground", "line", "void"), [0, 1, 2])
     assert "dataset.json" not in " ".join(open_layout(config(root)).lines)
 
 

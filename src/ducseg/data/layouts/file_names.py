@@ -30,6 +30,7 @@ MASK_FOLDERS = (
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
 NNUNET_MASKS = ("labelsTr", "labelsTs")
+_FIRST_CHANNEL = "_0000"  # nnU-Net's
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
 MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
 
@@ -114,10 +115,11 @@ def _is_border(before: str, after: str) -> bool:
 
 
 def _shared(names: Collection[str], parts: Callable[[str], list[str]]) -> str:
-    """The longest part that at least nine in ten of two or more names have, and that holds a letter."""
+    """The longest part that at least nine in ten of two or more names have, and that holds a letter or is nnU-Net's."""
     counted = Counter(part for name in names for part in parts(name))
     number = len(names)
-    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number) and any(map(str.isalpha, part))]
+    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number)]
+    common = [part for part in common if any(map(str.isalpha, part)) or part == _FIRST_CHANNEL]
     return max(common, key=len, default="")
 
 
@@ -178,7 +180,7 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
                     return True
         side = file.parent.name
         images = file.parent.with_name(side.replace("labels", "images", 1)) if side in NNUNET_MASKS else None
-        return images is not None and bool({file.stem, f"{file.stem}_0000"} & there.get(images, set()))
+        return images is not None and bool({file.stem, f"{file.stem}{_FIRST_CHANNEL}"} & there.get(images, set()))
 
     folders = {(above.parent, above.name.lower()): above for folder in there for above in (folder, *folder.parents)}
     return {file for file in files if pictures_of(file.stem) & there[file.parent] or is_in_masks(file)}

@@ -16,7 +16,6 @@ Hidden folders and those of file managers are no splits.
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
@@ -74,8 +73,7 @@ def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix
     named = root / (images or "images"), root / (masks or "masks")
     inside = _folders_in(root)
     if len(inside) == 1 and inside[0] not in named and not files_of(root):  # as archives unpack
-        found = find_files(inside[0], images=images, masks=masks, mask_suffix=mask_suffix)
-        return replace(found, root=found.root or inside[0])
+        return find_files(inside[0], images=images, masks=masks, mask_suffix=mask_suffix)
     if any(one.is_dir() for one in named):
         return _listed(root, {FLAT: named}, mask_suffix, [])
     if images is masks is None and len(inside) == 2 and (likely := likely_folders(root)) is not None:

@@ -307,9 +307,11 @@ class _Folders:
         named = self.config.classes
         if named in CLASS_SETS:
             return CLASS_SETS[named], None, ""
-        path = Path(named).expanduser() if named else (self.found.root or self.root) / "classes.json"
-        if named is None and self.found.labels is not None and not path.exists() and not self.config.values:
-            return *read_labels(self.found.labels), f" (names of {self.found.labels.name})"
+        path, labels = Path(named).expanduser() if named else self.root / "classes.json", self.found.labels
+        if named is None and labels is not None and not path.exists() and not self.config.values:
+            path = labels.with_name(path.name)
+            if not path.exists():
+                return *read_labels(labels), f" (names of {labels.name})"
         if not path.exists() and (self._fallback is not None or named is None):
             return self._fallback, None, ""
         return ClassSet.read(path), None, ""

@@ -59,13 +59,11 @@ class FoundFiles:
     Attributes:
         splits: the files of each split; one that is called "" where there are none.
         line: how they lie, for printing.
-        root: the folder that holds them; None: the one that was looked in.
         labels: nnU-Net's dataset.json, which names the masks' values; None: there is none.
     """
 
     splits: Mapping[str, SplitFiles]
     line: str
-    root: Path | None = None
     labels: Path | None = None
 
 

@@ -49,7 +49,7 @@ def find_cases(root: Path) -> FoundFiles | None:
         )
     line = f"nnU-Net's folders{_example(files['train'])}: train is Tr{', test is Ts' if 'test' in files else left_out}"
     names = folder / "dataset.json"
-    return FoundFiles(files, line, folder, names if names.is_file() else None)
+    return FoundFiles(files, line, names if names.is_file() else None)
 
 
 def _example(files: SplitFiles) -> str:
