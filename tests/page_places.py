@@ -133,6 +133,17 @@ def _data() -> None:
     Path("photos").rename("pictures")
     _coco(Path("annotations/instances_train.json"), sorted(Path("pictures").glob("*.jpg")))
     _stacks(Path("isbi2012"))
+    _nnunet(Path("nnUNet_raw/Dataset120_Cracks"))
+    shutil.copytree("mydata/images", "SOURCE/images")
+    shutil.copytree("mydata/masks", "SOURCE/masks/crack")
+
+
+def _nnunet(root: Path) -> None:
+    for folder, file in (("images", "{}_0000.jpg"), ("labels", "{}.png")):
+        (root / f"{folder}Tr").mkdir(parents=True)
+        for source in sorted(Path("mydata", folder.replace("labels", "masks")).iterdir()):
+            shutil.copy(source, root / f"{folder}Tr" / file.format(source.stem))
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "crack": 1}}))
 
 
 def _stacks(folder: Path) -> None:
@@ -234,7 +245,7 @@ def before(line: str) -> None:
     if line.startswith("score folder") and "--pred out" in line:
         shutil.rmtree("out", ignore_errors=True)
         shutil.copytree("masks", "out")
-    if line.startswith("data convert coco"):
+    if line.startswith("data convert") and "--out mydata" in line:
         shutil.rmtree("mydata")
     if line.startswith("predict RUN frames/"):
         shutil.rmtree("frames")

@@ -4,6 +4,7 @@ Mask names may have more than picture names at their end or beginning: x.jpg and
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
@@ -14,8 +15,8 @@ from ducseg.data.paired import by_stem
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "by_common_ending", "by_common_name", "ending",
-    "files_of", "masks_beside", "side_by_side", "tail_of_masks", "tails_of",
+    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "SPLITS", "SYSTEM_FOLDERS", "by_common_ending",
+    "by_common_name", "ending", "files_of", "masks_beside", "side_by_side", "tail_of_masks", "tails_of",
 ]  # fmt: skip
 
 IMAGE_FOLDERS = (
@@ -26,6 +27,10 @@ MASK_FOLDERS = (
     "annotations", "annotation", "annots", "segmentationclass", "segmentation", "segmentations", "seg", "targets",
     "target", "manual", "1st_manual",
 )  # fmt: skip
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
+NNUNET_MASKS = ("labelsTr", "labelsTs")
+_FIRST_CHANNEL = "_0000"  # nnU-Net's
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
 MASK_WORD = re.compile(r"mask|label|lbl|gt|truth|seg|annot|manual", re.IGNORECASE)
 
@@ -110,10 +115,11 @@ def _is_border(before: str, after: str) -> bool:
 
 
 def _shared(names: Collection[str], parts: Callable[[str], list[str]]) -> str:
-    """The longest part that at least nine in ten of two or more names have, and that holds a letter."""
+    """The longest part that at least nine in ten of two or more names have, and that holds a letter or is nnU-Net's."""
     counted = Counter(part for name in names for part in parts(name))
     number = len(names)
-    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number) and any(map(str.isalpha, part))]
+    common = [part for part, count in counted.items() if count >= max(2, 0.9 * number)]
+    common = [part for part in common if any(map(str.isalpha, part)) or part == _FIRST_CHANNEL]
     return max(common, key=len, default="")
 
 
@@ -149,7 +155,7 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
 
     What such a name has beyond the picture's is `mask_suffix`, or begins with a word for masks, or with a sign and has
     one; in a folder of `MASK_FOLDERS`, whose other half is the folder above or one of `IMAGE_FOLDERS` in it, it may be
-    the picture's. Without a picture of the name, a file is none.
+    the picture's; nnU-Net's labelsTr/x.png is of imagesTr/x_0000.png. Without a picture of the name, a file is none.
     """
     there: dict[PurePath, set[str]] = {}
     for file in files:
@@ -172,7 +178,9 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
                 names = {file.stem, *pictures_of(file.stem)}
                 if any(names & there.get(place, set()) for place in places):
                     return True
-        return False
+        side = file.parent.name
+        images = file.parent.with_name(side.replace("labels", "images", 1)) if side in NNUNET_MASKS else None
+        return images is not None and bool({file.stem, f"{file.stem}{_FIRST_CHANNEL}"} & there.get(images, set()))
 
     folders = {(above.parent, above.name.lower()): above for folder in there for above in (folder, *folder.parents)}
     return {file for file in files if pictures_of(file.stem) & there[file.parent] or is_in_masks(file)}
@@ -205,7 +213,8 @@ def tail_of_masks(tails: Mapping[str, list[Path]], folder: Path, left_out: list[
             f"masks in {folder}",
             found=f"names that end with {' and '.join(meant)}",
             needed="one mask a picture",
-            fix=f"Say which: --data.mask-suffix={meant[0]}.",
+            fix=f"Say which: --data.mask-suffix={meant[0]}; or make one of all, a class each: "
+            f"ducseg data convert masks {shlex.quote(str(folder))} --out OUT.",
         )
     return meant[0]
 

@@ -6,6 +6,7 @@
 | sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
 | beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/; train_images/ and train_masks/ |
 | one folder | x.jpg beside x_mask.png, or beside x.png |
+| nnU-Net's | imagesTr/x_0000.png and labelsTr/x.png: `nnunet` |
 | any two | of which one holds masks by what its first file shows, and whose names go together |
 
 Mask names may have more than picture names at their end or beginning: x.jpg and x_mask.png, img_7.jpg and mask_7.png.
@@ -15,7 +16,6 @@ Hidden folders and those of file managers are no splits.
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
@@ -24,6 +24,8 @@ from ducseg.data.layouts.file_names import (
     MASK_FOLDERS,
     MASK_SUFFIXES,
     MASK_WORD,
+    SPLITS,
+    SYSTEM_FOLDERS,
     by_common_name,
     ending,
     files_of,
@@ -31,14 +33,15 @@ from ducseg.data.layouts.file_names import (
     tail_of_masks,
     tails_of,
 )
-from ducseg.data.layouts.layout import SplitFiles
+from ducseg.data.layouts.layout import FoundFiles, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at
 from ducseg.data.layouts.mask_shapes import are_views
+from ducseg.data.layouts.nnunet import find_cases
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain
 
-__all__ = ["FoundFiles", "find_files", "likely_folders"]
+__all__ = ["find_files", "likely_folders"]
 
 _FEW_VALUES = 4
 FLAT = ""
@@ -50,24 +53,16 @@ _MASK_FOLDER = re.compile(
 _IMAGE_FOLDER = re.compile(
     r"image|picture|photo|original|(?<![a-z])(imgs?|raw|inputs?|rgb|volume)(?![a-z])", re.IGNORECASE
 )
-_SYSTEM = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
-
-
-@dataclass(frozen=True)
-class FoundFiles:
-    """The files of each split, `FLAT` alone where there are none, and one line that says how they lie."""
-
-    splits: Mapping[str, SplitFiles]
-    line: str
 
 
 def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix: str | None) -> FoundFiles:
     """Look for pictures and masks under `root`; the arguments are the fields of `DataConfig`.
 
     Raises:
-        UserError: two pictures of one name, several folders that could be meant.
+        UserError: two pictures of one name, several folders that could be meant; as `find_cases`.
     """
+    if images is masks is mask_suffix is None and (cases := find_cases(root)) is not None:
+        return cases
     left_out: list[str] = []
     pairs = _two_folders(root, images, masks, left_out)
     if pairs:
@@ -120,7 +115,7 @@ def _two_folders(
             masks_in[name] = masks_in.pop(other)
     both = images_in.keys() | masks_in.keys()
     if any(files_of(side) for side in found):
-        both = {name for name in images_in.keys() & masks_in.keys() if name.lower() in _SPLITS}
+        both = {name for name in images_in.keys() & masks_in.keys() if name.lower() in SPLITS}
     if not both:
         return {FLAT: found}
     return {
@@ -148,7 +143,7 @@ def _prefixed(root: Path, left_out: list[str]) -> dict[str, tuple[Path, Path]]:
     """train_images beside train_masks, test_img beside test_lab: the folders of each split that has both."""
     sides: dict[str, tuple[list[Path], list[Path]]] = {}
     for folder in _folders_in(root):
-        split = next((part for part in re.split(r"[-_. ]", folder.name) if part.lower() in _SPLITS), folder.name)
+        split = next((part for part in re.split(r"[-_. ]", folder.name) if part.lower() in SPLITS), folder.name)
         if split != folder.name and (_is_images(folder.name) or _is_masks(folder.name)):
             sides.setdefault(split, ([], []))[_is_masks(folder.name)].append(folder)
     return {
@@ -178,7 +173,7 @@ def _siblings(root: Path) -> dict[str, tuple[Path, Path]]:
         for other in folders
         if other.startswith(name) and MASK_WORD.match(other.removeprefix(name).lstrip("_- "))
     }
-    if len(pairs) == 1 and not set(pairs) & set(_SPLITS):
+    if len(pairs) == 1 and not set(pairs) & set(SPLITS):
         return {FLAT: next(iter(pairs.values()))}
     return pairs
 
@@ -222,11 +217,11 @@ def _folders_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     visible = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
-    return sorted(one for one in visible if one.name.lower() not in _SYSTEM)
+    return sorted(one for one in visible if one.name.lower() not in SYSTEM_FOLDERS)
 
 
 def _in_usual_order(split: str) -> tuple[int, str]:
-    place = _SPLITS.index(split.lower()) if split.lower() in _SPLITS else len(_SPLITS)
+    place = SPLITS.index(split.lower()) if split.lower() in SPLITS else len(SPLITS)
     return place, split
 
 

@@ -21,13 +21,15 @@ from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.header import tiff_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
-from ducseg.data.layouts.finding import FoundFiles, find_files, likely_folders
+from ducseg.data.layouts.finding import find_files, likely_folders
 from ducseg.data.layouts.grouping import group_function
-from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
+from ducseg.data.layouts.layout import FoundFiles, LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
+from ducseg.data.layouts.nnunet import read_labels
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
+from ducseg.data.layouts.several_masks import find_masks
 from ducseg.data.layouts.splitting import are_splits, members_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
@@ -148,13 +150,31 @@ def _paired(found: FoundFiles) -> FoundFiles:
             sides = [{name: file for name, file in side.items() if name in both} for side in sides]
         splits[split] = replace(files, images=sides[0], labels=sides[1])
     note = f"; left out, without a partner: {listed(sorted(alone))}" if alone else ""
-    return FoundFiles(splits, found.line + note)
+    return replace(found, splits=splits, line=found.line + note)
+
+
+def _refuse_several(found: FoundFiles, root: Path) -> None:
+    """Raise a `UserError` where most pictures have no mask of their name, but by their names several each."""
+    pairs = [(files.images.keys(), (files.labels or {}).keys()) for files in found.splits.values()]
+    pictures, paired = sum(len(images) for images, _ in pairs), sum(len(images & labels) for images, labels in pairs)
+    if 2 * paired >= pictures:
+        return
+    several = find_masks(islice(_pictures_below(root), _MOST_DEEP))
+    if several.usual is not None:
+        raise explain(
+            f"masks in {root}",
+            found=f"several a picture, {several.usual} ({several.example})",
+            needed="one mask a picture",
+            fix=f"Make one of them: ducseg data convert masks {shlex.quote(str(root))} --out OUT; then train on OUT.",
+        )
 
 
 class _Folders:
     def __init__(self, config: DataConfig, root: Path, classes: ClassSet | None) -> None:
         self.config, self.root, self._fallback = config, root, classes
         self.found = find_files(root, images=config.images, masks=config.masks, mask_suffix=config.mask_suffix)
+        if config.images is config.masks is None:
+            _refuse_several(self.found, root)
         if config.skip_unpaired:
             self.found = _paired(self.found)
 
@@ -231,15 +251,17 @@ class _Folders:
         config = self.config
         masks = [mask for files in self.found.splits.values() for mask in (files.labels or {}).values()]
         looks, _ = values_in(masks)
-        return find_rule(
+        classes, ignored, source = self._classes()
+        rule = find_rule(
             looks,
-            self._classes(),
+            classes,
             masks_as=config.masks_as,
             values=config.values,
-            ignore_value=config.ignore_value,
+            ignore_value=ignored if config.ignore_value is None else config.ignore_value,
             ignore_colours=config.ignore_colours,
             smoothed=config.smoothed,
         )
+        return replace(rule, line=f"{rule.line}{source}")
 
     @cached_property
     def reader(self) -> MaskReader | Viewed:
@@ -281,11 +303,16 @@ class _Folders:
             if (look.kind == "colours" and not rule.as_colours) or stray:
                 rule.reader(look.path)  # raises, with the values
 
-    def _classes(self) -> ClassSet | None:
+    def _classes(self) -> tuple[ClassSet | None, int | None, str]:
+        """The classes, the value that is ignored, and what is to be said of where they stand."""
         named = self.config.classes
         if named in CLASS_SETS:
-            return CLASS_SETS[named]
-        path = Path(named).expanduser() if named else self.root / "classes.json"
+            return CLASS_SETS[named], None, ""
+        path, labels = Path(named).expanduser() if named else self.root / "classes.json", self.found.labels
+        if named is None and labels is not None and not path.exists() and not self.config.values:
+            path = labels.with_name(path.name)
+            if not path.exists():
+                return *read_labels(labels), f" (names of {labels.name})"
         if not path.exists() and (self._fallback is not None or named is None):
-            return self._fallback
-        return ClassSet.read(path)
+            return self._fallback, None, ""
+        return ClassSet.read(path), None, ""

@@ -18,7 +18,7 @@ from ducseg.data.files.reading import read_label
 from ducseg.data.paired import SegmentationDataset, match_pairs, no_such_data
 from ducseg.errors import UserError
 
-__all__ = ["LabelRules", "Layout", "SplitFiles"]
+__all__ = ["FoundFiles", "LabelRules", "Layout", "SplitFiles"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,21 @@ class SplitFiles:
             if not found:
                 raise no_such_data(name, root, missing=f"no {place}", layout=" and ".join(self.places))
         return match_pairs(self.images, self.labels, f"{root} ({self.name})", way_out)
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What was found by looking.
+
+    Attributes:
+        splits: the files of each split; one that is called "" where there are none.
+        line: how they lie, for printing.
+        labels: nnU-Net's dataset.json, which names the masks' values; None: there is none.
+    """
+
+    splits: Mapping[str, SplitFiles]
+    line: str
+    labels: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

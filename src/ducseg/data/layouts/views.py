@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
-from ducseg.data.layouts.finding import FoundFiles, find_files
+from ducseg.data.layouts.finding import find_files
+from ducseg.data.layouts.layout import FoundFiles
 from ducseg.data.layouts.mask_files import read_mask
 from ducseg.errors import explain
 
