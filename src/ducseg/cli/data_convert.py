@@ -1,4 +1,4 @@
-"""`ducseg data convert`: other tools' annotations, and stacks of pages, to the folder layout."""
+"""`ducseg data convert`: other tools' annotations, vectors over rasters, and stacks of pages, to the folder layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Options(Workers):
     """Draw polygons and masks of an annotation tool as images/, masks/ and classes.json, whole or not at all."""
 
     tool: Annotated[
-        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio", "stack"]],
+        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio", "vectors", "stack"]],
         tyro.conf.arg(metavar="TOOL"),
     ]
-    """Whose export it is: coco, labelme, cvat, yolo or label-studio; stack: volumes of TIFF pages (docs/data.md)."""
+    """Whose export it is; vectors: QGIS's, over GeoTIFFs; stack: volumes of TIFF pages (docs/data.md)."""
     source: tyro.conf.Positional[File]
     """The export: its file or folder."""
     out: Folder
@@ -29,14 +29,22 @@ class Options(Workers):
     """The pictures' folder, where it is not beside the export."""
     ignore: tuple[str, ...] = ()
     """Classes whose pixels become 255, which neither trains nor scores."""
+    by: Annotated[str | None, tyro.conf.arg(metavar="FIELD")] = None
+    """Of vectors: the field with the class (default: class, label, category or name, else a class a file)."""
+    line_width: Annotated[float | None, tyro.conf.arg(metavar="METRES")] = None
+    """Of vectors: how wide lines are, in metres; in the rasters' own units where they have no coordinate system."""
 
 
 def run(options: Options) -> int:
     """Say what was written."""
     from ducseg.progress import counted
 
+    foreign = [f"--{name.replace('_', '-')}" for name in ("by", "line_width") if getattr(options, name) is not None]
+    if options.tool != "vectors" and foreign:
+        raise explain(" and ".join(foreign), found=options.tool, needed="vectors", fix="Leave it out.")
+    convert = {"stack": _pages, "vectors": _vectors}.get(options.tool, _annotations)
     with counted("pictures") as progress:
-        lines = _pages(options, progress) if options.tool == "stack" else _annotations(options, progress)
+        lines = convert(options, progress)
     print(*lines, sep="\n")
     print(f"Look at them and train: ducseg data check folder {options.out}; ducseg train {options.out}")
     return 0
@@ -51,6 +59,15 @@ def _annotations(options: Options, progress: Callable[[int, int], None]) -> list
     return write_folder(
         options.out, export, ignore=options.ignore, num_workers=options.workers, progress=progress
     ).lines()
+
+
+def _vectors(options: Options, progress: Callable[[int, int], None]) -> list[str]:
+    from ducseg.data.convert import vectors
+
+    return vectors.convert(
+        options.source, options.out, images=options.images, by=options.by, line_width=options.line_width,
+        ignore=options.ignore, num_workers=options.workers, progress=progress,
+    ).lines()  # fmt: skip
 
 
 def _pages(options: Options, progress: Callable[[int, int], None]) -> list[str]:
