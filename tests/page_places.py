@@ -133,6 +133,20 @@ def _data() -> None:
     Path("photos").rename("pictures")
     _coco(Path("annotations/instances_train.json"), sorted(Path("pictures").glob("*.jpg")))
     _stacks(Path("isbi2012"))
+    _orthophotos(Path("orthophotos"))
+
+
+def _orthophotos(folder: Path) -> None:
+    import rasterio
+
+    folder.mkdir()
+    how = {"driver": "GTiff", "width": 60, "height": 40, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(folder / "a.tif", "w", transform=rasterio.Affine(1, 0, 0, 0, -1, 40), **how) as target:
+        target.write(np.full((3, 40, 60), 90, np.uint8))
+    line = {"type": "LineString", "coordinates": [[5, 5], [50, 30]]}
+    crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
+    features = [{"type": "Feature", "properties": {}, "geometry": line}]
+    (folder / "cracks.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
 
 
 def _stacks(folder: Path) -> None:
@@ -234,7 +248,7 @@ def before(line: str) -> None:
     if line.startswith("score folder") and "--pred out" in line:
         shutil.rmtree("out", ignore_errors=True)
         shutil.copytree("masks", "out")
-    if line.startswith("data convert coco"):
+    if line.startswith(("data convert coco", "data convert vectors")):
         shutil.rmtree("mydata")
     if line.startswith("predict RUN frames/"):
         shutil.rmtree("frames")
