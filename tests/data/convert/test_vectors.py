@@ -364,6 +364,14 @@ def test_other_systems_are_said(tmp_path: Path, crs: str | None, message: str) -
         convert(tmp_path, tmp_path / "out")
 
 
+def test_a_system_that_is_not_on_earth_is_said(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",LOCAL_DATUM["none",0],UNIT["metre",1],AXIS["X",EAST],AXIS["Y",NORTH]]'
+    raster(tmp_path / "x.tif", **{**UTM, "crs": local})
+    collection(tmp_path / "a.geojson", feature("Polygon", [[[5, 5], [6, 5], [6, 6], [5, 5]]]), crs=None)
+    with pytest.raises(UserError, match=r"which does not become LOCAL_CS.*Give the raster its coordinate system"):
+        convert(tmp_path, tmp_path / "out")
+
+
 def test_files_that_do_not_fit_are_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found no such file or folder"):
         convert(tmp_path / "nothing", tmp_path / "out")

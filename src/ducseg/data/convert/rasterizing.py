@@ -33,16 +33,15 @@ _ROUND = np.exp(2j * np.pi * np.arange(17) / 16)  # an end or a bend, closed
 
 
 def metres_per_unit(place: Place, size: tuple[int, int]) -> Points:
-    """Of a raster's x and y (2), in the middle of it; 1, 1 where it has no coordinate system.
+    """Of a raster's x and y (2), in the middle of it; 1, 1 where it has no coordinate system on earth.
 
     Projections that stretch, such as Web Mercator, are taken as they say.
     """
-    if place.crs is None:
-        return np.ones(2)
-    if place.crs.is_geographic:
+    if place.crs is not None and place.crs.is_geographic:
         latitude = moved(np.array([[size[1] / 2, size[0] / 2]]), place.transform)[0, 1]
         return np.array([_DEGREE * math.cos(math.radians(latitude)), _DEGREE])
-    return np.full(2, float(place.crs.linear_units_factor[1]))
+    known = place.crs is not None and place.crs.is_projected
+    return np.full(2, float(place.crs.linear_units_factor[1]) if known else 1.0)
 
 
 class _Drawn(NamedTuple):

@@ -6,7 +6,7 @@ are those of its "crs" member (GeoJSON 2008), else WGS 84 (RFC 7946). Legend: n 
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -225,15 +225,15 @@ def _field(what: str, properties: Sequence[Mapping[str, Any]], by: str | None) -
 def _layers_of(file: Path) -> Iterator[tuple[Path, str, Sequence[Any], str | None, bool]]:
     """File, name, features, system, and whether it is implied, of each layer."""
     if file.suffix.lower() in (".geojson", ".json"):
-        yield _geojson(file.read_bytes(), file)
+        yield _geojson(file.read_bytes, file)
     else:
         yield from _by_pyogrio(file)
 
 
-def _geojson(data: bytes, file: Path) -> tuple[Path, str, Sequence[Any], str | None, bool]:
+def _geojson(read: Callable[[], bytes], file: Path) -> tuple[Path, str, Sequence[Any], str | None, bool]:
     fix = "Export it as GeoJSON."
     with taken_apart(f"file {file}", found="no GeoJSON", needed="a FeatureCollection", fix=fix):
-        content = parse_json(data.decode("utf-8-sig"))
+        content = parse_json(read().decode("utf-8-sig"))
         if content["type"] != "FeatureCollection":
             raise ValueError(f"a {content['type']}")
         named = "crs" in content
@@ -257,7 +257,7 @@ def _by_pyogrio(file: Path) -> Iterator[tuple[Path, str, Sequence[Any], str | No
                 data, geometry, fields, meta["fields"], driver="GeoJSON", geometry_type=meta["geometry_type"],
                 crs=meta["crs"], COORDINATE_PRECISION=9,
             )  # fmt: skip
-            yield file, str(name), _geojson(data.getvalue(), file)[2], meta["crs"], False
+            yield file, str(name), _geojson(data.getvalue, file)[2], meta["crs"], False
 
 
 @contextmanager

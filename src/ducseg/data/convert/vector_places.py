@@ -5,7 +5,8 @@ picture's own. In a picture without a place they are pixels, x to the right and 
 from 0 down to -H as QGIS shows such pictures. Legend: H, W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def _placed(picture: Picture, layer: Layer, width: float, *, alone: bool) -> tup
     if crs == place.crs:
         return layer.within(box, crs=None), f"{place.name}, the picture's own"
     implied = " (a GeoJSON that names no system)" if layer.is_implied else ""
-    return layer.within(_around(box, place.crs, crs)), f"{layer.crs}{implied}, transformed to {place.name}"
+    with _explained(layer, place):
+        around = _around(box, place.crs, crs)
+    return layer.within(around), f"{layer.crs}{implied}, transformed to {place.name}"
 
 
 def box_of(picture: Picture, width: float = 0.0) -> Box:
@@ -140,18 +143,35 @@ def _around(box: Box, crs: Any, other: Any) -> Box:
 
 def parts_of(picture: Picture) -> list[Part]:
     """The parts in the picture's coordinates; raises UserError where these do not reach so far."""
-    return [part for layer in picture.layers for part in _parts_in(layer, picture.place.crs)]
+    return [part for layer in picture.layers for part in _parts_in(layer, picture.place)]
 
 
-def _parts_in(layer: Layer, crs: Any) -> list[Part]:
+def _parts_in(layer: Layer, place: Place) -> list[Part]:
     from rasterio.warp import transform
 
     if layer.crs is None or not layer.parts:
         return list(layer.parts)
     rings = [ring for part in layer.parts for ring in part.rings]
-    found = np.transpose(transform(_crs(layer), crs, *np.concatenate(rings).T)[:2])
+    with _explained(layer, place):
+        found = np.transpose(transform(_crs(layer), place.crs, *np.concatenate(rings).T)[:2])
     if not np.isfinite(found).all():
         needed, fix = "coordinates there too", "Clip them to the pictures."
-        raise explain(f"file {layer.file}", found=f"shapes that reach out of {crs}", needed=needed, fix=fix)
+        raise explain(f"file {layer.file}", found=f"shapes that reach out of {place.name}", needed=needed, fix=fix)
     moved_rings = iter(np.split(found, np.cumsum([len(ring) for ring in rings])[:-1]))
     return [replace(part, rings=tuple(next(moved_rings) for _ in part.rings)) for part in layer.parts]
+
+
+@contextmanager
+def _explained(layer: Layer, place: Place) -> Iterator[None]:
+    """What PROJ and GDAL say of coordinates that they cannot transform."""
+    from rasterio import Env
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    try:
+        with Env():  # else GDAL prints it too
+            yield
+    except (RasterioError, CPLE_BaseError) as error:
+        found = f"{layer.crs:.100}, which does not become {place.name:.100} ({error!s:.100})"
+        fix = "Give the raster its coordinate system (gdal_edit.py -a_srs), or save the file in the raster's."
+        raise explain(f"file {layer.file}", found=found, needed="systems that go together", fix=fix) from None
