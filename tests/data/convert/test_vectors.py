@@ -195,6 +195,14 @@ def test_polygons_thinner_than_a_pixel_stay_whole_and_neighbours_share_no_pixel(
     assert "1 polygons are narrower than a pixel: of these each pixel that they touch" in report.lines()
 
 
+def test_a_ring_that_is_not_closed_is(tmp_path: Path) -> None:
+    raster(tmp_path / "x.tif", **UTM)
+    collection(tmp_path / "a.geojson", feature("Polygon", [box(3, 4, 9, 6)[:-1]]))
+    report = convert(tmp_path, tmp_path / "out")
+    assert (mask(tmp_path / "out")[area(3, 4, 9, 6)].sum(), mask(tmp_path / "out").sum()) == (12, 12)
+    assert not any("narrower" in line for line in report.lines())
+
+
 def test_holes_collections_and_smaller_ones_on_top(tmp_path: Path) -> None:
     raster(tmp_path / "x.tif", **UTM)
     road = feature("MultiPolygon", [[box(0, 0, 40, 20), box(10, 5, 20, 10)], [box(50, 30, 60, 40)]], kind="road")

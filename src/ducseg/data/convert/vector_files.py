@@ -186,11 +186,11 @@ class _Reading:
 
 
 def _points(given: Any, least: int) -> NDArray[np.float64]:
-    """x and y (n, 2) of positions that may have a height too."""
+    """x and y (n, 2) of positions that may have a height too; a ring, which has 4 or more, closed where it is not."""
     points = np.array([[float(x), float(y)] for x, y, *_ in given], np.float64).reshape(-1, 2)
     if len(points) < least or not np.isfinite(points).all():
         raise ValueError(f"a ring or line of {len(points)} points, needed {least} or more, of finite numbers")
-    return points
+    return np.concatenate([points, points[:1]]) if least == 4 and (points[0] != points[-1]).any() else points
 
 
 def _word(value: Any) -> str | None:

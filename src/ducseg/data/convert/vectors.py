@@ -141,10 +141,7 @@ def _owners(files: Sequence[Path], source: Path, pictures: Sequence[Picture]) ->
             inside = file.relative_to(source).with_name(stem).as_posix()
             alike = [one for one in alike if Path(one.name).with_suffix("").as_posix() == inside] or alike
         if len(alike) > 1:
-            found, fix = (
-                f"pictures {alike[0].name} and {alike[1].name}",
-                "Rename one, or put both in sub-folders alike.",
-            )
+            found, fix = f"pictures {alike[0].name} and {alike[1].name}", "Rename one, or sort both into like folders."
             raise explain(f"file {file}", found=found, needed="one of its name", fix=fix)
         if alike:
             owners[file] = alike[0].file
