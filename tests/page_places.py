@@ -136,6 +136,7 @@ def _data() -> None:
     _nnunet(Path("nnUNet_raw/Dataset120_Cracks"))
     shutil.copytree("mydata/images", "SOURCE/images")
     shutil.copytree("mydata/masks", "SOURCE/masks/crack")
+    _orthophotos(Path("orthophotos"))
 
 
 def _nnunet(root: Path) -> None:
@@ -144,6 +145,19 @@ def _nnunet(root: Path) -> None:
         for source in sorted(Path("mydata", folder.replace("labels", "masks")).iterdir()):
             shutil.copy(source, root / f"{folder}Tr" / file.format(source.stem))
     (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "crack": 1}}))
+
+
+def _orthophotos(folder: Path) -> None:
+    import rasterio
+
+    folder.mkdir()
+    how = {"driver": "GTiff", "width": 60, "height": 40, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(folder / "a.tif", "w", transform=rasterio.Affine(1, 0, 0, 0, -1, 40), **how) as target:
+        target.write(np.full((3, 40, 60), 90, np.uint8))
+    line = {"type": "LineString", "coordinates": [[5, 5], [50, 30]]}
+    crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
+    features = [{"type": "Feature", "properties": {}, "geometry": line}]
+    (folder / "cracks.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
 
 
 def _stacks(folder: Path) -> None:

@@ -105,6 +105,15 @@ def test_properties_and_pixel_coordinates_written_out() -> None:
     ]
 
 
+def test_regions_below_the_least_area_have_none() -> None:
+    labels = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [2, 2, 0, 1]], np.uint8)
+    for least, expected in ((0, [3, 2, 1]), (1, [3, 2, 1]), (2, [3, 2]), (3, [3]), (4, [])):
+        found = feature_collection(labels, VOC2012, least_pixels=least)["features"]
+        assert [one["properties"]["pixels"] for one in found] == expected
+    with pytest.raises(UserError, match="least area: found -1"):
+        feature_collection(labels, VOC2012, least_pixels=-1)
+
+
 @pytest.mark.parametrize("tolerance", [0.0, 1.0])
 def test_the_background_that_overlays_leave_clear_has_no_polygon(tolerance: float) -> None:
     labels = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [2, 255, 0, 0]], np.uint8)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ducseg.inference.predict_files import predict_files, write_each
 from ducseg.inference.shards import Shard
 from ducseg.inference.sources import find_pictures
 from ducseg.inference.units import find_units
+from ducseg.inference.writers import EXACT, Outlines
 
 
 class Threshold:
@@ -287,3 +289,61 @@ def test_a_batch_that_does_not_fit_is_done_one_by_one(tmp_path: Path) -> None:
     assert asked == [["0", "1", "2"], ["0"], ["1"], ["2"], ["3"], ["4"]]
     assert [path.stem for path in done.written] == ["0", "2", "3", "4"]
     assert [(path.stem, reason) for path, reason in done.failed] == [("1", "memory: found little; needed more. -")]
+
+
+class Disc:
+    """A disc of class 1, and far from it one pixel."""
+
+    classes = CAMVID
+
+    def __call__(self, image: Any, /) -> Any:
+        labels = np.zeros(image.shape[:2], np.uint8)
+        cv2.circle(labels, (30, 30), 20, 1, -1)
+        labels[2, 2] = 1
+        return labels
+
+    def probabilities(self, image: Any, /) -> Any:
+        return np.eye(len(CAMVID), dtype=np.float32)[self(image)].transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("by", ["files", "shard", "raster"])
+def test_polygons_are_simplified_and_small_ones_left_out(tmp_path: Path, by: str) -> None:
+    file, corners = tmp_path / "x.png", {}
+    if by == "raster":
+        rasterio = pytest.importorskip("rasterio")
+        file = tmp_path / "x.tif"
+        how = {"driver": "GTiff", "width": 60, "height": 60, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+        with rasterio.open(file, "w", transform=rasterio.Affine(0.1, 0, 50, 0, -0.1, 60), **how) as target:
+            target.write(np.full((3, 60, 60), 9, np.uint8))
+    else:
+        write_picture(file, size=(60, 60))
+    for name, outlines in (("exact", EXACT), ("rough", Outlines(1.0, 2))):
+        out = tmp_path / name
+        given: Any = {"kinds": ("polygons",), "outlines": outlines, "progress": False}
+        if by == "shard":
+            predict_shard(Disc, [file], out, shard=Shard(0, 1), settings="", **given)
+        else:
+            predict_files(Disc(), [file], out, **given)
+        found = json.loads((out / "x_polygons.geojson").read_text())["features"]
+        discs = [one for one in found if one["properties"]["label"] == 1]
+        corners[name] = [len(one["geometry"]["coordinates"][0]) for one in discs]
+    assert len(corners["exact"]) == 2
+    assert len(corners["rough"]) == 1
+    assert corners["rough"][0] < max(corners["exact"]) / 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--simplify", "1"], "--simplify: found no polygons to write; needed some"),
+        (["--least-area", "4", "--kinds", "labels"], "--least-area: found no polygons to write"),
+        (["--simplify", "-1", "--kinds", "polygons"], "tolerance of polygons: found -1.0; needed a number not below 0"),
+        (["--least-area", "-4", "--kinds", "polygons"], "least area of polygons: found -4"),
+    ],
+)
+def test_options_of_polygons_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    write_picture(tmp_path / "x.png")
+    assert main(["predict", "RUN", str(tmp_path / "x.png"), "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -43,6 +43,18 @@ def _converted(tool: str) -> Callable[[Any, Path], None]:
     return read
 
 
+def _drawn_over(folder: Path, file: Path) -> None:
+    from ducseg.data.convert.vectors import convert
+    from ducseg.data.files.reading import read_label
+
+    shutil.rmtree(folder / "converted", ignore_errors=True)
+    shutil.copyfile(file, folder / "0.geojson")
+    report = convert(folder / "0.geojson", folder / "converted", images=folder / "images", line_width=2.0)
+    for mask in (folder / "converted" / "masks").iterdir():
+        label = read_label(mask)
+        assert ((label < len(report.classes)) | (label == 255)).all()
+
+
 MODULES = {"coco": "coco_folder", "yolo labels": "yolo"}
 _PICTURE = saved(Image.fromarray(noise(24, 32)), "png")
 
@@ -202,3 +214,17 @@ TARGETS["annotations, YOLO's labels"] = Target(
     "lines",
     _beside,
 )
+TARGETS["annotations, GeoJSON"] = Target(
+    lambda _folder: [
+        json.dumps({"type": "FeatureCollection", "features": [
+            {"type": "Feature", "properties": {"class": "road", "label": 1, "color": "#ff0000"}, "geometry": one}
+            for one in (
+                {"type": "MultiPolygon", "coordinates": [[[[2, 3], [20, 3], [20, 20], [2, 3]]]]},
+                {"type": "LineString", "coordinates": [[1, 1], [9.5, 20, 7]]},
+                {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [3, 3]}]},
+                None,
+            )
+        ]}).encode()
+    ],
+    _drawn_over, ".json", "json", _beside, by_hand,
+)  # fmt: skip

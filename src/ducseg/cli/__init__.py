@@ -52,7 +52,7 @@ COMMANDS: dict[str, str] = {
     "data patches": "cut the paper's overlapping patches to disk once",
     "data sbd": "add SBD's masks and the augmented lists to VOC2012",
     "data coco-masks": "write masks of VOC's classes from COCO's instances",
-    "data convert": "annotations of COCO, LabelMe, CVAT, YOLO, Label Studio, or several masks a picture, to one mask",
+    "data convert": "annotations of COCO, LabelMe, CVAT, YOLO, Label Studio, QGIS, or many masks a picture, to masks",
     "hdc": "check dilation rates for gridding: equation 2, exact coverage, receptive field",
     "figure architecture": "Figure 1: a network, drawn from what it is built of",
     "figure gridding": "Figure 2: from which places each block of a network on can learn",

@@ -1,4 +1,4 @@
-"""`ducseg data convert`: others' annotations, several masks a picture, stacks of pages, to the folder layout."""
+"""`ducseg data convert`: others' annotations, vectors over rasters, several masks a picture, stacks, to one layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,10 @@ from ducseg.errors import explain
 __all__ = ["Options", "run"]
 
 
+_OF_ONE = {"class_name": "masks", "by": "vectors", "line_width": "vectors"}
+"""Options that belong to one tool."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(Workers):
     """Polygons and masks of an annotation tool, or several masks a picture, as images/, masks/ and classes.json.
@@ -20,10 +24,11 @@ class Options(Workers):
     """
 
     tool: Annotated[
-        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio", "masks", "stack"]],
+        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio", "vectors", "masks", "stack"]],
         tyro.conf.arg(metavar="TOOL"),
     ]
-    """coco, labelme, cvat, yolo, label-studio; masks: several a picture; stack: volumes of pages (docs/data.md)."""
+    """Whose export it is; vectors: QGIS's, over GeoTIFFs; masks: several a picture; stack: volumes of TIFF pages
+    (docs/data.md)."""
     source: tyro.conf.Positional[File]
     """The export: its file or folder."""
     out: Folder
@@ -34,17 +39,26 @@ class Options(Workers):
     """Classes whose pixels become 255, which neither trains nor scores."""
     class_name: str | None = None
     """`masks`: the class of masks that are an object each; None: foreground."""
+    by: Annotated[str | None, tyro.conf.arg(metavar="FIELD")] = None
+    """Of vectors: the field with the class (default: class, label, category or name, else a class a file)."""
+    line_width: Annotated[float | None, tyro.conf.arg(metavar="METRES")] = None
+    """Of vectors: how wide lines are, in metres; in the rasters' own units where they have no coordinate system."""
 
 
 def run(options: Options) -> int:
     """Say what was written."""
     from ducseg.progress import counted
 
-    if options.class_name is not None and options.tool != "masks":
-        needed = "a class of masks, which may name none"
-        raise explain(f"--class-name with {options.tool}", found="given", needed=needed, fix="Leave it out.")
+    given = {
+        name: tool for name, tool in _OF_ONE.items() if getattr(options, name) is not None and tool != options.tool
+    }
+    if given:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        needed = " and ".join(dict.fromkeys(given.values()))
+        raise explain(names, found=options.tool, needed=needed, fix="Leave it out.")
+    convert = {"stack": _pages, "vectors": _vectors}.get(options.tool, _annotations)
     with counted("pictures") as progress:
-        lines = _pages(options, progress) if options.tool == "stack" else _annotations(options, progress)
+        lines = convert(options, progress)
     print(*lines, sep="\n")
     print(f"Look at them and train: ducseg data check folder {options.out}; ducseg train {options.out}")
     return 0
@@ -62,6 +76,15 @@ def _annotations(options: Options, progress: Callable[[int, int], None]) -> list
     return write_folder(
         options.out, export, ignore=options.ignore, num_workers=options.workers, progress=progress
     ).lines()
+
+
+def _vectors(options: Options, progress: Callable[[int, int], None]) -> list[str]:
+    from ducseg.data.convert import vectors
+
+    return vectors.convert(
+        options.source, options.out, images=options.images, by=options.by, line_width=options.line_width,
+        ignore=options.ignore, num_workers=options.workers, progress=progress,
+    ).lines()  # fmt: skip
 
 
 def _pages(options: Options, progress: Callable[[int, int], None]) -> list[str]:

@@ -14,6 +14,7 @@ from ducseg.errors import explain
 if TYPE_CHECKING:
     from ducseg.inference.shards import Shard
     from ducseg.inference.tiles import Tiling
+    from ducseg.inference.writers import Outlines
 
 __all__ = ["Options", "run"]
 
@@ -46,6 +47,10 @@ class Options(Batch, RefinedNetwork):
     kinds: Kinds = ()
     """What to write (default: labels color overlay; of a video one, overlay). Confidence is grey, 255 is sure; polygons
     are GeoJSON; probabilities are .npy files, float16 (classes, height, width)."""
+    simplify: Annotated[float | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Of polygons: borders may move by so many pixels, in maps by as many of the raster's; neighbours still meet."""
+    least_area: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Of polygons: none of regions of fewer pixels."""
     tile: int | None = None
     """Label what is longer in windows of so many pixels, blended; memory then does not grow with the picture (default:
     1024 for what would not fit in memory)."""
@@ -139,6 +144,16 @@ class Options(Batch, RefinedNetwork):
 
         return Tiling.given(self.tile, self.overlap, half=self.half, dashes="--")
 
+    def outlines(self) -> "Outlines":
+        """What --simplify and --least-area say; raises UserError where they cannot be, or no polygons are written."""
+        from ducseg.inference.writers import Outlines
+
+        given = self.given("simplify", "least_area")
+        if given and "polygons" not in self.kinds:
+            fix = "Add --kinds polygons, or leave it out."
+            raise explain(" and ".join(given), found="no polygons to write", needed="some", fix=fix)
+        return Outlines(self.simplify or 0.0, self.least_area or 0)
+
     def settings(self, kinds: tuple[str, ...]) -> str:
         """Digest of the checkpoint and of every option that changes a result."""
         from ducseg.inference.manifest import digest
@@ -176,11 +191,11 @@ def run(options: Options) -> int:
     from ducseg.inference.predict_files import predict_files
     from ducseg.inference.writers import USUAL_KINDS, needs_probabilities
 
-    kinds, tiling = options.kinds or USUAL_KINDS, options.tiling()
+    kinds, tiling, outlines = options.kinds or USUAL_KINDS, options.tiling(), options.outlines()
     labeller = options.labeller(probabilities=tiling is not None or needs_probabilities(kinds))
     done = predict_files(
         labeller, options.inputs, options.folder, kinds=kinds, batch_size=options.batch_size, tiling=tiling,
-        mask_suffix=mask_suffix_of(labeller.record),
+        mask_suffix=mask_suffix_of(labeller.record), outlines=outlines,
     )  # fmt: skip
     return report(done, options.out, "predicted")
 
@@ -201,6 +216,7 @@ def _part(options: Options, shard: "Shard | None") -> int:
     from ducseg.inference.writers import USUAL_KINDS, needs_probabilities
 
     kinds, tiling, part = options.kinds or USUAL_KINDS, options.tiling(), shard or Shard(0, 1)
+    outlines = options.outlines()
     opened = partial(
         options.on_device_of(part).labeller, probabilities=tiling is not None or needs_probabilities(kinds)
     )
@@ -209,6 +225,7 @@ def _part(options: Options, shard: "Shard | None") -> int:
         done = predict_shard(
             opened, options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
             batch_size=options.batch_size, per_tar=options.tar, mask_suffix=mask_suffix, resume=shard is not None,
+            outlines=outlines,
         )  # fmt: skip
     else:
         from ducseg.devices import pick_device
@@ -216,7 +233,8 @@ def _part(options: Options, shard: "Shard | None") -> int:
         done = predict_ray(
             opened, options.inputs, options.out, kinds=kinds, shard=part, settings=settings, tiling=tiling,
             batch_size=options.batch_size, per_tar=options.tar, mask_suffix=mask_suffix, resume=shard is not None,
-            address=options.address, workers=options.workers, on_gpu=pick_device(options.device).type == "cuda",
+            outlines=outlines, address=options.address, workers=options.workers,
+            on_gpu=pick_device(options.device).type == "cuda",
         )  # fmt: skip
     if part.count > 1:
         print(f"shard {part}: {done.units} of {done.total} pictures{' and tars' * options.is_of_many()}")
@@ -239,10 +257,10 @@ def _clip(options: Options) -> int:
     if foreign:
         needed = "none of shards, batches, windows and clusters"
         raise explain("a clip", found=" and ".join(foreign), needed=needed, fix="A clip is done frame by frame, whole.")
-    share = check_share(options.smooth)
+    share, outlines = check_share(options.smooth), options.outlines()
     clip = open_clip(options.inputs, options.folder, fps=options.fps, frames=options.frames, kinds=options.kinds)
     labeller = options.labeller(probabilities=share > 0 or needs_probabilities(options.kinds))
-    done = predict_clip(Smoothed(labeller, share) if share else labeller, clip)
+    done = predict_clip(Smoothed(labeller, share) if share else labeller, clip, outlines=outlines)
     rate = f"in {done.seconds:.1f} s, {done.rate:.1f} frames a second"
     print(f"{done.frames} frames predicted into {options.out} {rate}{', stopped from the keyboard' * done.stopped}")
     if done.fault is not None:
@@ -251,7 +269,9 @@ def _clip(options: Options) -> int:
 
 
 def _for_server(options: Options) -> int:
-    foreign = options.given("kinds", "batch_size", "tile", "overlap", "half", *_OF_MANY, *_OF_CLIPS)
+    foreign = options.given(
+        "kinds", "simplify", "least_area", "batch_size", "tile", "overlap", "half", *_OF_MANY, *_OF_CLIPS
+    )
     if options.format != "kitti-road":
         foreign += options.given("fold", "figure")
     if len(options.inputs) != 1 or foreign:

@@ -21,7 +21,7 @@ from ducseg.inference.shards import Shard
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.unit_worker import Counts, UnitWorker, is_done
 from ducseg.inference.units import Unit, find_units
-from ducseg.inference.writers import Kind, result_name
+from ducseg.inference.writers import EXACT, Kind, Outlines, result_name
 
 __all__ = ["Part", "ShardReport", "network_digest", "part_of", "predict_shard", "sweep"]
 
@@ -81,6 +81,7 @@ def predict_shard(
     settings: str,
     batch_size: int = 1,
     tiling: Tiling | None = None,
+    outlines: Outlines = EXACT,
     per_tar: int | None = None,
     mask_suffix: str | None = None,
     resume: bool = True,
@@ -105,7 +106,7 @@ def predict_shard(
     )  # fmt: skip
     worker = UnitWorker(
         make(), place, kinds=kinds, settings=settings, batch_size=batch_size, tiling=tiling, resume=resume,
-        progress=progress,
+        outlines=outlines, progress=progress,
     )  # fmt: skip
     with place.manifest(shard) as manifest:
         report = worker.do(part.todo, manifest.add, part.counts)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.errors import explain, real
+from ducseg.errors import explain, real, whole
 from ducseg.files import whole_file
 from ducseg.inference.ring_simplifying import points_kept
 from ducseg.inference.ring_tracing import rings_of
@@ -29,7 +29,12 @@ _ROWS = 1024  # looked at together
 
 
 def polygon_features(
-    labels: NDArray[np.uint8], classes: ClassSet, *, transform: Transform | None = None, tolerance: float = 0.0
+    labels: NDArray[np.uint8],
+    classes: ClassSet,
+    *,
+    transform: Transform | None = None,
+    tolerance: float = 0.0,
+    least_pixels: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """The regions of labels (H, W) as GeoJSON features, in the order of their first pixels, row by row.
 
@@ -44,13 +49,15 @@ def polygon_features(
             thousandth of a pixel or less. None: pixels.
         tolerance: a simplified border lies within so many pixels of the exact one. Borders between two regions are
             simplified once, so neighbours still meet; where that would leave nothing of a region, its ring stays exact.
+        least_pixels: regions of fewer have no feature; the holes that they leave in others stay.
 
     Raises:
-        UserError: a label that is no class and not 255, another shape or type, a tolerance below 0, a transform that is
-            not six numbers.
+        UserError: a label that is no class and not 255, another shape or type, a tolerance or least area below 0, a
+            transform that is not six numbers.
     """
     _check(labels, classes, transform)
     tolerance = real("tolerance", tolerance, fix="0 is exact.")
+    least_pixels = whole("least area", least_pixels, fix="0 keeps all.")
     points, junctions, first, region, pixels = rings_of(labels, with_junctions=tolerance > 0)
     starts = points[first[:-1]]
     if tolerance:
@@ -63,7 +70,7 @@ def polygon_features(
         begin = end
         x, y = starts[rings[0]]
         label = int(labels[y, x])
-        if label == classes.background:
+        if label == classes.background or pixels[region[rings[0]]] < least_pixels:
             continue
         coordinates = [_placed(points[first[ring] : first[ring + 1]], transform) for ring in rings]
         properties = {
@@ -83,13 +90,16 @@ def feature_collection(
     transform: Transform | None = None,
     crs: str | None = None,
     tolerance: float = 0.0,
+    least_pixels: int = 0,
 ) -> dict[str, Any]:
     """The features of `polygon_features` as one JSON-able GeoJSON object.
 
     Args:
         crs: of the transformed coordinates, as "EPSG:32633"; named in the "crs" member that GDAL and QGIS read.
     """
-    features = list(polygon_features(labels, classes, transform=transform, tolerance=tolerance))
+    features = list(
+        polygon_features(labels, classes, transform=transform, tolerance=tolerance, least_pixels=least_pixels)
+    )
     return {"type": "FeatureCollection", **_crs(crs), "features": features}
 
 
@@ -101,6 +111,7 @@ def write_geojson(
     transform: Transform | None = None,
     crs: str | None = None,
     tolerance: float = 0.0,
+    least_pixels: int = 0,
 ) -> None:
     """Write `feature_collection`, a feature a line, whole or not at all.
 
@@ -111,7 +122,9 @@ def write_geojson(
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(f'{start}, "features": [')
         separator = "\n"
-        for feature in polygon_features(labels, classes, transform=transform, tolerance=tolerance):
+        for feature in polygon_features(
+            labels, classes, transform=transform, tolerance=tolerance, least_pixels=least_pixels
+        ):
             file.write(separator + json.dumps(feature, ensure_ascii=False, separators=(",", ":")))
             separator = ",\n"
         file.write("\n]}\n")

@@ -22,22 +22,23 @@ from ducseg.inference.read_ahead import equal_batches, read_ahead
 from ducseg.inference.sources import find_pictures
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.windowed import ByWindows, WriteError
-from ducseg.inference.writers import KINDS, USUAL_KINDS, Kind, Picture, needs_probabilities, result_name, write_results
+from ducseg.inference.writers import (
+    EXACT,
+    KINDS,
+    USUAL_KINDS,
+    Kind,
+    Outlines,
+    Picture,
+    needs_probabilities,
+    result_name,
+    write_results,
+)
 from ducseg.progress import counted_stages
 
 __all__ = [
-    "Answers",
-    "Done",
-    "Job",
-    "PredictReport",
-    "answers_of",
-    "find_jobs",
-    "open_folder",
-    "predict_files",
-    "read_by",
-    "write_each",
-    "write_jobs",
-]
+    "Answers", "Done", "Job", "PredictReport", "answers_of", "find_jobs", "open_folder", "predict_files", "read_by",
+    "write_each", "write_jobs",
+]  # fmt: skip
 
 _WRITES_AT_ONCE = 2
 
@@ -89,9 +90,8 @@ def predict_files(
     kinds: Sequence[Kind] = USUAL_KINDS,
     batch_size: int = 1,
     tiling: Tiling | None = None,
-    mask_suffix: str | None = None,
-    progress: bool = True,
-) -> PredictReport:
+    mask_suffix: str | None = None, outlines: Outlines = EXACT, progress: bool = True,
+) -> PredictReport:  # fmt: skip
     """Label pictures of any size and write NAME_labels.png, NAME_color.png and NAME_overlay.png into `out`.
 
     A picture that cannot be read or labelled is reported and the others are still done. Files are read and written in
@@ -105,7 +105,7 @@ def predict_files(
             has a place on earth, or very many pixels, the pictures are TIFFs too, see `write_raster_results`.
         batch_size: so many pictures of one size, where they follow each other, go through the network at once, and so
             many windows of one picture.
-        tiling: label by windows what is longer; None: what would not fit in memory.
+        tiling: label by windows what is longer; None: what would not fit in memory. outlines: of polygons.
         progress: draw a bar on a terminal.
 
     Raises:
@@ -116,7 +116,7 @@ def predict_files(
     sweep_unfinished(path for job in jobs for path in job.results.values())
     return write_jobs(
         answers_of(labeller, kinds), labeller.classes, jobs, batch_size=batch_size, progress=progress,
-        windows=ByWindows(labeller, tiling, at_once=batch_size), read=read_by(labeller),
+        windows=ByWindows(labeller, tiling, at_once=batch_size, outlines=outlines), read=read_by(labeller),
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def write_jobs(
         answers: of pictures of one size and their names; where it raises UserError for several, it is asked for each
             alone, and what it raises then is reported.
         read: in threads, ahead of the network, rasters as their paths; a UserError is reported.
-        windows: labels the pictures that it takes; None: all are labelled whole, and none is a raster.
+        windows: labels the pictures that it takes, its outlines are all pictures'; None: all are whole, none a raster.
         done: told of each picture; what it raises stops the run.
 
     Raises:
@@ -212,7 +212,7 @@ def write_jobs(
 
     def write(job: Job, image: Picture, found: NDArray[Any], seconds: float) -> None:
         began = time.monotonic()
-        write_results(job.results, image, found, classes)
+        write_results(job.results, image, found, classes, outlines=EXACT if windows is None else windows.outlines)
         done(job, None, seconds + time.monotonic() - began)
 
     def by_windows(job: Job, image: Path | Picture, show: Callable[[int, int], None]) -> None:

@@ -24,7 +24,7 @@ from ducseg.inference.shards import Shard
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.unit_worker import Counts, UnitWorker
 from ducseg.inference.units import Unit
-from ducseg.inference.writers import Kind
+from ducseg.inference.writers import EXACT, Kind, Outlines
 from ducseg.progress import counted
 
 __all__ = ["predict_ray"]
@@ -45,6 +45,7 @@ class _Work:
     settings: str
     batch_size: int
     tiling: Tiling | None
+    outlines: Outlines
     resume: bool
     threads: int
 
@@ -58,7 +59,7 @@ class _Actor:
         torch.set_num_threads(work.threads)
         self._worker = UnitWorker(
             work.make(), Place(work.out), kinds=work.kinds, settings=work.settings, batch_size=work.batch_size,
-            tiling=work.tiling, resume=work.resume,
+            tiling=work.tiling, outlines=work.outlines, resume=work.resume,
         )  # fmt: skip
 
     def __call__(self, given: dict[str, bytes]) -> dict[str, bytes]:
@@ -82,6 +83,7 @@ def predict_ray(
     shard: Shard | None = None,
     batch_size: int = 1,
     tiling: Tiling | None = None,
+    outlines: Outlines = EXACT,
     per_tar: int | None = None,
     mask_suffix: str | None = None,
     resume: bool = True,
@@ -114,7 +116,7 @@ def predict_ray(
         count = count or max(1, int(gpus) if on_gpu else cores // 4)
         work = _Work(
             make, str(place.path.absolute()) if place.path is not None else place.where, tuple(kinds), settings,
-            batch_size, tiling, resume, max(1, cores // count),
+            batch_size, tiling, outlines, resume, max(1, cores // count),
         )  # fmt: skip
         share = min(1.0, cores / (count + 1))  # of a core, for Ray's books: the network takes `threads`; some is left
         needs: dict[str, float] = {"num_gpus": 1} if on_gpu else {"num_cpus": share}

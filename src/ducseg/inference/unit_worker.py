@@ -16,7 +16,7 @@ from ducseg.inference.tars import extract, list_members, pack
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.units import Source, Unit
 from ducseg.inference.windowed import ByWindows
-from ducseg.inference.writers import Kind, Picture, result_name
+from ducseg.inference.writers import EXACT, Kind, Outlines, Picture, result_name
 
 __all__ = ["Counts", "UnitWorker", "is_done"]
 
@@ -73,7 +73,7 @@ class UnitWorker:
 
     Args:
         labeller: of all of them.
-        kinds, batch_size, tiling, progress: as `predict_files`.
+        kinds, batch_size, tiling, outlines, progress: as `predict_files`.
         settings: digest that every row carries.
         resume: leave the pictures of a tar that are done.
     """
@@ -87,11 +87,13 @@ class UnitWorker:
         settings: str,
         batch_size: int = 1,
         tiling: Tiling | None = None,
+        outlines: Outlines = EXACT,
         resume: bool = True,
         progress: bool = False,
     ) -> None:
         self.labeller, self.place, self.kinds, self.settings = labeller, place, tuple(kinds), settings
         self.batch_size, self.tiling, self.resume, self.progress = batch_size, tiling, resume, progress
+        self.outlines = outlines
 
     def do(self, units: Sequence[Unit], add: Add, counts: Counts | None = None) -> PredictReport:
         """Label units; pictures that are units of their own go through together.
@@ -243,9 +245,10 @@ class UnitWorker:
                 error = error and error.replace(str(job.file), item.source.where)
             add(self._row(item.source, outputs, digests, seconds, error))
 
+        windows = ByWindows(self.labeller, self.tiling, at_once=self.batch_size, outlines=self.outlines)
         report = write_jobs(
             answers_of(self.labeller, self.kinds), self.labeller.classes, jobs, batch_size=self.batch_size, read=read,
-            windows=ByWindows(self.labeller, self.tiling, at_once=self.batch_size), done=done, progress=self.progress,
+            windows=windows, done=done, progress=self.progress,
         )  # fmt: skip
 
         def named(pairs: Sequence[tuple[Path | str, str]]) -> list[tuple[Path | str, str]]:

@@ -19,7 +19,7 @@ from ducseg.inference.frames import Camera, Frame, Frames, PictureSequence, Vide
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.predict_files import find_jobs
 from ducseg.inference.video_writer import VideoWriter, check_target
-from ducseg.inference.writers import USUAL_KINDS, Kind, needs_probabilities, result_name, write_results
+from ducseg.inference.writers import EXACT, USUAL_KINDS, Kind, Outlines, needs_probabilities, result_name, write_results
 from ducseg.progress import counted
 
 __all__ = ["Clip", "ClipReport", "open_clip", "predict_clip"]
@@ -133,17 +133,18 @@ def open_clip(
     )
 
 
-def predict_clip(labeller: Labeller, clip: Clip, *, progress: bool = True) -> ClipReport:
+def predict_clip(labeller: Labeller, clip: Clip, *, outlines: Outlines = EXACT, progress: bool = True) -> ClipReport:
     """Label frame after frame; an interrupt from the keyboard ends it and keeps what is done.
 
     Args:
         labeller: called in the order of the frames, see `ducseg.inference.smoothing.Smoothed`.
+        outlines: of polygons.
 
     Raises:
         UserError: no frame at all, sound that the video does not hold, a disk that refuses it.
     """
     labelled, began, stopped, known = 0, time.monotonic(), False, clip.frames.count or 0
-    with _target(labeller, clip) as write, counted("frames") if progress else nullcontext() as show:
+    with _target(labeller, clip, outlines) as write, counted("frames") if progress else nullcontext() as show:
         with suppress(KeyboardInterrupt):
             stopped = True
             for frame in islice(clip.frames, clip.most):
@@ -163,7 +164,7 @@ def predict_clip(labeller: Labeller, clip: Clip, *, progress: bool = True) -> Cl
 
 
 @contextmanager
-def _target(labeller: Labeller, clip: Clip) -> Iterator[Callable[[int, Frame], None]]:
+def _target(labeller: Labeller, clip: Clip, outlines: Outlines) -> Iterator[Callable[[int, Frame], None]]:
     """What takes a frame's number and the frame."""
     classes, kinds = labeller.classes, clip.kinds
     if not clip.to_video:
@@ -173,7 +174,7 @@ def _target(labeller: Labeller, clip: Clip) -> Iterator[Callable[[int, Frame], N
             name = clip.names[number] if clip.names is not None else Path(f"{number + 1:06d}")
             found = ask(frame.image)
             results = {kind: clip.out / result_name(name, kind) for kind in kinds}
-            write_results(results, frame.image, found, classes)
+            write_results(results, frame.image, found, classes, outlines=outlines)
 
         yield write_files
         return

@@ -26,7 +26,9 @@ from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_
 from ducseg.inference.memory import memory_needed
 from ducseg.inference.tiles import Block, PictureRows, PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.writers import (
+    EXACT,
     Kind,
+    Outlines,
     Picture,
     as_confidence,
     overlay_factor,
@@ -65,15 +67,18 @@ class ByWindows:
         labeller: gives probabilities.
         tiling: of all pictures that are longer than a window; None: the labeller's own, else the usual one for those
             that would take more than 0.8 of the free memory.
-        at_once: so many windows go through the network together.
+        at_once: so many windows go through the network together; outlines: of polygons.
 
     Attributes:
+        outlines: as given.
         notes: what a person should know of a picture: that it was cut without being asked, that its overlay is smaller.
     """
 
-    def __init__(self, labeller: Labeller, tiling: Tiling | None = None, *, at_once: int = 1) -> None:
+    def __init__(
+        self, labeller: Labeller, tiling: Tiling | None = None, *, at_once: int = 1, outlines: Outlines = EXACT
+    ) -> None:
         own = labeller.tiling if isinstance(labeller, AveragingLabeller) else None
-        self._labeller, self._tiling, self._at_once = labeller, tiling or own, at_once
+        self._labeller, self._tiling, self._at_once, self.outlines = labeller, tiling or own, at_once, outlines
         self.notes: list[tuple[Path, str]] = []
 
     def note_place(self, file: Path) -> None:
@@ -109,7 +114,9 @@ class ByWindows:
             self.notes.append((file, f"{size[0]} x {size[1]} pixels {about}"))
         if isinstance(picture, Raster) and "overlay" in results and overlay_factor(size) > 1:
             self.notes.append((file, f"the overlay is 1/{overlay_factor(size)} of its width and height"))
-        write_windowed(self._labeller, file, picture, results, tiling, at_once=self._at_once, show=show)
+        write_windowed(
+            self._labeller, file, picture, results, tiling, at_once=self._at_once, outlines=self.outlines, show=show
+        )
 
     def _short_of(self, size: tuple[int, int]) -> str:
         """Memory needed and free in words, where a whole picture would take too much of it; else ""."""
@@ -130,6 +137,7 @@ def write_windowed(
     tiling: Tiling,
     *,
     at_once: int = 1,
+    outlines: Outlines = EXACT,
     show: Show = _quiet,
 ) -> None:
     """Label a picture by windows, see `ducseg.inference.tiles`, and write its files.
@@ -137,7 +145,7 @@ def write_windowed(
     Args:
         labeller: gives probabilities; one that cuts into windows itself is asked for less than its tile.
         file: where the picture comes from.
-        results: where each kind goes, all beside each other.
+        results: where each kind goes, all beside each other; outlines: of polygons.
         at_once: so many windows go through the network together.
         show: told of windows done and in all.
 
@@ -154,7 +162,7 @@ def write_windowed(
             shutil.rmtree(part.folder, ignore_errors=True)
             raise
         try:
-            _write(part, labeller, picture, results)
+            _write(part, labeller, picture, results, outlines)
         except UserError as error:
             raise WriteError(*error.args) from error
         shutil.rmtree(part.folder, ignore_errors=True)
@@ -192,14 +200,16 @@ def _put(arrays: Mapping[str, NDArray[Any]], block: Block) -> None:
         arrays["probabilities"][:, *place] = block.probabilities
 
 
-def _write(part: "_Unfinished", labeller: Labeller, picture: Raster | Picture, results: Mapping[Kind, Path]) -> None:
+def _write(
+    part: "_Unfinished", labeller: Labeller, picture: Raster | Picture, results: Mapping[Kind, Path], outlines: Outlines
+) -> None:
     drawn: dict[Kind, Path] = {kind: path for kind, path in results.items() if kind != "probabilities"}
     with part.arrays("r") as arrays:
         labels, sure = arrays["labels"], arrays.get("confidence")
         if isinstance(picture, Raster):
-            write_raster_results(drawn, picture, labels, sure, labeller.classes)
+            write_raster_results(drawn, picture, labels, sure, labeller.classes, outlines=outlines)
         else:
-            write_results(drawn, picture, np.asarray(labels), labeller.classes, confidence=sure)
+            write_results(drawn, picture, np.asarray(labels), labeller.classes, confidence=sure, outlines=outlines)
     if "probabilities" in results:
         part.path("probabilities").replace(results["probabilities"])
 

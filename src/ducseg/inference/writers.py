@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.rasters import Raster, write_raster
+from ducseg.errors import real, whole
 from ducseg.figures.label_maps import colourise, overlay, write_array, write_png
 
-__all__ = ["KINDS", "USUAL_KINDS", "Kind", "Picture", "as_confidence", "needs_probabilities", "overlay_factor",
-           "result_name", "write_raster_results", "write_results"]  # fmt: skip
+__all__ = [
+    "EXACT", "KINDS", "USUAL_KINDS", "Kind", "Outlines", "Picture", "as_confidence", "needs_probabilities",
+    "overlay_factor", "result_name", "write_raster_results", "write_results",
+]  # fmt: skip
 
 Kind = Literal["labels", "color", "overlay", "confidence", "polygons", "probabilities"]
 Picture = NDArray[np.uint8]
@@ -24,6 +28,26 @@ USUAL_KINDS: tuple[Kind, ...] = ("labels", "color", "overlay")
 """What is written where nothing is chosen."""
 _SUFFIXES = {"probabilities": "npy", "polygons": "geojson"}
 _MOST_OF_AN_OVERLAY = 4096
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """What polygons are made of regions, see `polygon_features`; both in pixels.
+
+    Raises:
+        UserError: a number below 0.
+    """
+
+    tolerance: float = 0.0
+    least_pixels: int = 0
+
+    def __post_init__(self) -> None:
+        real("tolerance of polygons", self.tolerance, fix="0 is exact.")
+        whole("least area of polygons", self.least_pixels, fix="0 keeps all.")
+
+
+EXACT = Outlines()
+"""Every region, along pixel edges."""
 
 
 def result_name(name: Path, kind: Kind, *, raster: bool = False) -> Path:
@@ -51,6 +75,7 @@ def write_results(
     classes: ClassSet,
     *,
     confidence: Picture | None = None,
+    outlines: Outlines = EXACT,
 ) -> None:
     """Write one picture's files, each whole or not at all.
 
@@ -69,7 +94,7 @@ def write_results(
         if kind == "probabilities":
             write_array(path, found.astype(np.float16))
         elif kind == "polygons":
-            _write_geojson(path, labels, classes)
+            _write_geojson(path, labels, classes, **asdict(outlines))
         elif kind == "confidence":
             write_png(path, as_confidence(found) if confidence is None else confidence)
         elif kind == "color":
@@ -84,8 +109,9 @@ def overlay_factor(size: tuple[int, int]) -> int:
 
 
 def write_raster_results(
-    results: Mapping[Kind, Path], raster: Raster, labels: Picture, confidence: Picture | None, classes: ClassSet
-) -> None:
+    results: Mapping[Kind, Path], raster: Raster, labels: Picture, confidence: Picture | None, classes: ClassSet,
+    *, outlines: Outlines = EXACT,
+) -> None:  # fmt: skip
     """Write a raster's files where the raster lies, by rows, each whole or not at all; not the probabilities.
 
     Labels: 255 is nodata, the classes' colours are the palette, their names the tag CLASSES. Colours: RGB. Confidence:
@@ -110,7 +136,7 @@ def write_raster_results(
             write_raster(path, size, place, partial(_rows, confidence))
         elif kind == "polygons":
             transform = tuple(place.transform)[:6] if place.is_known else None
-            _write_geojson(path, labels, classes, transform=transform, crs=place.name)
+            _write_geojson(path, labels, classes, transform=transform, crs=place.name, **asdict(outlines))
         elif kind == "overlay":
             factor = overlay_factor(size)
             rows, columns = (
@@ -119,10 +145,10 @@ def write_raster_results(
             write_png(path, overlay(raster.reduced(factor), labels[np.ix_(rows, columns)], classes))
 
 
-def _write_geojson(path: Path, labels: Picture, classes: ClassSet, **place: Any) -> None:
+def _write_geojson(path: Path, labels: Picture, classes: ClassSet, **how: Any) -> None:
     from ducseg.inference.polygons import write_geojson  # numba, which other kinds need not wait for
 
-    write_geojson(path, labels, classes, **place)
+    write_geojson(path, labels, classes, **how)
 
 
 def _rows(array: Picture, begin: int, end: int) -> Picture:

@@ -227,7 +227,7 @@ def test_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(UserError, match="one picture a name"):
         masks.read(source)
     assert main(["data", "convert", "coco", str(source), "--out", str(tmp_path / "o"), "--class-name", "x"]) == 2
-    assert "--class-name with coco" in capsys.readouterr().err
+    assert "--class-name: found coco; needed masks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("image", "label"), [*SHAPES[:4], SHAPES[5], ("{0}/images/{0}.jpg", "{0}/masks/{1}{0}.png")])

@@ -25,8 +25,8 @@ from ducseg.errors import MALFORMED, UserError, explain, listed
 from ducseg.files import is_there, whole_file, whole_folder, write_whole
 
 __all__ = [
-    "BACKGROUND", "Annotated", "Export", "Report", "Shape", "fill_polygons", "find_picture", "new_folder",
-    "no_such_source", "write_folder",
+    "BACKGROUND", "Annotated", "Export", "Report", "Shape", "class_set", "file_names", "fill_polygons",
+    "find_picture", "new_folder", "no_such_source", "write_folder",
 ]  # fmt: skip
 
 BACKGROUND = "background"
@@ -141,15 +141,12 @@ def write_folder(
     pictures, names = export.pictures, export.names
     if not pictures:
         raise explain("annotations", found="no annotated picture", needed="one", fix="Export them from the tool.")
-    strange = sorted(set(ignore) - set(names))
-    if strange:
-        raise explain("--ignore", found=strange[0], needed=f"one of {', '.join(names)}", fix="Correct the name.")
-    classes = _classes([name for name in names if name not in ignore], export.colours)
+    classes = class_set(names, export.colours, ignore)
     _check_files(pictures)
     objects = overlaps = empty = without_pixels = 0
     with new_folder(out) as folder:
         write = partial(_write_picture, folder, classes, frozenset(ignore))
-        items = list(zip(pictures, _file_names(pictures)))
+        items = list(zip(pictures, file_names(pictures)))
         for painted, twice, nothing in mapped(write, items, num_workers, progress):
             objects, overlaps, empty = objects + painted, overlaps + twice, empty + (painted == 0)
             without_pixels += nothing
@@ -166,8 +163,16 @@ def write_folder(
     )
 
 
-def _classes(names: Sequence[str], colours: Mapping[str, Colour]) -> ClassSet:
-    """Background first; no two of one colour."""
+def class_set(names: Sequence[str], colours: Mapping[str, Colour], ignore: Sequence[str] = ()) -> ClassSet:
+    """Background first; no two of one colour.
+
+    Raises:
+        UserError: classes in `ignore` that there are none of; more than 255.
+    """
+    strange = sorted(set(ignore) - set(names))
+    if strange:
+        raise explain("--ignore", found=strange[0], needed=f"one of {', '.join(names)}", fix="Correct the name.")
+    names = [name for name in names if name not in ignore]
     background = next((name for name in names if name in _BACKGROUNDS), BACKGROUND)
     ordered = [background, *(name for name in names if name != background)]
     if len(ordered) > IGNORE:
@@ -198,7 +203,7 @@ def _check_files(pictures: Sequence[Annotated]) -> None:
         )
 
 
-def _file_names(pictures: Sequence[Annotated]) -> list[str]:
+def file_names(pictures: Sequence[Annotated]) -> list[str]:
     """A name without ending for each: its stem where no other in its split has it, else with its folders."""
     paths = [PurePosixPath(picture.name.replace("\\", "/")) for picture in pictures]
     stems = [(picture.split, path.stem) for picture, path in zip(pictures, paths)]

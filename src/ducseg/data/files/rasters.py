@@ -21,7 +21,10 @@ from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
-__all__ = ["INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_raster", "without_data", "write_raster"]
+__all__ = [
+    "INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_placed", "open_raster", "without_data",
+    "write_raster",
+]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
 _ROWS = 512  # written together
@@ -62,6 +65,7 @@ class Raster:
 
     Attributes:
         path: of the file; size: (H, W); place: where it lies.
+        files: itself and what lies beside it and belongs to it: world file, overviews, mask.
         pixels: what it gives: grey or RGB bytes as RGB, or its channels as stored.
     """
 
@@ -69,6 +73,7 @@ class Raster:
         self.path, self._source, self.pixels, self._inverted = path, source, pixels, inverted
         self.size: tuple[int, int] = (source.height, source.width)
         self.place = Place(source.crs, source.transform, source.gcps)
+        self.files = tuple(map(Path, source.files))
         kinds = [one.name for one in source.colorinterp]
         self._bands = [number + 1 for number, kind in enumerate(kinds) if kind != "alpha"]
         masks = {flag.name for flags in source.mask_flag_enums for flag in flags}
@@ -179,6 +184,21 @@ def _header(path: Path) -> Header | None:
         return tiff_header(path)
     except UserError:  # reading says what is wrong
         return None
+
+
+@contextmanager
+def open_placed(path: Path) -> Iterator[Raster]:
+    """Open a picture of any format, bands and size for its size and place, a world file's too, and where it has data.
+
+    Raises:
+        UserError: a damaged file, rasterio not installed.
+    """
+    rasterio = package("rasterio", what=f"picture {path}", install=INSTALL)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        with _explained(path), quiet:
+            source = rasterio.open(path)
+        with source:
+            yield Raster(path, source)
 
 
 @contextmanager
