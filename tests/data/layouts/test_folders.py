@@ -319,6 +319,21 @@ def test_splits_joined(tmp_path: Path) -> None:
     assert ids(tmp_path / "sorted", "train+val") == ["p9"], "and a folder of that name is that folder"
 
 
+def test_a_class_list_lies_where_pictures_and_masks_do_or_above(tmp_path: Path) -> None:
+    for name in ("unpacked/set/images", "unpacked/set/masks"):
+        (tmp_path / name).mkdir(parents=True)
+    flat(tmp_path / "unpacked" / "set", 4)
+    for place, said in (("unpacked/set", " (classes of unpacked/set/classes.json)"), (".", "")):
+        (tmp_path / place / "classes.json").write_text('["road", "crack"]')
+        options = {"images": "unpacked/set/images", "masks": "unpacked/set/masks"}
+        layout = open_layout(config(tmp_path, **options))
+        assert layout.lines[-1] == f"masks: values 0, 255 -> road, crack{said}"
+        (tmp_path / place / "classes.json").unlink()
+    (tmp_path / "classes.json").write_text('["above", "it"]')
+    (tmp_path / "unpacked" / "set" / "classes.json").write_text('["beside", "it"]')
+    assert "beside, it (classes of unpacked/set/classes.json)" in open_layout(config(tmp_path, **options)).lines[-1]
+
+
 def test_groups_stay_together(tmp_path: Path) -> None:
     for patient in range(1, 7):
         for view in range(1, 4):

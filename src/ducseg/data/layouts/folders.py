@@ -6,12 +6,10 @@ and `split-folders` are this with folder names, classes and ignored value of the
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +17,8 @@ from numpy.typing import NDArray
 from ducseg.classes import CLASS_SETS, IGNORE, ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import Pixels
-from ducseg.data.files.header import tiff_header
-from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
-from ducseg.data.layouts.finding import find_files, likely_folders
+from ducseg.data.files.reading import picture_size
+from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.grouping import group_function
 from ducseg.data.layouts.layout import FoundFiles, LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.mask_files import MaskLook, look_at, values_in
@@ -32,15 +29,11 @@ from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
 from ducseg.data.layouts.several_masks import find_masks
 from ducseg.data.layouts.splitting import are_splits, members_of
 from ducseg.data.layouts.views import Viewed, views_of
-from ducseg.data.paired import PairedFiles, list_pictures, no_such_data
+from ducseg.data.layouts.without_masks import pictures_below, without_masks
+from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError, explain, listed
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
-
-_DEEPEST = 3
-"""Parts of the path below the root of what is found: images/train/x.png."""
-_MOST_DEEP = 10_000
-"""So many files are counted where none is found: a root may be a whole disk."""
 
 
 def camvid_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
@@ -130,15 +123,6 @@ def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
     )
 
 
-def _pictures_below(root: Path) -> Iterator[Path]:
-    """Files of pictures anywhere below, relative to it, but for hidden ones."""
-    for folder, inside, names in os.walk(root):
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root)
-
-
 def _paired(found: FoundFiles) -> FoundFiles:
     """Without what has no partner, which its line says; a split without any mask, as of pictures to predict, stays."""
     splits, alone = {}, []
@@ -159,7 +143,7 @@ def _refuse_several(found: FoundFiles, root: Path) -> None:
     pictures, paired = sum(len(images) for images, _ in pairs), sum(len(images & labels) for images, labels in pairs)
     if 2 * paired >= pictures:
         return
-    several = find_masks(islice(_pictures_below(root), _MOST_DEEP))
+    several = find_masks(pictures_below(root))
     if several.usual is not None:
         raise explain(
             f"masks in {root}",
@@ -192,7 +176,7 @@ class _Folders:
         """The pictures of any split, every mask of which reads and means something."""
         names = {folder: tuple(files.images) for folder, files in self.found.splits.items()}
         if not any(files.labels for files in self.found.splits.values()):
-            self._no_masks(sum(map(len, names.values())), split)
+            raise without_masks(self.root, sum(map(len, names.values())), self.needed(split))
         members = members_of(split, names, self.config, self.root)
         pairs = self._pairs({folder for folder, _ in members})
         several = len({name for _, name in members}) < len(members)
@@ -201,45 +185,6 @@ class _Folders:
         _check_sizes(chosen)
         check_alike([image for image, _ in chosen.values()], self.pixels, as_stored=self.config.as_stored)
         return _Masked(self.rule, chosen, self.pixels, self.reader)
-
-    def _no_masks(self, found: int, split: str) -> NoReturn:
-        there = list(list_pictures(self.root)[0].values()) if self.root.is_dir() else []
-        stacks = [file for file in there if (header := tiff_header(file)) is not None and header.pages > 1]
-        if stacks:
-            raise explain(
-                f"images and masks in {self.root}",
-                found=f"stacks of pages ({', '.join(file.name for file in stacks[:5])})",
-                needed=self.needed(split),
-                fix=f"Write a picture and a mask a page: ducseg data convert stack {shlex.quote(str(self.root))} "
-                "--out OUT; then train on OUT.",
-            )
-        pictures = found or len(there)
-        if (likely := likely_folders(self.root)) is not None:
-            images, masks = map(shlex.quote, likely)
-            raise explain(
-                f"images and masks in {self.root}",
-                found="no folders that are called so",
-                needed=self.needed(split),
-                fix=f"Say which are meant, such as --data.images {images} --data.masks {masks}.",
-            )
-        if pictures:
-            raise explain(
-                f"images and masks in {self.root}",
-                found=f"{pictures} pictures and no masks",
-                needed=self.needed(split),
-                fix="Put the masks there, or say where they lie: --data.images DIR --data.masks DIR; what an "
-                "annotation tool exported becomes masks by ducseg data convert.",
-            )
-        deeper = list(islice(_pictures_below(self.root), _MOST_DEEP))
-        if deeper and all(len(path.parts) > _DEEPEST for path in deeper):
-            count = f"{len(deeper)}{' or more' if len(deeper) == _MOST_DEEP else ''}"
-            raise explain(
-                f"images and masks in {self.root}",
-                found=f"{count} files of pictures or masks in deeper folders alone, such as {deeper[0]}",
-                needed=f"{self.needed(split)}, one level of folders below images and masks",
-                fix="Bring them up one level or more (images/P1_left/0.png for images/P1/left/0.png).",
-            )
-        raise no_such_data("images and masks", self.root, missing="no pictures", layout=self.needed(split))
 
     def _pairs(self, folders: set[str]) -> Mapping[str, dict[str, tuple[Path, Path]]]:
         way_out = "--data.skip-unpaired" if self.config.dataset == "folder" else ""
@@ -308,11 +253,20 @@ class _Folders:
         named = self.config.classes
         if named in CLASS_SETS:
             return CLASS_SETS[named], None, ""
-        path, labels = Path(named).expanduser() if named else self.root / "classes.json", self.found.labels
+        path, labels = Path(named).expanduser() if named else self._class_list(), self.found.labels
         if named is None and labels is not None and not path.exists() and not self.config.values:
-            path = labels.with_name(path.name)
-            if not path.exists():
-                return *read_labels(labels), f" (names of {labels.name})"
+            return *read_labels(labels), f" (names of {labels.name})"
         if not path.exists() and (self._fallback is not None or named is None):
             return self._fallback, None, ""
-        return ClassSet.read(path), None, ""
+        deeper = named is None and path.parent != self.root
+        return ClassSet.read(path), None, f" (classes of {path.relative_to(self.root)})" if deeper else ""
+
+    def _class_list(self) -> Path:
+        """The classes.json in the folder that holds pictures and masks, or the nearest one above, up to the root."""
+        files = [
+            file for one in self.found.splits.values() for file in (*one.images.values(), *(one.labels or {}).values())
+        ]
+        deepest = Path(os.path.commonpath(files)) if len(files) > 1 else self.root
+        places = [place for place in (deepest, *deepest.parents) if place.is_relative_to(self.root)]
+        found = (path for place in places if (path := place / "classes.json").exists())
+        return next(found, self.root / "classes.json")
