@@ -58,7 +58,6 @@ KINDS = {
     "five of 16 bits": Preprocessing(
         mean=(3000.0, 9e3, 2e4, 4e4, 100.0), std=(300.0, 2e3, 9e3, 9e3, 30.0), dtype="uint16"
     ),
-    "RGB of 16 bits": Preprocessing(mean=(3e4,) * 3, std=(1e4,) * 3, dtype="uint16"),
     "two of floats": Preprocessing(mean=(-0.5, 2e3), std=(0.1, 50.0), dtype="float32"),
 }
 """Of pictures other than RGB of 8 bits."""

@@ -243,12 +243,11 @@ def _stages(networks: dict[str, _Network], options: Options, sizes: list[tuple[i
     for name, network in networks.items():
         if network.segmenter is None:
             continue
+        pixels = pixels_taken(network.segmenter.preprocessing)
         for height, width in sizes:
             for dtype in options.dtypes:
                 for count in options.batch_sizes:
-                    pictures = np.stack(
-                        pictures_of(count, height, width, pixels_taken(network.segmenter.preprocessing))
-                    )
+                    pictures = np.stack(pictures_of(count, height, width, pixels))
                     found = stage_times(
                         network.segmenter, pictures, network.device, bf16=dtype == "bfloat16", rounds=options.rounds
                     )
