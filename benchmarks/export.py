@@ -45,7 +45,7 @@ def rows(name: str, checkpoint: str, root: Path | None, folder: Path, bound: flo
         print("\n".join(found.lines()))
     places = {"PyTorch": checkpoint_folder(checkpoint), **files}
     labellers = {kind: open_labeller(place) for kind, place in places.items()}
-    timings = measure(labellers, [test[0].image], rounds=5)
+    timings = measure(labellers, 1, *test[0].size, rounds=5)
     for kind, place in places.items():
         file = place / "model.safetensors" if place.is_dir() else place
         yield {

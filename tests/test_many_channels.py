@@ -45,10 +45,10 @@ def band_pictures(channels: int, telling: int, dtype: str, count: int = 10) -> l
     return made
 
 
-def write_tiff(path: Path, image: NDArray[Any], *, placed: bool = False) -> None:
+def write_tiff(path: Path, image: NDArray[Any], *, placed: bool = False, **how: Any) -> None:
     rasterio = pytest.importorskip("rasterio")
     height, width, channels = image.shape
-    how = {"height": height, "width": width, "count": channels, "dtype": image.dtype}
+    how |= {"height": height, "width": width, "count": channels, "dtype": image.dtype}
     if placed:
         how |= {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 5000000)}
     with warnings.catch_warnings(action="ignore"), rasterio.open(path, "w", "GTiff", **how) as raster:
@@ -251,10 +251,51 @@ def test_jpeg_is_refused_for_them(bands: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "run").exists()
 
 
-def test_export_is_refused_for_them(bands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnx")
-    capsys.readouterr()
-    assert main(["export", str(bands / "run"), "--out", str(tmp_path / "x.onnx")]) == 2
-    said = capsys.readouterr().err
-    assert "found a network of 5 channels, uint16" in said
-    assert not list(tmp_path.iterdir())
+@pytest.fixture(scope="module")
+def file(bands: Path) -> Path:
+    """Their ONNX file, of labels."""
+    pytest.importorskip("onnxruntime")
+    given = ["--out", str(bands / "labels.onnx"), "--check", str(bands / "data" / "images" / "[0-1].tif")]
+    assert main(["export", str(bands / "run"), *given]) == 0
+    return bands / "labels.onnx"
+
+
+def predicted(network: Path, pictures: Path, out: Path) -> dict[str, NDArray[Any]]:
+    """The pictures that `predict` writes, by name."""
+    assert main(["predict", str(network), str(pictures), "--out", str(out), "--device", "cpu"]) == 0
+    return {path.name: read_channels(path) for path in out.iterdir()}
+
+
+def test_an_exported_file_predicts_and_scores_as_its_checkpoint(bands: Path, file: Path, tmp_path: Path) -> None:
+    image, _ = band_pictures(5, 4, "uint16")[1]
+    image[:10] = 0
+    write_tiff(tmp_path / "field.tif", image, placed=True, nodata=0)
+    for pictures, count in ((bands / "data" / "images", 30), (tmp_path / "field.tif", 3)):
+        wanted, found = (predicted(one, pictures, tmp_path / pictures.stem / one.name) for one in (bands / "run", file))
+        assert wanted.keys() == found.keys() and len(found) == count
+        assert all((found[name] == wanted[name]).mean() > 0.999 for name in wanted)
+    assert (found["field_labels.tif"][:10] == 255).all()
+    scored = ["--data-root", str(bands / "data"), "--device", "cpu", "--json", str(tmp_path / "scores.json")]
+    assert main(["eval", str(file), *scored]) == 0
+    trained = json.loads((bands / "run" / "evaluation" / "val" / "scores.json").read_text())["scores"]
+    assert json.loads((tmp_path / "scores.json").read_text())["mean_iou"] == pytest.approx(
+        trained["mean_iou"], abs=1e-3
+    )
+
+
+def test_export_says_what_it_takes_and_refuses_other_pictures(
+    bands: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "rgb.png"), np.zeros((*SIZE, 3), np.uint8))
+    wrong = "rgb.png: found 3 channels of uint8; needed 5 channels of uint16"
+    export = ["export", str(bands / "run"), "--out", str(tmp_path / "x.onnx")]
+    for option in ("--check", "--int8"):
+        assert main([*export, option, str(tmp_path / "in")]) == 2
+        assert wrong in capsys.readouterr().err
+    assert main(["predict", str(file), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+    assert wrong in capsys.readouterr().out
+    images = str(bands / "data" / "images" / "[0-1].tif")
+    assert main([*export, "--int8", images, "--int8-bound", "0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "takes pictures of 5 channels of uint16, as stored" in said and "compared on 2 pictures of [0-1].tif" in said

@@ -9,7 +9,7 @@ import torch
 
 from ducseg.cli import main
 from ducseg.export.onnx import description, exported_graph, with_description
-from ducseg.models import build
+from ducseg.models import Preprocessing, build
 from ducseg.weights.checkpoint import save_segmenter
 
 SMALL = ["--head", "bilinear", "--num-classes", "3", "--aspp", "0", "--output-stride", "32", "--dilation", "none"]
@@ -68,6 +68,20 @@ def test_a_checkpoint_and_files_side_by_side(tmp_path: Path) -> None:
     ]
     assert len({(row["flops"], row["parameters"]) for row in rows}) == 1 and rows[0]["flops"] > 0
     assert all(row["median_ms"] > 0 for row in rows)
+
+
+def test_networks_of_other_pictures(tmp_path: Path) -> None:
+    kind = Preprocessing(mean=(3e3,) * 5, std=(300.0,) * 5, dtype="uint16")
+    options: dict[str, Any] = {"output_stride": 32, "dilation": "none", "aspp": 0, "width": 4}
+    for name, more in {"rgb": dict[str, Any](), "bands": {"num_channels": 5, "preprocessing": kind}}.items():
+        segmenter = build("resnet18", "pyramid", 3, **options, **more).eval()
+        save_segmenter(tmp_path / name, segmenter)
+    (tmp_path / "x.onnx").write_bytes(with_description(exported_graph(segmenter), description(segmenter, "labels")))
+    names = [str(tmp_path / name) for name in ("rgb", "bands", "x.onnx")]
+    found = bench(tmp_path, *names, "--sizes", "64x96", "--backends", "folded", "onnxruntime", "--profile")
+    assert [row["failed"] for row in found["rows"]] == [None] * 5 and len(found["stages"]) == 2
+    rgb, *_, bands, file = (row["flops"] for row in found["rows"])
+    assert bands == file > rgb
 
 
 def test_what_does_not_run_is_said_and_the_others_are_timed(

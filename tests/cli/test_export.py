@@ -15,7 +15,7 @@ from ducseg.data.synthetic.cityscapes import SyntheticStreets, write_cityscapes
 from ducseg.errors import UserError
 from ducseg.export.onnx import exported_graph
 from ducseg.export.writing import check_name, export_onnx
-from ducseg.models import Preprocessing, build
+from ducseg.models import build
 from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 
@@ -184,19 +184,6 @@ def test_an_earlier_report_is_written_over(place: Path, tmp_path: Path) -> None:
         check_name(out)
 
 
-def test_a_network_of_other_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    four = Preprocessing(mean=(1.0,) * 4, std=(1.0,) * 4)
-    deep = Preprocessing(mean=(1.0,) * 3, std=(1.0,) * 3, dtype="uint16")
-    for name, preprocessing in (("four", four), ("deep", deep)):
-        made = {"aspp": 0, "width": 4, "preprocessing": preprocessing, "num_channels": preprocessing.num_channels}
-        network = build("resnet18", "duc", 3, **made)  # type: ignore[arg-type]
-        save_segmenter(tmp_path / name, network)
-        found = failing(capsys, "export", tmp_path / name, "--out", tmp_path / "x.onnx")
-        assert "needed one of ordinary pictures: R, G, B, uint8" in found
-        assert "needed R, G, B, uint8" in failing(capsys, "bench", tmp_path / name)
-    assert not (tmp_path / "x.onnx").exists()
-
-
 def test_int8_prints_what_it_loses(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "int8.onnx"
     arguments = ["--int8", str(place / "pictures"), "--int8-bound", "0.5", "--data-root", str(place / "scenes")]
@@ -251,6 +238,13 @@ def _other_weight(model: onnx.ModelProto) -> None:
         (_described(classes=[{"name": "sky"}]), "does not read"),
         (_described(output="scores"), "does not take uint8 (N, H, W, 3) and give scores"),
         (_described(output="else"), "description in it that does not read"),
+        (_described(preprocessing={"mean": [1], "std": [1]}), "does not take uint8 (N, H, W, 1) and give labels"),
+        (
+            _described(preprocessing={"mean": [1] * 3, "std": [1] * 3, "dtype": "uint16"}),
+            "does not take uint16 (N, H, W, 3)",
+        ),
+        (_described(preprocessing={"mean": [1], "std": [0]}), "std above 0"),
+        (_described(preprocessing=None), "description in it that does not read"),
         (_described(format=2), "format 2 of a newer ducseg"),
         (_described(format=None), "description in it that does not read"),
         (_unreadable, "description in it that does not read"),

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from small_networks import network, picture
+import torch
+from small_networks import KINDS, network, network_of, picture, picture_of
 
+from ducseg.data.files.channels import Pixels
+from ducseg.errors import UserError
 from ducseg.export.onnx import OPSET, description, exported_graph, with_description
 from ducseg.export.parity import Reference
+from ducseg.export.pictures import drawn_scenes
 from ducseg.inference.onnx_file import METADATA, Output, parse_onnx
-from ducseg.inference.onnx_predictor import OnnxPredictor
+from ducseg.inference.onnx_predictor import OnnxPredictor, onnx_session
 from ducseg.inference.predictor import Predictor
-from ducseg.models import Segmenter
+from ducseg.models import Preprocessing, Segmenter
 from ducseg.models.heads import COMPARISONS, HEADS
 
 SIZES = [(90, 110), (64, 96), (1, 1), (3, 70), (100, 17)]
@@ -50,6 +54,56 @@ def check(segmenter: Segmenter) -> None:
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
 def test_every_head_answers_as_the_network(options: dict[str, Any]) -> None:
     check(network(**options))
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_kind_of_picture_is_taken_as_stored(kind: Preprocessing) -> None:
+    segmenter = network_of(kind)
+    predictor, labels, scores = Predictor(segmenter), exported(segmenter), exported(segmenter, "scores")
+    assert labels.pixels == predictor.pixels == Pixels(kind.num_channels, kind.dtype)
+    for height, width in SIZES:
+        image = picture_of(kind, height, width)
+        assert (labels(image) == predictor(image)).mean() > 0.999
+        np.testing.assert_allclose(scores.answer(image), Reference(segmenter, "scores")(image), rtol=1e-3, atol=1e-3)
+    assert len(np.unique(predictor(picture_of(kind)))) > 2, "a network that says the same everywhere shows nothing"
+
+
+def test_values_that_are_no_numbers_count_as_their_channels_mean_in_any_runtime() -> None:
+    kind = KINDS["two of floats"]
+    segmenter = network_of(kind)
+    file, images = exported(segmenter, "scores"), [picture_of(kind, seed=seed) for seed in (0, 7)]
+    images[0][:30, :, 0], images[0][40, 40], images[0][50, 50, 1] = np.nan, np.inf, -np.inf
+    session = onnx_session(file.file, torch.device("cpu"))
+    (found,) = session.run(None, {"images": np.stack(images)})
+    for scores, image in zip(found, images):
+        np.testing.assert_allclose(scores, Reference(segmenter, "scores")(image), rtol=1e-3, atol=1e-3)
+        assert (file(image) == Predictor(segmenter)(image)).mean() > 0.999
+    images[0][..., 1] = np.nan
+    (found,) = session.run(None, {"images": images[0][None]})
+    images[0][..., 1] = kind.mean[1]
+    np.testing.assert_allclose(found, file.answer(images[0])[None], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_scenes_are_drawn_in_the_networks_kind(kind: Preprocessing) -> None:
+    drawn = drawn_scenes(kind)
+    image = next(iter(drawn)).image
+    assert image.dtype == kind.dtype and image.shape == (256, 512, kind.num_channels)
+    distance = (image.mean((0, 1)) - kind.mean) / kind.std
+    assert np.abs(distance).max() < 0.2 and (image.std((0, 1)) > np.multiply(0.8, kind.std)).all()
+    assert f"and made {Pixels(kind.num_channels, kind.dtype)}, as no pictures were given" in drawn.about
+
+
+def test_other_pictures_are_refused_as_by_the_network() -> None:
+    segmenter = network_of(KINDS["five of 16 bits"])
+    for labeller in (Predictor(segmenter), exported(segmenter)):
+        for wrong, said in (
+            (picture(), r"found uint8 \(90, 110, 3\); needed uint16 \(H, W, 5\)"),
+            (np.zeros((8, 8, 5), np.uint8), "needed uint16"),
+            (np.zeros((5, 8, 8), np.uint16), "channels first"),
+        ):
+            with pytest.raises(UserError, match=said):
+                labeller(wrong)
 
 
 @pytest.mark.slow
@@ -151,10 +205,11 @@ def test_openvino_runs_the_same_file(tmp_path: Path) -> None:
     """
     pytest.importorskip("openvino")
     path, given, answers = tmp_path / "network.onnx", tmp_path / "pictures.npz", tmp_path / "labels.npz"
-    pictures = {f"{height}x{width}": picture(height, width) for height, width in SIZES}
-    np.savez(given, **pictures)
-    for options in ({}, {"cell": 2, "output_stride": 8}, {"head": "pyramid"}):
-        segmenter = network(**options)
+    made = [network(**options) for options in ({}, {"cell": 2, "output_stride": 8}, {"head": "pyramid"})]
+    for segmenter in [*made, *map(network_of, KINDS.values())]:
+        kind = segmenter.preprocessing
+        pictures = {f"{height}x{width}": picture_of(kind, height, width) for height, width in SIZES}
+        np.savez(given, **pictures)
         path.write_bytes(with_description(exported_graph(segmenter), description(segmenter, "labels")))
         subprocess.run([sys.executable, "-c", _IN_OPENVINO, str(path), str(given), str(answers)], check=True)
         with np.load(answers) as labels:

@@ -7,14 +7,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from small_networks import network, picture
+from small_networks import KINDS, network, network_of, picture, picture_of
 
 from ducseg.errors import UserError
 from ducseg.export.onnx import description, exported_graph, with_description
 from ducseg.export.quantize import Int8, QuantizableGraph, _fewest, quantized
 from ducseg.inference.onnx_file import parse_onnx
 from ducseg.inference.onnx_predictor import OnnxPredictor
-from ducseg.models import Segmenter
+from ducseg.models import Preprocessing, Segmenter
 
 PICTURES = [picture(seed=seed) for seed in (1, 2)]
 
@@ -64,6 +64,18 @@ def test_scores_differ_by_the_rounding_of_eight_bits() -> None:
     changed = OnnxPredictor(parse_onnx(Path("x.onnx"), content))
     wanted, found = file.answer(PICTURES[0]), changed.answer(PICTURES[0])
     assert 0 < np.abs(found - wanted).max() < 8 * (high - low) / 255
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_pictures_of_any_kind_calibrate(kind: Preprocessing) -> None:
+    segmenter, pictures = network_of(kind, "bilinear"), [picture_of(kind, seed=seed) for seed in (1, 2)]
+    graph = exported_graph(segmenter)
+    file = opened(graph, segmenter)
+    found, about = quantized(graph, file, Int8(pictures=pictures, bound=0.0))
+    assert about["kept_in_float"] == [] and 0.5 < about["agreement"] < 1
+    assert (opened(found, segmenter)(pictures[0]) == file(pictures[0])).mean() > 0.8
+    with pytest.raises(UserError, match="image: found uint8"):
+        quantized(graph, file, Int8(pictures=[np.zeros((8, 8, 4), np.uint8)]))
 
 
 def test_layers_stay_in_float_until_the_bound_is_reached() -> None:

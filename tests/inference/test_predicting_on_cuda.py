@@ -128,7 +128,7 @@ def test_each_stage_takes_time() -> None:
 
 
 def test_memory_and_time_are_measured() -> None:
-    found = measure({"plain": both({})[1], "folded": both({"fused": True})[1]}, [picture(256, 256)], rounds=3)
+    found = measure({"plain": both({})[1], "folded": both({"fused": True})[1]}, 1, 256, 256, rounds=3)
     for timing in found.values():
         assert timing.failed is None and timing.peak_mb is not None and 1 < timing.peak_mb < 1000
 

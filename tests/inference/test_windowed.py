@@ -134,6 +134,31 @@ def test_a_raster_that_fits_is_whole_and_stays_a_raster(tmp_path: Path, size: tu
         assert np.array_equal(labels.read(1), Slices()(image))
 
 
+class LabelsAlone(Slices):
+    """As an exported file that gives no probabilities."""
+
+    gives_probabilities = False
+
+    def __call__(self, image: Any, /) -> Any:
+        return super().probabilities(image).argmax(0).astype(np.uint8)
+
+    def probabilities(self, image: Any, /) -> Any:
+        raise explain("file", found="labels alone", needed="probabilities", fix="Export it again.")
+
+
+def test_labels_alone_do_for_a_raster_that_is_one_window(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "x.tif", picture(90, 110), nodata=0)
+    for labeller in (Slices(), LabelsAlone()):
+        done = predict_files(labeller, [path], tmp_path / type(labeller).__name__)
+        assert not done.failed
+    assert files_of(tmp_path / "LabelsAlone") == files_of(tmp_path / "Slices")
+    done = predict_files(LabelsAlone(), [path], tmp_path / "cut", tiling=Tiling(64))
+    assert [message for _, message in done.failed] == [
+        "file: found labels alone; needed probabilities. Export it again."
+    ]
+    assert not [*(tmp_path / "cut").iterdir()]
+
+
 def test_the_overlay_of_a_large_raster_is_smaller_and_says_how_much(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "x.tif", np.repeat(picture(40, 8300)[:, :, :1], 3, 2))
     report = predict_files(Slices(), [source], tmp_path / "out", kinds=("overlay",), tiling=Tiling(512))

@@ -170,9 +170,6 @@ class _Network:
             _check_known(name)
             self.segmenter = load_segmenter(name)
             architecture = self.segmenter.architecture
-        if self.segmenter is not None and not self.segmenter.preprocessing.is_rgb:
-            found = f"{self.segmenter.preprocessing.num_channels} channels, {self.segmenter.preprocessing.dtype}"
-            raise explain(f"network {name}", found=found, needed="R, G, B, uint8", fix="Time its encoder by name.")
         self.sketch: Segmenter | None = None if architecture is None else sketch(architecture).eval()
 
     def variants(self, options: Options) -> Iterator[tuple[str, str, "Callable[[], AveragingLabeller]"]]:
@@ -213,7 +210,7 @@ class _Network:
 
 def _rows(networks: dict[str, _Network], options: Options, size: tuple[int, int], count: int) -> list[dict[str, Any]]:
     """One a variant, of pictures of one size."""
-    from ducseg.inference.bench import flops, measure, parameters, pictures_of
+    from ducseg.inference.bench import flops, measure, parameters
 
     variants = {
         (name, backend, dtype): make
@@ -221,7 +218,7 @@ def _rows(networks: dict[str, _Network], options: Options, size: tuple[int, int]
         for backend, dtype, make in network.variants(options)
     }
     labellers = {" ".join(key): make() for key, make in variants.items()}
-    timings = measure(labellers, pictures_of(count, *size), rounds=options.rounds)
+    timings = measure(labellers, count, *size, rounds=options.rounds)
     counted = {
         name: {
             "flops": None if one.sketch is None else flops(one.sketch, count, *size),
@@ -240,15 +237,17 @@ def _stages(networks: dict[str, _Network], options: Options, sizes: list[tuple[i
     import numpy as np
 
     from ducseg.inference.bench import pictures_of
+    from ducseg.inference.labeller import pixels_taken
     from ducseg.inference.stages import stage_times
 
     for name, network in networks.items():
         if network.segmenter is None:
             continue
+        pixels = pixels_taken(network.segmenter.preprocessing)
         for height, width in sizes:
             for dtype in options.dtypes:
                 for count in options.batch_sizes:
-                    pictures = np.stack(pictures_of(count, height, width))
+                    pictures = np.stack(pictures_of(count, height, width, pixels))
                     found = stage_times(
                         network.segmenter, pictures, network.device, bf16=dtype == "bfloat16", rounds=options.rounds
                     )

@@ -11,16 +11,18 @@ from ducseg.errors import explain
 
 if TYPE_CHECKING:
     from ducseg.export.pictures import ComparedOn
+    from ducseg.models import Preprocessing
 
 __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataRoot):
-    """Write a network as ONNX: uint8 pictures (N, H, W, 3) of any size in, labels out, all steps between inside.
+    """Write a network as ONNX: pictures (N, H, W, C) of any size in, labels out, all steps between inside.
 
-    Before the file has its name, both label the same pictures; below 99.99 % equal labels nothing is written. Those
-    are --check, else the validation split at --data-root, else drawn scenes. FILE.json beside it has the report.
+    Pictures are as the network was trained on: RGB of 8 bits, or other channels and types as stored. Before the file
+    has its name, both label the same pictures; below 99.99 % equal labels nothing is written. Those are --check, else
+    the validation split at --data-root, else drawn scenes. FILE.json beside it has the report.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
@@ -44,18 +46,19 @@ def run(options: Options) -> int:
     from ducseg.export.pictures import calibration_pictures
     from ducseg.export.quantize import Int8
     from ducseg.export.writing import check_name, export_onnx, report_path
+    from ducseg.inference.labeller import pixels_taken
     from ducseg.weights.checkpoint import load_segmenter
 
     if not options.int8 and options.int8_bound != Options.int8_bound:
         raise explain("--int8-bound", found="no --int8", needed="one", fix="Add --int8 PICTURES, or leave it out.")
     check_name(options.out)
-    int8 = None
+    segmenter, int8 = load_segmenter(options.checkpoint), None
+    pixels = pixels_taken(segmenter.preprocessing)
     if options.int8:
-        int8 = Int8(pictures=calibration_pictures(options.int8), bound=options.int8_bound)
-    samples = _compared_on(options)
-    found = export_onnx(
-        load_segmenter(options.checkpoint), options.out, samples, output=options.output, int8=int8, about=samples.about
-    )
+        int8 = Int8(pictures=calibration_pictures(options.int8, pixels), bound=options.int8_bound)
+    samples = _compared_on(options, segmenter.preprocessing)
+    found = export_onnx(segmenter, options.out, samples, output=options.output, int8=int8, about=samples.about)
+    print(f"takes pictures of {pixels}, as stored")
     print(f"compared on {samples.about}")
     for line in found.lines():
         print(line)
@@ -63,13 +66,14 @@ def run(options: Options) -> int:
     return 0
 
 
-def _compared_on(options: Options) -> "ComparedOn":
+def _compared_on(options: Options, preprocessing: "Preprocessing") -> "ComparedOn":
     from ducseg.export.pictures import drawn_scenes, given_pictures, labelled_split
+    from ducseg.inference.labeller import pixels_taken
 
     if options.check and (options.data_root or options.split):
         raise explain("--check", found="--data-root or --split too", needed="one of them", fix="Leave one out.")
     if options.data_root or options.split:
         return labelled_split(*options.opened(options.checkpoint))
     if options.check or options.int8:
-        return given_pictures(options.check or options.int8)
-    return drawn_scenes()
+        return given_pictures(options.check or options.int8, pixels_taken(preprocessing))
+    return drawn_scenes(preprocessing)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.data.sample import Sample
 from ducseg.export.onnx import scores_of
-from ducseg.inference.labeller import as_picture
+from ducseg.inference.labeller import as_picture, pixels_taken
 from ducseg.inference.onnx_file import Output
 from ducseg.inference.onnx_predictor import OnnxPredictor
 from ducseg.metrics.confusion import ConfusionMatrix, scores, to_json
@@ -71,10 +71,11 @@ class Reference:
         self.segmenter, self.output = segmenter.cpu().eval(), output
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores, see `ducseg.export.onnx.scores_of`, or probabilities (L, H, W) of RGB uint8 (H, W, 3)."""
-        pixels = torch.from_numpy(np.array(as_picture(image))).permute(2, 0, 1)[None]
-        images = self.segmenter.preprocessing.normalise(pixels)
+    def __call__(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores, see `ducseg.export.onnx.scores_of`, or probabilities (L, H, W) of a picture (H, W, C) as it takes."""
+        preprocessing = self.segmenter.preprocessing
+        picture = np.array(as_picture(image, pixels_taken(preprocessing)))
+        images = preprocessing.normalise(torch.from_numpy(picture).permute(2, 0, 1)[None])
         if self.output == "probabilities":
             return np.asarray(self.segmenter.probabilities(images)[0].numpy())
         return np.asarray(scores_of(self.segmenter, images)[0].numpy())

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.reading import read_image
+from ducseg.data.files.channels import RGB, Pixels, read_finite
 from ducseg.data.paired import SegmentationDataset
-from ducseg.data.sample import Sample
+from ducseg.data.sample import Sample, as_type
 from ducseg.data.synthetic.cityscapes import SyntheticStreets
 from ducseg.export.parity import with_odd_sizes
+from ducseg.inference.labeller import pixels_taken
 from ducseg.inference.read_ahead import read_ahead
-from ducseg.inference.sources import find_pictures
+from ducseg.inference.sources import find_pictures, some_pictures
+from ducseg.models.preprocessing import IMAGENET, Preprocessing
 
 __all__ = ["ComparedOn", "calibration_pictures", "drawn_scenes", "given_pictures", "labelled_split"]
 
@@ -42,10 +45,14 @@ class ComparedOn:
         return with_odd_sizes(sample() for _, sample in read_ahead(self.read, self.items))
 
 
-def given_pictures(inputs: Sequence[str | Path]) -> ComparedOn:
-    """Files, folders and globs; raises UserError as `find_pictures`, later where one does not read."""
+def given_pictures(inputs: Sequence[str | Path], pixels: Pixels = RGB) -> ComparedOn:
+    """Files, folders and globs; raises UserError as `find_pictures`, later where one does not read or holds others."""
     files = [file for file, _ in find_pictures(inputs)]
-    return ComparedOn(f"{len(files)} pictures of {' '.join(Path(given).name for given in inputs)}", files, _unlabelled)
+    return ComparedOn(
+        f"{len(files)} pictures of {' '.join(Path(given).name for given in inputs)}",
+        files,
+        partial(_unlabelled, pixels=pixels),
+    )
 
 
 def labelled_split(dataset: SegmentationDataset, split: str) -> ComparedOn:
@@ -53,23 +60,33 @@ def labelled_split(dataset: SegmentationDataset, split: str) -> ComparedOn:
     return ComparedOn(f"the split {split}, {len(dataset)} pictures", range(len(dataset)), dataset.__getitem__)
 
 
-def drawn_scenes() -> ComparedOn:
-    """What there is without pictures: street scenes drawn by ducseg."""
+def drawn_scenes(preprocessing: Preprocessing = IMAGENET) -> ComparedOn:
+    """What there is without pictures: street scenes drawn by ducseg.
+
+    Of other channels than R, G, B of 8 bits theirs, over and over, with the mean and deviation that training measured.
+    """
     scenes = SyntheticStreets(3, height=256, width=512, split="val")
 
     def unlabelled(index: int) -> Sample:  # their classes need not be the network's
-        return replace(scenes[index], label=None)
+        scene = replace(scenes[index], label=None)
+        return scene if preprocessing.is_rgb else replace(scene, image=_in_channels(scene.image, preprocessing))
 
-    return ComparedOn(f"{len(scenes)} street scenes drawn by ducseg, as no pictures were given", range(3), unlabelled)
-
-
-def calibration_pictures(inputs: Sequence[str | Path]) -> list[NDArray[np.uint8]]:
-    """Up to 32 pictures, spread evenly over files, folders and globs; raises UserError where one does not read."""
-    files = [file for file, _ in find_pictures(inputs)]
-    count = min(len(files), _MOST_TO_CALIBRATE)
-    return [read_image(files[(2 * place + 1) * len(files) // (2 * count)]) for place in range(count)]
+    recast = "" if preprocessing.is_rgb else f" and made {pixels_taken(preprocessing)}"
+    about = f"{len(scenes)} street scenes drawn by ducseg{recast}, as no pictures were given"
+    return ComparedOn(about, range(len(scenes)), unlabelled)
 
 
-def _unlabelled(file: Path) -> Sample:
-    image = read_image(file)
+def _in_channels(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[Any]:
+    standard = (image - image.mean((0, 1))) / image.std((0, 1))
+    channels = standard[..., np.arange(preprocessing.num_channels) % 3]
+    return as_type(np.array(preprocessing.mean) + preprocessing.std * channels, np.dtype(preprocessing.dtype))
+
+
+def calibration_pictures(inputs: Sequence[str | Path], pixels: Pixels = RGB) -> list[NDArray[Any]]:
+    """Up to 32 pictures, spread evenly over files, folders and globs; raises UserError as `some_pictures`."""
+    return [picture for _, picture in some_pictures(inputs, pixels, most=_MOST_TO_CALIBRATE)]
+
+
+def _unlabelled(file: Path, pixels: Pixels) -> Sample:
+    image = read_finite(file, pixels)
     return Sample(image=image, label=None, id=file.stem, original_size=(image.shape[0], image.shape[1]))

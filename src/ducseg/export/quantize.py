@@ -12,7 +12,7 @@ together to the bound.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,11 @@ class Int8:
     """How to quantise.
 
     Attributes:
-        pictures: RGB uint8 (H, W, 3), to calibrate and to compare on; like those that the network is for.
+        pictures: (H, W, C) as the network takes them, like those that it is for: to calibrate and to compare on.
         bound: the agreement with the float graph's labels, 0..1, that is to be reached.
     """
 
-    pictures: Sequence[NDArray[np.uint8]]
+    pictures: Sequence[NDArray[Any]]
     bound: float = 0.97
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ def _fewest(order: Sequence[str], agreement: Callable[[Set[str]], float], bound:
     return most, tried[most]
 
 
-def _part(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _part(picture: NDArray[Any]) -> NDArray[Any]:
     """The middle of a picture."""
     height, width = picture.shape[:2]
     top, left = max(0, height - _LARGEST_PART) // 2, max(0, width - _LARGEST_PART) // 2
@@ -128,8 +128,7 @@ def _part(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _as_file(file: OnnxFile, graph: Any) -> OnnxFile:
-    content = graph.SerializeToString()
-    return OnnxFile(file.path, content, file.description, file.classes, file.output, file.opset)
+    return replace(file, content=graph.SerializeToString())
 
 
 class QuantizableGraph:
@@ -139,7 +138,7 @@ class QuantizableGraph:
         layers: names of the convolutions that can be quantised, in the order of the graph.
     """
 
-    def __init__(self, graph: Any, file: OnnxFile, pictures: Iterable[NDArray[np.uint8]]) -> None:
+    def __init__(self, graph: Any, file: OnnxFile, pictures: Iterable[NDArray[Any]]) -> None:
         from onnx import numpy_helper
 
         self._graph = graph
@@ -233,7 +232,7 @@ def _scale(ends: Range) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def _calibrated(
-    graph: Any, file: OnnxFile, tensors: Sequence[str], pictures: Iterable[NDArray[np.uint8]]
+    graph: Any, file: OnnxFile, tensors: Sequence[str], pictures: Iterable[NDArray[Any]]
 ) -> dict[str, Range]:
     """Smallest and largest value of each tensor over the pictures."""
     from onnx import ModelProto, TensorProto, helper

@@ -82,18 +82,11 @@ def export_onnx(
         about: what the samples are, for the report.
 
     Raises:
-        UserError: a FILE.json that is no report; fewer than 99.99 % of the labels are equal, or no agreement of int8
-            within its bound (nothing is written then); a network of other pictures than RGB; what ONNX cannot hold; a
-            disk that refuses the file.
+        UserError: a FILE.json that is no report; pictures of another kind than the network's; fewer than 99.99 % of the
+            labels are equal, or no agreement of int8 within its bound (nothing is written then); what ONNX cannot hold;
+            a disk that refuses the file.
     """
     check_name(out)
-    if not segmenter.preprocessing.is_rgb:
-        raise explain(
-            f"export to {out}",
-            found=f"a network of {segmenter.preprocessing.num_channels} channels, {segmenter.preprocessing.dtype}",
-            needed="one of ordinary pictures: R, G, B, uint8",
-            fix="Predict with the checkpoint.",
-        )
     reference = Reference(segmenter, output)
     graph = exported_graph(segmenter, output)
     file = _opened(out, graph, segmenter, output)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ducseg.data.files.channels import RGB, Pixels
 from ducseg.inference.labeller import AveragingLabeller
 from ducseg.inference.predictor import Predictor
 from ducseg.models.segmenter import Segmenter
@@ -59,44 +60,48 @@ class CompiledPredictor(Predictor):
         return self._compiled(self._input(pictures))
 
 
-def pictures_of(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
+def pictures_of(count: int, height: int, width: int, pixels: Pixels = RGB) -> list[NDArray[Any]]:
     """Random pictures: what they show does not matter to the time."""
-    return list(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8))
+    shape = (count, height, width, pixels.channels)
+    return list(np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(pixels.dtype, copy=False))
 
 
 def measure(
-    variants: Mapping[str, AveragingLabeller], pictures: Sequence[NDArray[np.uint8]], *, rounds: int = 10
+    variants: Mapping[str, AveragingLabeller], count: int, height: int, width: int, *, rounds: int = 10
 ) -> dict[str, Timing]:
     """Time labelling pictures of one size at once, with each variant in turn.
 
     Args:
         variants: fresh ones: a first call, by which memory is measured, and a second one are not timed.
+        count, height, width: of the pictures, random ones of the kind that each takes.
         rounds: calls of each that are timed.
     """
     found: dict[str, Timing] = {}
     peaks: dict[str, float | None] = {}
+    kinds = {labeller.pixels for labeller in variants.values()}
+    pictures = {pixels: pictures_of(count, height, width, pixels) for pixels in kinds}
     for name, labeller in variants.items():
         try:
-            peaks[name] = _peak_mb(labeller, pictures)
-            labeller.labels_of(pictures)
+            peaks[name] = _peak_mb(labeller, pictures[labeller.pixels])
+            labeller.labels_of(pictures[labeller.pixels])
         except Exception as error:  # a compiler that is not there, no memory: the others are measured all the same
             found[name] = Timing(failed=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}")
     seconds: dict[str, list[float]] = {name: [] for name in peaks if name not in found}
     for _ in range(rounds):
         for name, taken in seconds.items():
             began = time.perf_counter()
-            variants[name].labels_of(pictures)
+            variants[name].labels_of(pictures[variants[name].pixels])
             taken.append(time.perf_counter() - began)
     for name, taken in seconds.items():
         median, p95 = np.percentile(taken, (50, 95))
         found[name] = Timing(
-            median_ms=1e3 * float(median), p95_ms=1e3 * float(p95), pictures_per_second=len(pictures) / float(median),
+            median_ms=1e3 * float(median), p95_ms=1e3 * float(p95), pictures_per_second=count / float(median),
             peak_mb=peaks[name],
         )  # fmt: skip
     return {name: found[name] for name in variants}
 
 
-def _peak_mb(labeller: AveragingLabeller, pictures: Sequence[NDArray[np.uint8]]) -> float | None:
+def _peak_mb(labeller: AveragingLabeller, pictures: Sequence[NDArray[Any]]) -> float | None:
     device: torch.device = getattr(labeller, "device", torch.device("cpu"))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -128,7 +133,7 @@ def flops(segmenter: Segmenter, count: int, height: int, width: int) -> int:
     """Floating-point operations of the convolutions and products for so many pictures, a multiplication and an addition
     as two; counted on shapes alone, of the network as it stands on the "meta" device."""
     with FlopCounterMode(display=False) as counter:
-        segmenter.folded(torch.empty(count, 3, height, width, device="meta"))
+        segmenter.folded(torch.empty(count, segmenter.preprocessing.num_channels, height, width, device="meta"))
     return int(counter.get_total_flops())
 
 

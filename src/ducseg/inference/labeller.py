@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,13 +22,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ducseg.classes import ClassSet
-from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
+from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_finite
 from ducseg.data.files.pillow import rgb_of
 from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
+from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.segmenter import most_probable
 
-__all__ = ["AveragingLabeller", "Labeller", "as_picture", "both", "each", "pixels_of", "reader_for", "too_large"]
+__all__ = [
+    "AveragingLabeller",
+    "Labeller",
+    "as_picture",
+    "both",
+    "each",
+    "pixels_of",
+    "pixels_taken",
+    "reader_for",
+    "too_large",
+]
 
 Answer = TypeVar("Answer")
 
@@ -83,6 +95,11 @@ class AveragingLabeller(ABC):
     def pixels(self) -> Pixels:
         """What the pictures hold that it takes."""
         return RGB
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether it gives more than labels."""
+        return True
 
     @property
     @abstractmethod
@@ -240,16 +257,14 @@ def pixels_of(labeller: Labeller) -> Pixels:
     return found
 
 
+def pixels_taken(preprocessing: Preprocessing) -> Pixels:
+    """What pictures a network takes, by how they become its input."""
+    return Pixels(preprocessing.num_channels, preprocessing.dtype)
+
+
 def reader_for(labeller: Labeller) -> Callable[[Path], NDArray[Any]]:
     """What reads a picture file as the labeller takes it; it raises `UserError` for a file of another kind."""
-    pixels = pixels_of(labeller)
-
-    def read(path: Path) -> NDArray[Any]:
-        picture = read_pixels(path, pixels)
-        fill_undefined(picture, path)
-        return picture
-
-    return read
+    return partial(read_finite, wanted=pixels_of(labeller))
 
 
 _EMPTY = "That is empty: look at how it was read or cut out."

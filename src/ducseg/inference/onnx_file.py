@@ -1,7 +1,8 @@
 """An exported network as a file: ONNX, everything in it, and what it says of itself in its metadata.
 
-One graph: uint8 RGB (N, H, W, 3) of any size to labels uint8 (N, H, W), or scores or probabilities float32
-(N, L, H, W). Under the metadata key "ducseg" is the JSON of `model.json` (`ducseg.weights.checkpoint`) with
+One graph: pictures of any size to labels uint8 (N, H, W), or scores or probabilities float32 (N, L, H, W). Pictures are
+(N, H, W, C) as stored: RGB uint8, or the channels and the type that "preprocessing" in the metadata says. Under the
+metadata key "ducseg" is the JSON of `model.json` (`ducseg.weights.checkpoint`) with
 
     {"output": "labels" | "scores" | "probabilities", "int8": {...} or null, ...}
 
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ducseg.classes import ClassSet
+from ducseg.data.files.channels import Pixels
 from ducseg.errors import UserError, explain, package
 from ducseg.files import parse_json
+from ducseg.inference.labeller import pixels_taken
+from ducseg.models.preprocessing import Preprocessing
 from ducseg.weights.model_json import FORMAT
 
 __all__ = ["INSTALL", "METADATA", "OnnxFile", "Output", "parse_onnx", "read_onnx"]
@@ -31,7 +35,10 @@ INSTALL = "'ducseg[export]'"
 _MOST_BYTES = 2**31
 """Protobuf's own limit."""
 
-_UINT8, _FLOAT32, _EXTERNAL = 2, 1, 1
+_TYPES = {"float32": 1, "uint8": 2, "uint16": 4}
+"""ONNX's numbers of them."""
+
+_EXTERNAL = 1
 _OTHERS = {
     b"PK\x03\x04": "a file that torch.save or torch.export wrote",
     b"\x80\x02": "a file that torch.save wrote",
@@ -50,6 +57,7 @@ class OnnxFile:
         content: the whole file.
         description: the metadata, as `model.json` with "output" and "int8".
         classes: what labels and scores index.
+        pixels: what the pictures hold that it takes.
         output: what the graph gives.
         opset: of its operators.
     """
@@ -58,6 +66,7 @@ class OnnxFile:
     content: bytes
     description: dict[str, Any]
     classes: ClassSet
+    pixels: Pixels
     output: Output
     opset: int
 
@@ -91,11 +100,11 @@ def parse_onnx(path: Path, content: bytes) -> OnnxFile:
     if METADATA not in entries:
         by = f" by {model.producer_name}" if model.producer_name else ""
         raise _refused(path, f"an ONNX file of another program{by}, or cut short: no description of classes in it")
-    description, classes = _described(path, entries[METADATA])
+    description, classes, pixels = _described(path, entries[METADATA])
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if not opsets:
         raise _refused(path, "an ONNX file that does not say of which version its operators are")
-    found = OnnxFile(path, content, description, classes, description["output"], max(opsets))
+    found = OnnxFile(path, content, description, classes, pixels, description["output"], max(opsets))
     _check_graph(found, model.graph)
     return found
 
@@ -132,30 +141,36 @@ def _tensors(message: Any) -> Iterator[Any]:
                 yield from _tensors(below)
 
 
-def _described(path: Path, text: str) -> tuple[dict[str, Any], ClassSet]:
+def _described(path: Path, text: str) -> tuple[dict[str, Any], ClassSet, Pixels]:
     try:
         found = parse_json(text)
         if found["format"] > FORMAT:
             raise _refused(path, f"format {found['format']} of a newer ducseg, where this one reads {FORMAT}")
         if found["output"] not in get_args(Output) or not isinstance(found.get("extra") or {}, dict):
             raise ValueError(f"output {found['output']!r}")
-        return found, ClassSet.from_json(found["classes"])
+        pixels = pixels_taken(Preprocessing.from_json(found["preprocessing"]))
+        return found, ClassSet.from_json(found["classes"]), pixels
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(path, f"a description in it that does not read ({error!r})") from error
 
 
 def _check_graph(file: OnnxFile, graph: Any) -> None:
     """The graph has the one input and the one output that its description says."""
     weights = {tensor.name for tensor in graph.initializer}
-    shapes = [
-        [(one.type.tensor_type.elem_type, len(one.type.tensor_type.shape.dim)) for one in ends]
+    takes, gives = (
+        [(one.type.tensor_type.elem_type, one.type.tensor_type.shape.dim) for one in ends]
         for ends in ([one for one in graph.input if one.name not in weights], graph.output)
+    )
+    pixels = file.pixels
+    right = [(kind, len(shape), shape[-1].dim_value) for kind, shape in takes if shape] == [
+        (_TYPES[pixels.dtype], 4, pixels.channels)
     ]
-    gives = (_UINT8, 3) if file.output == "labels" else (_FLOAT32, 4)
-    if shapes != [[(_UINT8, 4)], [gives]]:
-        raise _refused(file.path, f"a graph that does not take uint8 (N, H, W, 3) and give {file.output}")
+    given = (_TYPES["uint8"], 3) if file.output == "labels" else (_TYPES["float32"], 4)
+    if not right or [(kind, len(shape)) for kind, shape in gives] != [given]:
+        wanted = f"{pixels.dtype} (N, H, W, {pixels.channels})"
+        raise _refused(file.path, f"a graph that does not take {wanted} and give {file.output}")
 
 
 def _refused(path: Path, found: str) -> UserError:

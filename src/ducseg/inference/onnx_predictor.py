@@ -1,6 +1,6 @@
 """Label pictures with an exported network, in onnxruntime: what `Predictor` does with a checkpoint.
 
-Legend: N pictures of one size H x W, L classes. Everything from uint8 pixels to labels is inside the graph.
+Legend: N pictures of one size H x W, L classes. Everything from pixels as stored to labels is inside the graph.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ducseg.classes import ClassSet
+from ducseg.data.files.channels import Pixels
 from ducseg.devices import pick_device, torch_device
 from ducseg.errors import UserError, explain, package
 from ducseg.inference.labeller import AveragingLabeller, as_picture, too_large
@@ -55,13 +56,23 @@ class OnnxPredictor(AveragingLabeller):
     ) -> None:
         super().__init__(scales=scales, flip=flip, tile=tile, overlap=overlap)
         self.file = file if isinstance(file, OnnxFile) else read_onnx(file)
-        if self.file.output == "labels" and (self.scales != (1.0,) or flip or self.tiling is not None):
+        if not self.gives_probabilities and (self.scales != (1.0,) or flip or self.tiling is not None):
             raise no_probabilities(self.file, "to average over scales, flip or windows")
         self.stride = (self.file.description.get("architecture") or {}).get("output_stride", self.stride)
         self.device = torch_device(device)
         self._session = onnx_session(self.file, self.device)
         (taken,) = self._session.get_inputs()
         self._input_name = taken.name
+
+    @property
+    def pixels(self) -> Pixels:
+        """What the pictures hold that it takes: RGB of 8 bits, or what the network was trained on."""
+        return self.file.pixels
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether it gives more than labels."""
+        return self.file.output != "labels"
 
     @property
     def classes(self) -> ClassSet:
@@ -75,7 +86,7 @@ class OnnxPredictor(AveragingLabeller):
 
     def answer(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """What the graph gives of one picture: labels uint8 (H, W), or scores or probabilities float32 (L, H, W)."""
-        pictures = as_picture(image)[None]
+        pictures = as_picture(image, self.pixels)[None]
         with self._computing(pictures):
             return np.asarray(self._run(pictures)[0].numpy())
 
@@ -93,8 +104,8 @@ class OnnxPredictor(AveragingLabeller):
 
     def _with_probabilities(self, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """What the graph gives, and the probabilities that it says."""
-        if self.file.output == "labels":
-            raise no_probabilities(self.file, "for probabilities")
+        if not self.gives_probabilities:
+            raise no_probabilities(self.file, "as confidence and windows of what does not fit in memory need")
         found = self._run(pictures)
         return found, found.softmax(1) if self.file.output == "scores" else found
 

@@ -23,7 +23,7 @@ from ducseg.data.files.channels import Pixels
 from ducseg.data.files.overlapping import Overlapping
 from ducseg.devices import ran_out_of_memory, torch_device
 from ducseg.errors import explain
-from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, too_large
+from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, pixels_taken, too_large
 from ducseg.models.depthwise import memory_order
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter
@@ -81,7 +81,7 @@ class Predictor(AveragingLabeller):
     @property
     def pixels(self) -> Pixels:
         """What the pictures hold that it takes: RGB of 8 bits, or what the network was trained on."""
-        return Pixels(self.model.preprocessing.num_channels, self.model.preprocessing.dtype)
+        return pixels_taken(self.model.preprocessing)
 
     @property
     def classes(self) -> ClassSet:

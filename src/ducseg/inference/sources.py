@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import Pixels, fill_undefined, read_pixels
+from ducseg.data.files.channels import Pixels, read_finite
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import MASK_FOLDERS, masks_beside
 from ducseg.errors import Said, explain, listed, whole
@@ -151,6 +151,4 @@ def some_pictures(inputs: Sequence[str | Path], pixels: Pixels, *, most: int) ->
     number = min(whole("--most", most, least=1, fix="20 is enough to tell."), len(files))
     for position in range(number):
         file, name = files[(2 * position + 1) * len(files) // (2 * number)]
-        picture = read_pixels(file, pixels)
-        fill_undefined(picture, file)
-        yield str(name), picture
+        yield str(name), read_finite(file, pixels)

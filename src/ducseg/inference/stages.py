@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ducseg.models.depthwise import memory_order
-from ducseg.models.encoder import probe_side
+from ducseg.models.encoder import num_channels_of, probe_side
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter
 
@@ -21,7 +21,7 @@ __all__ = ["stage_times"]
 @torch.inference_mode()
 def stage_times(
     segmenter: Segmenter,
-    pictures: NDArray[np.uint8],
+    pictures: NDArray[Any],
     device: str | torch.device = "cpu",
     *,
     bf16: bool = False,
@@ -30,7 +30,7 @@ def stage_times(
     """Median milliseconds of each stage, with batch norms folded and channels last, as `ducseg.load` computes.
 
     Args:
-        pictures: RGB uint8 (N, H, W, 3).
+        pictures: (N, H, W, C), as the network takes them.
 
     Returns:
         "input" (to the device, normalised, padded), the encoder's named stages in their order ("stem", "res2", ...;
@@ -75,7 +75,7 @@ def _ends_of_stages(network: Segmenter, device: torch.device) -> dict[nn.Module,
 
     handles = [module.register_forward_hook(see) for module in encoder.modules() if module is not encoder]
     side = probe_side(encoder)
-    maps: dict[str, Tensor] = encoder.intermediates(torch.zeros(1, 3, side, side, device=device))
+    maps: dict[str, Tensor] = encoder.intermediates(torch.zeros(1, num_channels_of(encoder), side, side, device=device))
     for handle in handles:
         handle.remove()
     return {givers[id(found)][0]: name for name, found in maps.items() if id(found) in givers}

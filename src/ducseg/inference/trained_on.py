@@ -7,11 +7,12 @@ from typing import Any
 
 from ducseg.classes import ClassSet
 from ducseg.data.config import DataConfig
-from ducseg.data.files.channels import Pixels, read_pixels
+from ducseg.data.files.channels import read_pixels
 from ducseg.data.layouts.opening import open_dataset, open_training_set, pictures_of
 from ducseg.data.layouts.splitting import NoSplit
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.errors import UserError, explain
+from ducseg.inference.labeller import pixels_taken
 from ducseg.inference.opening import data_of, recorded
 from ducseg.models.preprocessing import Preprocessing
 
@@ -45,7 +46,8 @@ def open_trained_on(
     own = ClassSet.from_json(description["classes"])
     try:
         dataset = open_dataset(data, chosen, own)
-        if isinstance(dataset, PairedFiles) and len(dataset) and (taken := _pixels_of(description)) != dataset.pixels:
+        taken = pixels_taken(Preprocessing.from_json(description["preprocessing"]))
+        if isinstance(dataset, PairedFiles) and len(dataset) and taken != dataset.pixels:
             read_pixels(dataset.image_paths[0], taken)  # raises, as where such a picture is predicted
         return dataset, chosen
     except UserError as error:
@@ -118,12 +120,6 @@ def trained_on(checkpoint: str | Path, *, root: Path | None = None) -> DataConfi
         )
     data = DataConfig(**{key: _tuples(value) for key, value in noted.items()})
     return data if data.dataset == "synthetic" else _at(data, root)
-
-
-def _pixels_of(description: dict[str, Any]) -> Pixels:
-    """What pictures must hold for the network."""
-    preprocessing = Preprocessing.from_json(description["preprocessing"])
-    return Pixels(preprocessing.num_channels, preprocessing.dtype)
 
 
 def _at(data: DataConfig, root: Path | None) -> DataConfig:

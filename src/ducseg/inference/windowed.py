@@ -24,7 +24,7 @@ from ducseg.errors import UserError, explain
 from ducseg.files import parse_json, write_whole
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_of
 from ducseg.inference.memory import memory_needed
-from ducseg.inference.tiles import Block, PictureRows, PixelsInMemory, Tiling, answer_windows
+from ducseg.inference.tiles import Answers, Block, PictureRows, PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.writers import (
     EXACT,
     Kind,
@@ -64,7 +64,7 @@ class ByWindows:
     """Labels pictures by windows where that is asked for, and where they would not fit in memory whole.
 
     Args:
-        labeller: gives probabilities.
+        labeller: gives probabilities; of rasters that are not cut, labels do.
         tiling: of all pictures that are longer than a window; None: the labeller's own, else the usual one for those
             that would take more than 0.8 of the free memory.
         at_once: so many windows go through the network together; outlines: of polygons.
@@ -143,7 +143,8 @@ def write_windowed(
     """Label a picture by windows, see `ducseg.inference.tiles`, and write its files.
 
     Args:
-        labeller: gives probabilities; one that cuts into windows itself is asked for less than its tile.
+        labeller: one that cuts into windows itself is asked for less than its tile; one that gives labels alone does
+            for what is one window, without confidence and probabilities.
         file: where the picture comes from.
         results: where each kind goes, all beside each other; outlines: of polygons.
         at_once: so many windows go through the network together.
@@ -180,7 +181,7 @@ def _label(
     if done == pixels.size[0]:
         return
     blocks = answer_windows(
-        pixels, lambda images: each(labeller, images, probabilities=True), tiling, classes=len(labeller.classes),
+        pixels, _answers(labeller, pixels.size, tiling), tiling, classes=len(labeller.classes),
         grid=grid_of(labeller), from_row=done, at_once=at_once, show=show,
     )  # fmt: skip
     for end, row in groupby(blocks, lambda block: block.rows.stop):
@@ -188,6 +189,14 @@ def _label(
             for block in row:
                 _put(arrays, block)
         part.finished(end)
+
+
+def _answers(labeller: Labeller, size: tuple[int, int], tiling: Tiling) -> Answers:
+    """A labeller's probabilities; of one that gives labels alone 1 for each label, where a picture is one window."""
+    if getattr(labeller, "gives_probabilities", True) or tiling.cuts(size, grid_of(labeller)):
+        return lambda images: each(labeller, images, probabilities=True)
+    of_label = np.eye(len(labeller.classes), dtype=np.float32)
+    return lambda images: [np.moveaxis(of_label[labels], 2, 0) for labels in each(labeller, images)]
 
 
 def _put(arrays: Mapping[str, NDArray[Any]], block: Block) -> None:
@@ -241,7 +250,7 @@ class _Unfinished:
             "windows": [*tiling.on_grid(grid), grid, *(["half"] * tiling.half)],
             "classes": labeller.classes.to_json(),
         }
-        self._probe = _middle(labeller, pixels)
+        self._probe = _middle(labeller, pixels, tiling)
 
     def path(self, name: str) -> Path:
         """Of an array."""
@@ -281,13 +290,13 @@ class _Unfinished:
             array.flush()
 
 
-def _middle(labeller: Labeller, pixels: PictureRows) -> NDArray[np.float32]:
+def _middle(labeller: Labeller, pixels: PictureRows, tiling: Tiling) -> NDArray[np.float32]:
     """The labeller's answer for the middle of a picture, by which it is known again."""
     (top, bottom), (left, right) = (
         (max(0, (side - _PROBE) // 2), min(side, (side + _PROBE) // 2)) for side in pixels.size
     )
     window = np.ascontiguousarray(pixels.rows(top, bottom)[:, left:right])
-    return np.asarray(each(labeller, [window], probabilities=True)[0], np.float32)
+    return np.asarray(_answers(labeller, pixels.size, tiling)([window])[0], np.float32)
 
 
 def _reserve(path: Path, dtype: type, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen, count_pixels
-from ducseg.data.files.channels import RGB, Pixels
+from ducseg.data.files.channels import RGB
 from ducseg.data.kept import kept_in_memory, memory_for
 from ducseg.data.layouts.opening import open_dataset, open_training_set
 from ducseg.data.loading import TrainingLoader, steps_of_epoch, training_loader
@@ -15,6 +15,7 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.data.statistics import channel_statistics, pixels_of
 from ducseg.data.transforms import Transform
 from ducseg.errors import UserError, explain
+from ducseg.inference.labeller import pixels_taken
 from ducseg.models.depthwise import memory_order
 from ducseg.models.heads import head_parameters
 from ducseg.models.preprocessing import Preprocessing
@@ -163,7 +164,7 @@ def measured_preprocessing(data: DataConfig, dataset: SegmentationDataset) -> Pr
 
 
 def _check_pixels(network: Segmenter, dataset: SegmentationDataset, checkpoint: Path) -> None:
-    taken = Pixels(network.preprocessing.num_channels, network.preprocessing.dtype)
+    taken = pixels_taken(network.preprocessing)
     if (found := pixels_of(dataset)) != taken:
         raise explain(
             f"cannot resume from {checkpoint}",

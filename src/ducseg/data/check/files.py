@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels, stored_pixels
+from ducseg.data.files.channels import RGB, Pixels, read_finite, stored_pixels
 from ducseg.data.files.header import open_pillow
 from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
@@ -118,13 +118,11 @@ class Examiner:
         if self.pixels == RGB:
             return _rgb_image(path, problems)
         try:
-            image = read_pixels(path, self.pixels)
-            fill_undefined(image, path)
+            return read_finite(path, self.pixels)
         except UserError as error:
             kind: Kind = "wrong mode" if _has_header(path) else "unreadable"
             problems.append(Problem(kind=kind, file=path, message=str(error)))
             return None
-        return image
 
     def _label(self, path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
         try:

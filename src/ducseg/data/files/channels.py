@@ -24,6 +24,7 @@ __all__ = [
     "check_pixels",
     "fill_undefined",
     "read_channels",
+    "read_finite",
     "read_pixels",
     "stored_pixels",
 ]
@@ -143,6 +144,13 @@ def read_pixels(path: Path, wanted: Pixels) -> NDArray[Any]:
     return picture
 
 
+def read_finite(path: Path, wanted: Pixels) -> NDArray[Any]:
+    """As `read_pixels`, with `fill_undefined`: what a network takes; raises `UserError` as both."""
+    picture = read_pixels(path, wanted)
+    fill_undefined(picture, path)
+    return picture
+
+
 def fill_undefined(picture: NDArray[Any], name: object) -> NDArray[np.bool_] | None:
     """Give values that are no finite numbers, in place, the mean of their channel's others in the picture.
 
@@ -155,8 +163,9 @@ def fill_undefined(picture: NDArray[Any], name: object) -> NDArray[np.bool_] | N
     Raises:
         UserError: a channel without a finite number.
     """
-    if picture.dtype.kind != "f" or np.isfinite(picture.sum(dtype=np.float64)):
-        return None
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        if picture.dtype.kind != "f" or np.isfinite(picture.sum(dtype=np.float64)):
+            return None
     undefined = ~np.isfinite(picture)
     for channel in np.flatnonzero(undefined.any((0, 1))):
         values = picture[..., channel]

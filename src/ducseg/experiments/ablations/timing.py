@@ -16,7 +16,7 @@ from ducseg.devices import pick_device
 from ducseg.experiments.ablations.jobs import Job
 from ducseg.experiments.ablations.results import Results
 from ducseg.experiments.ablations.rows import Row, Scoring
-from ducseg.inference.bench import measure, pictures_of
+from ducseg.inference.bench import measure
 from ducseg.inference.predictor import Predictor
 from ducseg.train.config import ModelConfig
 from ducseg.train.run_log import versions
@@ -52,7 +52,7 @@ def time_rows(jobs: Sequence[Job], results: Results, *, count: int, say: Callabl
         network.eval()
         predictors[name] = Predictor(network, device, fused=True, scales=scoring.scales, flip=scoring.flip)
     say(f"timing {len(predictors)} networks in turn, {count} pictures of {height}x{width} at once")
-    for name, found in measure(predictors, pictures_of(count, height, width), rounds=_ROUNDS).items():
+    for name, found in measure(predictors, count, height, width, rounds=_ROUNDS).items():
         if found.median_ms is None:
             say(f"{name}: not timed, {found.failed}")
             continue
