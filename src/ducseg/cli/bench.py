@@ -237,8 +237,8 @@ def _stages(networks: dict[str, _Network], options: Options, sizes: list[tuple[i
     import numpy as np
 
     from ducseg.inference.bench import pictures_of
-    from ducseg.inference.labeller import pixels_taken
     from ducseg.inference.stages import stage_times
+    from ducseg.inference.taken import pixels_taken
 
     for name, network in networks.items():
         if network.segmenter is None:

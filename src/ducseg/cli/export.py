@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     from ducseg.export.pictures import calibration_pictures
     from ducseg.export.quantize import Int8
     from ducseg.export.writing import check_name, export_onnx, report_path
-    from ducseg.inference.labeller import pixels_taken
+    from ducseg.inference.taken import pixels_taken
     from ducseg.weights.checkpoint import load_segmenter
 
     if not options.int8 and options.int8_bound != Options.int8_bound:
@@ -68,7 +68,7 @@ def run(options: Options) -> int:
 
 def _compared_on(options: Options, preprocessing: "Preprocessing") -> "ComparedOn":
     from ducseg.export.pictures import drawn_scenes, given_pictures, labelled_split
-    from ducseg.inference.labeller import pixels_taken
+    from ducseg.inference.taken import pixels_taken
 
     if options.check and (options.data_root or options.split):
         raise explain("--check", found="--data-root or --split too", needed="one of them", fix="Leave one out.")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.data.sample import Sample
 from ducseg.export.onnx import scores_of
-from ducseg.inference.labeller import as_picture, pixels_taken
 from ducseg.inference.onnx_file import Output
 from ducseg.inference.onnx_predictor import OnnxPredictor
+from ducseg.inference.taken import as_picture, pixels_taken
 from ducseg.metrics.confusion import ConfusionMatrix, scores, to_json
 from ducseg.models.segmenter import Segmenter
 from ducseg.progress import counted

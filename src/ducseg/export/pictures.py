@@ -14,9 +14,9 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample, as_type
 from ducseg.data.synthetic.cityscapes import SyntheticStreets
 from ducseg.export.parity import with_odd_sizes
-from ducseg.inference.labeller import pixels_taken
 from ducseg.inference.read_ahead import read_ahead
 from ducseg.inference.sources import find_pictures, some_pictures
+from ducseg.inference.taken import pixels_taken
 from ducseg.models.preprocessing import IMAGENET, Preprocessing
 
 __all__ = ["ComparedOn", "calibration_pictures", "drawn_scenes", "given_pictures", "labelled_split"]

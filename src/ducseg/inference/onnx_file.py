@@ -19,7 +19,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.files.channels import Pixels
 from ducseg.errors import UserError, explain, package
 from ducseg.files import parse_json
-from ducseg.inference.labeller import pixels_taken
+from ducseg.inference.taken import pixels_taken
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.weights.model_json import FORMAT
 

@@ -17,8 +17,9 @@ from ducseg.classes import ClassSet
 from ducseg.data.files.channels import Pixels
 from ducseg.devices import pick_device, torch_device
 from ducseg.errors import UserError, explain, package
-from ducseg.inference.labeller import AveragingLabeller, as_picture, too_large
+from ducseg.inference.labeller import AveragingLabeller
 from ducseg.inference.onnx_file import INSTALL, OnnxFile, read_onnx
+from ducseg.inference.taken import as_picture, too_large
 from ducseg.models.segmenter import most_probable
 
 __all__ = ["OnnxPredictor", "no_probabilities", "onnx_device", "onnx_session"]

@@ -23,7 +23,8 @@ from ducseg.data.files.channels import Pixels
 from ducseg.data.files.overlapping import Overlapping
 from ducseg.devices import ran_out_of_memory, torch_device
 from ducseg.errors import explain
-from ducseg.inference.labeller import AveragingLabeller, Labeller, as_picture, each, pixels_taken, too_large
+from ducseg.inference.labeller import AveragingLabeller, Labeller, each
+from ducseg.inference.taken import as_picture, pixels_taken, too_large
 from ducseg.models.depthwise import memory_order
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.models.segmenter import Segmenter

@@ -14,7 +14,8 @@ from ducseg.data.files.arrays import read_array
 from ducseg.data.files.channels import Pixels
 from ducseg.errors import explain
 from ducseg.figures.label_maps import as_rgb
-from ducseg.inference.labeller import Labeller, as_picture, pixels_of
+from ducseg.inference.labeller import Labeller, pixels_of
+from ducseg.inference.taken import as_picture
 
 __all__ = ["CrfLabeller", "crf_settings", "saved_probabilities"]
 

@@ -12,8 +12,8 @@ from ducseg.data.layouts.opening import open_dataset, open_training_set, picture
 from ducseg.data.layouts.splitting import NoSplit
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.errors import UserError, explain
-from ducseg.inference.labeller import pixels_taken
 from ducseg.inference.opening import data_of, recorded
+from ducseg.inference.taken import pixels_taken
 from ducseg.models.preprocessing import Preprocessing
 
 __all__ = ["learned_notes", "open_trained_on", "trained_on"]

@@ -15,7 +15,7 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.data.statistics import channel_statistics, pixels_of
 from ducseg.data.transforms import Transform
 from ducseg.errors import UserError, explain
-from ducseg.inference.labeller import pixels_taken
+from ducseg.inference.taken import pixels_taken
 from ducseg.models.depthwise import memory_order
 from ducseg.models.heads import head_parameters
 from ducseg.models.preprocessing import Preprocessing
