@@ -580,14 +580,18 @@ def test_an_exported_network_without_a_version_of_operators(tmp_path: Path) -> N
     onnx = pytest.importorskip("onnx")
     model = onnx.helper.make_model(onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], []))
     described = {
-        "format": 1, "architecture": {}, "preprocessing": {}, "classes": CLASSES.to_json(), "output": "labels",
-        "int8": None,
+        "format": 1, "architecture": {}, "preprocessing": {"mean": [0.0] * 3, "std": [1.0] * 3},
+        "classes": CLASSES.to_json(), "output": "labels", "int8": None,
         "metrics": None, "versions": {}, "extra": {},
     }  # fmt: skip
     model.metadata_props.add(key="ducseg", value=json.dumps(described))
     del model.opset_import[:]
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="version its operators"):
+        read_onnx(tmp_path / "a.onnx")
+    model.metadata_props[0].value = json.dumps(described | {"preprocessing": {}})
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"a\.onnx.*a description in it that does not read \(preprocessing: found \{\}"):
         read_onnx(tmp_path / "a.onnx")
 
 

@@ -144,16 +144,15 @@ def _tensors(message: Any) -> Iterator[Any]:
 def _described(path: Path, text: str) -> tuple[dict[str, Any], ClassSet, Pixels]:
     try:
         found = parse_json(text)
-        if found["format"] > FORMAT:
-            raise _refused(path, f"format {found['format']} of a newer ducseg, where this one reads {FORMAT}")
-        if found["output"] not in get_args(Output) or not isinstance(found.get("extra") or {}, dict):
-            raise ValueError(f"output {found['output']!r}")
-        pixels = pixels_taken(Preprocessing.from_json(found["preprocessing"]))
-        return found, ClassSet.from_json(found["classes"]), pixels
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _refused(path, f"a description in it that does not read ({error!r})") from error
+        if found["format"] <= FORMAT:
+            if found["output"] not in get_args(Output) or not isinstance(found.get("extra") or {}, dict):
+                raise ValueError(f"output {found['output']!r}")
+            pixels = pixels_taken(Preprocessing.from_json(found["preprocessing"]))
+            return found, ClassSet.from_json(found["classes"]), pixels
+    except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error) if isinstance(error, UserError) else repr(error)
+        raise _refused(path, f"a description in it that does not read ({said})") from error
+    raise _refused(path, f"format {found['format']} of a newer ducseg, where this one reads {FORMAT}")
 
 
 def _check_graph(file: OnnxFile, graph: Any) -> None:

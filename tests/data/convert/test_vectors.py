@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -151,9 +151,11 @@ def test_a_line_is_what_lies_within_half_its_width(tmp_path: Path, place: Any, m
     assert any("pixels wide" in line for line in report.lines())
 
 
-COORDINATE = st.tuples(st.floats(-5, 65), st.floats(-5, 45))
+COORDINATE = st.tuples(st.integers(-80, 1040).map(lambda n: n / 16), st.integers(-80, 720).map(lambda n: n / 16))
 
 
+@example(points=[(0, 0), (0, 0.25)], pixels=1.0)
+@example(points=[(0, 0), (0.25, 0.25)], pixels=1.4)
 @given(points=st.lists(COORDINATE, min_size=2, max_size=5, unique=True), pixels=st.floats(0.01, 3))
 def test_lines_have_no_gaps_however_thin(points: Sequence[tuple[float, float]], pixels: float) -> None:
     place = Place(None, rasterio.Affine.identity(), ((), None))

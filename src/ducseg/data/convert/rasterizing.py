@@ -6,7 +6,8 @@ The rule, by rasterio (GDAL):
   `predict` wrote along pixel edges are the same pixels again. In one narrower than a pixel (twice its area over its
   perimeter) gaps would open between the centres: it holds each pixel that it touches.
 - A line holds the pixels whose centres lie within half its width, ends and bends round. One narrower than a pixel is a
-  chain of pixels without a gap, as Bresenham draws it.
+  chain of pixels without a gap, as Bresenham draws it; up to a pixel's diagonal, where a short one may lie between all
+  centres, it is both.
 - Smaller polygons and lines lie on top of larger ones, whatever files and order they come in: a crack on a road, a
   road's marking on both.
 
@@ -28,6 +29,7 @@ __all__ = ["Drawing", "metres_per_unit", "moved"]
 
 Points = NDArray[np.float64]
 
+_DIAGONAL = math.sqrt(2)
 _DEGREE = 111_320.0  # metres, along a meridian and along the equator
 _ROUND = np.exp(2j * np.pi * np.arange(17) / 16)  # an end or a bend, closed
 
@@ -128,9 +130,9 @@ class Drawing:
         if part.is_line and self._line_pixels >= 1:
             for ring in _band(part.rings[0] * self._metres, self._line_width):
                 yield _polygon([moved(ring / self._metres, self._to_pixels)])
-        elif part.is_line:
+        if part.is_line and self._line_pixels <= _DIAGONAL:
             yield {"type": "LineString", "coordinates": moved(part.rings[0], self._to_pixels).tolist()}
-        else:
+        if not part.is_line:
             yield _polygon([moved(ring, self._to_pixels) for ring in part.rings])
 
 
