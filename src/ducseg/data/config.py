@@ -31,8 +31,8 @@ class DataConfig:
     classes: str | None = None
     """`folder`, `split-folders`: a classes.json elsewhere than under root, or a data set's name (cityscapes, ...)."""
     train_split: str = "train"
-    """A split that the data set has; `folder`, `camvid`, `split-folders`: also "all", a text file with one name a line,
-    or several joined, train+val."""
+    """A split that the data set has; `folder`, `camvid`, `split-folders`: also "all", a text file with one name a line
+    (a .csv: in its first column), or several joined, train+val."""
     val_split: str = "val"
     """As train_split; names are taken as they are: "test" validates on test."""
     val_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1

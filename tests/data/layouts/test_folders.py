@@ -319,6 +319,19 @@ def test_splits_joined(tmp_path: Path) -> None:
     assert ids(tmp_path / "sorted", "train+val") == ["p9"], "and a folder of that name is that folder"
 
 
+@pytest.mark.parametrize("table", ["image,mask\n{0},{1}\n", "{0};{1};left\n", '"{0}","{1}"\n', "id\n{2}\n"])
+def test_a_table_is_a_list_of_its_first_column(tmp_path: Path, table: str) -> None:
+    flat(tmp_path, 6)
+    rows = [table.format(f"images/p0{n}.png", f"masks/p0{n}.png", f"p0{n}") for n in (4, 2)]
+    (tmp_path / "fold.csv").write_text(rows[0] + rows[1].splitlines(keepends=True)[-1])
+    assert ids(tmp_path, "fold.csv") == ["p04", "p02"]
+    (tmp_path / "fold.csv").write_text(rows[0] + "nobody,else\n")
+    with pytest.raises(UserError, match=r"fold\.csv: found nobody,else, which are no one picture"):
+        ids(tmp_path, "fold.csv")
+    with pytest.raises(UserError, match=r"split list none\.csv: found no such file"):
+        ids(tmp_path, "none.csv")
+
+
 def test_a_class_list_lies_where_pictures_and_masks_do_or_above(tmp_path: Path) -> None:
     for name in ("unpacked/set/images", "unpacked/set/masks"):
         (tmp_path / name).mkdir(parents=True)

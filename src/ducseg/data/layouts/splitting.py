@@ -1,13 +1,14 @@
 """Which pictures of a folder are a split: names mean what they say, and every choice follows from file names alone.
 
 A split is "all", a folder of that name (training, valid, validation and testing are also found as train, val and test),
-a text file with one name a line, or a share: where there is no folder for "val" or "test", `val_fraction` and
-`test_fraction` of the pictures are held out of what "train" would be. Where no folder is called like a split (sites,
-cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both. With `folds`, all pictures but
-those of "test" are parted into so many, one of which is "val" and the others "train".
+a text file with one name a line (or a table, names first), or a share: where there is no folder for "val" or "test",
+`val_fraction` and `test_fraction` of the pictures are held out of what "train" would be. Where no folder is called like
+a split (sites, cameras), that is all of them. `group_by` keeps pictures together. "train+val" is both. With `folds`,
+all pictures but those of "test" are parted into so many, one of which is "val" and the others "train".
 """
 
 import filecmp
+import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -29,6 +30,10 @@ Member = tuple[str, str]
 """(folder of the split, name); the folder of unsorted pictures is ""."""
 
 _ALIASES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+
+
+_FIRST = re.compile(r"[\s,;]")
+"""What ends the first word of a line, or the first column of a table."""
 
 
 def members_of(split: str, folders: Mapping[str, Sequence[str]], config: DataConfig, root: Path) -> list[Member]:
@@ -177,7 +182,7 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
             parts = [_list(part, everything, root) for part in split.split("+")]
             joined = dict.fromkeys(chain.from_iterable(filter(None, parts)))
             return None if None in parts else list(joined)
-        if split.endswith(".txt"):
+        if split.endswith((".txt", ".csv")):
             raise explain(
                 f"split list {split}",
                 found="no such file",
@@ -194,7 +199,9 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
     for folder, name in everything:
         of_name.setdefault(name, []).append((folder, name))
         of_name.setdefault(f"{folder}/{name}", []).append((folder, name))
-    found = {line: _named(line, of_name) or _named(line.split()[0], of_name) for line in wanted}
+    found = {line: _named(line, of_name) or _named(_FIRST.split(line)[0].strip("\"'"), of_name) for line in wanted}
+    if paths[0].suffix.lower() == ".csv" and wanted and not found[wanted[0]]:
+        del found[wanted[0]]  # the columns' names
     lost = [line for line, members in found.items() if len(members) != 1]
     if lost or not wanted:
         raise explain(
