@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
     (followed,) = read_samples(run)
     assert (followed.id, list(followed.predictions)) == ("p1", [4, 8])
     assert not [path for path in run.rglob("*") if "tmp" in path.name]
+
+
+def test_a_score_that_was_made_in_another_way_is_said_to_be(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for look, way in (
+        ({"scales": [1.0], "flip": False}, None),
+        ({"scales": [0.5, 1.0], "flip": True}, "at scales 0.5, 1, mirrored"),
+        ({"scales": [0.25], "flip": False, "crf": [], "bf16": True}, "at scale 0.25, with the CRF, in bf16"),
+    ):
+        write_evaluation(run, "val", replace(evaluated(CRACKS), about={"split": "val", **look}))
+        page = write_report([run], tmp_path / "page.html").read_text()
+        assert (way is None) == ("scored</" not in page) and (way is None or way in page)
 
 
 def test_a_list_of_names_names_its_split(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ducseg
 from ducseg.classes import ClassSet
 from ducseg.cli import main
 from ducseg.errors import UserError
@@ -58,37 +59,103 @@ def test_members_that_do_not_fit_are_refused() -> None:
     deep = Preprocessing(mean=(9.0,), std=(5.0,), dtype="uint16")
     with pytest.raises(UserError, match=r"pictures of an ensemble: found 3 channels of uint8; 1 channel of uint16"):
         Ensemble([Predictor(network(0)), Predictor(network(0, num_channels=1, preprocessing=deep))])
-    with pytest.raises(UserError, match="ensemble: found no network"):
-        Ensemble([])
+    with pytest.raises(UserError, match=r"scales, flip and windows of an ensemble: .*True.*False"):
+        Ensemble([Predictor(network(0), flip=True), Predictor(network(0))])
+    for members, found in (([], "no network"), (Predictor(network(0)), "Predictor"), (["runs/a"], "str")):
+        with pytest.raises(UserError, match=f"ensemble: found {found}"):
+            Ensemble(members)  # type: ignore[arg-type]
 
 
-def test_commands_take_further_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def folds(tmp_path: Path) -> list[str]:
+    """Two networks, of the two folds of a folder of four pictures."""
     classes = ClassSet(("ground", "crack"), ((0, 0, 0), (255, 0, 0)))
-    networks = [network(seed, num_classes=2, classes=classes) for seed in range(2)]
     for number in range(4):
         for kind, pixels in (("images", picture() // (number + 1)), ("masks", picture()[..., 0] // 128)):
             (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "data" / kind / f"{number}.png")
-    for fold, one in enumerate(networks):
+    for fold in range(2):
         data = {"dataset": "folder", "root": str(tmp_path / "data"), "folds": 2, "fold": fold}
-        save_segmenter(tmp_path / f"fold{fold}", one, extra={"config": {"data": data}})
-    runs, out = [str(tmp_path / f"fold{fold}") for fold in range(2)], tmp_path / "out"
-    both = ["--ensemble", runs[1]]
-    common = ["--kinds", "labels", "--resume", "--out", str(out)]
-    assert main(["predict", runs[0], str(tmp_path / "data" / "images"), *both, *common]) == 0
-    mean = Ensemble([Predictor(one) for one in networks])
-    label = np.asarray(
-        Image.open(out / "0_labels.png" if (out / "0_labels.png").exists() else next(out.rglob("0*.png")))
+        made = network(fold, num_classes=2, classes=classes)
+        save_segmenter(tmp_path / f"fold{fold}", made, extra={"config": {"data": data}})
+    return [str(tmp_path / f"fold{fold}") for fold in range(2)]
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_predict_takes_further_networks(folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["predict", folds[0], str(tmp_path / "data" / "images"), "--kinds", "labels", "--resume", "--out"]
+    assert main([*line, str(tmp_path / "out"), "--ensemble", folds[1]]) == 0
+    mean = Ensemble([ducseg.load(fold) for fold in folds])
+    (found,) = (tmp_path / "out").rglob("0*.png")
+    assert (np.asarray(Image.open(found)) == mean(picture())).all()
+    assert main([*line, str(tmp_path / "out"), "--ensemble", folds[1]]) == 0
+    assert "4 pictures were done and whole" in said(capsys)
+    assert main([*line, str(tmp_path / "out")]) == 0
+    assert "4 results were made with other settings" in said(capsys)
+    assert main([*line, str(tmp_path / "out"), "--ensemble"]) == 2
+    assert "--ensemble: found no network" in capsys.readouterr().err
+
+
+def test_eval_says_what_further_networks_have_seen(
+    folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["eval", folds[0], "--json"]
+    assert main([*line, str(tmp_path / "alone.json")]) == 0
+    assert "warning" not in said(capsys)
+    assert main([*line, str(tmp_path / "both.json"), "--ensemble", folds[1]]) == 0
+    assert f"warning: {folds[1]} was trained on 2 of the 2 pictures scored" in said(capsys)
+    alone, both = (json.loads((tmp_path / f"{name}.json").read_text())["mean_iou"] for name in ("alone", "both"))
+    assert alone != both
+    save_segmenter(tmp_path / "other", network(2, num_classes=2, classes=ducseg.load(folds[0]).classes))
+    assert main([*line, str(tmp_path / "both.json"), "--ensemble", str(tmp_path / "other")]) == 0
+    assert f"warning: what {tmp_path / 'other'} was trained on is not known" in said(capsys)
+    (tmp_path / "data" / "images").rename(tmp_path / "data" / "photos")
+    moved = ["--data-images", "photos", "--data-masks", "masks"]
+    assert main([*line, str(tmp_path / "both.json"), *moved, "--ensemble", folds[1]]) == 0
+    assert f"warning: {folds[1]} was trained on 2 of the 2" in said(capsys)
+    (tmp_path / "data").rename(tmp_path / "new")
+    assert (
+        main([*line, str(tmp_path / "b.json"), *moved, "--data-root", str(tmp_path / "new"), "--ensemble", folds[1]])
+        == 0
     )
-    assert (label == mean(picture())).mean() > 0.999
-    capsys.readouterr()
-    assert main(["predict", runs[0], str(tmp_path / "data" / "images"), *both, *common]) == 0
-    assert "4 pictures were done and whole" in capsys.readouterr().out
-    assert main(["predict", runs[0], str(tmp_path / "data" / "images"), *common]) == 0
-    assert "4 results were made with other settings" in capsys.readouterr().out
-    assert main(["eval", runs[0], *both, "--json", str(tmp_path / "scores.json")]) == 0
-    assert f"{runs[1]} was trained on 2 of the 2 pictures scored" in " ".join(capsys.readouterr().out.split())
-    alone, together = tmp_path / "alone.json", tmp_path / "scores.json"
-    assert main(["eval", runs[0], "--json", str(alone)]) == 0
-    assert "warning" not in capsys.readouterr().out
-    assert json.loads(alone.read_text())["mean_iou"] != json.loads(together.read_text())["mean_iou"]
+    assert f"warning: {folds[1]} was trained on 2 of the 2" in said(capsys)
+    assert main(["eval", folds[0], "--store", "--ensemble", folds[1]]) == 2
+    assert "--store: found --ensemble; needed one network" in capsys.readouterr().err
+
+
+def test_a_search_is_of_its_networks_and_pictures(
+    folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = [
+        "--sigma-alpha",
+        "5",
+        "--sigma-beta",
+        "3",
+        "--w1",
+        "1",
+        "--sigma-gamma",
+        "1",
+        "--w2",
+        "1",
+        "--iterations",
+        "1",
+    ]
+
+    def search(out: str, *more: str) -> float:
+        assert main(["crf-tune", folds[0], "--out", str(tmp_path / out), *grid, *more]) == 0
+        found: float = json.loads((tmp_path / out / "results.json").read_text())["rows"][0]["mean_iou"]
+        return found
+
+    alone, capsys_out = search("alone"), said(capsys)
+    assert "warning" not in capsys_out
+    both = search("both", "--ensemble", folds[1])
+    assert f"warning: {folds[1]} was trained on 2 of the 2 pictures scored" in said(capsys)
+    assert both != alone == search("alone")
+    assert main(["crf-tune", folds[0], "--out", str(tmp_path / "alone"), *grid, "--ensemble", folds[1]]) == 2
+    assert "results with another ensemble" in capsys.readouterr().err
+    for mask in (tmp_path / "data" / "masks").iterdir():
+        Image.fromarray(1 - np.asarray(Image.open(mask))).save(mask)
+    assert search("alone") == search("fresh") != alone, "masks that were corrected are scored anew"

@@ -46,26 +46,19 @@ class Options(DataRoot, Network):
 def run(options: Options) -> int:
     """Write results.json, heatmap.png and best.json."""
     from ducseg.crf.tune import Grid, tune
-    from ducseg.inference.opening import recorded
     from ducseg.progress import counted_stages
 
     axes = ("sigma_alpha", "sigma_beta", "w1", "sigma_gamma", "w2", "iterations")
     grid = Grid(**{name: getattr(options, name) for name in axes})
     dataset, split = options.opened(options.checkpoint)
+    options.warn_of_learned(options.checkpoint, options.ensemble or (), dataset)
     predictor = options.opened_network(probabilities=True)
     count = len(dataset) if options.pictures is None else min(options.pictures, len(dataset))
     if count < 1:
         raise explain("--pictures", found=count, needed="at least 1", fix="Leave it out for the whole split.")
     indices = [(2 * place + 1) * len(dataset) // (2 * count) for place in range(count)]
-    place, _ = recorded(options.checkpoint)
-    weights = (place / "model.safetensors" if place.is_dir() else place).read_bytes()
-    source = {
-        "model.safetensors": hashlib.sha256(weights).hexdigest(),
-        "split": split,
-        "scales": list(options.scales),
-        "flip": options.flip,
-        **({"bf16": True} if options.bf16 else {}),
-    }
+    first, *further = map(_digest_of_weights, (options.checkpoint, *(options.ensemble or ())))
+    source = {"model.safetensors": first, "split": split, **options.look()} | ({"ensemble": further} if further else {})
     with counted_stages("predicted", "refined") as progress:
         rows = tune(
             options.out, dataset, indices, lambda sample: predictor.probabilities(sample.image), grid, source=source,
@@ -73,6 +66,13 @@ def run(options: Options) -> int:
         )  # fmt: skip
     _report(rows, options.out, grid, options.metric, f"{count} pictures of {split}")
     return 0
+
+
+def _digest_of_weights(checkpoint: str) -> str:
+    from ducseg.inference.opening import recorded
+
+    place, _ = recorded(checkpoint)
+    return hashlib.sha256((place / "model.safetensors" if place.is_dir() else place).read_bytes()).hexdigest()
 
 
 def _report(rows: list["Row"], out: Path, grid: "Grid", metric: str, pictures: str) -> None:

@@ -34,14 +34,15 @@ def run(options: Options) -> int:
     from ducseg.inference.evaluate import evaluate_all_scores
     from ducseg.inference.road import RoadEvaluation
     from ducseg.inference.store import store_evaluation
-    from ducseg.inference.trained_on import learned_notes
     from ducseg.metrics.confusion import format_table, write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
 
+    if options.store and options.ensemble is not None:
+        needed = "one network: what is stored is one run's"
+        raise explain("--store", found="--ensemble", needed=needed, fix="Leave one out; --json keeps the scores.")
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
-    for note in learned_notes(options.ensemble, dataset, root=options.data_root):
-        print(f"warning: {note}")
+    options.warn_of_learned(options.checkpoint, options.ensemble or (), dataset)
     labeller = options.labeller()
     thin = options.thin_counts(len(dataset.classes), wanted=options.store)
     road = RoadEvaluation(labeller.classes, dataset) if isinstance(dataset, KittiRoad) else None
@@ -58,8 +59,7 @@ def run(options: Options) -> int:
     if options.panels is not None:
         _draw_panels(labeller, dataset, options.panels)
     if run_folder is not None:
-        about = {"checkpoint": options.checkpoint, "split": split, "scales": list(options.scales), "flip": options.flip}
-        about |= {"ensemble": list(options.ensemble)} if options.ensemble else {}
+        about = {"checkpoint": options.checkpoint, "split": split, **options.look()}
         print(f"stored: {store_evaluation(run_folder, split, labeller, dataset, evaluation, found, about=about)}")
     return 0
 

@@ -37,7 +37,7 @@ class Network:
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
     """A checkpoint or run folder (then its best checkpoint), an id on the Hugging Face Hub, or an exported file."""
-    ensemble: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CHECKPOINT ...")] = ()
+    ensemble: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="CHECKPOINT ...")] = None
     """Further networks of the same classes, such as the other folds': the probabilities of all are averaged."""
     scales: tuple[float, ...] = (1.0,)
     """The probabilities are averaged over these sizes."""
@@ -47,6 +47,10 @@ class Network:
     """auto, cpu, cuda or cuda:N."""
     bf16: bool = False
     """Compute in bfloat16: about twice as fast on hardware that has it; labels differ slightly."""
+
+    def look(self) -> dict[str, Any]:
+        """How it looks at a picture, for JSON."""
+        return {"scales": list(self.scales), "flip": self.flip, **({"bf16": True} if self.bf16 else {})}
 
     def opened_network(self, *, probabilities: bool = False) -> "AveragingLabeller":
         """The network on its device; raises UserError as `open_labeller`."""
@@ -58,11 +62,13 @@ class Network:
             device = (onnx_device if is_exported(checkpoint) else pick_device)(self.device)
             return open_labeller(
                 checkpoint, device, scales=self.scales, flip=self.flip, bf16=self.bf16,
-                probabilities=probabilities or bool(self.ensemble),
+                probabilities=probabilities or self.ensemble is not None,
             )  # fmt: skip
 
-        if not self.ensemble:
+        if self.ensemble is None:
             return opened(self.checkpoint)
+        if not self.ensemble:
+            raise explain("--ensemble", found="no network", needed="one or more", fix="Name them, or leave it out.")
         from ducseg.inference.ensemble import Ensemble
 
         return Ensemble([opened(checkpoint) for checkpoint in (self.checkpoint, *self.ensemble)])
@@ -75,6 +81,10 @@ class RefinedNetwork(Network):
     crf: tuple[File, ...] | None = None
     """Refine with the dense CRF: with the paper's settings, those of a JSON file of crf-tune, or deeplabv2's or gcrf's
     by that name."""
+
+    def look(self) -> dict[str, Any]:
+        """How it looks at a picture, for JSON, "crf" with what --crf names."""
+        return super().look() | ({} if self.crf is None else {"crf": list(map(str, self.crf))})
 
     def labeller(self, *, probabilities: bool = False) -> "Labeller":
         """The network, with --crf followed by the CRF; raises UserError as `open_labeller` and `crf_settings`."""
@@ -114,6 +124,16 @@ class DataRoot:
         return open_trained_on(
             checkpoint, split=self.split, root=self.data_root, images=self.data_images, masks=self.data_masks
         )
+
+    def warn_of_learned(self, checkpoint: str, ensemble: tuple[str, ...], dataset: "SegmentationDataset") -> None:
+        """Say which further networks were trained on pictures of the data set that `checkpoint` opened."""
+        from ducseg.inference.trained_on import learned_notes
+
+        for note in learned_notes(
+            ensemble, dataset, beside=checkpoint,
+            root=self.data_root, images=self.data_images, masks=self.data_masks,
+        ):  # fmt: skip
+            print(f"warning: {note}")
 
 
 @dataclass(frozen=True, kw_only=True)

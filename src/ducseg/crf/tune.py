@@ -8,6 +8,7 @@ Each file is whole or not there, so a search that was stopped goes on where it w
 is new. Pictures are spread over the cores, one each; what settings share is built once for a picture.
 """
 
+import hashlib
 import io
 import itertools
 import json
@@ -158,7 +159,7 @@ def _predict(
     probabilities: Callable[[Sample], npt.NDArray[np.floating]],
     left: int,
 ) -> None:
-    path = _path(folder, "probabilities", dataset.ids[index], "npy")
+    path = _path(folder, "probabilities", dataset, index, "npy")
     if path.is_file():
         return
     sample = dataset[index]
@@ -183,13 +184,13 @@ def _check_room(folder: Path, size: int, pictures: int) -> None:
 
 def _count(folder: Path, dataset: SegmentationDataset, index: int, grid: Grid) -> dict[Key, _Counts]:
     """One picture's counts under every setting of the grid: read, or computed and kept."""
-    path = _path(folder, "counts", dataset.ids[index], "npz")
+    path = _path(folder, "counts", dataset, index, "npz")
     known = _read(path)
     missing = [key for key in grid.points() if key not in known]
     if missing:
         sample = dataset[index]
         assert sample.label is not None, "refused when it was predicted"
-        values = read_array(_path(folder, "probabilities", sample.id, "npy"))
+        values = read_array(_path(folder, "probabilities", dataset, index, "npy"))
         add = _Counter(sample.label, values.shape[0])
         if () in missing:
             known[()] = add(values)
@@ -228,8 +229,12 @@ def _key(params: CrfParams, iterations: int) -> Key:
     return (*asdict(params).values(), float(iterations))
 
 
-def _path(folder: Path, part: str, name: str, suffix: str) -> Path:
-    return folder / part / f"{name.replace('/', '__')}.{suffix}"
+def _path(folder: Path, part: str, dataset: SegmentationDataset, index: int, suffix: str) -> Path:
+    """Where something of a picture is kept: another place once its picture or mask is another, or has changed."""
+    files = [paths[index] for kind in ("image_paths", "label_paths") if (paths := getattr(dataset, kind, ()))]
+    stamps = [(str(file.resolve()), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
+    stamp = f"-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:8]}" if stamps else ""
+    return folder / part / f"{dataset.ids[index].replace('/', '__')}{stamp}.{suffix}"
 
 
 def _read(path: Path) -> dict[Key, _Counts]:

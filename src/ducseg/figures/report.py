@@ -82,6 +82,8 @@ def _numbers(run: RunResults) -> dict[str, str]:
     found, scores = dict[str, str](), run.scores
     if scores:
         found["mean IoU, %"] = as_percent(scores["mean_iou"])
+        if run.how_scored:
+            found["scored"] = run.how_scored
         thin = scores.get("thin")
         objects = _objects(run)
         if objects is not None:

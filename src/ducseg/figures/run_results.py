@@ -73,10 +73,25 @@ class RunResults:
     @property
     def scores(self) -> dict[str, Any]:
         """Of the stored evaluation on the split that the run validated on, else of the best checkpoint; {} if none."""
-        split = split_name(self.config.get("data", {}).get("val_split") or "val")
-        if split in self.evaluations:
-            return self.evaluations[split].scores
-        return self.model.get("metrics") or {}
+        stored = self._stored
+        return (self.model.get("metrics") or {}) if stored is None else stored.scores
+
+    @property
+    def how_scored(self) -> str:
+        """What of the scores' making is not as usual, "at scales 0.5, 1, mirrored"; "" if nothing."""
+        about = {} if self._stored is None else self._stored.about
+        scales = [f"{scale:g}" for scale in about.get("scales") or [1.0]]
+        ways = {
+            f"at scale{'s' * (len(scales) > 1)} {', '.join(scales)}": scales != ["1"],
+            "mirrored": about.get("flip"),
+            "with the CRF": "crf" in about,
+            "in bf16": about.get("bf16"),
+        }
+        return ", ".join(way for way, taken in ways.items() if taken)
+
+    @property
+    def _stored(self) -> Evaluated | None:
+        return self.evaluations.get(split_name(self.config.get("data", {}).get("val_split") or "val"))
 
     @property
     def settings(self) -> dict[str, str]:

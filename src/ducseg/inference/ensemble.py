@@ -23,16 +23,19 @@ class Ensemble(AveragingLabeller):
     """Labels pictures by the mean of several networks' softmax probabilities.
 
     Args:
-        members: of the same classes and kind of pictures; each gives probabilities. Scales, flip and windows are the
-            first one's.
+        members: of the same classes, kind of pictures, scales, flip and windows; each gives probabilities.
 
     Raises:
-        UserError: no member; classes or pictures of different kinds.
+        UserError: no member, or what is none; members that differ in these.
     """
 
     def __init__(self, members: Sequence[AveragingLabeller]) -> None:
-        if not members:
-            raise explain("ensemble", found="no network", needed="one or more", fix="Pass ducseg.load(RUN) of each.")
+        strange: list[Any] = [members]
+        if isinstance(members, Sequence):
+            strange = [member for member in members if not isinstance(member, AveragingLabeller)]
+        if strange or not members:
+            found = type(strange[0]).__name__ if strange else "no network"
+            raise explain("ensemble", found=found, needed="networks", fix="Pass [ducseg.load(RUN), ...].")
         first = members[0]
         super().__init__(scales=first.scales, flip=first.flip)
         self.tiling, self.members = first.tiling, tuple(members)
@@ -40,6 +43,7 @@ class Ensemble(AveragingLabeller):
         for member in members[1:]:
             _check_alike("classes", ", ".join(first.classes.names), ", ".join(member.classes.names))
             _check_alike("pictures", str(first.pixels), str(member.pixels))
+            _check_alike("scales, flip and windows", *map(str, map(_look, (first, member))))
 
     @property
     def pixels(self) -> Pixels:
@@ -76,8 +80,12 @@ class Ensemble(AveragingLabeller):
         return torch.inference_mode()  # the rest is each member's own
 
 
+def _look(member: AveragingLabeller) -> tuple[object, ...]:
+    return member.scales, member.flip, member.tiling
+
+
 def _check_alike(what: str, first: str, other: str) -> None:
     if first != other:
         raise explain(
-            f"{what} of an ensemble", found=f"{first}; {other}", needed="the same", fix="Train all on the same data."
+            f"{what} of an ensemble", found=f"{first}; {other}", needed="the same", fix="Train and open all alike."
         )

@@ -50,7 +50,9 @@ def open_labeller(
         )
     file = read_onnx(path_or_hub_id)
     if probabilities and file.output == "labels":
-        raise no_probabilities(file, "as windows, --kinds confidence and probabilities, --smooth and --crf need")
+        raise no_probabilities(
+            file, "as windows, --kinds confidence and probabilities, --smooth, --crf and --ensemble need"
+        )
     return OnnxPredictor(file, device, scales=scales, flip=flip)
 
 

@@ -57,22 +57,32 @@ def open_trained_on(
 
 
 def learned_notes(
-    checkpoints: Sequence[str | Path], dataset: SegmentationDataset, *, root: Path | None = None
+    checkpoints: Sequence[str | Path],
+    dataset: SegmentationDataset,
+    *,
+    beside: str | Path,
+    root: Path | None = None,
+    images: str | None = None,
+    masks: str | None = None,
 ) -> list[str]:
     """What is to be said, a line each, of networks that were trained on pictures of a data set, such as other folds'.
 
     Args:
-        checkpoints: of those that note no data, nothing is known or said.
-        root: as `open_trained_on`.
-
-    Raises:
-        UserError: as `open_trained_on`.
+        beside: the checkpoint whose data set it is: it lies where others' is looked for whose own place is not there.
+        root, images, masks: as `open_trained_on`.
     """
     notes, scored = [], {picture.resolve() for picture in pictures_of(dataset)}
     for checkpoint in checkpoints:
-        if not data_of(recorded(checkpoint)[1]):
+        try:
+            try:
+                data = trained_on(checkpoint, root=root)
+            except UserError:
+                data = trained_on(checkpoint, root=Path(trained_on(beside, root=root).root or "."))
+            data = replace(data, images=images or data.images, masks=masks or data.masks)
+            train_set = open_training_set(data, (0, 0, 0))
+        except UserError:
+            notes.append(f"what {checkpoint} was trained on is not known: if on these pictures, the score is too good")
             continue
-        train_set = open_training_set(trained_on(checkpoint, root=root), (0, 0, 0))
         learned = scored & {picture.resolve() for picture in pictures_of(train_set)}
         if learned:
             notes.append(
