@@ -1,12 +1,13 @@
 """What a user calls a device, the one that torch has, and the memory that is free there."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
 from ducseg.errors import explain
 
-__all__ = ["available_memory", "pick_device", "ran_out_of_memory", "torch_device"]
+__all__ = ["available_memory", "pick_device", "ran_out_of_memory", "torch_device", "without_autocast"]
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
@@ -108,3 +109,9 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError:
         return ""
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Where what is computed on the device is in its inputs' types, whatever autocast says around it."""
+    enabled = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if enabled else nullcontext()

@@ -150,3 +150,25 @@ def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(UserError, match="no text"):
         load_params(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("params", [{"w1": 2.0}, None, (15, 3, 3, 1, 3)])
+def test_settings_are_parameters(params: Any) -> None:
+    for call in (lambda: dense_crf(EVEN, IMAGE, params), lambda: DenseCRF(2, params)):
+        with pytest.raises(UserError, match=r"CRF parameters: found .*; needed a CrfParams. CrfParams\("):
+            call()
+
+
+def test_the_layer_takes_tensors() -> None:
+    unary, images = torch.zeros(1, 2, 4, 6), torch.zeros(1, 3, 4, 6, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"unary energies .*found ndarray of shape \(1, 2, 4, 6\); needed a tensor"):
+        DenseCRF(2)(unary.numpy(), images)
+    with pytest.raises(UserError, match=r"images for .*found ndarray of shape \(1, 3, 4, 6\); needed a tensor"):
+        DenseCRF(2)(unary, images.numpy())
+
+
+def test_costs_in_bfloat16_are_taken() -> None:
+    costs = torch.tensor([[0, 2.5], [0.5, 0]])
+    expected = dense_crf(EVEN, IMAGE, compatibility=costs)
+    assert np.array_equal(dense_crf(EVEN, IMAGE, compatibility=costs.bfloat16()), expected)
+    assert torch.equal(DenseCRF(2, compatibility=costs.bfloat16()).compatibility, costs)

@@ -103,3 +103,42 @@ def test_the_layer_keeps_its_parameters() -> None:
     other.load_state_dict(layer.state_dict())
     assert other.w1.item() == 2.5
     assert "iterations=2" in repr(layer)
+
+
+@pytest.mark.parametrize("where", ["unary", "w1", "compatibility"])
+def test_nan_stays_with_gradients_and_without(where: str) -> None:
+    probabilities, images = case(3, 6, 8)
+    layer, unary = DenseCRF(3, iterations=2), -probabilities.log()
+    with torch.no_grad():
+        {"unary": unary, **dict(layer.named_parameters())}[where].view(-1)[0] = torch.nan
+        without = layer(unary, images)
+    assert without.isnan().any()
+    torch.testing.assert_close(layer(unary, images).detach(), without, equal_nan=True)
+
+
+def test_energies_without_bound_are_taken_where_a_class_is_left() -> None:
+    """-log 0 of a class that cannot be; where no class is left there are no marginals."""
+    probabilities, images = case(3, 6, 8)
+    layer, unary = DenseCRF(3, iterations=2), -probabilities.log()
+    unary[0, 0, :3] = torch.inf
+    with torch.no_grad():
+        found = layer(unary, images)
+        unary[0, :, 0, 0] = torch.inf
+        assert layer(unary, images).isnan().any()
+    assert found.isfinite().all() and (found[0, 0, :3] == 0).all()
+
+
+def test_no_pictures_give_no_marginals() -> None:
+    layer, (_, images) = DenseCRF(3), case(3, 6, 8)
+    with torch.no_grad():
+        found = layer(torch.zeros(0, 3, 6, 8), images[:0])
+    assert found.shape == layer(torch.zeros(0, 3, 6, 8), images[:0]).shape == (0, 3, 6, 8)
+
+
+def test_autocast_does_not_take_its_precision() -> None:
+    probabilities, images = case(3, 12, 16)
+    layer, unary = DenseCRF(3, iterations=3), -probabilities.log()
+    wanted = layer(unary, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(unary, images)
+    assert torch.equal(found, wanted)

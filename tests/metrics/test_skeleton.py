@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
+from ducseg.errors import UserError
 from ducseg.metrics.skeleton import skeletons
 
 
@@ -47,3 +49,10 @@ def test_a_bar_becomes_its_middle_line() -> None:
     rows, columns = np.nonzero(skeletons(label))
     assert set(rows[(columns > 6) & (columns < 34)]) == {5}
     assert len(columns) == len(set(columns)) > 28
+
+
+@pytest.mark.parametrize("wrong", [np.ones((5, 5), bool), np.ones((5, 5)), np.ones((1, 5, 5), np.uint8)])
+def test_what_is_no_label_map_is_refused(wrong: NDArray[Any]) -> None:
+    """A mask of true and false among them: its border would be taken for an object, which was thinned without end."""
+    with pytest.raises(UserError, match="one integer a pixel"):
+        skeletons(wrong)

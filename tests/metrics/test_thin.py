@@ -17,7 +17,9 @@ from rich.console import Console
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import UserError
-from ducseg.metrics.confusion import to_json
+from ducseg.metrics.boundary import BoundaryCounts
+from ducseg.metrics.confusion import ConfusionMatrix, to_json
+from ducseg.metrics.kitti_road import RoadCounts
 from ducseg.metrics.skeleton import skeletons
 from ducseg.metrics.thin import WIDTH_BINS, ThinCounts, format_thin_tables
 from ducseg.metrics.tolerance import count_within
@@ -244,6 +246,9 @@ def test_bad_input_is_refused_and_counts_nothing() -> None:
     for wrong in (1.5, -0.1, math.nan):
         with pytest.raises(UserError, match=r"0\.\.1"):
             counts.add(zeros, zeros, np.full((2, 4, 4), wrong))
+    for kind in (np.str_, object, complex):
+        with pytest.raises(UserError, match=r"probabilities of x: found type .*real numbers"):
+            counts.add(zeros, zeros, np.zeros((2, 4, 4)).astype(kind), name="x")
     assert not counts.pixels.matrix.any() and not counts.ranked.any()
 
 
@@ -285,6 +290,34 @@ def test_tensors_are_taken_as_arrays_are() -> None:
     arrays.add(label, label.T, probabilities)
     tensors.add(*map(torch.from_numpy, (label, label.T, probabilities)))
     assert arrays.ranked.any() and np.array_equal(arrays.ranked, tensors.ranked)
+
+
+def test_probabilities_as_a_network_gives_them_are_taken() -> None:
+    """With their gradients, and in bfloat16, of which numpy has none."""
+    label, scores = torch.eye(4, dtype=torch.uint8), torch.linspace(-2, 2, 32).reshape(2, 4, 4).requires_grad_()
+    for probabilities in (scores.softmax(0), scores.softmax(0).bfloat16(), scores.softmax(0).half()):
+        expected, found = ThinCounts(2), ThinCounts(2)
+        expected.add(label.numpy(), label.numpy(), probabilities.detach().double().numpy())
+        found.add(label, label, probabilities)  # type: ignore[arg-type]
+        assert found.ranked.any() and np.array_equal(found.ranked, expected.ranked)
+    with pytest.raises(UserError, match=r"label of .*float32"):
+        ThinCounts(2).add(label.bfloat16(), label)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("counts", [ThinCounts(2), ConfusionMatrix(2), BoundaryCounts(2), RoadCounts()])
+def test_counts_of_other_kinds_are_not_merged(counts: Any) -> None:
+    for other in (ThinCounts(2), ConfusionMatrix(2), BoundaryCounts(2), RoadCounts(), None):
+        if type(other) is not type(counts):
+            with pytest.raises(UserError, match=f"counts to merge: found a .*needed a {type(counts).__name__}"):
+                counts.merge(other)
+
+
+def test_pixels_within_are_of_two_maps_of_one_size_and_of_classes_that_are() -> None:
+    """Else the kernel would read and write beside its arrays."""
+    zeros = np.zeros((4, 4), np.uint8)
+    for source, target in ((zeros, zeros[:2]), (zeros + 2, zeros), (zeros == 0, zeros)):
+        with pytest.raises(UserError, match="label map: found"):
+            count_within(source, target, (0, 1), 2)
 
 
 @pytest.mark.parametrize("tolerances", [(), (2, 1), (-1,)])

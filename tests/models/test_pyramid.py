@@ -1,5 +1,7 @@
 """The pyramid of dense upsampling convolutions: shapes, its own definition, start, bad input, on anyone's backbone."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -115,9 +117,19 @@ def test_three_lines_on_ones_own_backbone() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"channels": (8,)}, {"channels": ()}, {"widths": (8,)}, {"widths": (8, 0)}, {"channels": (0, 1, 2)}]
+    "bad",
+    [
+        {"channels": (8,)},
+        {"channels": ()},
+        {"widths": (8,)},
+        {"widths": (8, 0)},
+        {"channels": (0, 1, 2)},
+        {"num_classes": 2.0},
+        {"picture_channels": -1},
+        {"finest_stride": "2"},
+    ],
 )
-def test_sizes_that_cannot_be(bad: dict[str, tuple[int, ...]]) -> None:
+def test_sizes_that_cannot_be(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"DenseUpsamplingPyramid.*found.*needed"):
         DenseUpsamplingPyramid(**{"channels": (8, 12, 16), "num_classes": 2, **bad})
 
@@ -132,8 +144,21 @@ def test_features_that_do_not_halve() -> None:
     for wrong_picture in (None, picture[..., 1:], picture[..., ::2, ::2]):
         with pytest.raises(UserError, match="picture of a DenseUpsamplingPyramid"):
             head(features, wrong_picture)
+    with pytest.raises(UserError, match=r"picture of .*found shape \(1, 1, .*needed \(1, 3, "):
+        head(features, picture[:, :1])
+    with pytest.raises(UserError, match=r"channels of features: found \(3, 4, 4\); needed \(3, 4, 5\)"):
+        head([fine, middle, coarse[:, :4]], picture)
+    with pytest.raises(UserError, match="each half as large"):
+        head([one[0] for one in features], picture)
     with pytest.raises(UserError, match="needed none"):
         DenseUpsamplingPyramid((3, 4, 5), 2, picture_channels=0)(features, picture)
+
+
+def test_no_pictures_give_no_scores() -> None:
+    features = [one.requires_grad_() for one in _features([3, 4, 5], 2, 2, number=0)]
+    scores = DenseUpsamplingPyramid((3, 4, 5), 2).eval()(features, _picture(features))
+    assert scores.shape == (0, 2, 4, 8, 8)
+    scores.sum().backward()
 
 
 def test_details_of_one_pixel_reach_the_scores_of_that_pixel() -> None:

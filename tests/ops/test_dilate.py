@@ -156,6 +156,7 @@ shared_convolution = nn.Conv2d(4, 4, 3, padding=1)
 REFUSED: list[tuple[list[nn.Module], str]] = [
     ([Calls(attend)], r"attention \(2 times\)"),
     ([Calls(lambda grid: F.interpolate(grid, scale_factor=2.0))], r"resizing \(1 times\)"),
+    ([nn.ConvTranspose2d(4, 4, 2, 2)], r"finer by transposed convolutions \(1 times\); .*encoder alone"),
     ([Calls(lambda grid: grid.roll(1, 2))], "shifted windows"),
     ([Calls(lambda grid: F.avg_pool2d(grid, 2))], r"not torch's modules, such as 1 \(Calls\)"),
     ([Calls(lambda grid: F.conv2d(grid, torch.ones(4, 4, 3, 3).double(), padding=1))], "not torch's modules"),
@@ -393,3 +394,9 @@ def test_a_first_convolution_by_name_that_runs_last() -> None:
     network = Backwards()
     strides_to_dilations(network, output_stride=2)
     assert network(torch.zeros(1, 3, 16, 24)).shape[-2:] == (8, 12)
+
+
+def test_rates_without_names_are_refused() -> None:
+    for rates in ([2], (2, 4), 2):
+        with pytest.raises(UserError, match=r"dilation rates: found .* from names of convolutions to rates"):
+            strides_to_dilations(network(nn.Conv2d(4, 4, 3, padding=1)), 8, rates)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,10 +100,29 @@ def test_sizes_that_do_not_fit_name_the_padded_size() -> None:
 
 
 def test_impossible_heads_are_refused() -> None:
-    with pytest.raises(UserError, match="factor=0"):
-        DenseUpsampling(4, 2, 0)
-    with pytest.raises(UserError, match="kernel_size=2"):
-        DenseUpsampling(4, 2, 2, kernel_size=2)
+    for factor in (0, 4.0, "4", True):
+        with pytest.raises(UserError, match="factor of DenseUpsampling: found"):
+            DenseUpsampling(4, 2, factor)  # type: ignore[arg-type]
+    for kernel_size in (2, (3, 3)):
+        with pytest.raises(UserError, match="kernel_size of DenseUpsampling: found"):
+            DenseUpsampling(4, 2, 2, kernel_size=kernel_size)  # type: ignore[arg-type]
+    assert DenseUpsampling(4, 2, np.int64(4)).factor == 4  # type: ignore[arg-type]
+
+
+def test_what_is_no_tensor_or_no_batch_is_refused() -> None:
+    for call in (lambda maps: fold_labels(maps, 2), unfold):
+        with pytest.raises(UserError, match=r"found a ndarray; needed a tensor \(N, .*from_numpy"):
+            call(np.zeros((1, 2, 4, 4, 4)))
+    with pytest.raises(UserError, match=r"features: found shape \(3, 8, 8\); needed \(N, c, h, w\)"):
+        DenseUpsampling(3, 2, 4)(torch.zeros(3, 8, 8))
+
+
+def test_no_pictures_give_no_scores() -> None:
+    features = torch.zeros(0, 3, 8, 8, requires_grad=True)
+    scores = unfold(DenseUpsampling(3, 2, 4)(features))
+    assert scores.shape == (0, 2, 32, 32)
+    scores.sum().backward()
+    assert fold_labels(torch.zeros(0, 8, 12), 4).shape == (0, 16, 2, 3)
 
 
 @pytest.mark.parametrize("call", [fold_labels, downsample_labels])

@@ -82,3 +82,14 @@ def test_in_a_graph_the_steps_are_unrolled_and_the_answer_the_same() -> None:
     traced = torch.jit.trace(lambda *of: solve_neighbours(*of), parts, check_trace=False)
     others = system(1, 2, 3, 9)
     torch.testing.assert_close(traced(*others), solve_neighbours(*others), rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_does_not_take_its_precision() -> None:
+    vertical, horizontal, right = torch.randn(2, 1, 4, 6), torch.randn(2, 1, 5, 5), torch.randn(2, 3, 5, 6)
+    parts = diagonal_for(vertical, horizontal, margin=0.1), vertical, horizontal, right.requires_grad_()
+    wanted = solve_neighbours(*parts)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = solve_neighbours(*parts)
+        (slope,) = torch.autograd.grad(found.square().sum(), right)
+    assert torch.equal(found, wanted)
+    assert torch.equal(slope, torch.autograd.grad(wanted.square().sum(), right)[0])

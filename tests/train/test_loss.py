@@ -99,3 +99,17 @@ def test_ohem_chooses_among_pixels_with_a_weight() -> None:
 def test_counting_tells_pixels_and_those_to_learn_from(config: LossConfig, expected: list[int]) -> None:
     labels = torch.tensor([[[0, 1, 2], [255, 0, 2]]], dtype=torch.uint8)
     assert FoldedLoss(config, NAMES[:3]).count(labels).tolist() == expected
+
+
+@pytest.mark.parametrize("of", ["cross_entropy", "ohem_threshold", "focal", "dice", "tversky", "lovasz", "cldice"])
+def test_no_pictures_cost_nothing_and_autocast_changes_nothing(of: str) -> None:
+    loss = FoldedLoss(LossConfig(**{of: 0.7}), NAMES)  # type: ignore[arg-type]
+    scores, labels = make_case()
+    targets = fold_targets(labels, output_stride=4, cell=1, factor=4)
+    none = scores[:0].requires_grad_()
+    total, count = loss(none, targets[:0])
+    total.backward()
+    assert total == count == 0
+    expected = loss(scores, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(scores, targets) == expected

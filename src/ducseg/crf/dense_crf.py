@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from ducseg.crf import checks, torch_lattice
 from ducseg.crf.lattice import build_lattice
 from ducseg.crf.mean_field import iterate
-from ducseg.crf.params import DEFAULT_ITERATIONS, CrfParams, check_iterations
+from ducseg.crf.params import DEFAULT_ITERATIONS, CrfParams, check_iterations, check_params
 from ducseg.crf.rows import RowShape, load_rows, store_rows
 from ducseg.crf.workers import Workers
 from ducseg.data.files.pillow import rgb_of
-from ducseg.errors import explain
+from ducseg.devices import without_autocast
+from ducseg.errors import explain, whole
 
 __all__ = ["UNARY_FLOOR", "DenseCRF", "dense_crf", "marginals_under_each"]
 
@@ -54,7 +55,7 @@ def dense_crf(
     """
     probabilities, image = _array(probabilities), _array(image)
     checks.check_shapes(tuple(probabilities.shape), _kind(probabilities), tuple(image.shape), _kind(image))
-    iterations = check_iterations(iterations)
+    params, iterations = check_params(params), check_iterations(iterations)
     matrix = _check_compatibility(compatibility, probabilities.shape[0])
     weights = (params.w1, params.w2)
     if not isinstance(probabilities, Tensor):
@@ -86,7 +87,10 @@ def _pixels(image: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
 def _check_compatibility(compatibility: npt.NDArray[Any] | Tensor | None, classes: int) -> Floats | None:
     if compatibility is None:
         return None
-    given = compatibility.numpy(force=True) if isinstance(compatibility, Tensor) else np.asarray(compatibility)
+    if isinstance(compatibility, Tensor):
+        wide = compatibility.float() if compatibility.dtype == torch.bfloat16 else compatibility  # numpy has none
+        compatibility = wide.numpy(force=True)
+    given = np.asarray(compatibility)
     if given.shape != (classes, classes) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
         raise explain(
             "the CRF's label compatibility",
@@ -151,7 +155,8 @@ def _mean_field(
         bilateral = torch_lattice.build(images, (params.sigma_alpha,) * 2 + (params.sigma_beta,) * 3)
         gaussian = torch_lattice.build(images, (params.sigma_gamma,) * 2)
     rows = unary.movedim(1, -1).reshape(-1, classes)
-    q = torch_lattice.mean_field(rows, (bilateral, gaussian), weights, compatibility, iterations)
+    with without_autocast(unary.device):
+        q = torch_lattice.mean_field(rows, (bilateral, gaussian), weights, compatibility, iterations)
     # losses over maps want contiguous ones
     return q.reshape(batch, height, width, classes).movedim(-1, 1).contiguous()
 
@@ -213,8 +218,9 @@ class DenseCRF(nn.Module):
     (N, L, H, W). Differentiable in the unary and in its parameters: `w1`, `w2` (scalars) and `compatibility` (L,
     L), which start at `params` and Potts unless given. The standard deviations are fixed; so are the features.
     Without gradients and in float32 on the CPU it takes numba's path, else torch operations on the unary's device
-    and in its type. Example: DenseCRF(19)(-scores.log_softmax(1), images) with scores (2, 19, 128, 256) and images
-    (2, 3, 128, 256).
+    and in its type, also under autocast. Energies and parameters that are NaN give NaN, with gradients and without,
+    as of any layer (`dense_crf` refuses them); no pictures give no marginals. Example: DenseCRF(19)(
+    -scores.log_softmax(1), images) with scores (2, 19, 128, 256) and images (2, 3, 128, 256).
     """
 
     def __init__(
@@ -225,7 +231,8 @@ class DenseCRF(nn.Module):
         compatibility: npt.NDArray[Any] | Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.params, self.iterations, self.num_classes = params, check_iterations(iterations), num_classes
+        self.params, self.iterations = check_params(params), check_iterations(iterations)
+        self.num_classes = whole("number of classes", num_classes, least=1, fix="As many as the network predicts.")
         matrix = _check_compatibility(compatibility, num_classes)
         self.w1 = nn.Parameter(torch.tensor(params.w1))
         self.w2 = nn.Parameter(torch.tensor(params.w2))
@@ -235,18 +242,18 @@ class DenseCRF(nn.Module):
 
     def forward(self, unary: Tensor, images: Tensor) -> Tensor:
         """Marginals (N, L, H, W). Raises UserError when shapes or types do not fit."""
-        if unary.ndim != 4 or unary.shape[1] != self.num_classes:
+        if not isinstance(unary, Tensor) or unary.ndim != 4 or unary.shape[1] != self.num_classes:
             raise explain(
                 "unary energies for DenseCRF",
-                found=f"shape {tuple(unary.shape)}",
-                needed=f"(images, {self.num_classes}, height, width)",
+                found=_shape_of(unary),
+                needed=f"a tensor (images, {self.num_classes}, height, width)",
                 fix="Build DenseCRF with the number of classes that the network predicts.",
             )
-        if images.ndim != 4 or len(images) != len(unary):
+        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(unary):
             raise explain(
                 "images for DenseCRF",
-                found=f"shape {tuple(images.shape)}",
-                needed=f"({len(unary)}, 3, height, width)",
+                found=_shape_of(images),
+                needed=f"a tensor ({len(unary)}, 3, height, width)",
                 fix="Pass one image per map of energies.",
             )
         images = images.to(unary.device).movedim(1, -1)
@@ -254,7 +261,9 @@ class DenseCRF(nn.Module):
         learning = torch.is_grad_enabled() and (
             unary.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
         )
-        if unary.device.type == "cpu" and unary.dtype == torch.float32 and not learning:
+        by_numba = unary.device.type == "cpu" and unary.dtype == torch.float32 and not learning
+        # its kernels make numbers of NaN; a pixel's least energy is NaN or infinite where it has no marginals
+        if by_numba and len(unary) and all(one.isfinite().all() for one in (unary.amin(1), *self.parameters())):
             return self._without_gradients(unary, images)
         weights = (self.w1.to(unary.dtype), self.w2.to(unary.dtype))
         return _mean_field(unary, images, self.params, weights, self.compatibility.to(unary.dtype), self.iterations)
@@ -271,6 +280,10 @@ class DenseCRF(nn.Module):
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, iterations={self.iterations}, params={self.params}"
+
+
+def _shape_of(values: object) -> str:
+    return f"{type(values).__name__} of shape {tuple(getattr(values, 'shape', ()))}"
 
 
 def _kind(array: npt.NDArray[Any] | Tensor) -> str:

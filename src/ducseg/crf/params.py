@@ -64,6 +64,14 @@ configs/voc12.yaml; siddharthachandra/gcrf, scripts/apply_dense_crf.m."""
 _EXAMPLE = f"For example: {json.dumps(asdict(CrfParams()) | {'iterations': DEFAULT_ITERATIONS})}"
 
 
+def check_params(params: object) -> CrfParams:
+    """The parameters, where they are some; else UserError."""
+    if not isinstance(params, CrfParams):
+        fix = "CrfParams(**settings) makes one of a dict, load_params of a file."
+        raise explain("CRF parameters", found=f"{params!r:.80}", needed="a CrfParams", fix=fix)
+    return params
+
+
 def check_iterations(iterations: object) -> int:
     """A whole number of iterations, not below 0; else UserError."""
     return whole("CRF iterations", iterations, fix="Commonly 5 or 10.")

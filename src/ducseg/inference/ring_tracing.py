@@ -30,6 +30,7 @@ def rings_of(
         points (n, 2), x and y of the corners, no ring closed; which of them are junctions (n); where each ring begins,
         and n last; the region of each ring, the outer ring before the holes; the pixels of each region.
     """
+    labels = np.ascontiguousarray(labels)  # the kernels would be compiled anew for every other order
     starts, first = _runs(labels)
     regions, pixels = _regions(labels, starts, first)
     points, junctions, begins, owners = _trace(labels, starts, first, regions, with_junctions)

@@ -23,6 +23,7 @@ from ducseg.metrics.confusion import (
     check_alike,
     check_class_list,
     check_num_classes,
+    check_same_kind,
     check_shape,
     check_values,
 )
@@ -79,6 +80,7 @@ class BoundaryCounts:
 
     def merge(self, other: Self) -> None:
         """Add the counts of another part of the data set, counted with the same settings; else `UserError`."""
+        check_same_kind(other, self)
         found, needed = (f"{o.num_classes} classes, ratio {o.ratio}, width {o.width}" for o in (other, self))
         check_alike("counts to merge", found, needed)
         self.intersection += other.intersection

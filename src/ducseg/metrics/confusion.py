@@ -26,11 +26,13 @@ from rich.text import Text
 
 __all__ = [
     "ConfusionMatrix",
+    "as_array",
     "as_label_map",
     "band_in_words",
     "check_alike",
     "check_class_list",
     "check_num_classes",
+    "check_same_kind",
     "check_shape",
     "check_values",
     "format_table",
@@ -77,6 +79,7 @@ class ConfusionMatrix:
 
     def merge(self, other: Self) -> None:
         """Add the counts of another matrix over the same classes, of another part of the data set; else `UserError`."""
+        check_same_kind(other, self)
         check_alike("counts to merge", f"{other.num_classes} classes", f"{self.num_classes} classes")
         self.matrix += other.matrix
 
@@ -90,6 +93,11 @@ def check_alike(what: str, found: object, needed: object, fix: str = "Count all 
     """Raise `UserError` where two differ."""
     if found != needed:
         raise explain(what, found=found, needed=needed, fix=fix)
+
+
+def check_same_kind(other: object, own: object) -> None:
+    """Raise `UserError` where counts of one kind are to be added to counts of another."""
+    check_alike("counts to merge", f"a {type(other).__name__}", f"a {type(own).__name__}", "Merge counts of one kind.")
 
 
 def check_shape(prediction: NDArray[Any], label: NDArray[Any], what: str) -> None:
@@ -109,9 +117,17 @@ def check_class_list(num_classes: int, classes: ClassSet) -> None:
     check_alike("class list", f"{len(classes)} classes", f"{num_classes} classes", fix)
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Anything as numpy's array, also what `np.asarray` refuses: tensors on a GPU, with gradients, in bfloat16."""
+    if hasattr(values, "detach"):  # a tensor, without torch, which scores of files do not need
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.itemsize < 4 else values
+    return np.asarray(values)
+
+
 def as_label_map(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
     """A label map of any integer type as uint8 (H, W); `UserError` for another type, or values outside 0..255."""
-    values = np.asarray(values)
+    values = as_array(values)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
         raise explain(
             what,

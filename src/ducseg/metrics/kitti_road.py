@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.metrics.confusion import check_alike, check_shape
+from ducseg.metrics.confusion import as_array, check_alike, check_same_kind, check_shape
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,7 @@ class RoadCounts:
         Raises:
             UserError: confidences of another type or shape.
         """
-        label, confidence = np.asarray(label), np.asarray(confidence)
+        label, confidence = as_array(label), as_array(confidence)
         check_shape(confidence, label, "confidence")
         fix = "255 is certain road: round 255 times a probability."
         check_alike("confidence", f"values of type {confidence.dtype}", "values of type uint8", fix)
@@ -63,7 +63,8 @@ class RoadCounts:
         self.other += np.bincount(confidence[label == 0], minlength=256)
 
     def merge(self, other: Self) -> None:
-        """Add the counts of other frames."""
+        """Add the counts of other frames; `UserError` for counts of another kind."""
+        check_same_kind(other, self)
         self.road += other.road
         self.other += other.other
 

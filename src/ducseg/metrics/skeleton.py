@@ -5,20 +5,31 @@ thins it, which departs from the paper at 25 of the 256 neighbourhoods. A pixel 
 neighbours change, so that wide objects cost no more than their area.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
 from ducseg.files import compiled
+from ducseg.metrics.confusion import as_label_map
 
 __all__ = ["skeletons"]
 
 _compiled = compiled(nogil=True)
 
 
-def skeletons(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where the skeleton of its own class holds the pixel, bool (H, W); never where the label is 255."""
-    padded = np.pad(label, 1, constant_values=IGNORE)
+def skeletons(label: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where the skeleton of its own class holds the pixel, bool (H, W); never where the label is 255.
+
+    Args:
+        label: classes (H, W), any integer type; 255 is no class.
+
+    Raises:
+        UserError: not a label map.
+    """
+    # np.pad keeps Fortran's order, of which reshape would thin a copy
+    padded = np.pad(np.ascontiguousarray(as_label_map(label, "label")), 1, constant_values=IGNORE)
     _thin(padded.reshape(-1), _ROWS * padded.shape[1] + _COLUMNS, _REMOVABLE)
     return np.asarray(padded[1:-1, 1:-1] != IGNORE)
 

@@ -31,10 +31,12 @@ from ducseg.errors import explain, whole
 from ducseg.metrics.boundary import BoundaryCounts
 from ducseg.metrics.confusion import (
     ConfusionMatrix,
+    as_array,
     as_label_map,
     check_alike,
     check_class_list,
     check_num_classes,
+    check_same_kind,
     percent,
 )
 from ducseg.metrics.ranking import ranking_scores
@@ -53,6 +55,7 @@ WIDTH_BINS = {"1-2": 1, "3-4": 3, "5-8": 5, "9-16": 9, "17+": 17}
 
 _FARTHEST = 100  # pixels
 _ROUNDING = 1e-3  # of probabilities averaged in half precision
+_SOFTMAX = "Apply softmax to scores."
 _COUNTS = ("within", "skeleton", "width", "ranked")
 
 
@@ -138,6 +141,7 @@ class ThinCounts:
 
     def merge(self, other: Self) -> None:
         """Add the counts of another part of the data set, counted with the same settings; else `UserError`."""
+        check_same_kind(other, self)
         found, needed = (
             f"{o.num_classes} classes, tolerances {o.tolerances}, boundary width {o.boundary.width}, {o.bins} bins"
             for o in (other, self)
@@ -204,7 +208,11 @@ class ThinCounts:
         return np.bincount(values, minlength=IGNORE + 1)[: self.num_classes]
 
     def _rank(self, truth: NDArray[Any], probabilities: NDArray[np.floating[Any]], name: str) -> NDArray[np.int64]:
-        truth, probabilities = as_label_map(truth, f"label of {name}"), np.asarray(probabilities)
+        truth, probabilities = as_label_map(truth, f"label of {name}"), as_array(probabilities)
+        if probabilities.dtype.kind not in "fiub":
+            raise explain(
+                f"probabilities of {name}", found=f"type {probabilities.dtype}", needed="real numbers", fix=_SOFTMAX
+            )
         if probabilities.shape != (self.num_classes, *truth.shape):
             raise explain(
                 f"probabilities of {name}",
@@ -219,9 +227,11 @@ class ThinCounts:
             values = probabilities[index][counted]
             if not ((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)).all():
                 raise explain(
-                    f"probabilities of {name}", found="values that are not in 0..1", needed="probabilities",
-                    fix="Apply softmax to scores.",
-                )  # fmt: skip
+                    f"probabilities of {name}",
+                    found="values that are not in 0..1",
+                    needed="probabilities",
+                    fix=_SOFTMAX,
+                )
             place = np.clip((values * self.bins).astype(np.int64), 0, self.bins - 1)
             counts = np.bincount(place + self.bins * (labels == index), minlength=2 * self.bins)
             ranked[:, :, index] = counts.reshape(2, self.bins)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ducseg.classes import IGNORE
 from ducseg.errors import explain
 from ducseg.files import compiled
+from ducseg.metrics.confusion import as_label_map, check_shape, check_values
 
 __all__ = ["count_within"]
 
@@ -31,8 +32,12 @@ def count_within(
         int64 (T, L): what the closed disk of radius t around `target`'s pixels covers of `source`'s.
 
     Raises:
-        UserError: no tolerances, or not ascending from 0 on.
+        UserError: not label maps, or of two shapes; a class outside 0..L-1 in `source`; no tolerances, or not ascending
+            from 0 on.
     """
+    source, target = (np.ascontiguousarray(as_label_map(one, "label map")) for one in (source, target))
+    check_shape(target, source, "label map")
+    check_values(np.bincount(source[source != IGNORE]), num_classes, "label map")
     if not len(tolerances) or list(tolerances) != sorted(tolerances) or tolerances[0] < 0:
         needed = "distances in pixels, ascending, none below 0"
         raise explain("tolerances", found=tolerances, needed=needed, fix="Take 0 1 2 5.")
@@ -45,7 +50,7 @@ def count_within(
     offsets = np.stack([rows, columns], axis=1)[nearest_first]
     step = np.searchsorted(limits, squares[nearest_first])  # the first tolerance that reaches the offset
     first_reached: NDArray[np.int64] = np.zeros((len(limits), num_classes), np.int64)
-    _count(np.ascontiguousarray(source), np.ascontiguousarray(target), offsets, step, first_reached)
+    _count(source, target, offsets, step, first_reached)
     return first_reached.cumsum(axis=0)
 
 

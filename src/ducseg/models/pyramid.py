@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ducseg.errors import explain
-from ducseg.ops.duc import DenseUpsampling
+from ducseg.errors import explain, whole
+from ducseg.ops.duc import DenseUpsampling, shuffled, unshuffled
 from ducseg.ops.graphs import in_a_graph
 
 __all__ = ["PICTURE", "DenseUpsamplingPyramid", "PyramidHead", "pyramid_widths"]
@@ -73,7 +73,7 @@ def _shuffle(x: Tensor) -> Tensor:
     count, channels, height, width = x.shape
     if torch.compiler.is_compiling() or not x.is_contiguous(memory_format=torch.channels_last):
         parts = x.reshape(count, 4, channels // 4, height, width).transpose(1, 2)
-        return F.pixel_shuffle(parts.flatten(1, 2), 2)
+        return shuffled(parts.flatten(1, 2), 2)
     cells = x.permute(0, 2, 3, 1).reshape(count, height, width, 2, 2, channels // 4).transpose(2, 3)
     return cells.reshape(count, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
@@ -102,7 +102,7 @@ class DenseUpsamplingPyramid(nn.Module):
         factor: r, the finest stride.
 
     Raises:
-        UserError: fewer than two features, widths that do not fit them, a size below 1.
+        UserError: fewer than two features, widths that do not fit them, a size that is no whole number above 0.
     """
 
     def __init__(
@@ -115,16 +115,20 @@ class DenseUpsamplingPyramid(nn.Module):
         picture_channels: int = 3,
     ) -> None:
         super().__init__()
+        fix = "For example channels=(16, 24, 32, 96, 320), widths=(32, 48, 64, 96), num_classes=2."
         steps = len(channels) - 1
         widths = tuple(pyramid_widths(max(steps, 0)) if widths is None else widths)
-        if steps < 1 or len(widths) != steps or min(*channels, *widths, num_classes, finest_stride) < 1:
+        if steps < 1 or len(widths) != steps:
             raise explain(
                 "DenseUpsamplingPyramid",
-                found=f"channels {tuple(channels)}, widths {widths}, {num_classes} classes, stride {finest_stride}",
-                needed="at least two features, one width fewer, all sizes at least 1",
-                fix="For example channels=(16, 24, 32, 96, 320), widths=(32, 48, 64, 96).",
+                found=f"channels {tuple(channels)}, widths {widths}",
+                needed="at least two features, one width fewer",
+                fix=fix,
             )
-        self.factor = finest_stride
+        for size in (*channels, *widths, num_classes, finest_stride):
+            whole("a size of DenseUpsamplingPyramid", size, least=1, fix=fix)
+        whole("picture_channels of DenseUpsamplingPyramid", picture_channels, fix="0: no picture joins.")
+        self.factor, self._channels, self._picture_channels = finest_stride, tuple(channels), picture_channels
         self.details: nn.Module | None = None
         laterals = list(channels[:-1])
         if picture_channels:
@@ -146,13 +150,13 @@ class DenseUpsamplingPyramid(nn.Module):
             picture: (N, picture_channels, r*h, r*w), normalised; None where none joins.
 
         Raises:
-            UserError: another number of features, or one that is not half as large as the one before; no picture where
-                one joins, or one of another size.
+            UserError: another number of features, one of other channels, or one that is not half as large as the one
+                before; no picture where one joins, or one of another size or other channels.
         """
         self._check(features, picture)
         laterals = list(features[:-1])
         if self.details is not None and picture is not None:
-            laterals[0] = torch.cat([laterals[0], self.details(F.pixel_unshuffle(picture, self.factor))], 1)
+            laterals[0] = torch.cat([laterals[0], self.details(unshuffled(picture, self.factor))], 1)
         x = features[-1]
         for step, lateral in zip(reversed(self.steps), reversed(laterals)):
             x = step(x, lateral)
@@ -162,21 +166,25 @@ class DenseUpsamplingPyramid(nn.Module):
     def _check(self, features: Sequence[Tensor], picture: Tensor | None) -> None:
         if in_a_graph():
             return  # sizes are free there
-        sizes = [tuple(feature.shape[-2:]) for feature in features]
-        fits = all(fine == (2 * h, 2 * w) for fine, (h, w) in pairwise(sizes))
-        if len(features) != len(self.steps) + 1 or not fits:
+        count, shapes = len(self._channels), [tuple(feature.shape) for feature in features]
+        fits = len(shapes) == count and all(isinstance(one, Tensor) and one.ndim == 4 for one in features)
+        if not fits or any(fine[2:] != (2 * h, 2 * w) for fine, (*_, h, w) in pairwise(shapes)):
             raise explain(
                 "features of a DenseUpsamplingPyramid",
-                found=f"{len(features)} of sizes {sizes}",
-                needed=f"{len(self.steps) + 1} from fine to coarse, each half as large",
+                found=f"{len(shapes)} of shapes {shapes}",
+                needed=f"{count} tensors from fine to coarse (N, c, h, w), each half as large",
                 fix="Pad the picture to a multiple of the coarsest stride.",
             )
-        size = None if picture is None else tuple(picture.shape[-2:])
-        if (size != tuple(self.factor * side for side in sizes[0])) if self.details is not None else size is not None:
+        if (found := tuple(shape[1] for shape in shapes)) != self._channels:
+            fix = "Build it with the channels of these features."
+            raise explain("channels of features", found=found, needed=self._channels, fix=fix)
+        (number, _, *sides), there = shapes[0], None if picture is None else tuple(picture.shape)
+        wanted = (number, self._picture_channels, *(self.factor * side for side in sides))
+        if there != (None if self.details is None else wanted):
             raise explain(
                 "picture of a DenseUpsamplingPyramid",
-                found="none" if size is None else f"{size[0]} x {size[1]} pixels",
-                needed=f"{self.factor} times the finest features' {sizes[0]}" if self.details is not None else "none",
+                found="none" if there is None else f"shape {there}",
+                needed="none" if self.details is None else f"{wanted}, {self.factor} times the finest features' size",
                 fix="Pass the padded picture that the features are of; picture_channels=0 makes a pyramid without it.",
             )
 

@@ -21,6 +21,7 @@ from ducseg.models.encoder import Encoder, NamedEncoder
 from ducseg.models.head import Head, OwnLosses
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.models.pyramid import PICTURE
+from ducseg.ops.duc import shuffled
 from ducseg.ops.graphs import in_a_graph
 
 __all__ = ["Segmenter", "check_kind", "most_probable"]
@@ -224,7 +225,7 @@ class Segmenter(nn.Module):
 
     def _unfolded(self, folded: Tensor) -> Tensor:
         """As `unfold`, with the factor as a constant of the graph."""
-        return folded[:, :, 0] if self.factor == 1 else F.pixel_shuffle(folded.flatten(1, 2), self.factor)
+        return folded[:, :, 0] if self.factor == 1 else shuffled(folded.flatten(1, 2), self.factor)
 
     def _at_image_size(self, maps: Tensor, size: torch.Size) -> Tensor:
         """(N, L, ., .) with one place a cell, over the padded image, to (N, L, H, W)."""

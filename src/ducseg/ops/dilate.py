@@ -110,7 +110,7 @@ def strides_to_dilations(
             space to depth). Nothing is changed then.
     """
     whole("output stride", output_stride, least=1, fix="Commonly 8 or 16.")
-    chosen, changes, is_checked = rates or {}, [], layers is None
+    chosen, changes, is_checked = {} if rates is None else rates, [], layers is None
     if layers is None:
         layers = spatial_layers(network)
     else:
@@ -154,6 +154,13 @@ _CHANGED = ("dilation", "stride", "padding", "_reversed_padding_repeated_twice")
 
 
 def _check_rates(rates: Mapping[str, int], layers: Sequence[SpatialLayer]) -> None:
+    if not isinstance(rates, Mapping):
+        raise explain(
+            "dilation rates",
+            found=f"{rates!r:.80}",
+            needed="a mapping from names of convolutions to rates",
+            fix='Example: {"layer4.0.conv2": 4}; set_dilations takes one rate a convolution.',
+        )
     if rates:
         whole_rates(list(rates.values()))
     names = [layer.name for layer in layers if layer.is_window]

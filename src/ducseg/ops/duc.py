@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from ducseg.errors import explain, whole
 from ducseg.ops.graphs import in_a_graph
 
-__all__ = ["DenseUpsampling", "downsample_labels", "fold_labels", "unfold"]
+__all__ = ["DenseUpsampling", "downsample_labels", "fold_labels", "shuffled", "unfold", "unshuffled"]
+
+
+_FACTOR = "The output stride divided by the cell, commonly 8 or 4; cells are 1 or 2."
 
 
 class DenseUpsampling(nn.Module):
@@ -31,24 +34,20 @@ class DenseUpsampling(nn.Module):
         dilation: its rate.
 
     Raises:
-        UserError: a size below 1 or an even kernel.
+        UserError: a size that is no whole number above 0, or an even kernel.
     """
 
     def __init__(
         self, in_channels: int, num_classes: int, factor: int, *, kernel_size: int = 3, dilation: int = 1
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "num_classes": num_classes, "factor": factor, "dilation": dilation}
-        wrong = [f"{name}={value}" for name, value in sizes.items() if value < 1]
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            wrong.append(f"kernel_size={kernel_size}")
-        if wrong:
-            raise explain(
-                "DenseUpsampling",
-                found=", ".join(wrong),
-                needed="sizes of at least 1 and an odd kernel",
-                fix="An odd kernel keeps each place's prediction centred on it.",
-            )
+        fix = "An odd kernel keeps each place's prediction centred on it."
+        in_channels = whole("in_channels of DenseUpsampling", in_channels, least=1, fix="c of the features.")
+        num_classes = whole("num_classes of DenseUpsampling", num_classes, least=1, fix="1 gives one score a pixel.")
+        factor = whole("factor of DenseUpsampling", factor, least=1, fix=_FACTOR)
+        dilation = whole("dilation of DenseUpsampling", dilation, least=1, fix="1 is a plain convolution.")
+        if whole("kernel_size of DenseUpsampling", kernel_size, least=1, fix=fix) % 2 == 0:
+            raise explain("kernel_size of DenseUpsampling", found=kernel_size, needed="an odd number", fix=fix)
         self.num_classes, self.factor = num_classes, factor
         padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(in_channels, num_classes * factor**2, kernel_size, padding=padding, dilation=dilation)
@@ -57,7 +56,12 @@ class DenseUpsampling(nn.Module):
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (N, c, h, w) to folded scores (N, L, r*r, h, w); `unfold` makes them (N, L, h*r, w*r)."""
+        """Features (N, c, h, w) to folded scores (N, L, r*r, h, w); `unfold` makes them (N, L, h*r, w*r).
+
+        Raises:
+            UserError: features of another shape.
+        """
+        _check("features", features, ("N", "c", "h", "w"))
         return cast(Tensor, self.conv(features).unflatten(1, (self.num_classes, self.factor**2)))
 
 
@@ -90,7 +94,23 @@ def unfold(folded: Tensor) -> Tensor:
             needed="a square number, r*r",
             fix="Pass (N, L, r*r, h, w).",
         )
-    return F.pixel_shuffle(folded.flatten(1, 2), factor)
+    return shuffled(folded.flatten(1, 2), factor)
+
+
+def shuffled(maps: Tensor, factor: int) -> Tensor:
+    """(N, C*r*r, h, w) to (N, C, h*r, w*r): `pixel_shuffle`, whose gradient of no pictures at all is not to be had."""
+    if in_a_graph() or maps.numel():
+        return F.pixel_shuffle(maps, factor)
+    number, channels, height, width = maps.shape
+    return maps.reshape(number, channels // factor**2, height * factor, width * factor)
+
+
+def unshuffled(maps: Tensor, factor: int) -> Tensor:
+    """The inverse of `shuffled`: `pixel_unshuffle`, which leaves no pictures at all as they are."""
+    if in_a_graph() or maps.numel():
+        return F.pixel_unshuffle(maps, factor)
+    number, channels, height, width = maps.shape
+    return maps.reshape(number, channels * factor**2, height // factor, width // factor)
 
 
 def downsample_labels(labels: Tensor, cell: int) -> Tensor:
@@ -113,10 +133,17 @@ def downsample_labels(labels: Tensor, cell: int) -> Tensor:
 def _check(what: str, values: Tensor, axes: tuple[str, ...], factor: int = 1) -> None:
     if in_a_graph():
         return
+    shape = f"({', '.join(axes)})"
+    if not isinstance(values, Tensor):
+        raise explain(
+            what,
+            found=f"a {type(values).__name__}",
+            needed=f"a tensor {shape}",
+            fix="torch.from_numpy(x) makes one of an array.",
+        )
     if values.ndim != len(axes):
-        shape = f"({', '.join(axes)})"
         raise explain(what, found=f"shape {tuple(values.shape)}", needed=shape, fix="A single one takes x[None].")
-    whole("factor", factor, least=1, fix="The output stride divided by the cell, commonly 8 or 4; cells are 1 or 2.")
+    whole("factor", factor, least=1, fix=_FACTOR)
 
 
 def _not_a_multiple(height: int, width: int, factor: int) -> Exception:

@@ -94,7 +94,8 @@ def spatial_layers(
             "stride to dilation",
             found=listed(problems, 4, "; "),
             needed="a network of convolutions and poolings whose grids are exact fractions of the picture",
-            fix="Choose a plain convolutional network (ResNet, RegNet, EfficientNet, MobileNet, ConvNeXt, ...).",
+            fix="Choose a plain convolutional network (ResNet, RegNet, EfficientNet, MobileNet, ConvNeXt, ...); of one "
+            "that goes back to finer grids, as a U-Net, pass the encoder alone.",
         )
     return record.layers
 
@@ -192,7 +193,11 @@ class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._mixing[_MIXING[operation]] += 1
         elif operation.startswith("upsample_"):
             self._mixing["resizing"] += 1
-        is_window = operation == "convolution" and args[1].ndim == 4 and max(args[1].shape[2:]) > 1
+        is_convolution = operation == "convolution" and args[1].ndim == 4
+        if is_convolution and args[6]:
+            self._mixing["grids made finer by transposed convolutions"] += 1
+            is_convolution = False
+        is_window = is_convolution and max(args[1].shape[2:]) > 1
         self._windows += is_window or operation in ("avg_pool2d", "max_pool2d_with_indices")
         return func(*args, **(kwargs or {}))
 
@@ -200,9 +205,10 @@ class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
             return
         before, after = _stride(inputs[0]), _stride(output)
+        is_told_of = isinstance(module, nn.ConvTranspose2d) or any(module.children())  # by its operation, by its parts
         if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             self._see_layer(module, before, after)
-        elif before and after and before != after and not any(module.children()):
+        elif before and after and before != after and not is_told_of:
             self._strided.append(f"{self._names[module]} ({type(module).__name__})")
 
     def _see_layer(

@@ -150,6 +150,8 @@ class FoldedLoss:
 
         The device decides alone: no number travels to the host.
         """
+        if not losses.numel():
+            return counting
         losses = torch.where(counting, losses, -1.0)
         fewest = (counting.sum() * self._config.ohem_min_fraction).long().clamp(min=1)
         bound = losses.flatten().sort(descending=True).values.gather(0, fewest.sub(1)[None])

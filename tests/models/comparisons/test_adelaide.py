@@ -67,6 +67,14 @@ def test_mean_field_is_its_definition() -> None:
     assert torch.equal(mean_field(unary, looking, steps=0), unary)
 
 
+def test_autocast_does_not_take_its_precision() -> None:
+    unary, looks = torch.randn(1, 2, 4, 5), shifts(AROUND)
+    pairwise = [(torch.randn(1, 2, 2, len(AROUND), 4, 5), looks)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mean_field(unary, pairwise)
+    assert torch.equal(found, mean_field(unary, pairwise))
+
+
 def test_pairs_that_do_not_care_change_nothing() -> None:
     unary = torch.randn(2, 3, 4, 4)
     even = torch.full((2, 3, 3, len(AROUND), 4, 4), 0.7)

@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ducseg.devices import without_autocast
 from ducseg.models.encoder import NamedEncoder
 from ducseg.models.vgg import Vgg
 
@@ -96,18 +97,21 @@ def pooled_pyramid(maps: Tensor) -> Tensor:
 def mean_field(unary: Tensor, pairwise: Sequence[tuple[Tensor, Tensor]], steps: int = _STEPS) -> Tensor:
     """Scores (N, L, h, w) whose softmax are the marginals after some mean-field steps, all nodes at once.
 
+    In the unary's type, also under autocast.
+
     Args:
         unary: (N, L, h, w).
         pairwise: for each kind of pair, scores (N, L, L, O, h, w) of (class of p, class of q), and the `shifts` to q;
             a pair speaks to both of its nodes.
     """
     scores = unary
-    for _ in range(steps):
-        marginals, scores = scores.softmax(1), unary
-        for pairs, looks in pairwise:
-            to_p = torch.einsum("nklohw,nlohw->nkhw", pairs, neighbours(marginals, looks))
-            to_q = torch.einsum("nklohw,nkhw->nlohw", pairs, marginals)
-            scores = scores + to_p + shifted_back(to_q, looks)
+    with without_autocast(unary.device):
+        for _ in range(steps):
+            marginals, scores = scores.softmax(1), unary
+            for pairs, looks in pairwise:
+                to_p = torch.einsum("nklohw,nlohw->nkhw", pairs, neighbours(marginals, looks))
+                to_q = torch.einsum("nklohw,nkhw->nlohw", pairs, marginals)
+                scores = scores + to_p + shifted_back(to_q, looks)
     return scores
 
 
