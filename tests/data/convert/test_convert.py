@@ -354,6 +354,15 @@ def test_yolo_lines_that_are_no_outlines(tmp_path: Path, line: str, message: str
         write_folder(tmp_path / "out", yolo.read(tmp_path / "data.yaml"))
 
 
+def test_links_of_labels_to_nothing_are_no_pictures_without_objects(tmp_path: Path) -> None:
+    _picture(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").symlink_to("../gone.txt")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: {0: wire}\n")
+    with pytest.raises(UserError, match=r"a\.txt: found no text \(No such file"):
+        write_folder(tmp_path / "out", yolo.read(tmp_path / "data.yaml"))
+
+
 # -- Label Studio ------------------------------------------------------------------------------------------------------
 
 

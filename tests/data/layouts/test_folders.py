@@ -427,6 +427,16 @@ def test_too_few_pictures_for_folds_beside_a_test_share(tmp_path: Path, pictures
     assert "val-fraction" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["classes.json", "dataset.json"])
+def test_class_lists_that_are_links_to_nothing_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    sides = ("images", "masks") if name == "classes.json" else ("imagesTr", "labelsTr")
+    for number in range(4):
+        add(tmp_path, *(f"{side}/{number}.png" for side in sides))
+    (tmp_path / name).symlink_to("gone.json")
+    with pytest.raises(UserError, match=f"{name}.*No such file"):
+        ids(tmp_path, "all")
+
+
 def test_the_doctor_draws_the_splits_that_it_is_told_of(tmp_path: Path) -> None:
     flat(tmp_path, 8)
     assert check_dataset(config(tmp_path, folds=4, fold=3)).ok

@@ -17,7 +17,7 @@ from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, taken_apart
-from ducseg.files import files_below, is_there
+from ducseg.files import files_below, is_listed, is_there
 
 __all__ = ["read"]
 
@@ -97,7 +97,7 @@ def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"  # the last one
     labels = Path(*parts).with_suffix(".txt")
     shapes = []
-    lines = _text(labels).splitlines() if labels.is_file() else []
+    lines = _text(labels).splitlines() if is_listed(labels) else []
     for number, line in enumerate(lines, 1):
         words = line.split()
         try:

@@ -272,9 +272,10 @@ def _file(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise explain(
-            f"file {path}", found=error.strerror or str(error), needed="a readable picture", fix="Check the path."
-        ) from None
+        found, fix = error.strerror or str(error), "Check the path."
+        if path.is_symlink():
+            found, fix = f"a link to {path.readlink()} ({found})", "Fetch what it leads to (git annex get, dvc pull)."
+        raise explain(f"file {path}", found=found, needed="a readable picture", fix=fix) from None
     if not data:
         raise explain(f"file {path}", found="0 bytes", needed="a picture", fix="Copy or download it again.")
     return data

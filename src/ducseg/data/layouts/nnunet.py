@@ -15,7 +15,7 @@ from ducseg.data.layouts.file_names import IMAGE_FOLDERS, MASK_SUFFIXES
 from ducseg.data.layouts.layout import FoundFiles, SplitFiles
 from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain, listed, taken_apart
-from ducseg.files import parse_json
+from ducseg.files import is_listed, parse_json
 
 __all__ = ["find_cases", "read_labels"]
 
@@ -49,7 +49,7 @@ def find_cases(root: Path) -> FoundFiles | None:
         )
     line = f"nnU-Net's folders{_example(files['train'])}: train is Tr{', test is Ts' if 'test' in files else left_out}"
     names = folder / "dataset.json"
-    return FoundFiles(files, line, names if names.is_file() else None)
+    return FoundFiles(files, line, names if is_listed(names) else None)
 
 
 def _example(files: SplitFiles) -> str:
