@@ -6,7 +6,7 @@ rasterio does it (`pip install ducseg[geo]`).
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
 INSTALL = "ducseg[geo]"
 _ROWS = 512  # written together
 _BLOCK = 512
+_WORLD_FILES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld")  # of TIFFs, as GDAL finds them
 _CACHE = 128 << 20  # bytes of decoded blocks
 
 
@@ -178,16 +179,19 @@ def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
 
 
 def is_placed(path: Path) -> bool:
-    """Whether a file is a TIFF with a place or a nodata value."""
+    """Whether a file is a TIFF with a place, its own or a world file's, or a nodata value."""
     header = _header(path)
     return header is not None and header.placed
 
 
 def _header(path: Path) -> Header | None:
     try:
-        return tiff_header(path)
+        header = tiff_header(path)
     except UserError:  # reading says what is wrong
         return None
+    if header is None or header.placed:
+        return header
+    return replace(header, placed=any(path.with_suffix(suffix).exists() for suffix in _WORLD_FILES))
 
 
 @contextmanager
