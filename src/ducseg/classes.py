@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ IGNORE = 255
 """The label of pixels that neither train nor score."""
 
 Colour = tuple[int, int, int]
+_BYTES = range(256)
 
 
 def _voc_colour(index: int) -> Colour:
@@ -31,7 +33,8 @@ class ClassSet:
     """Names and RGB colours of the L classes, in the order of their train ids 0..L-1.
 
     Raises:
-        UserError: no class, more than 255, a name twice, or as many colours as names is not the case.
+        UserError: no class, more than 255, a name twice or none of one line, a colour that is no three whole numbers
+            0..255, not as many as names.
     """
 
     names: tuple[str, ...]
@@ -45,6 +48,9 @@ class ClassSet:
                 needed="1 to 255 (255 itself is the ignore label)",
                 fix="List each class once.",
             )
+        for name in self.names:
+            if not _is_name(name):
+                raise explain("class names", found=repr(name), needed="text of one line each", fix="Correct it.")
         if len(set(self.names)) != len(self.names):
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
             raise explain("class names", found=f"{twice} more than once", needed="each once", fix="Rename them.")
@@ -55,8 +61,10 @@ class ClassSet:
                 needed=f"{len(self.names)}, one a name",
                 fix="Add the missing.",
             )
-        if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
-            raise explain("class colours", found=self.palette, needed="three values 0..255 each", fix="Use [R, G, B].")
+        for name, colour in zip(self.names, self.palette):
+            if not _is_colour(colour):
+                needed = "three whole numbers 0..255 each"
+                raise explain("class colours", found=f"{colour!r} of {name}", needed=needed, fix="Use (R, G, B).")
         plain = tuple((int(r), int(g), int(b)) for r, g, b in self.palette)  # numpy's numbers are no JSON
         object.__setattr__(self, "palette", plain)
 
@@ -81,15 +89,16 @@ class ClassSet:
             if not isinstance(entries, list | tuple):
                 raise TypeError(type(entries))
             for entry in entries:
-                red, green, blue = entry["color"]
-                names.append(str(entry["name"]))
-                palette.append((int(red), int(green), int(blue)))
+                if not (_is_name(entry["name"]) and _is_colour(entry["color"])):
+                    raise TypeError(entry)
+                names.append(entry["name"])
+                palette.append(tuple(entry["color"]))
         except MALFORMED:
             raise explain(
                 what,
                 found=f"an entry that does not read ({json.dumps(entry, default=str)[:100]})",
-                needed='a name and a colour (R, G, B) of each class, in the order of their values: [{"name": "ground", '
-                '"color": [0, 0, 0]}, {"name": "road", "color": [128, 64, 128]}]',
+                needed="a name (one line of text) and a colour (R, G, B of 0..255) of each class, in the order "
+                'of their values: [{"name": "ground", "color": [0, 0, 0]}, {"name": "road", "color": [128, 64, 128]}]',
                 fix="Write it so; any colours do, unless masks hold them.",
             ) from None
         return cls(tuple(names), tuple(palette))
@@ -118,12 +127,25 @@ class ClassSet:
         write_whole(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.splitlines() == [value] and bool(value.strip())
+
+
+def _is_colour(value: Any) -> bool:
+    """Whether (R, G, B); 255.0, as tables write it, is whole too."""
+    return isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_byte, value))
+
+
+def _is_byte(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and value in _BYTES
+
+
 def _coloured(entries: Any) -> Any:
     """A list of names alone, ["ground", ...] or [{"name": "ground"}, ...], with VOC's colours; others as they are."""
     if not isinstance(entries, list):
         return entries
     names = [one["name"] if isinstance(one, dict) and one.keys() == {"name"} else one for one in entries]
-    if not all(isinstance(name, str) for name in names):
+    if any(isinstance(name, dict) for name in names):
         return entries
     return [{"name": name, "color": colour} for name, colour in zip(names, [*VOC_PALETTE, *VOC_PALETTE])]
 

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["MALFORMED", "Said", "UserError", "behind", "explain", "listed", "package", "real", "taken_apart", "whole"]
+__all__ = [
+    "MALFORMED", "Said", "UserError", "as_number", "as_text", "as_whole", "behind", "explain", "listed", "package",
+    "real", "taken_apart", "whole",
+]  # fmt: skip
 
 
 class UserError(ValueError):
@@ -41,6 +44,27 @@ def taken_apart(what: str, *, found: str, needed: object, fix: str) -> Iterator[
     except (OSError, *MALFORMED) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {str(error)[:200]}"
         raise explain(what, found=f"{found} ({reason})", needed=needed, fix=fix) from error
+
+
+def as_text(value: object) -> str:
+    """A text that is not blank; TypeError for what only could be made one, null or a list, which `taken_apart` says."""
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"{str(value)[:60]!r} for a text")
+    return value
+
+
+def as_number(value: object) -> float:
+    """A number of JSON; TypeError for what only could be made one, such as true or a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:60]!r} for a number")
+    return float(value)
+
+
+def as_whole(value: object) -> int:
+    """A whole number, 3 or 3.0; TypeError for what only could be made one."""
+    if not as_number(value).is_integer():
+        raise TypeError(f"{str(value)[:60]!r} for a whole number")
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def behind(error: BaseException | None) -> Iterator[BaseException]:

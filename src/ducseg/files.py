@@ -21,6 +21,7 @@ __all__ = [
     "compiled",
     "files_below",
     "find_checkpoint",
+    "is_listed",
     "is_there",
     "parse_json",
     "sweep_folder",
@@ -166,6 +167,14 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a file, or a link to nothing, as git-annex and DVC leave them: who reads it says what is missing."""
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file():
+            return True
+    return path.is_symlink() and not is_there(path)
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:

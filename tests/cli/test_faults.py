@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import ducseg
 from ducseg.classes import CITYSCAPES, KITTI_ROAD, ClassSet
 from ducseg.cli import experiments, main
 from ducseg.cli.train import parse as parse_train
+from ducseg.data.config import DataConfig
 from ducseg.data.synthetic.kitti_road import write_kitti_road
 from ducseg.errors import UserError
 from ducseg.experiments.custom import custom_resnet18_duc
@@ -281,6 +282,38 @@ def test_data_check_takes_options_as_its_messages_spell_them(
         (pictures / "classes.json").unlink(missing_ok=True)
         assert main(["data", "check", "folder", str(pictures), *given]) == 0
         assert "masks: values 0, 1 -> a, b; 2 ignored" in capsys.readouterr().out
+
+
+GIVEN = {
+    "dataset": "folder", "root": "{root}", "images": "images", "masks": "masks", "mask_suffix": "_mask",
+    "view": "masks", "classes": "classes.json", "train_split": "all", "val_split": "all", "val_fraction": "0.3",
+    "test_fraction": "0.25", "group_by": r"\d", "masks_as": "index", "values": "0={} 1={} 2={}".format(*NAMES),
+    "ignore_value": "2", "ignore_colours": "1 2 3", "smoothed": None, "as_stored": None, "skip_unpaired": None,
+    "allow_absent": None, "patches": "12-fold", "patches_root": "cut", "coarse": None, "folds": "3", "fold": "1",
+    "coco_root": "coco", "workers": "0", "memory": "0.5", "synthetic_scenes": "2 1", "synthetic_size": "32 64",
+}  # fmt: skip
+"""A value of every field of the data section."""
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(DataConfig)])
+def test_data_check_takes_every_option_of_the_data_section(
+    name: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What training takes, it takes; what training refuses with these data, it refuses in the same words."""
+    option, value = f"--data.{name.replace('_', '-')}", GIVEN[name]
+    given = [option, *("" if value is None else value).format(root=pictures).split()]
+    if name == "fold":
+        given += ["--data.folds", "3"]
+    section = parse_train(["custom-resnet18-duc", "--data.root", str(pictures), *given]).config.data
+    conflicts = section.conflicts()
+    status = main(
+        ["data", "check", "folder", str(pictures), *([] if name == "workers" else ["--workers", "1"]), *given]
+    )
+    said = "".join(capsys.readouterr())
+    assert "nrecognized" not in said
+    assert all(one in said for one in conflicts), said
+    assert status < 2 or conflicts or name in ("mask_suffix", "ignore_colours"), said
+    assert ("nothing to check here" in said) == (name in ("allow_absent", "memory"))
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,37 @@ def test_a_broken_picture_is_reported_and_the_others_done(tmp_path: Path) -> Non
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a_labels.png", "c_labels.png"]
 
 
+def test_links_to_nothing_are_reported_and_the_others_done(tmp_path: Path) -> None:
+    """As git-annex and DVC leave them; whatever the input is called."""
+    folder = tmp_path / "in"
+    write_picture(folder / "a.png")
+    (tmp_path / "void").mkdir()
+    for name, target in {"b.png": "gone/b.png", "c.JPG": "c.JPG", "d.txt": "gone", "e.png": "../void"}.items():
+        (folder / name).symlink_to(target)
+    every = [folder / "a.png", folder / "b.png", folder / "c.JPG"]
+    for inputs in ([folder], [folder / "*.*"], [folder / "**" / "*.[pJ]*"], every, [f"file://{folder}"]):
+        units = [unit.name.rpartition("/")[2] for unit in find_units(inputs, Place(tmp_path / "out"), ("labels",))]
+        assert units == ["a", "b", "c"]
+        if inputs[0] != f"file://{folder}":
+            report = predict_files(Threshold(), inputs, tmp_path / "out", kinds=("labels",))
+            assert [path.name for path in report.written] == ["a.png"]
+            assert [path.name for path, _ in report.failed] == ["b.png", "c.JPG"]
+            assert "found a link to gone/b.png (No such file" in report.failed[0][1]
+        shard = predict_shard(Threshold, inputs, tmp_path / "shard", kinds=("labels",), shard=Shard(0, 1), settings="")
+        assert [Path(path).name for path, _ in shard.report.failed] == ["b.png", "c.JPG"]
+
+
+def test_two_links_to_one_picture_have_a_result_each(tmp_path: Path) -> None:
+    write_picture(tmp_path / "store" / "x.png")
+    for name in ("in/a.png", "in/b.png", "other/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "store" / "x.png")
+    assert names([tmp_path / "in"]) == ["a", "b"]
+    assert names([tmp_path / "in" / "a.png", tmp_path / "other" / "a.png"]) == ["in/a", "other/a"]
+    (tmp_path / "again").symlink_to(tmp_path / "in")
+    assert names([tmp_path / "in", tmp_path / "again", tmp_path / "in" / ".." / "in" / "a.png"]) == ["a", "b"]
+
+
 def test_unknown_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="some of labels, color, overlay"):
         predict_files(Threshold(), [write_picture(tmp_path / "a.png")], tmp_path, kinds=("colour",))  # type: ignore[list-item]

@@ -141,6 +141,16 @@ def test_health_and_metrics(server: Running) -> None:
     assert server.ask("GET", "/metrics").headers["Content-Type"].startswith("text/plain")
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/page.js", "/model", "/healthz", "/metrics", "/openapi.json"])
+def test_head_is_answered_as_get_without_the_body(server: Running, path: str) -> None:
+    got, head = (server.ask(method, path) for method in ("GET", "HEAD"))
+    assert (got.status, head.status, head.body) == (200, 200, b"")
+    kinds = ("Content-Type", "Content-Security-Policy")
+    assert [head.headers[kind] for kind in kinds] == [got.headers[kind] for kind in kinds]
+    assert server.ask("HEAD", "/predict").status == 405
+    assert server.ask("HEAD", "/nowhere").status == 404
+
+
 def test_openapi_describes_predict(server: Running) -> None:
     described = server.ask("GET", "/openapi.json").json["paths"]
     assert set(described) == {"/predict", "/model", "/healthz", "/metrics"}

@@ -37,6 +37,9 @@ def saved(image: Any, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+OTHER = Image.fromarray(255 - picture())
+
+
 def bomb(height: int, width: int) -> bytes:
     """A few bytes that say they are a PNG of that size."""
     chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b""), b"IEND"]
@@ -64,6 +67,10 @@ def bomb(height: int, width: int) -> bytes:
             saved(Image.fromarray(picture()), "tiff", save_all=True, append_images=[Image.fromarray(picture())]),
             422,
             ["a stack of 2 pages"],
+        ),
+        *(
+            (saved(Image.fromarray(picture()), kind, save_all=True, append_images=[OTHER]), 422, ["a stack of 2 pages"])
+            for kind in ("png", "webp", "gif")
         ),
     ],
     ids=lambda value: None if isinstance(value, list) else repr(value[:9]) if isinstance(value, bytes) else str(value),

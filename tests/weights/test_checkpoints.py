@@ -194,7 +194,7 @@ ABSURD: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda d: d["preprocessing"].update(gain=2), "preprocessing"),
     (lambda d: d["classes"][0].update(name=None), "classes"),
     (lambda d: d["classes"][0].update(color=[1.5, 2, 3]), "classes"),
-    (lambda d: d["classes"][0].update(color=[300, 2, 3]), "class colours"),
+    (lambda d: d["classes"][0].update(color=[300, 2, 3]), "classes"),
     (lambda d: d["classes"].__setitem__(0, "sky"), "classes"),
     (lambda d: d.update(classes={"sky": 1}), "does not read .classes"),
     (lambda d: d.update(metrics=[1]), "does not read .metrics"),

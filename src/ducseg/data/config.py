@@ -95,7 +95,7 @@ class DataConfig:
             conflicts.append(f"--data.patches {self.patches} are patches of {owner}, not of {self.dataset}")
         if self.patches_root is not None and self.patches is None:
             conflicts.append("--data.patches-root needs --data.patches: the scheme that was cut")
-        if self.val_fraction + self.test_fraction >= 1:
+        if self.folds is None and self.val_fraction + self.test_fraction >= 1:
             conflicts.append("--data.val-fraction and --data.test-fraction must leave some pictures to train on")
         conflicts += self._fold_conflicts()
         if self.values and self.masks_as is not None:

@@ -91,7 +91,8 @@ def list_url(url: str) -> list[tuple[str, str, str]]:
             found, base = {path: system.info(path)}, ""
         else:
             found, base = system.find(path, detail=True), path.rstrip("/") + "/"
-        files = {name: info for name, info in sorted(found.items()) if info["type"] == "file"}
+        links = {name for name, info in found.items() if info.get("islink") and not system.isdir(name)}
+        files = {name: info for name, info in sorted(found.items()) if info["type"] == "file" or name in links}
         if not files:
             raise explain(
                 f"input {url}", found="no file there", needed="files, folders or globs", fix="Check the name."

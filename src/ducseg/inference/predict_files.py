@@ -1,5 +1,6 @@
 """Label files, folders and globs: what `ducseg predict` does."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -279,7 +280,7 @@ def find_jobs(
         raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(KINDS)}", fix="Correct the list.")
     whole = out.resolve()
     for given in inputs:
-        if Path(given).expanduser().resolve() == whole:
+        if os.path.realpath(Path(given).expanduser()) == str(whole):
             raise explain(
                 f"--out {out}",
                 found="the folder that the pictures are read from",
@@ -287,7 +288,7 @@ def find_jobs(
                 fix="The next run would take the results for pictures; a folder inside it is fine.",
             )
     pictures = find_pictures(inputs, leave_out=out, mask_suffix=mask_suffix)
-    sources = {file.resolve() for file, _ in pictures}
+    sources = {os.path.realpath(file) for file, _ in pictures}  # links in a circle, too
     jobs = []
     for file, name in pictures:
         raster = rasters and is_raster(file)
@@ -295,7 +296,7 @@ def find_jobs(
         jobs.append(Job(file, name, results, raster))
     for job in jobs:
         for result in job.results.values():
-            if result.resolve() in sources:
+            if os.path.realpath(result) in sources:
                 raise explain(
                     f"--out {out}",
                     found=f"{result}, a picture to be read, where a result of {job.file} would be written",

@@ -15,7 +15,7 @@ from ducseg.data.files.channels import Pixels, read_finite
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import MASK_FOLDERS, masks_beside
 from ducseg.errors import Said, explain, listed, whole
-from ducseg.files import files_below
+from ducseg.files import files_below, is_listed
 
 __all__ = ["check_apart", "check_inputs", "find_pictures", "masks_left_out", "some_pictures"]
 
@@ -26,6 +26,7 @@ def find_pictures(
     """The pictures that files, folders (searched recursively) and globs stand for.
 
     Hidden files, and masks beside their pictures (`masks_beside`; a line says so), are taken only where they are named.
+    Links are files of their own names; those to nothing are taken too, and do not read.
 
     Args:
         leave_out: a folder whose content is not taken from folders and globs above it.
@@ -41,8 +42,8 @@ def find_pictures(
     found: dict[Path, tuple[Path, Path]] = {}
     for files in check_inputs(inputs, leave_out=leave_out):
         for file, name in files:
-            found.setdefault(file.resolve(), (file, name))
-    named = {path for given in inputs if (path := Path(given).expanduser()).is_file()}
+            found.setdefault(file.parent.resolve() / file.name, (file, name))
+    named = {path for given in inputs if is_listed(path := Path(given).expanduser())}
     folders = [path for given in inputs if (path := Path(given).expanduser()).name.lower() in MASK_FOLDERS]
     named |= {file for file, _ in found.values() if any(file.is_relative_to(folder) for folder in folders)}
     masks = masks_left_out([file for file, _ in found.values()], mask_suffix, named=named)
@@ -81,7 +82,7 @@ def masks_left_out(
 
 def _files_of(given: str | Path, leave_out: Path | None) -> list[tuple[Path, Path]]:
     path = Path(given).expanduser()
-    if path.is_file():  # whatever its suffix: if it is no picture, the report says so
+    if path.is_file() or _is_picture(path, None):  # whatever its suffix: if it is no picture, the report says so
         return [(path, Path(path.stem))]
     if path.is_dir():
         return _in_folder(path, _if_below(path, leave_out))
@@ -107,9 +108,9 @@ def _if_below(folder: Path, leave_out: Path | None) -> Path | None:
 
 
 def _is_picture(file: Path, leave_out: Path | None) -> bool:
-    if file.suffix.lower() not in PICTURE_SUFFIXES or file.name.startswith(".") or not file.is_file():
+    if file.suffix.lower() not in PICTURE_SUFFIXES or file.name.startswith(".") or not is_listed(file):
         return False
-    return leave_out is None or not file.resolve().is_relative_to(leave_out)
+    return leave_out is None or not Path(os.path.realpath(file)).is_relative_to(leave_out)
 
 
 def _apart(pictures: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:

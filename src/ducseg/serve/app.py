@@ -163,15 +163,19 @@ def _page(body: bytes, media_type: str) -> Callable[[], Any]:
 
 
 class _WithHeaders:
-    """Middleware: what browsers are told with every answer."""
+    """Middleware: what browsers are told with every answer; HEAD gets that of GET, but for its body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = scope["type"] == "http" and scope["method"] == "HEAD"
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
-        await self.app(scope, receive, with_headers)
+        await self.app({**scope, "method": "GET"} if head else scope, receive, with_headers)

@@ -76,16 +76,6 @@ def described(folder: Path, description: dict[str, Any]) -> tuple[Architecture, 
     """What `read_model_json` found, as values; `UserError` where it describes no network. Nothing is built."""
     try:
         architecture = Architecture.from_json(description["architecture"])
-        wrong = [
-            str(entry)[:60]
-            for entry in description["classes"]
-            if not isinstance(entry, dict)
-            or not isinstance(entry.get("name"), str)
-            or not isinstance(entry.get("color"), list)
-            or any(type(value) is not int for value in entry["color"])
-        ]
-        if wrong:
-            raise UserError(f"classes {wrong[0]}")
         classes = ClassSet.from_json(description["classes"])
         conflicts = architecture.conflicts(classes)
         if conflicts:

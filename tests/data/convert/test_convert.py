@@ -354,6 +354,15 @@ def test_yolo_lines_that_are_no_outlines(tmp_path: Path, line: str, message: str
         write_folder(tmp_path / "out", yolo.read(tmp_path / "data.yaml"))
 
 
+def test_links_of_labels_to_nothing_are_no_pictures_without_objects(tmp_path: Path) -> None:
+    _picture(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").symlink_to("../gone.txt")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: {0: wire}\n")
+    with pytest.raises(UserError, match=r"a\.txt: found no text \(No such file"):
+        write_folder(tmp_path / "out", yolo.read(tmp_path / "data.yaml"))
+
+
 # -- Label Studio ------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +453,46 @@ def test_label_studio_files_that_are_none(tmp_path: Path, tasks: object, message
     with pytest.raises(UserError, match=message):
         write_folder(tmp_path / "out", label_studio.read(_write(tmp_path / "x.json", tasks)))
     assert not (tmp_path / "out").exists()
+
+
+# -- values of another kind --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, ["x"], True, 7, "", " "])
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label studio"])
+def test_a_class_that_is_no_text_is_not_made_one(tmp_path: Path, tool: str, value: Any) -> None:
+    content = _coco(tmp_path)
+    content["categories"][0]["name"] = value
+    _labelme(tmp_path, "b", [{"label": value, "points": [[1, 1], [9, 1], [9, 9]]}])
+    region = _region("polygonlabels", value, points=[[1, 1], [9, 1], [9, 9]])
+    tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": [region]}]}]
+    with pytest.raises(UserError, match="for a text"):
+        if tool == "coco":
+            coco_folder.read(_write(tmp_path / "coco" / "x.json", content))
+        elif tool == "labelme":
+            labelme.read(tmp_path)
+        else:
+            label_studio.read(_write(tmp_path / "studio" / "x.json", tasks))
+
+
+@pytest.mark.parametrize("value", [None, True, "7", 40.5])
+def test_a_size_that_is_no_whole_number_is_not_made_one(tmp_path: Path, value: Any) -> None:
+    content = _coco(tmp_path)
+    content["images"][0]["height"] = value
+    with pytest.raises(UserError, match=r"for a (whole )?number"):
+        coco_folder.read(_write(tmp_path / "coco" / "x.json", content))
+    content = _coco(tmp_path)
+    content["categories"][0]["color"] = [value, 2, 3]
+    with pytest.raises(UserError, match=r"for a (whole )?number"):
+        coco_folder.read(_write(tmp_path / "coco" / "x.json", content))
+
+
+@pytest.mark.parametrize("names", ["[wire, no]", "{0: wire, 1: off}", "{0.5: wire}", "{true: wire}", "[1.10]"])
+def test_what_yaml_makes_of_names_is_said(tmp_path: Path, names: str) -> None:
+    _picture(tmp_path / "images" / "a.png")
+    (tmp_path / "data.yaml").write_text(f"train: images\nnames: {names}\n")
+    with pytest.raises(UserError, match=r"found no YOLO data set \(TypeError: .* for a (name|whole number|number)"):
+        yolo.read(tmp_path / "data.yaml")
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

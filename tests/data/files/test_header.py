@@ -11,9 +11,11 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.data import paired
-from ducseg.data.files.channels import read_channels
+from ducseg.data.files.channels import Pixels, read_channels
 from ducseg.data.files.header import read_header
+from ducseg.data.files.rasters import open_raster
 from ducseg.data.files.reading import picture_size, read_image, read_label
+from ducseg.data.layouts.mask_files import read_mask
 from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError
 
@@ -183,6 +185,57 @@ def test_float_masks_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(_tiff([np.ones((6, 8, 1), np.float32)]))
     with pytest.raises(UserError, match=r"label .*a\.tif: found float32 values; needed whole numbers"):
         read_label(tmp_path / "a.tif")
+
+
+def test_animations_are_refused_as_stacks_are(tmp_path: Path) -> None:
+    """Whatever the format; a PNG of one frame, and one cut off before its pixels, are what they were."""
+    frames = [Image.fromarray(_smooth() + np.uint8(80 * turn)) for turn in range(3)]
+    for suffix in ("png", "webp", "gif", "tif"):
+        frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+        for read in (read_image, read_label, read_channels, read_mask):
+            with pytest.raises(UserError, match=rf"a\.{suffix}: found a stack of 3 pages; needed one picture a file"):
+                read(tmp_path / f"a.{suffix}")
+    frames[0].save(tmp_path / "one.png", save_all=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "one.png"), _smooth())
+    data = (tmp_path / "a.png").read_bytes()
+    for length in range(26, 60):
+        assert read_header(data[:length], tmp_path / "a.png").pages in (1, 3)
+
+
+@pytest.mark.parametrize("photometric", ["MINISBLACK", "MINISWHITE", "PALETTE"])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_tiffs_of_few_bits_are_read_whole_and_by_windows(tmp_path: Path, bits: int, photometric: str) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    file, stored = tmp_path / "a.tif", np.random.default_rng(bits).integers(0, 2**bits, (20, 24), np.uint8)
+    how = {"driver": "GTiff", "height": 20, "width": 24, "count": 1, "dtype": "uint8", "nbits": bits}
+    with rasterio.open(
+        file, "w", photometric=photometric, transform=rasterio.Affine(2, 0, 5, 0, -2, 9), **how
+    ) as target:
+        target.write(stored, 1)
+        if photometric == "PALETTE":
+            target.write_colormap(1, {value: (7 * value, 13 * value, 15 * value, 255) for value in range(2**bits)})
+    values = 2**bits - 1 - stored if photometric == "MINISWHITE" else stored
+    colours = (7, 13, 15) if photometric == "PALETTE" else (255 // (2**bits - 1),) * 3
+    expected = values[..., None] * np.array(colours, np.uint8)
+    np.testing.assert_array_equal(read_image(file), expected)
+    np.testing.assert_array_equal(read_label(file), values)
+    np.testing.assert_array_equal(read_mask(file).pixels, values)
+    with open_raster(file) as raster:
+        np.testing.assert_array_equal(np.concatenate([raster.rows(0, 7), raster.rows(7, 20)]), expected)
+    with open_raster(file, Pixels(1, "uint8")) as raster:
+        np.testing.assert_array_equal(raster.rows(0, 20), read_channels(file))
+        np.testing.assert_array_equal(raster.rows(0, 20)[..., 0], values)
+
+
+@pytest.mark.parametrize(("bits", "bands"), [(5, 1), (4, 3), (1, 3)])
+def test_other_numbers_of_bits_are_named(tmp_path: Path, bits: int, bands: int) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    how = {"driver": "GTiff", "height": 6, "width": 8, "count": bands, "dtype": "uint8", "nbits": bits}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=rasterio.Affine(2, 0, 5, 0, -2, 9), **how) as target:
+        target.write(np.ones((bands, 6, 8), np.uint8))
+    for read in (read_image, read_label, read_mask, lambda path: open_raster(path).__enter__()):
+        with pytest.raises(UserError, match=f"found {bands} channels of {bits} bits; .*gdal_translate -ot Byte"):
+            read(tmp_path / "a.tif")
 
 
 def test_stacks_are_refused_and_smaller_copies_are_not(tmp_path: Path) -> None:

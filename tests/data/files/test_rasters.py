@@ -112,6 +112,17 @@ def test_what_is_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         read_image(plain)
 
 
+@pytest.mark.parametrize("suffix", [".tfw", ".TFW", ".tifw", ".wld"])
+def test_a_world_file_is_a_place(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / "a.tif", noise(3))
+    assert not is_raster(tmp_path / "a.tif")
+    (tmp_path / f"a{suffix}").write_text("0.5\n0\n0\n-0.5\n400000.25\n5999999.75\n")
+    assert is_raster(tmp_path / "a.tif")
+    with open_raster(tmp_path / "a.tif") as raster:
+        assert raster.place.is_known
+        assert (raster.place.transform.c, raster.place.transform.f) == (400000, 6000000)
+
+
 def test_the_header_of_a_huge_file_is_read_without_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "huge.tif"
     sparse = {"tiled": True, "SPARSE_OK": True, "BIGTIFF": "YES"}

@@ -405,11 +405,49 @@ def test_groups_stay_together_in_folds(tmp_path: Path) -> None:
         ({"folds": 3, "val_fraction": 0.2}, "--data.folds says what --data.val-fraction would"),
         ({"dataset": "camvid", "folds": 3}, "--data.folds 3 is for folder, not for camvid"),
         ({"dataset": "kitti-road", "fold": 5}, "--data.fold 5 of 5: they are counted from 0"),
+        ({"val_fraction": 0.2, "test_fraction": 0.8}, "--data.val-fraction and --data.test-fraction must leave some"),
+        ({"folds": 3, "val_fraction": 0.2, "test_fraction": 0.9}, "--data.folds says what --data.val-fraction would"),
     ],
 )
 def test_folds_that_cannot_be(options: dict[str, object], message: str) -> None:
     conflicts = DataConfig(**{"dataset": "folder", "root": "somewhere", **options}).conflicts()  # type: ignore[arg-type]
     assert [one[: len(message)] for one in conflicts] == [message]
+
+
+@pytest.mark.parametrize(("pictures", "share"), [(1, 0.2), (2, 0.2), (10, 0.9), (10, 0.5)])
+def test_too_few_pictures_for_folds_beside_a_test_share(tmp_path: Path, pictures: int, share: float) -> None:
+    """The share is no matter of --data.val-fraction, and no advice names what folds refuse."""
+    options = {"folds": 6, "test_fraction": share}
+    assert config(tmp_path, **options).conflicts() == []
+    with pytest.raises(
+        UserError, match=r"Take fewer folds or a smaller --data\.test-fraction, or add pictures"
+    ) as error:
+        ids(flat(tmp_path, pictures), "val", **options)
+    assert "-split" not in str(error.value)
+    assert "val-fraction" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["classes.json", "dataset.json"])
+def test_class_lists_that_are_links_to_nothing_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    sides = ("images", "masks") if name == "classes.json" else ("imagesTr", "labelsTr")
+    for number in range(4):
+        add(tmp_path, *(f"{side}/{number}.png" for side in sides))
+    (tmp_path / name).symlink_to("gone.json")
+    with pytest.raises(UserError, match=f"{name}.*No such file"):
+        ids(tmp_path, "all")
+
+
+def test_the_doctor_draws_the_splits_that_it_is_told_of(tmp_path: Path) -> None:
+    flat(tmp_path, 8)
+    assert check_dataset(config(tmp_path, folds=4, fold=3)).ok
+    for options, said in (
+        ({"folds": 9}, r"--data\.folds 9: found 8 pictures"),
+        ({"train_split": "no.txt"}, "split list no.txt: found no such file"),
+        ({"val_split": "night"}, "split 'night'"),
+        ({"group_by": "z+"}, r"--data\.group-by z\+: found no match"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_dataset(config(tmp_path, **options))
 
 
 def test_the_doctor_sees_groups_in_two_splits(tmp_path: Path) -> None:

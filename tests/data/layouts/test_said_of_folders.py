@@ -194,7 +194,7 @@ def test_names_alone_get_colours_and_the_list_is_found_with_the_pictures(tmp_pat
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
-        ('["a", 7]', '"a"'),
+        ('["a", 7]', '{"name": 7, "color": [128, 0, 0]}'),
         ('{"0": "a"}', '{"0": "a"}'),
         ('[{"name": "a", "color": [0, 0, 0]}, {"name": "b"}]', '{"name": "b"}'),
         ('[{"name": "a", "color": "red"}]', '{"name": "a", "color": "red"}'),
@@ -204,7 +204,7 @@ def test_a_class_list_of_another_form(tmp_path: Path, text: str, entry: str) -> 
     (tmp_path / "classes.json").write_text(text)
     with pytest.raises(UserError) as refused:
         ClassSet.read(tmp_path / "classes.json")
-    assert f"classes.json: found an entry that does not read ({entry}); needed a name and a colour" in str(
+    assert f"classes.json: found an entry that does not read ({entry}); needed a name (one line of text)" in str(
         refused.value
     )
     assert "Error" not in str(refused.value)

@@ -23,6 +23,7 @@ from ducseg.data.config import OWN_CLASSES, DataConfig
 from ducseg.data.counting import count_pixels
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.layouts.opening import open_layout
+from ducseg.data.layouts.splitting import members_of
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import UserError, explain, listed
@@ -30,6 +31,8 @@ from ducseg.errors import UserError, explain, listed
 __all__ = ["Finding", "Report", "SplitReport", "check_dataset"]
 
 WARNINGS = frozenset({"unusual mode", "duplicate", "class never seen", "class not validated"})
+_OF_SPLITS = ("train_split", "val_split", "val_fraction", "test_fraction", "group_by", "folds")
+"""Options that say which pictures are a split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ def check_dataset(
 
     Raises:
         UserError: no such data set, options that it ignores, nothing of it in its root (an archive that was not
-            unpacked), no classes.
+            unpacked), no classes, splits that cannot be drawn as the options say.
     """
     begin = time.perf_counter()
     layout = open_layout(config)
@@ -125,6 +128,7 @@ def check_dataset(
             layout.open("all")  # raises as training does, with the folders that could be meant
         raise no_such_data(layout.name, layout.root, missing="none of it", layout=layout.needed)
     files = [layout.files(name) for name in layout.splits]
+    _check_splits(files, layout, config)
     rules = layout.rules
     pairs = [pair for split in files for pair in _pairs(split)]
     examined = list(mapped(Examiner(rules, layout.pixels), pairs, num_workers, progress))
@@ -145,6 +149,16 @@ def check_dataset(
         seconds=time.perf_counter() - begin,
         are_splits=layout.are_splits,
     )
+
+
+def _check_splits(files: list[SplitFiles], layout: Layout, config: DataConfig) -> None:
+    """Raise, as training does, where options say of one's own pictures which are a split, and that cannot be."""
+    given = [name for name in _OF_SPLITS if getattr(config, name) != getattr(DataConfig, name)]
+    if given and config.dataset in OWN_CLASSES:
+        flat = layout.splits == ("all",)  # not sorted into folders
+        names = {"" if flat else split.name: tuple(split.images) for split in files}
+        for split in (config.val_split, *[config.train_split] * ("train_split" in given)):
+            members_of(split, names, config, layout.root)
 
 
 def _pairs(split: SplitFiles) -> list[Pair]:

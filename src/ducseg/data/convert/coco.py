@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.header import max_pixels
 from ducseg.data.files.shallow_json import Shallow
-from ducseg.errors import UserError, explain, package, taken_apart
+from ducseg.errors import UserError, as_text, as_whole, explain, package, taken_apart
 
 __all__ = ["CocoObject", "CocoPicture", "Mask", "counts_of", "decode", "draw_polygons", "encode", "read_instances"]
 
@@ -65,9 +65,9 @@ def read_instances(
         try:
             categories = list(_items(path, "categories"))
             known = {category["id"] for category in categories}
-            labels = {category["id"] for category in categories if wanted(category["name"])}
+            labels = {category["id"] for category in categories if wanted(as_text(category["name"]))}
             pictures = {
-                image["id"]: CocoPicture(str(image["file_name"]), *_size(path, image))
+                image["id"]: CocoPicture(as_text(image["file_name"]), *_size(path, image))
                 for image in _items(path, "images")
             }
             annotated = outlined = False
@@ -98,7 +98,7 @@ def read_instances(
 
 def _size(path: Path, image: dict[str, Any]) -> tuple[int, int]:
     """(H, W), checked before anything is drawn: maskApi takes memory for it, whatever it is."""
-    height, width = int(image["height"]), int(image["width"])
+    height, width = as_whole(image["height"]), as_whole(image["width"])
     if min(height, width) < 1 or height * width > max_pixels():
         raise _no_instances(path, f"a picture of {height} x {width} pixels (H x W)")
     return height, width

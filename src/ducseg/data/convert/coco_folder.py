@@ -14,7 +14,7 @@ from typing import Any
 from ducseg.classes import Colour
 from ducseg.data.convert.coco import CocoObject, CocoPicture, Mask, decode, read_instances
 from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
-from ducseg.errors import explain, taken_apart
+from ducseg.errors import as_whole, explain, taken_apart
 from ducseg.files import files_below
 
 __all__ = ["read"]
@@ -47,7 +47,7 @@ def read(source: Path, images: Path | None = None) -> Export:
             )
         categories = found
         split = "" if len(files) == 1 else _split(file)
-        names = {category["id"]: str(category["name"]) for category in found}
+        names = {category["id"]: category["name"] for category in found}
         folders = _folders(file, images)
         pictures.extend(_annotated(picture, names, folders, split) for picture in of_file)
     colours: dict[str, Colour] = {}
@@ -56,8 +56,8 @@ def read(source: Path, images: Path | None = None) -> Export:
         for category in categories:
             if isinstance(category.get("color"), list) and len(category["color"]) == 3:
                 red, green, blue = category["color"]
-                colours[str(category["name"])] = (int(red), int(green), int(blue))
-    return Export(pictures=pictures, names=[str(category["name"]) for category in categories], colours=colours)
+                colours[category["name"]] = (as_whole(red), as_whole(green), as_whole(blue))
+    return Export(pictures=pictures, names=[category["name"] for category in categories], colours=colours)
 
 
 def _key(category: dict[str, Any]) -> tuple[Any, Any]:

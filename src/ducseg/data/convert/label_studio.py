@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.cvat import fill_ellipse, rotated_box
 from ducseg.data.convert.writing import Annotated, Export, Shape, fill_polygons, find_picture, no_such_source
-from ducseg.errors import explain, taken_apart
+from ducseg.errors import as_number, as_text, as_whole, explain, taken_apart
 from ducseg.files import is_there, parse_json
 
 __all__ = ["decode_brush", "read"]
@@ -65,7 +65,11 @@ def _annotated(
     stem = PurePosixPath(name).name
     if not is_there(file) and _UPLOAD_PREFIX.match(stem):  # uploads get a prefix that the original has not
         file = find_picture(stem[9:], folders)
-    sizes = [(int(one["original_height"]), int(one["original_width"])) for one in regions if "original_height" in one]
+    sizes = [
+        (as_whole(one["original_height"]), as_whole(one["original_width"]))
+        for one in regions
+        if "original_height" in one
+    ]
     return Annotated(file=file, name=name, shapes=shapes, size=sizes[0] if sizes else None)
 
 
@@ -78,16 +82,16 @@ def _shapes(regions: list[dict[str, Any]]) -> Iterator[Shape]:
             continue  # a choice or text about the whole picture
         if not value.get(kind):
             continue
-        name = str(value[kind][0])
+        name = as_text(value[kind][0])
         if kind == "polygonlabels":
-            yield Shape(name, partial(_polygon, [float(number) for point in value["points"] for number in point]))
+            yield Shape(name, partial(_polygon, [as_number(number) for point in value["points"] for number in point]))
         elif kind == "brushlabels":
-            yield Shape(name, partial(_brush, [int(byte) & 255 for byte in value["rle"]]))
+            yield Shape(name, partial(_brush, [as_whole(byte) & 255 for byte in value["rle"]]))
         else:
             keys = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y", "radiusX", "radiusY")
-            numbers = [float(value[key]) for key in keys]
+            numbers = [as_number(value[key]) for key in keys]
             draw = _rectangle if kind == "rectanglelabels" else _ellipse
-            yield Shape(name, partial(draw, numbers, float(value.get("rotation") or 0)))
+            yield Shape(name, partial(draw, numbers, as_number(value.get("rotation") or 0)))
 
 
 def _polygon(numbers: list[float], height: int, width: int) -> Mask:

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, find_picture, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES, decode_picture
-from ducseg.errors import explain, taken_apart
+from ducseg.errors import as_number, as_text, as_whole, explain, taken_apart
 from ducseg.files import files_below, parse_json
 
 __all__ = ["draw", "read"]
@@ -69,7 +69,7 @@ def _annotated(file: Path, source: Path, images: Path | None) -> tuple[Annotated
         kind = shape.get("shape_type") or "polygon"
         if kind not in _POINTS:
             raise explain(f"file {file}", found=f"a shape {kind!r}", needed=", ".join(_POINTS), fix="Redraw it.")
-        name, points = str(shape["label"]), [(float(x), float(y)) for x, y in shape["points"]]
+        name, points = as_text(shape["label"]), [(as_number(x), as_number(y)) for x, y in shape["points"]]
         if len(points) > _POINTS[kind] and len(points) != _ALSO.get(kind, len(points)):
             raise explain(
                 f"file {file}", found=f"a {kind} of {len(points)} points",
@@ -77,13 +77,13 @@ def _annotated(file: Path, source: Path, images: Path | None) -> tuple[Annotated
             )  # fmt: skip
         if len(points) >= _POINTS[kind]:
             shapes.append(Shape(None if name == _IGNORE else name, partial(draw, kind, points, shape.get("mask"))))
-    given = str(content.get("imagePath") or f"{file.stem}.jpg")
+    given = as_text(content.get("imagePath") or f"{file.stem}.jpg")
     size = content.get("imageHeight"), content.get("imageWidth")
     picture = Annotated(
         file=find_picture(given, [file.parent] if images is None else [images, images / file.parent.name]),
         name=(file.relative_to(source).parent / given.replace("\\", "/")).as_posix(),
         shapes=tuple(shapes),
-        size=None if size[0] is None or size[1] is None else (int(size[0]), int(size[1])),
+        size=None if size[0] is None or size[1] is None else (as_whole(size[0]), as_whole(size[1])),
     )
     return picture, len(content["shapes"]) - len(shapes)
 

@@ -16,8 +16,8 @@ import numpy as np
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.errors import explain, taken_apart
-from ducseg.files import files_below, is_there
+from ducseg.errors import as_whole, explain, taken_apart
+from ducseg.files import files_below, is_listed, is_there
 
 __all__ = ["read"]
 
@@ -52,7 +52,9 @@ def _read(file: Path) -> dict[str, Any]:
         content = dict(_parsed(file))
         names = content["names"]
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
-        content["names"] = {int(number): _word(name) for number, name in pairs}
+        content["names"] = {
+            int(number) if isinstance(number, str) else as_whole(number): _word(name) for number, name in pairs
+        }
         for split in _SPLITS:
             entries = content.get(split) or []
             content[split] = [_word(entry) for entry in (entries if isinstance(entries, list) else [entries])]
@@ -70,9 +72,9 @@ def _parsed(file: Path) -> Any:
 
 
 def _word(value: Any) -> str:
-    """As text; lists are none, which a few aliases make longer than any memory."""
-    if not isinstance(value, str | int | float):
-        raise TypeError(f"a {type(value).__name__} for a name")
+    """As text; lists are none, which a few aliases make longer than any memory, nor YAML's no, which is false."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError(f"a {type(value).__name__} for a name, which quotes make a text")
     return str(value)
 
 
@@ -97,12 +99,12 @@ def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"  # the last one
     labels = Path(*parts).with_suffix(".txt")
     shapes = []
-    lines = _text(labels).splitlines() if labels.is_file() else []
+    lines = _text(labels).splitlines() if is_listed(labels) else []
     for number, line in enumerate(lines, 1):
         words = line.split()
         try:
-            name, outline = names[int(float(words[0]))], [float(word) for word in words[1:]] if words else []
-        except (ValueError, LookupError, OverflowError):
+            name, outline = names[as_whole(float(words[0]))], [float(word) for word in words[1:]] if words else []
+        except (ValueError, LookupError, OverflowError, TypeError):
             if not words:
                 continue
             raise _no_outline(labels, number, line, "a class of data.yaml and numbers") from None

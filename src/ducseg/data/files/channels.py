@@ -75,7 +75,7 @@ def read_channels(path: Path) -> NDArray[Any]:
         return read_image(path)  # GDAL's RGB of it would be upright already
     if data[:4] in _TIFF:
         bands = upright(_read_bands(path, header.channels), header.orientation)
-        return np.subtract(255, bands, dtype=np.uint8) if header.inverted else bands
+        return np.subtract(2**header.bits - 1, bands, dtype=np.uint8) if header.inverted else bands
     if header.dtype == "uint8":
         rgb = read_image(path)
         return rgb if header.channels == 3 else rgb[..., :1].copy()

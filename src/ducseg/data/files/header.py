@@ -48,11 +48,12 @@ class Header:
         channels: values a pixel, without alpha.
         alpha: whether there is an alpha channel beside them.
         dtype: "uint8" also for fewer bits, "uint16", "float32", ...
-        pages: pictures in the file; smaller copies of the first do not count.
+        bits: of grey in a PNG, of a channel in a TIFF, where these are fewer than 8; else 8.
+        pages: pictures in the file, an animation's frames too; smaller copies of the first do not count.
         orientation: EXIF's 1 to 8; 1: as stored.
         placed: whether a TIFF says where on earth it lies, or which value stands for no data.
         nodata: the value that stands for no data in a TIFF, as GDAL writes it; None: none is named.
-        inverted: whether a TIFF's bytes of grey stand for white at 0, as scanners write them.
+        inverted: whether a TIFF's grey of up to 8 bits stands for white at 0, as scanners write it.
         cmyk: whether a TIFF has CMYK, which decoders turn into RGB.
     """
 
@@ -60,6 +61,7 @@ class Header:
     channels: int
     alpha: bool = False
     dtype: str = "uint8"
+    bits: int = 8
     pages: int = 1
     orientation: int = 1
     placed: bool = False
@@ -80,7 +82,10 @@ def read_header(data: bytes, path: Path) -> Header:
         dtype = "uint16" if header.depth == 16 else "uint8"
         channels = 1 if header.colour in (0, 4) else 3  # a palette shows colours
         orientation = _orientation(data) if png.may_have_exif(data) else 1
-        return Header(size=header.size, channels=channels, dtype=dtype, orientation=orientation)
+        return Header(
+            size=header.size, channels=channels, dtype=dtype, bits=min(header.depth, 8) if channels == 1 else 8,
+            pages=png.frames(data), orientation=orientation,
+        )  # fmt: skip
     if data.startswith(JPEG_START):
         try:
             height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
@@ -135,8 +140,8 @@ def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
             f"file {path}",
             found=f"a stack of {header.pages} pages",
             needed="one picture a file",
-            fix="ducseg data convert stack DIR --out OUT writes a picture and a mask a page; pictures alone: "
-            "tiffsplit, or magick stack.tif page-%03d.png.",
+            fix="ducseg data convert stack DIR --out OUT writes a picture and a mask a page of TIFFs; pictures alone: "
+            "magick FILE page-%03d.png, of an animated PNG ffmpeg -f apng -i FILE page-%03d.png.",
         )
 
 
@@ -259,10 +264,11 @@ def _tiff(data: bytes | mmap.mmap) -> Header:
         channels=samples - alpha,
         alpha=alpha,
         dtype="uint8" if bits <= 8 and kind == "uint" else f"{kind}{bits}",
+        bits=min(bits, 8),
         pages=len(pages),
         orientation=max(1, min(8, first.get(_EXIF_ORIENTATION, [1])[0])),
         placed=not _PLACES.isdisjoint(first),
-        inverted=bits == 8 and kind == "uint" and samples - alpha == 1 and first.get(_PHOTOMETRIC) == [_WHITE_IS_ZERO],
+        inverted=bits <= 8 and kind == "uint" and samples - alpha == 1 and first.get(_PHOTOMETRIC) == [_WHITE_IS_ZERO],
         cmyk=cmyk,
         nodata=bytes(first[_NODATA]).split(b"\0")[0].decode("ascii", "replace").strip() if _NODATA in first else None,
     )

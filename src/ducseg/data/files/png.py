@@ -27,6 +27,7 @@ __all__ = [
     "PngHeader",
     "PngKind",
     "encode_png",
+    "frames",
     "inflate_module",
     "parse",
     "png_header",
@@ -87,9 +88,19 @@ def read_png_header(path: Path) -> PngHeader | None:
         raise explain(f"file {path}", found=reason, needed="a readable picture", fix="Check the path.") from None
 
 
-def unstretched(grey: NDArray[np.uint8], header: PngHeader | None) -> NDArray[np.uint8]:
-    """The values of a grey PNG of 2 or 4 bits as its file has them: Pillow stretches them to 0..255."""
-    return grey if header is None or header.depth >= 8 else grey // np.uint8(255 // (2**header.depth - 1))
+def frames(data: bytes) -> int:
+    """Pictures in a PNG: more than 1 in an animation, as acTL before the pixels says (PNG, third edition)."""
+    at = len(PNG_START)
+    while at + 16 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+        if data[at + 4 : at + 8] == b"acTL":
+            return max(1, int(struct.unpack_from(">I", data, at + 8)[0]))
+        at += 12 + int(struct.unpack_from(">I", data, at)[0])
+    return 1
+
+
+def unstretched(grey: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """The values of grey of 2 or 4 bits as its file has them: Pillow stretches them to 0..255."""
+    return grey if bits >= 8 else grey // np.uint8(255 // (2**bits - 1))
 
 
 def may_have_exif(data: bytes) -> bool:

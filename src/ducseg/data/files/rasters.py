@@ -6,7 +6,7 @@ rasterio does it (`pip install ducseg[geo]`).
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
 INSTALL = "ducseg[geo]"
 _ROWS = 512  # written together
 _BLOCK = 512
+_WORLD_FILES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld")  # of TIFFs, as GDAL finds them
 _CACHE = 128 << 20  # bytes of decoded blocks
 
 
@@ -69,8 +70,9 @@ class Raster:
         pixels: what it gives: grey or RGB bytes as RGB, or its channels as stored.
     """
 
-    def __init__(self, path: Path, source: Any, pixels: Pixels = RGB, *, inverted: bool = False) -> None:
+    def __init__(self, path: Path, source: Any, pixels: Pixels = RGB, *, inverted: bool = False, bits: int = 8) -> None:
         self.path, self._source, self.pixels, self._inverted = path, source, pixels, inverted
+        self._largest = 2**bits - 1
         self.size: tuple[int, int] = (source.height, source.width)
         self.place = Place(source.crs, source.transform, source.gcps)
         self.files = tuple(map(Path, source.files))
@@ -131,8 +133,10 @@ class Raster:
             )
 
     def _picture(self, bands: NDArray[Any]) -> NDArray[Any]:
-        if self._inverted:
-            bands = np.subtract(255, bands, dtype=np.uint8)
+        if self._inverted and (
+            self._palette is None or self.pixels != RGB
+        ):  # GDAL has white and black of 1 bit as a palette
+            bands = np.subtract(self._largest, bands, dtype=np.uint8)
         if self.pixels != RGB:
             picture = np.ascontiguousarray(np.moveaxis(bands, 0, 2))
             for channel in range(self.pixels.channels):
@@ -142,6 +146,7 @@ class Raster:
             return picture
         if self._palette is not None:
             return np.asarray(self._palette[bands[0]])
+        bands = bands if self._largest == 255 else bands * np.uint8(255 // self._largest)
         return np.ascontiguousarray(np.moveaxis(bands if len(bands) == 3 else bands[[0, 0, 0]], 0, 2))
 
 
@@ -174,16 +179,19 @@ def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
 
 
 def is_placed(path: Path) -> bool:
-    """Whether a file is a TIFF with a place or a nodata value."""
+    """Whether a file is a TIFF with a place, its own or a world file's, or a nodata value."""
     header = _header(path)
     return header is not None and header.placed
 
 
 def _header(path: Path) -> Header | None:
     try:
-        return tiff_header(path)
+        header = tiff_header(path)
     except UserError:  # reading says what is wrong
         return None
+    if header is None or header.placed:
+        return header
+    return replace(header, placed=any(path.with_suffix(suffix).exists() for suffix in _WORLD_FILES))
 
 
 @contextmanager
@@ -222,21 +230,20 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
         with _explained(path), quiet:
             source = rasterio.open(path)
         with source:
-            few_bits = source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
             bands = sum(one.name != "alpha" for one in source.colorinterp)
             if pixels != RGB:
-                found = f"{bands} channels of {few_bits or source.dtypes[0]}" + (" bits" if few_bits else "")
-                if few_bits or (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
+                found = f"{bands} channels of {source.dtypes[0]}"
+                if (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
                     fix = "Take it out, or convert it (gdal_translate -b, -ot)."
                     raise explain(f"TIFF {path}", found=found, needed=pixels, fix=fix)
-            elif few_bits or bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
+            elif bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
                 raise explain(
                     f"TIFF {path}",
-                    found=f"{bands} bands of {few_bits or source.dtypes[0]}" + (" bits" if few_bits else ""),
+                    found=f"{bands} bands of {source.dtypes[0]}",
                     needed="1 (grey) or 3 (RGB) bands of 8 bits",
-                    fix="Convert it: gdal_translate -ot Byte -b 1 -b 2 -b 3 IN OUT.",
+                    fix=f"Convert it: gdal_translate -ot Byte {'-b 1 -b 2 -b 3' if bands > 3 else '-b 1'} IN OUT.",
                 )
-            yield Raster(path, source, pixels, inverted=header.inverted)
+            yield Raster(path, source, pixels, inverted=header.inverted, bits=header.bits)
 
 
 def write_raster(

@@ -55,6 +55,8 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 
 _PNG_END = b"IEND\xaeB`\x82"
 _GREY_WITH_ALPHA = 4
+_FEW_BITS = (1, 2, 4)
+"""Of grey and of palettes, that decoders read."""
 _LARGE = 1 << 18  # pixels; below, the import of numba takes longer than it saves in a first few hundred pictures
 
 
@@ -98,7 +100,7 @@ def _decode_image(data: bytes, header: Header, path: Path) -> NDArray[np.uint8]:
         return decoded
     if data.startswith(JPEG_START):
         return _decode_jpeg(data, header, path)
-    if header.alpha:  # OpenCV's TIFF would multiply the colours by it
+    if header.alpha or header.bits < 8:  # OpenCV's TIFF would multiply the colours by alpha, and knows 1 and 8 bits
         return np.asarray(_pillow(data, path).convert("RGBA"), dtype=np.uint8)[..., :3].copy()
     bgr = _opencv(data, cv2.IMREAD_COLOR, path)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
@@ -127,12 +129,23 @@ def check_channels(header: Header, path: Path) -> None:
             needed="8 bits a channel",
             fix="Convert it to 8 bits with the mapping that suits the camera.",
         )
+    _check_bits(header, path)
     if header.channels not in (1, 3):
         raise explain(
             f"image {path}",
             found=f"{header.channels} bands",
             needed="1 (grey) or 3 (RGB), beside one that is marked as alpha",
             fix="Choose three of them, for example: gdal_translate -b 1 -b 2 -b 3 IN OUT.",
+        )
+
+
+def _check_bits(header: Header, path: Path) -> None:
+    if header.bits < 8 and (header.channels != 1 or header.bits not in _FEW_BITS):
+        raise explain(
+            f"file {path}",
+            found=f"{header.channels} channels of {header.bits} bits",
+            needed="8 bits a channel, or grey of 1, 2 or 4",
+            fix=f"gdal_translate -ot Byte -co NBITS=8 -scale 0 {2**header.bits - 1} 0 255 IN OUT.",
         )
 
 
@@ -272,9 +285,10 @@ def _file(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise explain(
-            f"file {path}", found=error.strerror or str(error), needed="a readable picture", fix="Check the path."
-        ) from None
+        found, fix = error.strerror or str(error), "Check the path."
+        if path.is_symlink():
+            found, fix = f"a link to {path.readlink()} ({found})", "Fetch what it leads to (git annex get, dvc pull)."
+        raise explain(f"file {path}", found=found, needed="a readable picture", fix=fix) from None
     if not data:
         raise explain(f"file {path}", found="0 bytes", needed="a picture", fix="Copy or download it again.")
     return data
@@ -306,7 +320,9 @@ def _opencv(data: bytes, flags: int, path: Path) -> NDArray[Any]:
 
 def _pillow(data: bytes, path: Path) -> Image.Image:
     """The first page, upright."""
-    check_header(read_header(data, path), path)
+    header = read_header(data, path)
+    check_header(header, path)
+    _check_bits(header, path)
     try:
         with quiet, unbounded:
             picture = open_pillow(data)
@@ -336,5 +352,5 @@ def _values(data: bytes, path: Path) -> NDArray[np.uint8]:
             fix="Is it an instance or depth map? Take the class label file.",
         )
     if picture.mode == "L":
-        values = png.unstretched(values, png.png_header(data))
+        values = png.unstretched(values, read_header(data, path).bits)
     return values.astype(np.uint8)

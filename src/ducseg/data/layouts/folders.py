@@ -254,9 +254,9 @@ class _Folders:
         if named in CLASS_SETS:
             return CLASS_SETS[named], None, ""
         path, labels = Path(named).expanduser() if named else self._class_list(), self.found.labels
-        if named is None and labels is not None and not path.exists() and not self.config.values:
+        if named is None and labels is not None and not os.path.lexists(path) and not self.config.values:
             return *read_labels(labels), f" (names of {labels.name})"
-        if not path.exists() and (self._fallback is not None or named is None):
+        if not os.path.lexists(path) and (self._fallback is not None or named is None):
             return self._fallback, None, ""
         deeper = named is None and path.parent != self.root
         return ClassSet.read(path), None, f" (classes of {path.relative_to(self.root)})" if deeper else ""
@@ -268,5 +268,5 @@ class _Folders:
         ]
         deepest = Path(os.path.commonpath(files)) if len(files) > 1 else self.root
         places = [place for place in (deepest, *deepest.parents) if place.is_relative_to(self.root)]
-        found = (path for place in places if (path := place / "classes.json").exists())
+        found = (path for place in places if os.path.lexists(path := place / "classes.json"))
         return next(found, self.root / "classes.json")

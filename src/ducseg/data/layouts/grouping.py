@@ -14,9 +14,13 @@ EYES = r"(?:^|/)([^/]*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
 """A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
 
 
+_ADD = "Add images, or train and validate on the same ones: --data.train-split all --data.val-split all."
+
+
 def held_out(
-    names: Sequence[str], fraction: float, group: Callable[[str], str] = str, *, last: bool = False
-) -> frozenset[str]:
+    names: Sequence[str], fraction: float, group: Callable[[str], str] = str, *, last: bool = False,
+    fix: str = _ADD,
+) -> frozenset[str]:  # fmt: skip
     """A share of the names: whole groups, those with the smallest hash (`last`: the largest), until it is reached.
 
     At least one group, and at least one is left over; raises `UserError` for fewer than two. It depends on the names
@@ -29,7 +33,7 @@ def held_out(
             "groups to split" if grouped else "images to split",
             found=len(groups),
             needed="at least 2",
-            fix="Add images, or train and validate on the same ones: --data.train-split all --data.val-split all.",
+            fix=fix,
         )
     ordered = sorted(groups, key=_hash, reverse=last)
     wanted, chosen = max(1, round(len(names) * fraction)), list[str]()
@@ -40,7 +44,9 @@ def held_out(
     return frozenset(chosen)
 
 
-def folds_of(names: Sequence[str], folds: int, group: Callable[[str], str] = str) -> dict[str, int]:
+def folds_of(
+    names: Sequence[str], folds: int, group: Callable[[str], str] = str, *, fix: str = "Take fewer, or add pictures."
+) -> dict[str, int]:
     """Name -> the fold that it is in, from 0: whole groups, in the order of their hashes each to the smallest fold.
 
     Raises:
@@ -52,7 +58,7 @@ def folds_of(names: Sequence[str], folds: int, group: Callable[[str], str] = str
             f"--data.folds {folds}",
             found=f"{len(groups)} {'groups of pictures' if len(names) > len(groups) else 'pictures'}",
             needed="at least one a fold",
-            fix="Take fewer folds, or add pictures.",
+            fix=fix,
         )
     sizes, fold_of = [0] * folds, dict[str, int]()
     for key in sorted(groups, key=_hash):

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import Colour
-from ducseg.data.files.png import PngHeader, read_png_header, unstretched
+from ducseg.data.files.header import tiff_header
+from ducseg.data.files.png import read_png_header, unstretched
 from ducseg.data.files.reading import read_label, read_picture, read_sixteen_bits
 from ducseg.errors import UserError, explain
 
@@ -114,16 +115,18 @@ def read_mask(path: Path) -> MaskFile:
         colours = zip(palette[:768:3], palette[1:768:3], palette[2:768:3])
         return MaskFile("palette", np.asarray(picture), dict(enumerate(map(code_of, colours))))
     if picture.mode in {"1", "L"} or picture.mode.startswith(("I", "F")):
-        return MaskFile("values", _values(picture, header, path), was="JPEG" if lossy else None)
+        tiff = tiff_header(path)
+        bits = header.depth if header else tiff.bits if tiff else 8
+        return MaskFile("values", _values(picture, bits, path), was="JPEG" if lossy else None)
     return _coloured(picture, lossy)
 
 
-def _values(picture: Image.Image, header: PngHeader | None, path: Path) -> NDArray[np.integer]:
+def _values(picture: Image.Image, bits: int, path: Path) -> NDArray[np.integer]:
     values = np.asarray(picture)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if values.dtype == np.uint8:
-        return unstretched(values, header)
+        return unstretched(values, bits)
     whole = values.astype(np.int32)
     if (whole != values).any() or whole.min(initial=0) < 0 or whole.max(initial=0) > 65535:
         raise explain(

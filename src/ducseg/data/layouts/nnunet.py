@@ -14,8 +14,8 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import IMAGE_FOLDERS, MASK_SUFFIXES
 from ducseg.data.layouts.layout import FoundFiles, SplitFiles
 from ducseg.data.paired import list_pictures
-from ducseg.errors import UserError, explain, listed, taken_apart
-from ducseg.files import parse_json
+from ducseg.errors import UserError, as_whole, explain, listed, taken_apart
+from ducseg.files import is_listed, parse_json
 
 __all__ = ["find_cases", "read_labels"]
 
@@ -49,7 +49,7 @@ def find_cases(root: Path) -> FoundFiles | None:
         )
     line = f"nnU-Net's folders{_example(files['train'])}: train is Tr{', test is Ts' if 'test' in files else left_out}"
     names = folder / "dataset.json"
-    return FoundFiles(files, line, names if names.is_file() else None)
+    return FoundFiles(files, line, names if is_listed(names) else None)
 
 
 def _example(files: SplitFiles) -> str:
@@ -74,7 +74,7 @@ def read_labels(path: Path) -> tuple[ClassSet, int | None]:
                 needed="one value a class: a pixel has one class",
                 fix='Write a classes.json beside it that names the values themselves: ["background", "edema", "core"].',
             )
-        values = {str(name): int(value) for name, value in labels.items()}
+        values = {name: as_whole(value) for name, value in labels.items()}
     ignored = values.pop("ignore", None)
     names = sorted(values, key=lambda name: values[name])
     if [values[name] for name in names] != list(range(len(names))) or ignored in values.values():

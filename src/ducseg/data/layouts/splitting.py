@@ -137,10 +137,11 @@ def _fold_parts(folders: Mapping[str, Sequence[str]], config: DataConfig, folds:
     inside = dict.fromkeys([*_training_folders(folders, config), _folder_of("val", folders)])
     names = _distinct([(folder, name) for folder in inside if folder is not None for name in folders[folder]])
     group = group_of(config.group_by, names)
-    testing = frozenset[str]()
+    testing, fix = frozenset[str](), "Take fewer folds, or add pictures."
     if config.test_fraction and _folder_of("test", folders) is None:
-        testing = held_out(tuple(names), config.test_fraction, group, last=True)
-    fold_of = folds_of([name for name in names if name not in testing], folds, group)
+        fix = "Take fewer folds or a smaller --data.test-fraction, or add pictures."
+        testing = held_out(tuple(names), config.test_fraction, group, last=True, fix=fix)
+    fold_of = folds_of([name for name in names if name not in testing], folds, group, fix=fix)
     parts: dict[str, list[Member]] = {"train": [], "val": []}
     for name, fold in fold_of.items():
         parts["val" if fold == config.fold else "train"].append(names[name])
