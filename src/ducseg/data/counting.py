@@ -86,6 +86,8 @@ def check_classes_seen(
                 f"Validate on others: write their names into {config.root}/val.txt, one a line, and add "
                 "--data.val-split val.txt (of folders of splits: move files); or add pictures of it"
             )
+            if config.folds is not None:
+                fix = "Take another --data.fold or fewer --data.folds; or add pictures of it"
         raise explain(
             "training pictures",
             found=f"no pixel of {', '.join(counts.absent)}{found}",
@@ -103,9 +105,10 @@ def unvalidated_note(config: DataConfig, validation: SegmentationDataset) -> str
     absent = count_pixels(validation).absent if config.dataset in OWN_CLASSES else ()
     if not absent:
         return None
+    other = "--data.val-split" if config.folds is None else "--data.fold"
     return (
         f"no pixel of {', '.join(absent)} in validation ({config.val_split}): their IoU there is 0 where one is "
-        "predicted, else missing, and 0 enters the mean; --data.val-split chooses other pictures"
+        f"predicted, else missing, and 0 enters the mean; {other} chooses other pictures"
     )
 
 

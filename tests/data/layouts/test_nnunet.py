@@ -141,6 +141,16 @@ def test_labels_that_name_no_values(tmp_path: Path, labels: Any, said: str) -> N
     assert len(open_dataset(config(tmp_path), "all")) == 5
 
 
+def test_the_list_of_version_1(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"labels": {"0": "ground", "2": "root", "1": "crack"}}')
+    classes, ignored = read_labels(tmp_path / "dataset.json")
+    assert (classes.names, ignored) == (("ground", "crack", "root"), None)
+    for labels in ({"0": "ground", "2": "root"}, {"0": "ground", "1": "ground"}, {"0": "ground", "1": 1}):
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+        with pytest.raises(UserError, match="labels in .*dataset"):
+            read_labels(tmp_path / "dataset.json")
+
+
 @given(
     names=st.lists(
         st.text(min_size=1).filter(lambda one: one.strip() and one.splitlines() == [one]),

@@ -1,8 +1,9 @@
 """nnU-Net's folders: imagesTr/CASE_0000.png and labelsTr/CASE.png train, imagesTs and labelsTs test; dataset.json.
 
 dataset.json names the values of the masks, {"labels": {"background": 0, "crack": 1, "ignore": 2}}: documentation/
-dataset_format.md of nnU-Net v2 (https://github.com/MIC-DKFZ/nnUNet); "ignore" is its ignore label. A picture of several
-files CASE_0000, CASE_0001, ..., one a channel, is refused, and so are volumes.
+dataset_format.md of nnU-Net v2 (https://github.com/MIC-DKFZ/nnUNet); "ignore" is its ignore label. That of version 1,
+{"0": "background", "1": "crack"}, is taken too. A picture of several files CASE_0000, CASE_0001, ..., one a channel, is
+refused, and so are volumes.
 """
 
 import re
@@ -67,6 +68,8 @@ def read_labels(path: Path) -> tuple[ClassSet, int | None]:
     what, fix = f"labels in {path}", 'Correct it, or write a classes.json beside it: ["background", "crack"].'
     with taken_apart(what, found="no labels", needed=_NAMES, fix=fix):
         labels = dict(parse_json(path.read_text(encoding="utf-8-sig"))["labels"])
+        if all(str(name).isdigit() and isinstance(value, str) for name, value in labels.items()):  # of version 1
+            labels = {value: int(name) for name, value in labels.items()}
         if regions := [name for name, value in labels.items() if isinstance(value, list)]:
             raise explain(
                 what,
