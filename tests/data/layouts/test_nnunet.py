@@ -147,7 +147,7 @@ def test_the_list_of_version_1(tmp_path: Path) -> None:
     assert (classes.names, ignored) == (("ground", "crack", "root"), None)
     for labels in ({"0": "ground", "2": "root"}, {"0": "ground", "1": "ground"}, {"0": "ground", "1": 1}):
         (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
-        with pytest.raises(UserError, match="labels in .*dataset"):
+        with pytest.raises(UserError, match=r"labels in .*dataset"):
             read_labels(tmp_path / "dataset.json")
 
 
