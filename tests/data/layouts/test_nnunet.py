@@ -126,7 +126,7 @@ def test_names_that_end_in_four_digits_are_no_channels(tmp_path: Path) -> None:
         ({"background": 0, "whole": [1, 2], "core": [2]}, r"regions, labels of several values \(whole, core\)"),
         ({"background": 0, "crack": 2}, "from 0 on"),
         *(({"background": 0, "crack": one}, "no labels") for one in ("one", "1", True, 1.2, None)),
-        ({"0": "background", "1": "crack"}, "no labels"),
+        ({"0": "background", "1": 1}, "no labels"),
         ({"background": 0, "crack": 1, "ignore": 1}, "from 0 on"),
         (["background", "crack"], "no labels"),
     ],
