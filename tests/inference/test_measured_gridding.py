@@ -85,7 +85,6 @@ def test_pictures_that_hold_the_period_are_no_gridding() -> None:
     assert found.pictures > GRIDS and not found.grids
 
 
-@pytest.mark.slow
 def test_what_cannot_be_measured_is_refused() -> None:
     network = build(encoder="mobilenet_v2", head="pyramid", num_classes=2, output_stride=32, dilation="none", aspp=0)
     with pytest.raises(UserError, match="no dilated convolution"):

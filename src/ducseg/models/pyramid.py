@@ -128,7 +128,7 @@ class DenseUpsamplingPyramid(nn.Module):
         for size in (*channels, *widths, num_classes, finest_stride):
             whole("a size of DenseUpsamplingPyramid", size, least=1, fix=fix)
         whole("picture_channels of DenseUpsamplingPyramid", picture_channels, fix="0: no picture joins.")
-        self.factor, self._channels, self._picture_channels = finest_stride, tuple(channels), picture_channels
+        self.factor, self._picture_channels = finest_stride, picture_channels
         self.details: nn.Module | None = None
         laterals = list(channels[:-1])
         if picture_channels:
@@ -150,8 +150,8 @@ class DenseUpsamplingPyramid(nn.Module):
             picture: (N, picture_channels, r*h, r*w), normalised; None where none joins.
 
         Raises:
-            UserError: another number of features, one of other channels, or one that is not half as large as the one
-                before; no picture where one joins, or one of another size or other channels.
+            UserError: another number of features, or one that is not half as large as the one before; no picture where
+                one joins, or one of another size or other channels.
         """
         self._check(features, picture)
         laterals = list(features[:-1])
@@ -166,7 +166,7 @@ class DenseUpsamplingPyramid(nn.Module):
     def _check(self, features: Sequence[Tensor], picture: Tensor | None) -> None:
         if in_a_graph():
             return  # sizes are free there
-        count, shapes = len(self._channels), [tuple(feature.shape) for feature in features]
+        count, shapes = len(self.steps) + 1, [tuple(feature.shape) for feature in features]
         fits = len(shapes) == count and all(isinstance(one, Tensor) and one.ndim == 4 for one in features)
         if not fits or any(fine[2:] != (2 * h, 2 * w) for fine, (*_, h, w) in pairwise(shapes)):
             raise explain(
@@ -175,9 +175,6 @@ class DenseUpsamplingPyramid(nn.Module):
                 needed=f"{count} tensors from fine to coarse (N, c, h, w), each half as large",
                 fix="Pad the picture to a multiple of the coarsest stride.",
             )
-        if (found := tuple(shape[1] for shape in shapes)) != self._channels:
-            fix = "Build it with the channels of these features."
-            raise explain("channels of features", found=found, needed=self._channels, fix=fix)
         (number, _, *sides), there = shapes[0], None if picture is None else tuple(picture.shape)
         wanted = (number, self._picture_channels, *(self.factor * side for side in sides))
         if there != (None if self.details is None else wanted):

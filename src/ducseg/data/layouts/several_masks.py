@@ -20,8 +20,14 @@ from ducseg.errors import UserError
 
 __all__ = ["ENDING", "FOLDER", "OBJECT", "SAME", "FoundMask", "FoundMasks", "find_masks"]
 
-FOLDER, ENDING, OBJECT = "a folder a class", "an ending a class", "a mask an object"
+FOLDER = "a folder a class"
+"""images/x.png with masks/crack/x.png."""
+ENDING = "an ending a class"
+"""images/x.png with masks/x_crack.png."""
+OBJECT = "a mask an object"
+"""ID/images/ID.png with ID/masks/*.png, or masks/x_1.png, masks/x_2.png."""
 SAME = "one mask a picture"
+"""images/x.png with masks/x.png: not several."""
 
 _Key = tuple[str, ...]
 """Folders of a file but for images/ or masks/."""
