@@ -106,7 +106,7 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_score_that_was_made_in_another_way_is_said_to_be(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other")
     for look, way in (
         ({"scales": [1.0], "flip": False}, None),
         ({"scales": [0.5, 1.0], "flip": True}, "at scales 0.5, 1, mirrored"),
@@ -114,7 +114,9 @@ def test_a_score_that_was_made_in_another_way_is_said_to_be(tmp_path: Path) -> N
     ):
         write_evaluation(run, "val", replace(evaluated(CRACKS), about={"split": "val", **look}))
         page = write_report([run], tmp_path / "page.html").read_text()
-        assert (way is None) == ("scored</" not in page) and (way is None or way in page)
+        assert (f"over 2 classes, {way}" in page) == (way is not None)
+        pages = write_report([run, other], tmp_path / "pages.html").read_text()
+        assert (way is None) == (">scored<" not in pages) and (way is None or way in pages)
 
 
 def test_a_list_of_names_names_its_split(tmp_path: Path) -> None:

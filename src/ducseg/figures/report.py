@@ -67,6 +67,7 @@ def _lead(named: dict[str, RunResults]) -> str:
     classes = run.scores.get("classes", {})
     lost = [name for name, score in classes.items() if score["pixels"] and not score["iou"]]
     sentence = f"Mean IoU {as_percent(run.scores['mean_iou'])} % over {len(classes)} classes"
+    sentence += f", {run.how_scored}" if run.how_scored else ""
     return sentence + (f"; nothing was found of {', '.join(lost)}." if lost else ".")
 
 
@@ -74,6 +75,8 @@ def _glance(named: dict[str, RunResults]) -> str:
     rows = {name: _numbers(run) for name, run in named.items()}
     if len(rows) == 1:
         return cards(list(next(iter(rows.values())).items()))
+    for name, run in named.items():
+        rows[name] |= {"scored": run.how_scored} if run.how_scored else {}
     keys = list(dict.fromkeys(key for numbers in rows.values() for key in numbers))
     return table(("", *rows), [(key, *(numbers.get(key, "-") for numbers in rows.values())) for key in keys])
 
@@ -82,8 +85,6 @@ def _numbers(run: RunResults) -> dict[str, str]:
     found, scores = dict[str, str](), run.scores
     if scores:
         found["mean IoU, %"] = as_percent(scores["mean_iou"])
-        if run.how_scored:
-            found["scored"] = run.how_scored
         thin = scores.get("thin")
         objects = _objects(run)
         if objects is not None:
