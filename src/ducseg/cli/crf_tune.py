@@ -1,6 +1,5 @@
 """`ducseg crf-tune`: the CRF's settings that a network needs."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -51,13 +50,13 @@ def run(options: Options) -> int:
     axes = ("sigma_alpha", "sigma_beta", "w1", "sigma_gamma", "w2", "iterations")
     grid = Grid(**{name: getattr(options, name) for name in axes})
     dataset, split = options.opened(options.checkpoint)
-    options.warn_of_learned(options.checkpoint, options.ensemble or (), dataset)
+    options.warn_of_learned(options.checkpoints, dataset)
     predictor = options.opened_network(probabilities=True)
     count = len(dataset) if options.pictures is None else min(options.pictures, len(dataset))
     if count < 1:
         raise explain("--pictures", found=count, needed="at least 1", fix="Leave it out for the whole split.")
     indices = [(2 * place + 1) * len(dataset) // (2 * count) for place in range(count)]
-    first, *further = map(_digest_of_weights, (options.checkpoint, *(options.ensemble or ())))
+    first, *further = map(_digest_of_weights, options.checkpoints)
     source = {"model.safetensors": first, "split": split, **options.look()} | ({"ensemble": further} if further else {})
     with counted_stages("predicted", "refined") as progress:
         rows = tune(
@@ -69,10 +68,11 @@ def run(options: Options) -> int:
 
 
 def _digest_of_weights(checkpoint: str) -> str:
+    from ducseg.inference.manifest import file_digest
     from ducseg.inference.opening import recorded
 
     place, _ = recorded(checkpoint)
-    return hashlib.sha256((place / "model.safetensors" if place.is_dir() else place).read_bytes()).hexdigest()
+    return file_digest(place / "model.safetensors" if place.is_dir() else place)
 
 
 def _report(rows: list["Row"], out: Path, grid: "Grid", metric: str, pictures: str) -> None:

@@ -42,7 +42,7 @@ def run(options: Options) -> int:
         raise explain("--store", found="--ensemble", needed=needed, fix="Leave one out; --json keeps the scores.")
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
-    options.warn_of_learned(options.checkpoint, options.ensemble or (), dataset)
+    options.warn_of_learned(options.checkpoints, dataset)
     labeller = options.labeller()
     thin = options.thin_counts(len(dataset.classes), wanted=options.store)
     road = RoadEvaluation(labeller.classes, dataset) if isinstance(dataset, KittiRoad) else None

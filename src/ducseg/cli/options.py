@@ -48,6 +48,11 @@ class Network:
     bf16: bool = False
     """Compute in bfloat16: about twice as fast on hardware that has it; labels differ slightly."""
 
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The network, and the further ones of --ensemble."""
+        return self.checkpoint, *(self.ensemble or ())
+
     def look(self) -> dict[str, Any]:
         """How it looks at a picture, for JSON."""
         return {"scales": list(self.scales), "flip": self.flip, **({"bf16": True} if self.bf16 else {})}
@@ -71,7 +76,7 @@ class Network:
             raise explain("--ensemble", found="no network", needed="one or more", fix="Name them, or leave it out.")
         from ducseg.inference.ensemble import Ensemble
 
-        return Ensemble([opened(checkpoint) for checkpoint in (self.checkpoint, *self.ensemble)])
+        return Ensemble([opened(checkpoint) for checkpoint in self.checkpoints])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +130,12 @@ class DataRoot:
             checkpoint, split=self.split, root=self.data_root, images=self.data_images, masks=self.data_masks
         )
 
-    def warn_of_learned(self, checkpoint: str, ensemble: tuple[str, ...], dataset: "SegmentationDataset") -> None:
-        """Say which further networks were trained on pictures of the data set that `checkpoint` opened."""
+    def warn_of_learned(self, checkpoints: tuple[str, ...], dataset: "SegmentationDataset") -> None:
+        """Say which networks but the first, which opened the data set, were trained on pictures of it."""
         from ducseg.inference.trained_on import learned_notes
 
         for note in learned_notes(
-            ensemble, dataset, beside=checkpoint,
+            checkpoints[1:], dataset, beside=checkpoints[0],
             root=self.data_root, images=self.data_images, masks=self.data_masks,
         ):  # fmt: skip
             print(f"warning: {note}")

@@ -164,7 +164,7 @@ class Options(Batch, RefinedNetwork):
             from ducseg.inference.refine import crf_settings
 
             chosen["crf"] = crf_settings(self.crf)
-        network = " ".join(map(network_digest, (self.checkpoint, *(self.ensemble or ()))))
+        network = " ".join(map(network_digest, self.checkpoints))
         return digest(chosen | {"kinds": sorted(kinds), "network": network})
 
 

@@ -53,7 +53,7 @@ def run(options: Options) -> int:
         timeout=options.timeout,
     )
     tiling = Tiling.given(options.tile, options.overlap, dashes="--")
-    name = " + ".join(_name(Path(one)) for one in (options.checkpoint, *(options.ensemble or ())))
+    name = " + ".join(_name(Path(one)) for one in options.checkpoints)
     with bind(options.host, options.port) as bound:  # a port in use is said before the network is read
         app = create_app(options.labeller(), name=name, limits=limits, tiling=tiling, about=_about(options))
         bound.listen()  # who comes while the server starts waits that long

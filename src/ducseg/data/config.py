@@ -107,16 +107,16 @@ class DataConfig:
         return conflicts
 
     def _fold_conflicts(self) -> list[str]:
-        default = {field.name: field.default for field in fields(self)}
         folds = 5 if self.dataset == "kitti-road" else self.folds
         if folds is None:
             return ["--data.fold needs --data.folds: how many there are"] * (self.fold > 0 and self.dataset == "folder")
         conflicts = [f"--data.fold {self.fold} of {folds}: they are counted from 0"] * (self.fold >= folds)
         if self.folds is not None:
-            given = [
-                name for name in ("train_split", "val_split", "val_fraction") if getattr(self, name) != default[name]
+            conflicts += [
+                f"--data.folds says what {_option(name)} would: leave one out"
+                for name in ("train_split", "val_split", "val_fraction")
+                if getattr(self, name) != getattr(DataConfig, name)
             ]
-            conflicts += [f"--data.folds says what {_option(name)} would: leave one out" for name in given]
         return conflicts
 
 

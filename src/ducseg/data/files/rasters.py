@@ -133,9 +133,8 @@ class Raster:
             )
 
     def _picture(self, bands: NDArray[Any]) -> NDArray[Any]:
-        if self._inverted and (
-            self._palette is None or self.pixels != RGB
-        ):  # GDAL has white and black of 1 bit as a palette
+        # GDAL has white and black of 1 bit as a palette
+        if self._inverted and (self._palette is None or self.pixels != RGB):
             bands = np.subtract(self._largest, bands, dtype=np.uint8)
         if self.pixels != RGB:
             picture = np.ascontiguousarray(np.moveaxis(bands, 0, 2))
@@ -201,12 +200,20 @@ def open_placed(path: Path) -> Iterator[Raster]:
     Raises:
         UserError: a damaged file, rasterio not installed.
     """
-    rasterio = package("rasterio", what=f"picture {path}", install=INSTALL)
+    package("rasterio", what=f"picture {path}", install=INSTALL)
+    with _opened(path) as source:
+        yield Raster(path, source)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import rasterio
+
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         with _explained(path), quiet:
             source = rasterio.open(path)
         with source:
-            yield Raster(path, source)
+            yield source
 
 
 @contextmanager
@@ -219,31 +226,28 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
     Raises:
         UserError: no or a damaged TIFF, several pages, other pixels, rasterio not installed.
     """
-    rasterio = package("rasterio", what=f"TIFF {path}", install=INSTALL)
+    package("rasterio", what=f"TIFF {path}", install=INSTALL)
     header = tiff_header(path)
     if header is None:
         raise undecodable(path, b"", "no TIFF")
     check_header(header, path, any_size=True)
     if pixels == RGB:
         check_channels(header, path)
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-        with _explained(path), quiet:
-            source = rasterio.open(path)
-        with source:
-            bands = sum(one.name != "alpha" for one in source.colorinterp)
-            if pixels != RGB:
-                found = f"{bands} channels of {source.dtypes[0]}"
-                if (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
-                    fix = "Take it out, or convert it (gdal_translate -b, -ot)."
-                    raise explain(f"TIFF {path}", found=found, needed=pixels, fix=fix)
-            elif bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
-                raise explain(
-                    f"TIFF {path}",
-                    found=f"{bands} bands of {source.dtypes[0]}",
-                    needed="1 (grey) or 3 (RGB) bands of 8 bits",
-                    fix=f"Convert it: gdal_translate -ot Byte {'-b 1 -b 2 -b 3' if bands > 3 else '-b 1'} IN OUT.",
-                )
-            yield Raster(path, source, pixels, inverted=header.inverted, bits=header.bits)
+    with _opened(path) as source:
+        bands = sum(one.name != "alpha" for one in source.colorinterp)
+        if pixels != RGB:
+            found = f"{bands} channels of {source.dtypes[0]}"
+            if (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
+                fix = "Take it out, or convert it (gdal_translate -b, -ot)."
+                raise explain(f"TIFF {path}", found=found, needed=pixels, fix=fix)
+        elif bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
+            raise explain(
+                f"TIFF {path}",
+                found=f"{bands} bands of {source.dtypes[0]}",
+                needed="1 (grey) or 3 (RGB) bands of 8 bits",
+                fix=f"Convert it: gdal_translate -ot Byte {'-b 1 -b 2 -b 3' if bands > 3 else '-b 1'} IN OUT.",
+            )
+        yield Raster(path, source, pixels, inverted=header.inverted, bits=header.bits)
 
 
 def write_raster(
