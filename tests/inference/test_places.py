@@ -285,6 +285,22 @@ def test_pictures_of_tars_to_files_and_to_tars(inputs: Path, tmp_path: Path) -> 
     assert tree(tmp_path / "packed") == before, "bit for bit"
 
 
+def test_that_a_place_is_lost_out_of_a_tar_is_said(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    image, where = (
+        np.zeros((3, 16, 16), np.uint8),
+        {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 5e5, 0, -2, 4e6)},
+    )
+    with rasterio.open(
+        tmp_path / "x.tif", "w", driver="GTiff", width=16, height=16, count=3, dtype="uint8", **where
+    ) as x:
+        x.write(image)
+    tar_of(tmp_path / "x.tar", {"x.tif": (tmp_path / "x.tif").read_bytes()})
+    report = predict(str(tmp_path / "x.tar"), tmp_path / "out", kinds=("labels",)).report
+    assert [text for _, text in report.notes] == ["where it lies is not kept out of tars and URLs"]
+    assert list(tree(tmp_path / "out")) == ["x/x_labels.png"]
+
+
 def test_results_in_tars_are_the_same_however_they_are_split(inputs: Path, tmp_path: Path) -> None:
     predict(inputs, tmp_path / "one", per_tar=4)
     for index in range(3):

@@ -1,5 +1,6 @@
 """Large pictures from file to files: the same labels as in memory, killed and gone on, in bounded memory."""
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from ducseg.classes import CAMVID
-from ducseg.data.files import rasters
+from ducseg.data.files import header, rasters
 from ducseg.devices import available_memory
 from ducseg.errors import UserError, explain
 from ducseg.inference import windowed
@@ -172,6 +173,28 @@ def test_a_place_that_is_lost_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     report = predict_files(Slices(), [source], tmp_path / "out", kinds=("labels",))
     assert report.notes == ((source, "where it lies is not kept without rasterio (pip install ducseg[geo])"),)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["x_labels.png"]
+
+
+def test_a_raster_that_cannot_be_looked_at_does_not_become_a_plain_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails once, when the pictures are looked through: this one fails, and the same again labels it."""
+    sources = [write_raster(tmp_path / name, picture(40, 50)) for name in ("x.tif", "y.tif")]
+    look, fails = rasters.tiff_header, [sources[0]]
+
+    def fails_once(path: Path) -> Any:
+        if path in fails:
+            fails.remove(path)
+            raise header.unreadable(path, OSError(errno.EIO, "Input/output error"))
+        return look(path)
+
+    monkeypatch.setattr(rasters, "tiff_header", fails_once)
+    report = predict_files(Slices(), sources, tmp_path / "out", kinds=("labels",))
+    assert report.written == (sources[1],)
+    assert [file for file, _ in report.failed] == [sources[0]]
+    assert "could not be read when all were looked through" in report.failed[0][1]
+    assert not predict_files(Slices(), sources, tmp_path / "out", kinds=("labels",)).failed
+    assert files_of(tmp_path / "out").keys() == {"x_labels.tif", "y_labels.tif"}
 
 
 def test_what_would_not_fit_is_cut_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
+from ducseg.data.files.header import UnreadableError
 from ducseg.data.files.rasters import is_raster
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError, explain
@@ -55,13 +56,13 @@ class Job:
         file: the picture.
         name: of its results below their folder, without suffix.
         results: where each kind goes.
-        raster: read by rows, results are TIFFs.
+        raster: read by rows, results are TIFFs; None: it could not be looked at, which fails if reading does not.
     """
 
     file: Path
     name: Path
     results: Mapping[Kind, Path]
-    raster: bool = False
+    raster: bool | None = False
 
 
 Done = Callable[[Job, str | None, float], None]
@@ -191,11 +192,12 @@ def write_jobs(
         for job, result in read_ahead(read, jobs, ahead=max(2, batch_size)):
             try:
                 image = result()
+                _check_looked_at(job)
+                if windows is not None and not job.raster:
+                    windows.note_place(job.file)
             except UserError as error:
                 fail(job, error)
             else:
-                if windows is not None and not job.raster:
-                    windows.note_place(job.file)
                 yield job, image, job if windows is not None and windows.takes(image) else _shape(image)
 
     def answered(batch: list[tuple[Job, Picture]]) -> Iterator[tuple[Job, Picture, NDArray[Any], float]]:
@@ -247,6 +249,16 @@ def write_jobs(
     return PredictReport(tuple(written), tuple(failed), () if windows is None else tuple(windows.notes))
 
 
+def _check_looked_at(job: Job) -> None:
+    if job.raster is None:
+        raise explain(
+            f"file {job.file}",
+            found="one that could not be read when all were looked through, and now can",
+            needed="to know whether it has a place on earth",
+            fix="The same command again labels it.",
+        )
+
+
 def _shape(image: Path | Picture) -> tuple[int, ...]:
     assert not isinstance(image, Path), "rasters go by windows"
     return image.shape
@@ -291,8 +303,8 @@ def find_jobs(
     sources = {os.path.realpath(file) for file, _ in pictures}  # links in a circle, too
     jobs = []
     for file, name in pictures:
-        raster = rasters and is_raster(file)
-        results = {kind: out / result_name(name, kind, raster=raster) for kind in kinds}
+        raster = _is_raster(file) if rasters else False
+        results = {kind: out / result_name(name, kind, raster=bool(raster)) for kind in kinds}
         jobs.append(Job(file, name, results, raster))
     for job in jobs:
         for result in job.results.values():
@@ -305,6 +317,13 @@ def find_jobs(
                 )
     open_folder(out)
     return jobs
+
+
+def _is_raster(file: Path) -> bool | None:
+    try:
+        return is_raster(file)
+    except UnreadableError:
+        return None
 
 
 def open_folder(out: Path) -> None:

@@ -29,13 +29,13 @@ class Source:
         where: path or URL.
         name: of its results, without suffix, with forward slashes.
         stamp: changes when it does.
-        raster: a picture on a disk that is read by rows.
+        raster: a picture on a disk that is read by rows; None: it could not be looked at.
     """
 
     where: str
     name: str
     stamp: str
-    raster: bool = False
+    raster: bool | None = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.rasters import INSTALL, Raster, is_placed, open_raster
+from ducseg.data.files.rasters import INSTALL, Raster, is_placed, is_raster, open_raster
 from ducseg.devices import available_memory
 from ducseg.errors import UserError, explain
 from ducseg.files import parse_json, write_whole
@@ -82,9 +82,15 @@ class ByWindows:
         self.notes: list[tuple[Path, str]] = []
 
     def note_place(self, file: Path) -> None:
-        """Note of a file that is read as a plain picture that its place is lost, where it has one."""
-        if file.suffix.lower() in (".tif", ".tiff") and is_placed(file):
-            self.notes.append((file, f"where it lies is not kept without rasterio (pip install {INSTALL})"))
+        """Note of a file that is read as a plain picture that its place is lost, where it has one.
+
+        Raises:
+            UserError: a file that cannot be read any more.
+        """
+        if file.suffix.lower() not in (".tif", ".tiff") or not is_placed(file):
+            return
+        reason = "out of tars and URLs" if is_raster(file) else f"without rasterio (pip install {INSTALL})"
+        self.notes.append((file, f"where it lies is not kept {reason}"))
 
     def takes(self, picture: Path | Picture) -> bool:
         """Whether a picture goes by windows; a path is a raster, which is always read by rows."""

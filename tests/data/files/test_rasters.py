@@ -1,5 +1,7 @@
 """TIFFs by rows: what GDAL's own tools see of them, and the same pixels as whole pictures have."""
 
+import errno
+import os
 import warnings
 from functools import partial
 from pathlib import Path
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ducseg.data.files import header
 from ducseg.data.files.channels import RGB, Pixels, read_channels
-from ducseg.data.files.header import tiff_header
-from ducseg.data.files.rasters import is_raster, open_raster, write_raster
+from ducseg.data.files.header import UnreadableError, tiff_header
+from ducseg.data.files.rasters import is_placed, is_raster, open_raster, without_data, write_raster
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError
 
@@ -110,6 +113,23 @@ def test_what_is_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         UserError, match=r"rio convert IN OUT.tif --co TILED=YES.*BIGTIFF=IF_SAFER \(pip install ducseg\[geo\]"
     ):
         read_image(plain)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_cannot_be_read_is_not_said_to_be_no_raster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    placed = write(tmp_path / "placed.tif", noise(3), **UTM)
+
+    def refuse(*_given: Any, **_options: Any) -> Any:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(header.mmap, "mmap", refuse)
+    for ask in (tiff_header, is_raster, is_placed, without_data):
+        with pytest.raises(UnreadableError, match=rf"placed.tif: found {os.strerror(error)}; needed a readable"):
+            ask(placed)
+    missing = tmp_path / "none.tif"
+    assert (tiff_header(missing), is_raster(missing), is_raster(tmp_path)) == (None, False, False)
 
 
 @pytest.mark.parametrize("suffix", [".tfw", ".TFW", ".tifw", ".wld"])

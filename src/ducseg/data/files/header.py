@@ -23,8 +23,8 @@ from ducseg.data.files.overlapping import quiet, unbounded
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "JPEG_START", "PILLOW_ERRORS", "Header", "check_header", "max_pixels", "open_pillow", "read_header", "tiff_header",
-    "undecodable", "upright",
+    "JPEG_START", "PILLOW_ERRORS", "Header", "UnreadableError", "check_header", "max_pixels", "open_pillow",
+    "read_header", "tiff_header", "undecodable", "unreadable", "upright",
 ]  # fmt: skip
 
 JPEG_START = b"\xff\xd8\xff"
@@ -37,6 +37,10 @@ _TURNED = range(5, 9)  # height and width change places
 _MOST_PAGES = 10_000
 _AS_TIFF = "--co TILED=YES --co BLOCKXSIZE=512 --co BLOCKYSIZE=512 --co COMPRESS=LZW --co BIGTIFF=IF_SAFER"
 _JPEG_AS_TIFF = " --co PHOTOMETRIC=RGB"  # else it would be JPEG's, which only JPEG compression takes
+
+
+class UnreadableError(UserError):
+    """A file that the system does not let be read, so that nobody knows what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +104,22 @@ def read_header(data: bytes, path: Path) -> Header:
 
 
 def tiff_header(path: Path) -> Header | None:
-    """The header of a TIFF of any size, of which only the directories are read; None: another file, or none."""
+    """The header of a TIFF of any size, of which only the directories are read; None: another file, or none.
+
+    Raises:
+        UnreadableError: a file that is there and cannot be read, so that nobody knows what it is.
+        UserError: a damaged directory.
+    """
     try:
         with path.open("rb") as file:
             if file.read(4) not in _TIFF_STARTS:
                 return None
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _tiff_of(data, path)
-    except OSError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def _tiff_of(data: bytes | mmap.mmap, path: Path) -> Header:
@@ -186,6 +197,14 @@ def undecodable(path: Path, data: bytes, reason: str = "the decoder refused it")
         needed="a whole PNG, JPEG, BMP, TIFF or WebP",
         fix="Copy or download it again, or take it out of the data set; if a viewer shows it right, save it anew.",
     )
+
+
+def unreadable(path: Path, error: OSError) -> UnreadableError:
+    """The error of a file that the system does not let be read."""
+    found, fix = error.strerror or str(error), "Check the path."
+    if path.is_symlink():
+        found, fix = f"a link to {path.readlink()} ({found})", "Fetch what it leads to (git annex get, dvc pull)."
+    return UnreadableError(*explain(f"file {path}", found=found, needed="a readable picture", fix=fix).args)
 
 
 def open_pillow(source: bytes | Path) -> Image.Image:

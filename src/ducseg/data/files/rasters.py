@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined
-from ducseg.data.files.header import Header, check_header, max_pixels, tiff_header, undecodable
+from ducseg.data.files.header import (
+    Header,
+    UnreadableError,
+    check_header,
+    max_pixels,
+    tiff_header,
+    undecodable,
+    unreadable,
+)
 from ducseg.data.files.overlapping import quiet
 from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
@@ -153,6 +161,9 @@ def is_raster(path: Path) -> bool:
     """Whether a file is read by rows and its results are TIFFs: a TIFF that `is_placed`, or of many pixels.
 
     Without rasterio only those of many pixels are, and say then that it is missing.
+
+    Raises:
+        UnreadableError: a file that is there and cannot be read.
     """
     header = _header(path)
     if header is None:
@@ -172,13 +183,15 @@ def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
     try:
         with open_raster(path, pixels) as raster:
             known = raster.with_data(0, raster.size[0])
+    except UnreadableError:
+        raise
     except UserError:  # what is not read by rows is read whole, with what is to be said of it
         return None
     return None if known is None or known.all() else ~known
 
 
 def is_placed(path: Path) -> bool:
-    """Whether a file is a TIFF with a place, its own or a world file's, or a nodata value."""
+    """Whether a file is a TIFF with a place, its own or a world file's, or a nodata value; raises as `is_raster`."""
     header = _header(path)
     return header is not None and header.placed
 
@@ -186,11 +199,15 @@ def is_placed(path: Path) -> bool:
 def _header(path: Path) -> Header | None:
     try:
         header = tiff_header(path)
+        if header is None or header.placed:
+            return header
+        return replace(header, placed=any(path.with_suffix(suffix).exists() for suffix in _WORLD_FILES))
+    except UnreadableError:
+        raise
     except UserError:  # reading says what is wrong
         return None
-    if header is None or header.placed:
-        return header
-    return replace(header, placed=any(path.with_suffix(suffix).exists() for suffix in _WORLD_FILES))
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from ducseg.data.files.header import (
     open_pillow,
     read_header,
     undecodable,
+    unreadable,
     upright,
 )
 from ducseg.data.files.overlapping import quiet, silent_opencv, unbounded
@@ -285,10 +286,7 @@ def _file(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        found, fix = error.strerror or str(error), "Check the path."
-        if path.is_symlink():
-            found, fix = f"a link to {path.readlink()} ({found})", "Fetch what it leads to (git annex get, dvc pull)."
-        raise explain(f"file {path}", found=found, needed="a readable picture", fix=fix) from None
+        raise unreadable(path, error) from None
     if not data:
         raise explain(f"file {path}", found="0 bytes", needed="a picture", fix="Copy or download it again.")
     return data

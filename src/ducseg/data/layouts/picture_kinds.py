@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -72,8 +73,9 @@ def _nodata(files: Sequence[Path]) -> tuple[Path, str] | None:
 
 def _tiffs(files: Sequence[Path]) -> Iterator[tuple[Path, Header]]:
     for path in files:
-        if path.suffix.lower() in (".tif", ".tiff") and (header := tiff_header(path)) is not None:
-            yield path, header
+        with suppress(UserError):  # reading says what is wrong
+            if path.suffix.lower() in (".tif", ".tiff") and (header := tiff_header(path)) is not None:
+                yield path, header
 
 
 def _kind(path: Path, as_stored: bool) -> Pixels | None:
