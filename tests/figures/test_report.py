@@ -22,6 +22,7 @@ from ducseg.figures.evaluation_folder import (
     write_sample,
 )
 from ducseg.figures.report import write_report
+from ducseg.figures.run_results import RunResults
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 from ducseg.metrics.thin import ThinCounts
 
@@ -108,15 +109,16 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
 def test_a_score_that_was_made_in_another_way_is_said_to_be(tmp_path: Path) -> None:
     run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other")
     for look, way in (
-        ({"scales": [1.0], "flip": False}, None),
-        ({"scales": [0.5, 1.0], "flip": True}, "at scales 0.5, 1, mirrored"),
+        ({"scales": [1.0], "flip": False}, ""),
         ({"scales": [0.25], "flip": False, "crf": [], "bf16": True}, "at scale 0.25, with the CRF, in bf16"),
+        ({"scales": [0.5, 1.0], "flip": True}, "at scales 0.5, 1, mirrored"),
     ):
         write_evaluation(run, "val", replace(evaluated(CRACKS), about={"split": "val", **look}))
-        page = write_report([run], tmp_path / "page.html").read_text()
-        assert (f"over 2 classes, {way}" in page) == (way is not None)
-        pages = write_report([run, other], tmp_path / "pages.html").read_text()
-        assert (way is None) == (">scored<" not in pages) and (way is None or way in pages)
+        assert RunResults.read(run).how_scored == way
+    assert f"over 2 classes, {way}" in write_report([run], tmp_path / "page.html").read_text()
+    pages = write_report([run, other], tmp_path / "pages.html").read_text()
+    assert ">scored<" in pages and way in pages
+    assert ">scored<" not in write_report([other], tmp_path / "page.html").read_text()
 
 
 def test_a_list_of_names_names_its_split(tmp_path: Path) -> None:

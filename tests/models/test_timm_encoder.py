@@ -22,13 +22,12 @@ from ducseg.weights.checkpoint import load_segmenter, save_segmenter
 
 NETWORKS = (
     "resnet18",
-    "resnet50d",  # average pooling in its shortcuts
-    "regnetx_002",
-    "mobilenetv3_small_100",
-    "efficientnet_b0",
     "tf_efficientnet_b0",  # windows off their centre ("same" padding)
     "convnext_atto",  # 7x7 depthwise, 2x2 between stages, layer norm
-    "densenet121",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("resnet50d", "regnetx_002", "mobilenetv3_small_100", "efficientnet_b0", "densenet121")
+    ),
 )
 SMALL = "timm:test_efficientnet"  # timm's own for tests: 0.4 million parameters
 
