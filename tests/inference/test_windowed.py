@@ -167,6 +167,21 @@ def test_the_overlay_of_a_large_raster_is_smaller_and_says_how_much(tmp_path: Pa
     assert grey(tmp_path / "out" / "x_overlay.png").shape[1] == 2767
 
 
+def test_a_world_file_places_the_results_of_a_png(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "x.png"), picture(60, 80))
+    kinds = ("labels", "polygons")
+    assert not predict_files(Slices(), [tmp_path / "x.png"], tmp_path / "plain", kinds=kinds).failed
+    (tmp_path / "x.pgw").write_text("0.5\n0\n0\n-0.5\n400000.25\n5999999.75\n")
+    assert not predict_files(Slices(), [tmp_path / "x.png"], tmp_path / "placed", kinds=kinds).failed
+    assert files_of(tmp_path / "placed").keys() == {"x_labels.tif", "x_polygons.geojson"}
+    with rasterio.open(tmp_path / "placed" / "x_labels.tif") as labels:
+        assert np.array_equal(labels.read(1), grey(tmp_path / "plain" / "x_labels.png"))
+        assert labels.transform == rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 6_000_000)
+    first = json.loads(files_of(tmp_path / "plain")["x_polygons.geojson"])["features"][0]["geometry"]["coordinates"]
+    moved = json.loads(files_of(tmp_path / "placed")["x_polygons.geojson"])["features"][0]["geometry"]["coordinates"]
+    assert moved[0][0] == [400_000 + first[0][0][0] / 2, 6_000_000 - first[0][0][1] / 2]
+
+
 def test_a_place_that_is_lost_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_raster(tmp_path / "x.tif", picture(40, 50))
     monkeypatch.setattr(rasters, "find_spec", lambda _name: None)

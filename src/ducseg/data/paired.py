@@ -102,7 +102,7 @@ class PairedFiles:
             height, width = image.shape[:2]
         label = self.label(index)
         check_same_size((height, width), label, path, self.label_paths[index])
-        for unknown in (undefined, without_data(path, self.pixels)):
+        for unknown in (undefined, without_data(path)):
             if unknown is not None:
                 label = np.where(unknown, np.uint8(IGNORE), label)
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))

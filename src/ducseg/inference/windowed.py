@@ -87,7 +87,7 @@ class ByWindows:
         Raises:
             UserError: a file that cannot be read any more.
         """
-        if file.suffix.lower() not in (".tif", ".tiff") or not is_placed(file):
+        if not is_placed(file):
             return
         reason = "out of tars and URLs" if is_raster(file) else f"without rasterio (pip install {INSTALL})"
         self.notes.append((file, f"where it lies is not kept {reason}"))

@@ -20,6 +20,7 @@ from ducseg.errors import UserError
 
 rasterio = pytest.importorskip("rasterio")
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 500_000, 0, -2, 4_000_000)}
+WORLD_FILE = "0.5\n0\n0\n-0.5\n400000.25\n5999999.75\n"
 
 
 def write(path: Path, pixels: Any, **options: Any) -> Path:
@@ -136,11 +137,49 @@ def test_what_cannot_be_read_is_not_said_to_be_no_raster(
 def test_a_world_file_is_a_place(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / "a.tif", noise(3))
     assert not is_raster(tmp_path / "a.tif")
-    (tmp_path / f"a{suffix}").write_text("0.5\n0\n0\n-0.5\n400000.25\n5999999.75\n")
+    (tmp_path / f"a{suffix}").write_text(WORLD_FILE)
     assert is_raster(tmp_path / "a.tif")
     with open_raster(tmp_path / "a.tif") as raster:
         assert raster.place.is_known
         assert (raster.place.transform.c, raster.place.transform.f) == (400000, 6000000)
+
+
+@pytest.mark.parametrize("world", ["jgw", "jpgw", "JGW", "wld"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_with_a_world_file_is_read_as_without(tmp_path: Path, world: str, mode: str) -> None:
+    """GDAL's decoder gives other colours where these are subsampled."""
+    path = tmp_path / "x.jpg"
+    Image.fromarray(noise(3, 90, 61).transpose(1, 2, 0)).convert(mode).save(path, quality=60)
+    plain = read_image(path)
+    assert not is_raster(path)
+    path.with_suffix(f".{world}").write_text(WORLD_FILE)
+    with open_raster(path) as raster:
+        assert np.array_equal(raster.rows(0, 90), plain) and np.array_equal(raster.rows(40, 90), plain[40:])
+        assert (raster.place.transform.c, raster.place.transform.f) == (400000, 6000000)
+        assert raster.reduced(2).shape == (45, 31, 3)
+        assert raster.known(0, 90) is None
+
+
+def test_pictures_with_world_files(tmp_path: Path) -> None:
+    values = noise(4, 12, 9).transpose(1, 2, 0)
+    values[2:5, :, 3] = 0
+    Image.fromarray(values).save(tmp_path / "x.png")
+    Image.fromarray(values[..., :3]).save(tmp_path / "x.bmp")
+    Image.fromarray(values[..., :3]).save(
+        tmp_path / "turned.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    )
+    for name in ("x.pgw", "x.bpw", "turned.jgw"):
+        (tmp_path / name).write_text(WORLD_FILE)
+    nothing = without_data(tmp_path / "x.png")
+    assert nothing is not None and np.array_equal(nothing, values[..., 3] == 0)
+    assert without_data(tmp_path / "x.bmp") is None
+    with open_raster(tmp_path / "x.bmp") as raster:
+        assert np.array_equal(raster.rows(0, 12), values[..., :3])
+        assert raster.files == (tmp_path / "x.bmp", tmp_path / "x.bpw")
+    assert not is_raster(tmp_path / "turned.jpg"), "it is not shown as it lies"
+    assert read_image(tmp_path / "turned.jpg").shape == (9, 12, 3)
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    assert not is_raster(tmp_path / "x.png"), "reading says what is wrong"
 
 
 def test_the_header_of_a_huge_file_is_read_without_the_rest(tmp_path: Path) -> None:

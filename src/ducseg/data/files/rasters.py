@@ -1,4 +1,4 @@
-"""TIFFs that are read and written by rows, so that they need not fit in memory, with their place on earth.
+"""TIFFs, and pictures with a world file, read by rows, so that they need not fit in memory, with their place on earth.
 
 Legend: H, W pixels as stored; what a raster knows nothing of is its nodata value, its mask, or an alpha of 0.
 rasterio does it (`pip install ducseg[geo]`).
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, fill_undefined
+from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
 from ducseg.data.files.header import (
     Header,
     UnreadableError,
     check_header,
     max_pixels,
+    read_header,
     tiff_header,
     undecodable,
     unreadable,
@@ -35,9 +36,10 @@ __all__ = [
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
+_TIFFS = (".tif", ".tiff")
 _ROWS = 512  # written together
 _BLOCK = 512
-_WORLD_FILES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld")  # of TIFFs, as GDAL finds them
+_WITH_WORLD_FILES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")  # that GDAL reads, so that they are rasters
 _CACHE = 128 << 20  # bytes of decoded blocks
 
 
@@ -70,7 +72,7 @@ class Place:
 
 
 class Raster:
-    """An open TIFF; `open_raster` makes one.
+    """An open raster; `open_raster` makes one.
 
     Attributes:
         path: of the file; size: (H, W); place: where it lies.
@@ -78,12 +80,16 @@ class Raster:
         pixels: what it gives: grey or RGB bytes as RGB, or its channels as stored.
     """
 
-    def __init__(self, path: Path, source: Any, pixels: Pixels = RGB, *, inverted: bool = False, bits: int = 8) -> None:
-        self.path, self._source, self.pixels, self._inverted = path, source, pixels, inverted
+    def __init__(
+        self, path: Path, source: Any, pixels: Pixels = RGB, *, inverted: bool = False, bits: int = 8,
+        decoded: NDArray[Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self._source, self.pixels, self._inverted, self._decoded = path, source, pixels, inverted, decoded
         self._largest = 2**bits - 1
         self.size: tuple[int, int] = (source.height, source.width)
         self.place = Place(source.crs, source.transform, source.gcps)
-        self.files = tuple(map(Path, source.files))
+        beside = (path.with_suffix(one) for one in sorted(_world_files(path.suffix.lower())))  # not all drivers name it
+        self.files = tuple(dict.fromkeys([*map(Path, source.files), *(one for one in beside if one.exists())]))
         kinds = [one.name for one in source.colorinterp]
         self._bands = [number + 1 for number, kind in enumerate(kinds) if kind != "alpha"]
         masks = {flag.name for flags in source.mask_flag_enums for flag in flags}
@@ -101,6 +107,8 @@ class Raster:
         Raises:
             UserError: the file is damaged there.
         """
+        if self._decoded is not None:
+            return self._decoded[begin:end]
         return self._picture(self._read(self._bands, begin, end, (end - begin, self.size[1])))
 
     def known(self, begin: int, end: int) -> NDArray[np.bool_] | None:
@@ -158,7 +166,7 @@ class Raster:
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file is read by rows and its results are TIFFs: a TIFF that `is_placed`, or of many pixels.
+    """Whether a file is read by rows and its results are TIFFs: it `is_placed`, or is a TIFF of many pixels.
 
     Without rasterio only those of many pixels are, and say then that it is missing.
 
@@ -168,20 +176,17 @@ def is_raster(path: Path) -> bool:
     header = _header(path)
     if header is None:
         return False
-    many = header.size[0] * header.size[1] > max_pixels()
-    return many or (header.placed and find_spec("rasterio") is not None)
+    if header.placed and find_spec("rasterio") is not None:
+        return True
+    return path.suffix.lower() in _TIFFS and header.size[0] * header.size[1] > max_pixels()
 
 
-def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
-    """(H, W), where a TIFF that `predict` reads by rows has none, as `Raster.with_data` says; None: nowhere.
-
-    Args:
-        pixels: that it holds.
-    """
-    if path.suffix.lower() not in (".tif", ".tiff") or not is_raster(path):
+def without_data(path: Path) -> NDArray[np.bool_] | None:
+    """(H, W), where a file that `predict` reads by rows has none, as `Raster.with_data` says; None: nowhere."""
+    if not is_raster(path):
         return None
     try:
-        with open_raster(path, pixels) as raster:
+        with open_placed(path) as raster:
             known = raster.with_data(0, raster.size[0])
     except UnreadableError:
         raise
@@ -191,23 +196,35 @@ def without_data(path: Path, pixels: Pixels = RGB) -> NDArray[np.bool_] | None:
 
 
 def is_placed(path: Path) -> bool:
-    """Whether a file is a TIFF with a place, its own or a world file's, or a nodata value; raises as `is_raster`."""
+    """Whether a picture has a place, a TIFF's own or a world file's, or a nodata value; raises as `is_raster`."""
     header = _header(path)
     return header is not None and header.placed
 
 
 def _header(path: Path) -> Header | None:
+    suffix = path.suffix.lower()
+    if suffix not in _WITH_WORLD_FILES:
+        return None
     try:
-        header = tiff_header(path)
-        if header is None or header.placed:
+        header = tiff_header(path) if suffix in _TIFFS else None
+        if suffix in _TIFFS and (header is None or header.placed):
             return header
-        return replace(header, placed=any(path.with_suffix(suffix).exists() for suffix in _WORLD_FILES))
+        if not any(path.with_suffix(one).exists() for one in _world_files(suffix)):
+            return header
+        header = header or read_header(path.read_bytes(), path)
+        return replace(header, placed=header.orientation == 1)  # a picture that EXIF turns does not lie so
     except UnreadableError:
         raise
     except UserError:  # reading says what is wrong
         return None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def _world_files(suffix: str) -> set[str]:
+    """The endings of what may lie beside a file of one, as GDAL finds it: ".tfw", ".tifw", ".wld", in capitals too."""
+    names = {f".{suffix[1:2]}{suffix[-1:]}w", f"{suffix}w", ".wld"}
+    return names | {name.upper() for name in names}
 
 
 @contextmanager
@@ -235,16 +252,21 @@ def _opened(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
-    """Open a TIFF by rows, whatever its size.
+    """Open a TIFF of any size, or a picture that `is_placed`, by rows.
 
     Args:
         pixels: that it must hold; `RGB`: grey or RGB of 8 bits.
 
     Raises:
-        UserError: no or a damaged TIFF, several pages, other pixels, rasterio not installed.
+        UserError: no or a damaged one, several pages, other pixels, rasterio not installed.
     """
-    package("rasterio", what=f"TIFF {path}", install=INSTALL)
+    package("rasterio", what=f"raster {path}", install=INSTALL)
     header = tiff_header(path)
+    if header is None and is_placed(path):  # all of it as training reads it: GDAL's decoder gives other colours
+        decoded = read_pixels(path, pixels)
+        with _opened(path) as source:
+            yield Raster(path, source, pixels, decoded=decoded)
+        return
     if header is None:
         raise undecodable(path, b"", "no TIFF")
     check_header(header, path, any_size=True)
@@ -256,10 +278,10 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
             found = f"{bands} channels of {source.dtypes[0]}"
             if (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
                 fix = "Take it out, or convert it (gdal_translate -b, -ot)."
-                raise explain(f"TIFF {path}", found=found, needed=pixels, fix=fix)
+                raise explain(f"raster {path}", found=found, needed=pixels, fix=fix)
         elif bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
             raise explain(
-                f"TIFF {path}",
+                f"raster {path}",
                 found=f"{bands} bands of {source.dtypes[0]}",
                 needed="1 (grey) or 3 (RGB) bands of 8 bits",
                 fix=f"Convert it: gdal_translate -ot Byte {'-b 1 -b 2 -b 3' if bands > 3 else '-b 1'} IN OUT.",
