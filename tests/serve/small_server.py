@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.inference.predictor import Predictor
-from ducseg.models import build
+from ducseg.models import Preprocessing, build
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
@@ -37,6 +38,28 @@ def small_predictor(**options: Any) -> Predictor:
         for parameter in network.head.parameters():
             parameter.mul_(30)
     return Predictor(network, fused=True, **options)
+
+
+def predictor_of(channels: int, dtype: str) -> Predictor:
+    """Two classes of pictures of other channels and type."""
+    torch.manual_seed(0)
+    scale = {"uint8": 255.0, "uint16": 4000.0, "float32": 1.0}[dtype]
+    network = build(
+        encoder="resnet18", head="pyramid", num_classes=2, width=8, output_stride=32, dilation="none", aspp=0,
+        num_channels=channels,
+        preprocessing=Preprocessing(mean=(scale / 2,) * channels, std=(scale / 4,) * channels, dtype=dtype),
+    )  # fmt: skip
+    return Predictor(network.eval())
+
+
+def tiff(image: NDArray[Any]) -> bytes:
+    """Bands (H, W, C) of any type as a file."""
+    rasterio = pytest.importorskip("rasterio")
+    how = dict(zip(("height", "width", "count"), image.shape), dtype=image.dtype.name)
+    with rasterio.MemoryFile() as file, warnings.catch_warnings(action="ignore"):
+        with file.open(driver="GTiff", **how) as raster:
+            raster.write(np.moveaxis(image, 2, 0))
+        return bytes(file.read())
 
 
 def picture(height: int = 37, width: int = 51, seed: int = 0) -> NDArray[np.uint8]:

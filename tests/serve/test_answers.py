@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from small_server import CLASSES, Held, Running, picture, png, serving, small_predictor
+from small_server import CLASSES, Held, Running, picture, png, predictor_of, serving, small_predictor, tiff
 
+from ducseg.data.files.channels import Pixels, fill_undefined
 from ducseg.data.files.reading import read_image
-from ducseg.figures.label_maps import colourise, overlay
+from ducseg.figures.label_maps import as_rgb, colourise, overlay
 from ducseg.inference import windowed
 from ducseg.inference.polygons import feature_collection
 from ducseg.inference.predictor import Predictor
@@ -35,6 +36,33 @@ def test_pngs_are_the_librarys(server: Running, predictor: Predictor, size: tupl
         assert found.headers["Content-Type"] == "image/png"
         assert f"street_{kind}.png" in found.headers["Content-Disposition"]
         assert np.array_equal(found.picture, pixels), kind
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (5, "uint16"), (3, "uint16"), (2, "float32")])
+def test_a_network_of_other_pictures(channels: int, dtype: str) -> None:
+    predictor = predictor_of(channels, dtype)
+    values = np.random.default_rng(0).random((33, 40, channels))
+    image = (values * {"uint8": 255, "uint16": 4000, "float32": 1}[dtype]).astype(dtype)
+    labels = predictor(image)
+    sent = image.copy()
+    if dtype == "float32":
+        sent[3, 4] = np.nan
+        image = sent.copy()
+        fill_undefined(image, "x")
+        labels = predictor(image)
+    with serving(predictor) as running:
+        assert running.ask("GET", "/model").json["pixels"] == {"channels": channels, "dtype": dtype}
+        assert np.array_equal(running.predict(tiff(sent), name="x.tif").picture, labels)
+        assert np.array_equal(
+            running.predict(tiff(sent), "?answer=overlay").picture, overlay(image, labels, predictor.classes)
+        )
+        found = running.predict(tiff(sent), "?answer=json&include=picture,confidence").json
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["picture"]))))
+        assert np.array_equal(shown, as_rgb(image))
+        refused = running.predict(png(picture()))
+        assert (refused.status, "street.png" in refused.json["error"]) == (422, True)
+        assert f"found 3 channels of uint8; needed {Pixels(channels, dtype)}" in refused.json["error"]
+        assert running.predict(tiff(sent)[:900]).status == 422
 
 
 def test_json_has_the_areas(server: Running, predictor: Predictor) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from small_server import CLASSES, Held, Running, picture, png, serving, until
+from small_server import CLASSES, Held, Running, picture, png, predictor_of, serving, tiff, until
 
 from ducseg.classes import ClassSet
 from ducseg.data.files.reading import read_image
 from ducseg.errors import UserError
-from ducseg.figures.label_maps import colourise
+from ducseg.figures.label_maps import as_rgb, colourise
 from ducseg.inference.polygons import feature_collection
 from ducseg.inference.predictor import Predictor
 from ducseg.serve import app
@@ -149,6 +149,21 @@ def test_what_browsers_show_otherwise_or_not_at_all(
     assert np.array_equal(here.pixels("overlay")[..., :3], colourise(predictor(shown), CLASSES))
     assert here.pixels("picture").shape[:2] == shown.shape[:2]
     assert np.abs(here.pixels("picture")[..., :3].astype(int) - shown).mean() < 3, "decoders of JPEG differ a little"
+
+
+def test_a_network_of_five_bands_is_shown_by_three(visit: Any) -> None:
+    predictor = predictor_of(5, "uint16")
+    image = np.random.default_rng(0).integers(0, 4000, (48, 80, 5), np.uint16)
+    with serving(predictor) as running:
+        here = visit(running)
+        assert here.page.is_hidden("#example")
+        assert "TIFF of 5 channels, uint16" in here.page.inner_text("#takes")
+        here.choose(tiff(image), "bands.tif")
+        labels = predictor(image)
+        coloured = here.pixels("overlay")
+        assert np.array_equal(coloured[..., 3] > 0, labels != predictor.classes.background)
+        assert np.array_equal(here.pixels("picture")[..., :3], as_rgb(image))
+        assert "found 3 channels of uint8" in here.refused(png(picture()), "street.png")
 
 
 def test_classes_are_switched(visit: Any, server: Running, predictor: Predictor) -> None:

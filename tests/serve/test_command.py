@@ -18,7 +18,6 @@ import ducseg
 from ducseg.cli import main
 from ducseg.inference.opening import open_labeller
 from ducseg.inference.predictor import load_predictor
-from ducseg.models import Preprocessing, build
 from ducseg.weights.checkpoint import save_segmenter
 
 
@@ -94,16 +93,6 @@ def test_an_exported_file_is_served_until_ctrl_c(exported: Path) -> None:
         running.send_signal(signal.SIGINT)
         assert running.communicate(timeout=60)[1] == "stopped\n"
     assert running.returncode == 130
-
-
-def test_a_network_for_other_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    network = build(
-        encoder="resnet18", head="pyramid", num_classes=2, width=8, output_stride=32, dilation="none", aspp=0,
-        num_channels=4, preprocessing=Preprocessing(mean=(0.5,) * 4, std=(0.2,) * 4),
-    )  # fmt: skip
-    save_segmenter(tmp_path / "bands", network)
-    assert main(["serve", str(tmp_path / "bands"), "--port", "0"]) == 2
-    assert "a network for 4 channels of uint8; needed one for 3 channels of uint8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--port", "99999"], ["--host", "192.0.2.1"], ["--host", "no.such.host.invalid"]])

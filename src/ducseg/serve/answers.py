@@ -13,10 +13,10 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.files.channels import decode_pixels, fill_undefined
 from ducseg.data.files.png import encode_png
-from ducseg.data.files.reading import decode_image
 from ducseg.errors import UserError
-from ducseg.figures.label_maps import colourise, overlay
+from ducseg.figures.label_maps import as_rgb, colourise, overlay
 from ducseg.inference.polygons import feature_collection
 from ducseg.serve.limits import Refusal
 from ducseg.serve.network import Network, Picture
@@ -46,7 +46,7 @@ class Labelled:
     """A picture and what the network says of it.
 
     Attributes:
-        picture: RGB uint8 (H, W, 3).
+        picture: as the network takes it, RGB uint8 (H, W, 3) or others (H, W, C).
         labels: uint8 (H, W).
         confidence: the label's probability, 255 for 1, uint8 (H, W); None where nobody asked for it.
     """
@@ -62,7 +62,7 @@ _PNGS: Mapping[Included, Callable[[Labelled], Picture]] = {
     "color": lambda one: colourise(one.labels, one.classes),
     "overlay": lambda one: overlay(one.picture, one.labels, one.classes),
     "confidence": lambda one: cast(Picture, one.confidence),
-    "picture": lambda one: one.picture,
+    "picture": lambda one: as_rgb(one.picture),
 }
 
 
@@ -102,7 +102,9 @@ class Label:
         read: list[tuple[PictureJob, Picture]] = []
         for job in jobs:
             try:
-                read.append((job, decode_image(job.upload.data, job.upload.name)))
+                picture = decode_pixels(job.upload.data, job.upload.name, self._network.pixels)
+                fill_undefined(picture, job.upload.name)
+                read.append((job, picture))
             except UserError as error:
                 job.future.set_exception(Refusal.of(422, error))
         self._label(read)

@@ -58,9 +58,6 @@ def create_app(
         limits: of memory and time.
         tiling: windows for longer pictures; None: the labeller's own, else for what would not fit in memory whole.
         about: what else `GET /model` says.
-
-    Raises:
-        UserError: a network that takes other pictures than RGB of 8 bits a channel.
     """
     limits = limits or Limits()
     service = Service(labeller, limits, tiling)
@@ -99,10 +96,11 @@ def create_app(
 
     @app.get("/model")
     async def model() -> dict[str, Any]:
-        """What is served: its name, classes with their colours, and the limits."""
+        """What is served: its name, classes with their colours, the pictures that it takes, and the limits."""
         return {
             "name": name,
             "classes": [{"id": label, **entry} for label, entry in enumerate(labeller.classes.to_json())],
+            "pixels": asdict(service.pixels),
             "confidence": service.confidence,
             "limits": asdict(limits),
             **(about or {}),

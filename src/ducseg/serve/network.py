@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError
 from ducseg.inference.labeller import Labeller, both, each, pixels_of
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows
 from ducseg.inference.windowed import ByWindows, grid_of
@@ -27,15 +26,12 @@ class Network:
         tiling: windows for what is longer; None: the labeller's own, else for what would not fit in memory whole.
         watch: told the number of pictures and the seconds of each pass.
 
-    Raises:
-        UserError: it takes other pictures than RGB of 8 bits a channel.
+    Attributes:
+        pixels: that it takes.
     """
 
     def __init__(self, labeller: Labeller, tiling: Tiling | None, watch: Callable[[int, float], None]) -> None:
-        if pixels_of(labeller) != RGB:
-            found, needed = f"a network for {pixels_of(labeller)}", f"one for {RGB}, as browsers have pictures"
-            raise explain("server", found=found, needed=needed, fix="ducseg predict labels files of such pictures.")
-        self.classes = labeller.classes
+        self.classes, self.pixels = labeller.classes, pixels_of(labeller)
         self._labeller, self._windows, self._watch = labeller, ByWindows(labeller, tiling), watch
         self._tiling = tiling or getattr(labeller, "tiling", None) or Tiling()
         self._one_at_a_time = threading.Lock()
@@ -43,7 +39,7 @@ class Network:
     def gives_probabilities(self) -> bool:
         """An exported file may give labels alone."""
         try:
-            self._labeller.probabilities(np.zeros((64, 64, 3), np.uint8))
+            self._labeller.probabilities(np.zeros((64, 64, self.pixels.channels), self.pixels.dtype))
         except UserError:
             return False
         return True

@@ -32,13 +32,14 @@ class Service:
 
     Attributes:
         confidence: whether it gives probabilities; an exported file may give labels alone.
+        pixels: that it takes.
     """
 
     def __init__(self, labeller: Labeller, limits: Limits, tiling: Tiling | None) -> None:
         self.limits = limits
         self.metrics = Metrics(waiting=lambda: len(self.batches))
         network = Network(labeller, tiling, self.metrics.passed)
-        self.confidence = network.gives_probabilities()
+        self.confidence, self.pixels = network.gives_probabilities(), network.pixels
         self.batches = Batches[PictureJob](Label(network), most=limits.batch_size)
 
     async def predict(self, request: Request) -> Response:

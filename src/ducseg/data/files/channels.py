@@ -3,6 +3,7 @@
 `read_image` gives RGB of 8 bits; this gives what the file holds. Legend: H, W pixels as a viewer shows it, C channels.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ducseg.data.files import png
 from ducseg.data.files.header import JPEG_START, Header, check_header, read_header, tiff_header, undecodable, upright
 from ducseg.data.files.overlapping import quiet, silent_opencv
-from ducseg.data.files.reading import read_image
+from ducseg.data.files.reading import decode_image, read_image
 from ducseg.errors import UserError, explain, package
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "RGB",
     "Pixels",
     "check_pixels",
+    "decode_channels",
+    "decode_pixels",
     "fill_undefined",
     "read_channels",
     "read_finite",
@@ -66,18 +69,21 @@ def read_channels(path: Path) -> NDArray[Any]:
             more than `header.max_pixels()`; rasterio not installed.
     """
     data = path.read_bytes() if path.is_file() else b""
-    if not data:
-        return read_image(path)  # says what is wrong
+    return decode_channels(data, path) if data else read_image(path)  # which says what is wrong
+
+
+def decode_channels(data: bytes, path: Path) -> NDArray[Any]:
+    """As `read_channels`, of a file's bytes; `path` names it in errors."""
     header = read_header(data, path)
     check_header(header, path)
     check_pixels(Pixels(header.channels, header.dtype), path)
     if header.cmyk:
-        return read_image(path)  # GDAL's RGB of it would be upright already
+        return decode_image(data, path)  # GDAL's RGB of it would be upright already
     if data[:4] in _TIFF:
-        bands = upright(_read_bands(path, header.channels), header.orientation)
+        bands = upright(_bands(data, path, header.channels), header.orientation)
         return np.subtract(2**header.bits - 1, bands, dtype=np.uint8) if header.inverted else bands
     if header.dtype == "uint8":
-        rgb = read_image(path)
+        rgb = decode_image(data, path)
         return rgb if header.channels == 3 else rgb[..., :1].copy()
     assert not data.startswith(JPEG_START)
     with silent_opencv:
@@ -133,9 +139,15 @@ def read_pixels(path: Path, wanted: Pixels) -> NDArray[Any]:
     Raises:
         UserError: as `read_channels`, for `RGB` as `read_image`; another kind.
     """
-    if wanted == RGB:
-        return read_image(path)
-    picture = read_channels(path)
+    return read_image(path) if wanted == RGB else _checked(read_channels(path), path, wanted)
+
+
+def decode_pixels(data: bytes, path: Path, wanted: Pixels) -> NDArray[Any]:
+    """As `read_pixels`, of a file's bytes; `path` names it in errors."""
+    return decode_image(data, path) if wanted == RGB else _checked(decode_channels(data, path), path, wanted)
+
+
+def _checked(picture: NDArray[Any], path: Path, wanted: Pixels) -> NDArray[Any]:
     found = Pixels(picture.shape[2], str(picture.dtype))
     if found != wanted:
         raise explain(
@@ -176,11 +188,11 @@ def fill_undefined(picture: NDArray[Any], name: object) -> NDArray[np.bool_] | N
     return np.asarray(undefined.any(2))
 
 
-def _read_bands(path: Path, channels: int) -> NDArray[Any]:
+def _bands(data: bytes, path: Path, channels: int) -> NDArray[Any]:
     rasterio = package("rasterio", what="channels of TIFFs", install="ducseg[geo]")
     try:
-        with quiet, rasterio.open(path) as raster:  # no coordinates: none needed
+        with quiet, rasterio.MemoryFile(data) as file, file.open() as raster:  # no coordinates: none needed
             bands = raster.read(list(range(1, channels + 1)))
     except (rasterio.errors.RasterioError, OSError) as error:
-        raise undecodable(path, path.read_bytes()[:256], str(error)) from None
+        raise undecodable(path, data, re.sub(r"'?/vsimem/\S*?'? ", "it ", str(error))) from None
     return np.ascontiguousarray(np.moveaxis(bands, 0, 2))

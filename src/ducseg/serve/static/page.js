@@ -55,8 +55,12 @@ async function start() {
   const names = served.classes.filter((...one) => !isBackground(...one)).map((one) => one.name);
   const listed = names.length > 4 ? `${names.length} classes` : names.join(", ");
   $("about").textContent = `finds ${listed} in a picture, pixel by pixel`;
+  const { channels, dtype } = served.pixels;
+  const of = isPlain() ? "" : ` of ${channels} ${channels > 1 ? "channels" : "channel"}, ${dtype}`;
+  const files = [1, 3].includes(channels) && dtype !== "float32" ? "TIFF or PNG" : "TIFF";
+  $("example").hidden = !isPlain();
   $("takes").textContent =
-    `PNG, JPEG, WebP, BMP or TIFF, up to ${number(bytes / 1e6)} MB and ${number(pixels / 1e6)} megapixels. ` +
+    `${isPlain() ? "PNG, JPEG, WebP, BMP or TIFF" : files}${of}, up to ${number(bytes / 1e6)} MB and ${number(pixels / 1e6)} megapixels. ` +
     "The picture goes to this server alone, which does not keep it.";
 }
 
@@ -66,6 +70,11 @@ async function openExample() {
   } catch {
     say("The server does not answer. Is it still running?");
   }
+}
+
+/** Whether the network takes the pictures that browsers know. */
+function isPlain() {
+  return !served || (served.pixels.channels === 3 && served.pixels.dtype === "uint8");
 }
 
 function dragged(event, over) {
@@ -99,7 +108,7 @@ async function open(file, name) {
       const [found, most] = [file.size, served.limits.max_bytes].map((bytes) => number(bytes / 1e6));
       throw new Error(`${name} has ${found} MB; this server takes up to ${most} MB. Make it smaller first.`);
     }
-    let picture = await bitmap(file);
+    let picture = isPlain() ? await bitmap(file) : null; // of others the server shows some channels
     if (question.signal.aborted) return;
     if (picture) preview(picture, name);
     busy("Looking at it…");
