@@ -25,6 +25,7 @@ def read_json(tmp_path: Path):
     return lambda name: json.loads((tmp_path / name).read_text())
 
 
+@pytest.mark.filterwarnings("default::ducseg.errors.Said")
 def test_cityscapes(tmp_path: Path, read_json) -> None:
     data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "out"
     ok("data", "synth", "cityscapes", data, "--num-train", 2, "--num-val", 2, "--size", 64, 128, *ONE)
@@ -45,6 +46,7 @@ def test_cityscapes(tmp_path: Path, read_json) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default::ducseg.errors.Said")
 def test_kitti_road(tmp_path: Path, read_json) -> None:
     data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "out"
     ok("data", "synth", "kitti-road", data, "--num-train", 15, "--num-test", 3, "--size", 120, 400, *ONE)

@@ -19,7 +19,7 @@ from ducseg.classes import CITYSCAPES
 from ducseg.data.layouts.cityscapes import LABEL_ID_TO_TRAIN_ID, LABELS
 from ducseg.data.paired import table
 from ducseg.data.synthetic.cityscapes import write_cityscapes
-from ducseg.errors import UserError
+from ducseg.errors import Said, UserError
 from ducseg.metrics.cityscapes import format_cityscapes_table, score_cityscapes
 from ducseg.metrics.confusion import to_json
 
@@ -292,7 +292,8 @@ def test_a_subset_is_scored_on_request(frames: Path) -> None:
     pred = _predict(frames, lambda _, label_ids: label_ids)
     (pred / "b_000000_000000.png").rename(pred / "elsewhere_000000_000000.png")
     seen: list[tuple[int, int]] = []
-    found = score_cityscapes(pred, frames / "gt", subset=True, progress=lambda *at: seen.append(at))
+    with pytest.warns(Said, match="1 of 3 without a prediction: b_000000_000000; 1 surplus"):
+        found = score_cityscapes(pred, frames / "gt", subset=True, progress=lambda *at: seen.append(at))
     assert (found["frames"], found["frames_without_prediction"], found["mean_iou"]) == (2, 1, 1.0)
     assert seen == [(1, 2), (2, 2)]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import ClassSet
-from ducseg.errors import UserError
+from ducseg.errors import Said, UserError
 from ducseg.metrics.cityscapes import score_cityscapes
 from ducseg.metrics.confusion import ConfusionMatrix, scores, to_json
 from ducseg.metrics.folder import score_folder
@@ -113,7 +113,8 @@ def test_missing_and_surplus_masks(tmp_path: Path) -> None:
     (pred / "a.png").rename(pred / "x.png")
     with pytest.raises(UserError, match=r"1 of 3 without a prediction: a; 1 surplus files.*x\.png.*--subset"):
         score_folder(pred, gt, CLASSES)
-    found = score_folder(pred, gt, CLASSES, subset=True)
+    with pytest.warns(Said, match="left out: 1 of 3 without a prediction: a"):
+        found = score_folder(pred, gt, CLASSES, subset=True)
     assert (found["pictures"], found["pictures_without_prediction"], found["mean_iou"]) == (2, 1, 1)
 
 
@@ -126,7 +127,8 @@ def test_names_that_differ_by_an_ending_are_paired(tmp_path: Path, endings: tupl
     (pred / f"a{endings[0]}.png").unlink()
     with pytest.raises(UserError, match=rf"1 of 3 without a prediction: a{endings[1]}; .*--subset"):
         score_folder(pred, gt, CLASSES)
-    found = score_folder(pred, gt, CLASSES, subset=True)
+    with pytest.warns(Said, match="left out: 1 of 3 without a prediction: a"):
+        found = score_folder(pred, gt, CLASSES, subset=True)
     assert (found["mean_iou"], found["pictures"], found["pictures_without_prediction"]) == (1, 2, 1)
     assert "names" not in score_folder(gt, gt, CLASSES)
 

@@ -4,6 +4,7 @@ What the official evaluations only stop at, one file after the other, is collect
 """
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.png import read_png_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
-from ducseg.errors import UserError, explain, listed
+from ducseg.errors import Said, UserError, explain, listed
 from ducseg.files import files_below
 
 __all__ = ["count_each", "pair_by_name", "pictures_below", "read_prediction"]
@@ -52,7 +53,7 @@ def pair_by_name(
         truth: names that have ground truth.
         predictions: files; of which those without a key, or with one that has no truth, are surplus.
         key_of: the name that a file is a prediction of, None for no prediction.
-        subset: leave out names without a prediction, and surplus files, instead of raising.
+        subset: leave out names without a prediction, and surplus files, which a line says, instead of raising.
         fix: how to go on, said in the message; without `subset`, so is that there is --subset.
 
     Raises:
@@ -68,15 +69,16 @@ def pair_by_name(
     surplus = sorted(str(file) for key in files if key not in known for file in files[key])
     several = [" and ".join(map(str, files[name])) for name in names if len(files[name]) > 1]
     problems = [f"several predictions of one frame: {listed(several, _MOST_NAMED)}"] if several else []
-    if missing and (not subset or len(missing) == len(names)):
-        problems.append(f"{len(missing)} of {len(names)} without a prediction: {listed(missing, _MOST_NAMED)}")
-    if surplus and (not subset or len(missing) == len(names)):
-        problems.append(
-            f"{len(surplus)} surplus files, which belong to no ground truth: {listed(surplus, _MOST_NAMED)}"
-        )
+    of_others = [f"{len(missing)} of {len(names)} without a prediction: {listed(missing, _MOST_NAMED)}"] * bool(missing)
+    if surplus:
+        of_others += [f"{len(surplus)} surplus files, which belong to no ground truth: {listed(surplus, _MOST_NAMED)}"]
+    scorable = subset and len(missing) < len(names)
+    problems += [] if scorable else of_others
     if problems:
         fix += "" if subset else " Or score those that are in both with --subset."
         raise explain("predictions", found="; ".join(problems), needed="one PNG for each ground truth", fix=fix)
+    if of_others:
+        warnings.warn(f"left out: {'; '.join(of_others)}", Said, stacklevel=3)
     return {name: files[name][0] for name in names if files[name]}
 
 

@@ -41,7 +41,7 @@ LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
 }
 """Name of a data set -> (configuration, root, classes where the data set names none) -> its layout."""
 
-_OF_A_FILE = re.compile(r"(file|image|label|mask|picture|TIFF) ")
+_OF_A_FILE = re.compile(r"(file|image|label|mask|picture|raster|TIFF) ")
 
 
 def open_layout(config: DataConfig, classes: ClassSet | None = None) -> Layout:
