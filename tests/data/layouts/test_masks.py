@@ -321,7 +321,7 @@ def test_two_classes_of_one_colour(tmp_path: Path) -> None:
         (smooth, TWO, r"\d+ values \(255 in 3.*smoothed edges.*--data\.values '0-127=background' '128-255=crack'"),
         (smooth, None, r"\d+ values, as smoothed edges give.*--data\.values 0-127=background"),
         (smooth_colours, TWO, r"\d+ colours .*smoothed edges give; needed those of the 2 classes"),
-        (smooth_colours, None, r"\d+ colours, as smoothed edges give.*classes\.json"),
+        (smooth_colours, None, r"\d+ colours \(.*\), as smoothed edges give.*--data\.values 0,0,0=bac.*classes\.json"),
     ],
 )
 def test_one_message_says_what_was_found_and_what_mends_it(
@@ -443,9 +443,6 @@ def smoothed_masks(root: Path, listed: bool = True) -> list[np.ndarray]:
 
 def test_smoothed_edges_are_ignored_where_that_is_asked_for(tmp_path: Path) -> None:
     truths = smoothed_masks(tmp_path)
-    plain = DataConfig(dataset="folder", root=str(tmp_path))
-    with pytest.raises(UserError, match=r"colours .* as smoothed edges give; .*ignore such pixels: --data\.smoothed"):
-        open_dataset(plain, "all")
     config = DataConfig(dataset="folder", root=str(tmp_path), smoothed=True)
     dataset = open_dataset(config, "all")
     for index, truth in enumerate(truths):
@@ -467,8 +464,84 @@ def test_smoothing_is_no_excuse_for_another_list(tmp_path: Path) -> None:
 def test_smoothed_colours_without_a_list_name_the_way_out(tmp_path: Path) -> None:
     smoothed_masks(tmp_path, listed=False)
     for smoothed in (False, True):
-        with pytest.raises(UserError, match=r"a classes\.json with the colours that are classes and --data\.smoothed"):
+        found = r"\d+ colours \(\(0, 0, 0\), \(0, 0, 255\), \(255, 0, 0\), .*name those that are classes: --data"
+        with pytest.raises(UserError, match=found):
             open_dataset(DataConfig(dataset="folder", root=str(tmp_path), smoothed=smoothed), "all")
+    named = ("0,0,0=background", "255,0,0=crack", "0,0,255=wire")
+    assert len(open_dataset(DataConfig(dataset="folder", root=str(tmp_path), values=named), "all")) == 4
+
+
+VOC = {"background": (0, 0, 0), "red": (128, 0, 0), "green": (0, 128, 0), "olive": (128, 128, 0)}
+
+
+def drawn_finely(seed: int) -> np.ndarray:
+    """Indices of VOC's first classes (4 x 48, 4 x 64): red on green, an olive disc, a red line half a pixel wide."""
+    fine, at = np.zeros((192, 256), np.uint8), np.random.default_rng(seed).integers(0, 20, 6).tolist()
+    cv2.rectangle(fine, (10 + at[0], 12 + at[1]), (120, 150), 2, -1)
+    cv2.rectangle(fine, (40 + at[2], 40), (90 + at[3], 151), 1, -1)
+    cv2.circle(fine, (190 + at[4], 60), 30, 3, -1)
+    cv2.line(fine, (120, 180), (240, 100 + at[5]), 1, 2)
+    return fine
+
+
+@pytest.mark.parametrize("resize", [cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR])
+@pytest.mark.parametrize("named", ["classes.json", "--data.values"])
+def test_blends_of_colours_are_the_nearer_ones(tmp_path: Path, resize: int, named: str) -> None:
+    """What most of a pixel is; a blend of red and green is never olive, which is a class of the same masks."""
+    names, palette = list(VOC), np.array(list(VOC.values()), np.uint8)
+    truths = []
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(4):
+        fine = drawn_finely(number)
+        mask = cv2.resize(palette[fine], (64, 48), interpolation=resize)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "images" / f"{number}.png")
+        shares = (fine.reshape(48, 4, 64, 4, 1) == np.arange(4)).mean((1, 3))
+        truths.append(shares)
+    if named == "classes.json":
+        (tmp_path / named).write_text(json.dumps([{"name": name, "color": VOC[name]} for name in names]))
+    values = tuple(f"{','.join(map(str, colour))}={name}" for name, colour in VOC.items())
+    config = DataConfig(dataset="folder", root=str(tmp_path), values=values if named == "--data.values" else ())
+    dataset = open_dataset(config, "all")
+    for index, shares in enumerate(truths):
+        label = dataset[index].label
+        np.testing.assert_array_equal(dataset.histogram(index), np.bincount(label.ravel(), minlength=256))  # type: ignore[attr-defined]
+        sure = shares.max(-1) > (0.6 if resize == cv2.INTER_AREA else 0.8)  # the others weigh pixels otherwise
+        np.testing.assert_array_equal(label[sure], shares.argmax(-1)[sure])
+        assert not ((label == 3) & (shares[..., 3] == 0) & (shares[..., 1] + shares[..., 2] > 0.9)).any()
+    report = check_dataset(config)
+    assert report.ok and any(
+        "% of the pixels), blends at smoothed edges, are the nearer one's" in one for one in report.notes
+    )
+
+
+def test_colours_that_are_no_blends_stop(tmp_path: Path) -> None:
+    """Fifty more colours, each of a region of its own: classes that the list lacks."""
+    smoothed_masks(tmp_path)
+    mask = np.zeros((40, 60, 3), np.uint8)
+    mask[::4, ::5], mask[20:, 30:] = (255, 0, 0), (0, 0, 255)
+    for number in range(48):
+        row, column = 4 * (number // 12), 5 * (number % 12)
+        mask[row : row + 4, column : column + 5] = (5 * number, 90, 10)
+    Image.fromarray(mask).save(tmp_path / "masks" / "0.png")
+    with pytest.raises(UserError, match=r"colours .* as smoothed edges give; .*ignore such pixels: --data\.smoothed"):
+        open_dataset(DataConfig(dataset="folder", root=str(tmp_path)), "all")
+
+
+def test_few_colours_that_were_blended_are_no_classes(tmp_path: Path) -> None:
+    """Two colours and forty steps between them, below the most that could be classes."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(4):
+        shade = cv2.circle(np.zeros((40, 60), np.uint8), (20 + number, 20), 11, 248, -1, cv2.LINE_AA) // 8 * 8
+        for kind in ("images", "masks"):
+            Image.fromarray(np.stack([shade, 0 * shade, 0 * shade], -1)).save(tmp_path / kind / f"{number}.png")
+    config = DataConfig(dataset="folder", root=str(tmp_path))
+    with pytest.raises(UserError, match=r"found \d\d colours \(\(0, 0, 0\), \(248, 0, 0\), .*as smoothed edges give"):
+        open_dataset(config, "all")
+    named = open_dataset(DataConfig(dataset="folder", root=str(tmp_path), values=("0,0,0=no", "248,0,0=disc")), "all")
+    assert set(np.unique(named[0].label)) == {0, 1}
 
 
 def drawn(kind: str) -> np.ndarray:

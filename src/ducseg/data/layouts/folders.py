@@ -79,10 +79,10 @@ class _Masked(PairedFiles):
         self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]], pixels: Pixels, read: MaskReader | Viewed
     ) -> None:
         super().__init__(rule.classes, pairs, read=read, pixels=pixels)
-        self._rule, self._viewed = rule, isinstance(read, Viewed)
+        self._rule, self._by_value = rule, not isinstance(read, Viewed) and rule.others != "nearest"
 
     def histogram(self, index: int) -> NDArray[np.int64]:
-        if self._viewed:
+        if not self._by_value:
             return super().histogram(index)
         look = look_at(self.label_paths[index])
         if isinstance(look, UserError):
@@ -244,7 +244,7 @@ class _Folders:
         if rule.problem is not None:
             raise UserError(rule.problem)
         for look in looks:
-            stray = not rule.smoothed and look.codes(rule.as_colours) - rule.meaning.keys()
+            stray = rule.others == "refused" and look.codes(rule.as_colours) - rule.meaning.keys()
             if (look.kind == "colours" and not rule.as_colours) or stray:
                 rule.reader(look.path)  # raises, with the values
 

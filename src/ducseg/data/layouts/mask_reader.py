@@ -4,22 +4,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.data.layouts.blends import unblended
 from ducseg.data.layouts.mask_files import colour_of, read_mask
 from ducseg.errors import UserError, explain
 
-__all__ = ["MaskReader", "MaskRule", "Meaning", "StrayValues", "line_of", "shown"]
+__all__ = ["MaskReader", "MaskRule", "Meaning", "Others", "StrayValues", "line_of", "shown"]
 
 _GREY = 0x010101
 _MOST_NAMED = 5
 
 Meaning = Mapping[int, int]
 """Value or code -> train id, 255 for ignored."""
+Others = Literal["refused", "ignored", "nearest"]
 
 
 class StrayValues(UserError):
@@ -30,13 +33,14 @@ class StrayValues(UserError):
 class MaskReader:
     """Mask file -> train ids (H, W) uint8; `as_colours`: `meaning` is of codes, not of values and indices.
 
-    `smoothed`: what means nothing is ignored.
+    `others`: what comes of pixels that mean nothing: an error, 255, or of colours the class that they are blended from,
+    see `unblended`.
     """
 
     meaning: tuple[tuple[int, int], ...]
     as_colours: bool
     named: str
-    smoothed: bool = False
+    others: Others = "refused"
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """Raises UserError: a mask that does not read; StrayValues: pixels that mean nothing (which, how many)."""
@@ -48,7 +52,9 @@ class MaskReader:
             )
         table = _table(self.meaning, self.as_colours)
         label = np.asarray(cv2.LUT(pixels, table[:256])) if pixels.dtype == np.uint8 else table[pixels]
-        if self.smoothed:
+        if self.others == "nearest":
+            label = unblended(pixels, label != _UNKNOWN, self.meaning, label)
+        elif self.others == "ignored":
             label = np.minimum(label, IGNORE)
         if label.max(initial=0) > IGNORE:
             raise StrayValues(str(_stray(path, pixels[label > IGNORE], as_colours=self.as_colours, named=self.named)))
@@ -75,7 +81,7 @@ def _stray(path: Path, pixels: NDArray[np.integer], *, as_colours: bool, named: 
     kind = "colours" if as_colours else "values"
     more = f" and {len(values) - len(order)} more {kind}" if len(values) > len(order) else ""
     if as_colours:
-        fix = "Add it to classes.json, or ignore it: --data.ignore-colours R G B (smoothed edges: export without)."
+        fix = "Add it to classes.json, or ignore it: --data.ignore-colours R G B (smoothed edges: --data.smoothed)."
     else:
         fix = "Correct the file, or say what its values mean: --data.values, --data.ignore-value."
     return explain(f"mask {path}", found=f"{', '.join(what)}{more}", needed=named, fix=fix)
@@ -91,7 +97,7 @@ class MaskRule:
         as_colours: whether it is of colours.
         line: the rule in words, for printing.
         problem: why nothing can be trained on these masks; None: nothing speaks against it.
-        smoothed: values and colours without a meaning are ignored.
+        others: what comes of values and colours without a meaning, as of `MaskReader`.
     """
 
     classes: ClassSet
@@ -99,7 +105,7 @@ class MaskRule:
     as_colours: bool = False
     line: str = ""
     problem: str | None = None
-    smoothed: bool = False
+    others: Others = "refused"
 
     @cached_property
     def reader(self) -> MaskReader:
@@ -110,7 +116,7 @@ class MaskRule:
             named = f"0..{len(self.classes) - 1}, or {IGNORE} for ignored pixels"
         else:
             named = f"the values {_spans(self.meaning)}"
-        return MaskReader(tuple(sorted(self.meaning.items())), self.as_colours, named, self.smoothed)
+        return MaskReader(tuple(sorted(self.meaning.items())), self.as_colours, named, self.others)
 
 
 def shown(value: int, as_colours: bool) -> str:

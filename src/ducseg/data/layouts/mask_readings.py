@@ -7,18 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
+from ducseg.data.layouts.blends import FEWEST_SHADES, MOST_ALONE, MOST_SHADES, are_blended
 from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
 from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
 
-__all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value_readings", "with_background"]
+__all__ = [
+    "Asked",
+    "Reading",
+    "as_said",
+    "colour_readings",
+    "counts_of",
+    "value_readings",
+    "with_background",
+]
 
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
 _FEWEST_ENDS, _FEWEST_OBJECTS = 3, 8  # how far numbers of objects go, in how many ways
-_FEWEST_SHADES = 3  # of smoothed edges
-_MOST_SHADES = 0.4  # share of the pixels that they may have: thin lines that were resized are half edges
+_OFTEN = 0.01  # share of the pixels that a colour has which others are blends of
 _MOST_LINES = 0.4  # share of the lower value that is lines
 
 
@@ -108,13 +116,13 @@ def _parted(looks: Sequence[MaskLook], found: list[int], counts: Counter[int], a
     """What lies between two values, where 128 parts it into theirs: noise, or edges that were drawn smoothly."""
     if len(found) > 2 and _is_noise(looks, found, counts):
         return "noise about 0 and 255"
-    ends = found[:1] == [0] and found[-1] == 255 and len(found) >= 2 + _FEWEST_SHADES
+    ends = found[:1] == [0] and found[-1] == 255 and len(found) >= 2 + FEWEST_SHADES
     between = counts.total() - counts[0] - counts[255]
-    if not ends or asked.smoothed or between > _MOST_SHADES * counts.total():
+    if not ends or asked.smoothed or between > MOST_SHADES * counts.total():
         return None
     alone = max(counts[value] for value in found[1:-1])
     paths = [look.path for look in looks if len(look.counts) > 2]
-    return "smoothed edges" if alone <= 0.7 * between and are_edges(paths) else None
+    return "smoothed edges" if alone <= MOST_ALONE * between and are_edges(paths) else None
 
 
 def _is_noise(looks: Sequence[MaskLook], found: list[int], counts: Mapping[int, int]) -> bool:
@@ -192,7 +200,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
     if len(found) > _MOST_MADE:
         first_two = _in_order(found[:2], ignored)
         problem = _numbers(looks, len(found)) or _too_many(
-            "values", len(found), "--data.values 0-127=background 128-255=foreground"
+            "values", len(found), "give --data.values 0-127=background 128-255=foreground"
         )
         return _unknown(looks, first_two, problem, as_colours=False)
     if asked.masks_as is None and _count_up(looks):
@@ -212,12 +220,16 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
 
 def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
     """A class a colour, black first, the others from dark to light."""
-    if len(found) > _MOST_MADE:
+    counts = counts_of(looks, as_colours=True)
+    often = [code for code in found if counts[code] >= _OFTEN * counts.total()]
+    if len(found) > _MOST_MADE or are_blended(looks, counts, {*often, *ignored}):
         two = _in_order(found[:2], ignored)
+        first = ", ".join(str(colour_of(code)) for code in found[:8])
         problem = _too_many(
-            "colours",
+            f"colours ({first}, ...)",
             len(found),
-            "a classes.json with the colours that are classes and --data.smoothed, which ignores the others",
+            "name those that are classes: --data.values 0,0,0=background 255,0,0=NAME ..., or classes.json. Blends of "
+            "these at edges are then the nearer one's, or ignored with --data.smoothed",
         )
         return _unknown(looks, two, problem, as_colours=True)
     found = sorted(found, key=_brightness)
@@ -291,8 +303,8 @@ def _too_many(what: str, number: int, fix: str) -> UserError:
     return explain(
         "masks without a class list",
         found=f"{number} {what}, as smoothed edges give",
-        needed=f"at most {_MOST_MADE} {what}, one a class",
-        fix=f"Export the masks without smoothing, or give {fix}.",
+        needed=f"at most {_MOST_MADE}, one a class",
+        fix=f"Export the masks without smoothing, or {fix}.",
     )
 
 

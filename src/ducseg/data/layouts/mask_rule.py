@@ -5,11 +5,13 @@ one that gives every value a class and leaves no class without a pixel. Where tw
 the problem, with both readings and the option that decides.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
+from ducseg.data.layouts.blends import are_blended
 from ducseg.data.layouts.mask_files import MaskLook, code_of
 from ducseg.data.layouts.mask_reader import MaskRule, line_of, shown
 from ducseg.data.layouts.mask_readings import (
@@ -55,7 +57,7 @@ def find_rule(
     )
     if values:
         said = as_said(looks, classes, asked)
-        return _described(_without_stray(looks, said) if smoothed else said, looks)
+        return _described(_without_stray(looks, said) if smoothed else _unblended(looks, said) or said, looks)
     if classes is not None and len(classes) == 1:
         classes = with_background(looks, classes, asked)
     if not looks:
@@ -77,7 +79,7 @@ def _chosen(readings: list[Reading], looks: Sequence[MaskLook], asked: Asked) ->
         as_they_are = any(look.kind == "colours" for look in looks)
         nearest = min(readings, key=lambda one: (one.stray, one.absent, one.rule.as_colours != as_they_are))
         rule = _both_kinds(looks, nearest.rule)
-        return _without_stray(looks, rule) if asked.smoothed else _smoothed(looks, rule)
+        return _without_stray(looks, rule) if asked.smoothed else _unblended(looks, rule) or _smoothed(looks, rule)
     least = min(one.absent for one in whole)
     best = [one for one in whole if one.absent == least]
     chosen = best[0]
@@ -153,10 +155,10 @@ def _both_kinds(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
 def _without_stray(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     """What has no meaning is ignored; a problem where that is no edge but a fifth of the pixels."""
     counts = counts_of(looks, rule.as_colours)
-    stray = sum(pixels for value, pixels in counts.items() if value not in rule.meaning) / max(1, counts.total())
+    stray = _stray_share(counts, rule)
     kind = "colours" if rule.as_colours else "values"
     line = f"{rule.line or line_of(rule, counts)}; other {kind} ({100 * stray:.1f} % of the pixels) ignored"
-    rule = replace(rule, smoothed=True, line=line)
+    rule = replace(rule, others="ignored", line=line)
     if stray <= _MOST_SMOOTHED:
         return rule
     often = ", ".join(shown(value, rule.as_colours) for value, _ in counts.most_common(3))
@@ -167,6 +169,21 @@ def _without_stray(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
         needed=f"at most {100 * _MOST_SMOOTHED:.0f} %, as edges have",
         fix="Correct the class list, or look at the masks.",
     )
+
+
+def _stray_share(counts: Counter[int], rule: MaskRule) -> float:
+    return sum(pixels for value, pixels in counts.items() if value not in rule.meaning) / max(1, counts.total())
+
+
+def _unblended(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule | None:
+    """By which smoothed edges between colours are the nearer one's; None: there are none, or they are no such edges."""
+    counts = counts_of(looks, rule.as_colours)
+    if not rule.as_colours or rule.problem or not are_blended(looks, counts, rule.meaning.keys()):
+        return None
+    others, share = len(counts.keys() - rule.meaning.keys()), 100 * _stray_share(counts, rule)
+    blends = f"{others} other colours ({share:.1f} % of the pixels), blends at smoothed edges"
+    line = f"{rule.line or line_of(rule, counts)}; {blends}, are the nearer one's"
+    return replace(rule, others="nearest", line=line)
 
 
 def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:

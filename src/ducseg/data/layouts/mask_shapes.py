@@ -3,7 +3,7 @@
 Legend: H, W pixels of a mask.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ducseg.data.layouts.mask_files import read_mask
 from ducseg.errors import UserError
 
-__all__ = ["are_edges", "are_lines", "are_shades", "are_views"]
+__all__ = ["are_edges", "are_lines", "are_shades", "are_views", "lie_nowhere_flat"]
 
 _LOOKED_AT = 4
 _VIEW = {"share": 0.3, "one": 0.99, "solid": 0.95}
@@ -32,6 +32,12 @@ def are_views(masks: Sequence[Path]) -> bool:
 def are_edges(masks: Sequence[Path]) -> bool:
     """Whether what is neither a mask's smallest nor its largest value lies nowhere flat, as in smoothed edges."""
     return _all(masks, are_shades)
+
+
+def lie_nowhere_flat(masks: Sequence[Path], codes: Collection[int]) -> bool:
+    """Whether colours of other codes than these lie nowhere flat, as blends at smoothed edges do."""
+    known = np.array(sorted(codes))
+    return _all(masks, lambda shown: _nowhere_flat(shown, ~np.isin(shown, known)), as_colours=True)
 
 
 def are_lines(masks: Sequence[Path], *, as_colours: bool = False) -> bool:
@@ -66,10 +72,13 @@ def are_shades(pixels: NDArray[Any]) -> bool:
     """Whether what lies between the smallest and the largest value of a mask (H, W) lies nowhere flat."""
     if pixels.dtype != np.uint8:
         return False
-    between = (pixels > pixels.min()) & (pixels < pixels.max())
-    around = np.ones((3, 3), np.uint8)
-    flat = cv2.erode(pixels, around) == cv2.dilate(pixels, around)
-    return bool((flat & between).sum() <= 0.02 * between.sum())
+    return _nowhere_flat(pixels, (pixels > pixels.min()) & (pixels < pixels.max()))
+
+
+def _nowhere_flat(pixels: NDArray[Any], where: NDArray[np.bool_]) -> bool:
+    around, values = np.ones((3, 3), np.uint8), pixels.astype(np.float32)  # 24 bits are exact
+    flat = cv2.erode(values, around) == cv2.dilate(values, around)
+    return bool((flat & where).sum() <= 0.02 * where.sum())
 
 
 def _is_line(pixels: NDArray[Any]) -> bool:
