@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ducseg.files import sweep_unfinished
+from ducseg.inference.jobs import open_folder
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.manifest import file_digest
 from ducseg.inference.opening import recorded
 from ducseg.inference.places import Place
-from ducseg.inference.predict_files import PredictReport, open_folder
+from ducseg.inference.predict_files import PredictReport
 from ducseg.inference.shards import Shard
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.unit_worker import Counts, UnitWorker, is_done

@@ -1,9 +1,8 @@
 """Label files, folders and globs: what `ducseg predict` does."""
 
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,55 +13,33 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
-from ducseg.data.files.header import UnreadableError
-from ducseg.data.files.rasters import is_raster
 from ducseg.data.files.reading import read_image
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError
 from ducseg.files import sweep_unfinished
+from ducseg.inference.jobs import Job, check_looked_at, find_jobs
 from ducseg.inference.labeller import Labeller, each, reader_for
 from ducseg.inference.read_ahead import equal_batches, read_ahead
-from ducseg.inference.sources import find_pictures
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.windowed import ByWindows, WriteError
 from ducseg.inference.writers import (
     EXACT,
-    KINDS,
     USUAL_KINDS,
     Kind,
     Outlines,
     Picture,
     needs_probabilities,
-    result_name,
     write_results,
 )
 from ducseg.progress import counted_stages
 
 __all__ = [
-    "Answers", "Done", "Job", "PredictReport", "answers_of", "find_jobs", "open_folder", "predict_files", "read_by",
-    "write_each", "write_jobs",
+    "Answers", "Done", "PredictReport", "answers_of", "predict_files", "read_by", "write_each", "write_jobs",
 ]  # fmt: skip
 
 _WRITES_AT_ONCE = 2
 
 Answers = Callable[[Sequence[Path], Sequence[Picture]], Sequence[NDArray[Any]]]
 """Names below the results folder and pictures of one size, to labels (H, W) or probabilities (L, H, W) of each."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A picture to be labelled.
-
-    Attributes:
-        file: the picture.
-        name: of its results below their folder, without suffix.
-        results: where each kind goes.
-        raster: read by rows, results are TIFFs; None: it could not be looked at, which fails if reading does not.
-    """
-
-    file: Path
-    name: Path
-    results: Mapping[Kind, Path]
-    raster: bool | None = False
 
 
 Done = Callable[[Job, str | None, float], None]
@@ -179,84 +156,88 @@ def write_jobs(
     Raises:
         UserError: a disk that refuses the results.
     """
-    written: list[Path] = []
-    failed: list[tuple[Path, str]] = []
-    writing: deque[Future[None]] = deque()
+    work = _Work(answers, classes, windows, done)
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, _bars(progress) as show:
+        ahead = read_ahead(read, jobs, ahead=max(2, batch_size))
+        writing: deque[Future[None]] = deque()
+        for batch in equal_batches(work.readable(ahead), lambda item: item[2], batch_size):
+            job, image, together = batch[0]
+            if together is job:
+                work.by_windows(job, image, partial(show, "windows"))
+            else:
+                pictures = [(job, image) for job, image, _ in batch if not isinstance(image, Path)]
+                for one in work.answered(pictures):
+                    writing.append(writers.submit(work.write, *one))
+                    work.written.append(one[0].file)
+                    if len(writing) > _WRITES_AT_ONCE:
+                        writing.popleft().result()
+            show("predicted", len(work.written) + len(work.failed), len(jobs))
+        for last in writing:
+            last.result()
+    return PredictReport(tuple(work.written), tuple(work.failed), () if windows is None else tuple(windows.notes))
 
-    def fail(job: Job, error: UserError) -> None:
-        failed.append((job.file, str(error)))
-        done(job, str(error), 0.0)
 
-    def readable() -> Iterator[tuple[Job, Path | Picture, object]]:
+class _Work:
+    """What is done with jobs, as `write_jobs` says, and what came of them: files `written`, and `failed` with why."""
+
+    def __init__(self, answers: Answers, classes: ClassSet, windows: ByWindows | None, done: Done) -> None:
+        self._answers, self._classes, self._windows, self._done = answers, classes, windows, done
+        self.written: list[Path] = []
+        self.failed: list[tuple[Path, str]] = []
+
+    def readable(
+        self, ahead: Iterable[tuple[Job, Callable[[], Path | Picture]]]
+    ) -> Iterator[tuple[Job, Path | Picture, object]]:
         """With what pictures that go together share: their shape, or the job of one that goes by windows."""
-        for job, result in read_ahead(read, jobs, ahead=max(2, batch_size)):
+        windows = self._windows
+        for job, result in ahead:
             try:
                 image = result()
-                _check_looked_at(job)
+                check_looked_at(job)
                 if windows is not None and not job.raster:
                     windows.note_place(job.file)
             except UserError as error:
-                fail(job, error)
+                self._fail(job, error)
             else:
                 yield job, image, job if windows is not None and windows.takes(image) else _shape(image)
 
-    def answered(batch: list[tuple[Job, Picture]]) -> Iterator[tuple[Job, Picture, NDArray[Any], float]]:
+    def answered(self, batch: list[tuple[Job, Picture]]) -> Iterator[tuple[Job, Picture, NDArray[Any], float]]:
+        """Pictures of one size with their answers and the seconds of each."""
         began = time.monotonic()
         try:
-            found = answers([job.name for job, _ in batch], [image for _, image in batch])
+            found = self._answers([job.name for job, _ in batch], [image for _, image in batch])
         except UserError as error:
             if len(batch) == 1:
-                fail(batch[0][0], error)
+                self._fail(batch[0][0], error)
             for one in batch if len(batch) > 1 else ():
-                yield from answered([one])
+                yield from self.answered([one])
         else:
             seconds = (time.monotonic() - began) / len(batch)
             yield from ((job, image, one, seconds) for (job, image), one in zip(batch, found))
 
-    def write(job: Job, image: Picture, found: NDArray[Any], seconds: float) -> None:
-        began = time.monotonic()
-        write_results(job.results, image, found, classes, outlines=EXACT if windows is None else windows.outlines)
-        done(job, None, seconds + time.monotonic() - began)
+    def write(self, job: Job, image: Picture, found: NDArray[Any], seconds: float) -> None:
+        """The files of a picture that took so many seconds before."""
+        began, outlines = time.monotonic(), EXACT if self._windows is None else self._windows.outlines
+        write_results(job.results, image, found, self._classes, outlines=outlines)
+        self._done(job, None, seconds + time.monotonic() - began)
 
-    def by_windows(job: Job, image: Path | Picture, show: Callable[[int, int], None]) -> None:
-        assert windows is not None
+    def by_windows(self, job: Job, image: Path | Picture, show: Callable[[int, int], None]) -> None:
+        """The answers and files of a picture that goes by windows."""
+        assert self._windows is not None
         began = time.monotonic()
         try:
-            windows.write(job.file, image, job.results, show=show)
+            self._windows.write(job.file, image, job.results, show=show)
         except WriteError:
             raise
         except UserError as error:
-            fail(job, error)
+            self._fail(job, error)
         else:
-            written.append(job.file)
-            done(job, None, time.monotonic() - began)
+            self.written.append(job.file)
+            self._done(job, None, time.monotonic() - began)
 
-    with ThreadPoolExecutor(_WRITES_AT_ONCE) as writers, _bars(progress) as show:
-        for batch in equal_batches(readable(), lambda item: item[2], batch_size):
-            job, image, together = batch[0]
-            if together is job:
-                by_windows(job, image, partial(show, "windows"))
-            else:
-                pictures = [(job, image) for job, image, _ in batch if not isinstance(image, Path)]
-                for one in answered(pictures):
-                    writing.append(writers.submit(write, *one))
-                    written.append(one[0].file)
-                    if len(writing) > _WRITES_AT_ONCE:
-                        writing.popleft().result()
-            show("predicted", len(written) + len(failed), len(jobs))
-        for last in writing:
-            last.result()
-    return PredictReport(tuple(written), tuple(failed), () if windows is None else tuple(windows.notes))
-
-
-def _check_looked_at(job: Job) -> None:
-    if job.raster is None:
-        raise explain(
-            f"file {job.file}",
-            found="one that could not be read when all were looked through, and now can",
-            needed="to know whether it has a place on earth",
-            fix="The same command again labels it.",
-        )
+    def _fail(self, job: Job, error: UserError) -> None:
+        self.failed.append((job.file, str(error)))
+        self._done(job, str(error), 0.0)
 
 
 def _shape(image: Path | Picture) -> tuple[int, ...]:
@@ -272,68 +253,3 @@ def _bars(progress: bool) -> Iterator[Callable[[str, int, int], None]]:
         return
     with counted_stages("predicted", "windows") as show:
         yield show
-
-
-def find_jobs(
-    inputs: Sequence[str | Path], out: Path, kinds: Sequence[Kind], *, rasters: bool = False,
-    mask_suffix: str | None = None,
-) -> list[Job]:  # fmt: skip
-    """The pictures that inputs stand for, see `find_pictures`, with where their results go; `out` is made.
-
-    Args:
-        rasters: some are, see `is_raster`; else all are pictures. `mask_suffix`: as `find_pictures`.
-
-    Raises:
-        UserError: an input that stands for no picture, no kind or an unknown one, results that would replace an input,
-            a folder that cannot be made.
-    """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise explain("kinds", found=list(kinds), needed=f"some of {', '.join(KINDS)}", fix="Correct the list.")
-    whole = out.resolve()
-    for given in inputs:
-        if os.path.realpath(Path(given).expanduser()) == str(whole):
-            raise explain(
-                f"--out {out}",
-                found="the folder that the pictures are read from",
-                needed="another one",
-                fix="The next run would take the results for pictures; a folder inside it is fine.",
-            )
-    pictures = find_pictures(inputs, leave_out=out, mask_suffix=mask_suffix)
-    sources = {os.path.realpath(file) for file, _ in pictures}  # links in a circle, too
-    jobs = []
-    for file, name in pictures:
-        raster = _is_raster(file) if rasters else False
-        results = {kind: out / result_name(name, kind, raster=bool(raster)) for kind in kinds}
-        jobs.append(Job(file, name, results, raster))
-    for job in jobs:
-        for result in job.results.values():
-            if os.path.realpath(result) in sources:
-                raise explain(
-                    f"--out {out}",
-                    found=f"{result}, a picture to be read, where a result of {job.file} would be written",
-                    needed="results that replace no input",
-                    fix="Choose another --out.",
-                )
-    open_folder(out)
-    return jobs
-
-
-def _is_raster(file: Path) -> bool | None:
-    try:
-        return is_raster(file)
-    except UnreadableError:
-        return None
-
-
-def open_folder(out: Path) -> None:
-    """Make the folder of the results; raises UserError where it cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(
-            f"--out {out}",
-            found=error.strerror or str(error),
-            needed="a folder that can be made or written",
-            fix="Choose another --out.",
-        ) from error

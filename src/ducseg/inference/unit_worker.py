@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from ducseg.errors import UserError
 from ducseg.files import sweep_unfinished
+from ducseg.inference.jobs import Job
 from ducseg.inference.labeller import Labeller
 from ducseg.inference.manifest import Row, file_digest
 from ducseg.inference.places import Place, fetch, is_url
-from ducseg.inference.predict_files import Job, PredictReport, answers_of, read_by, write_jobs
+from ducseg.inference.predict_files import PredictReport, answers_of, read_by, write_jobs
 from ducseg.inference.tars import extract, list_members, pack
 from ducseg.inference.tiles import Tiling
 from ducseg.inference.units import Source, Unit

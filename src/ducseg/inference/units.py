@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, whole
+from ducseg.inference.jobs import find_jobs
 from ducseg.inference.manifest import digest, stamp
 from ducseg.inference.places import Place, is_url, list_url, local_path
-from ducseg.inference.predict_files import find_jobs
 from ducseg.inference.sources import check_apart, find_pictures, masks_left_out
 from ducseg.inference.tars import is_tar
 from ducseg.inference.writers import Kind

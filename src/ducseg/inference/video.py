@@ -16,8 +16,8 @@ from ducseg.errors import explain, real, whole
 from ducseg.figures.label_maps import colourise, tint
 from ducseg.files import whole_file
 from ducseg.inference.frames import Camera, Frame, Frames, PictureSequence, VideoFile, is_clip, open_av
+from ducseg.inference.jobs import find_jobs
 from ducseg.inference.labeller import Labeller
-from ducseg.inference.predict_files import find_jobs
 from ducseg.inference.video_writer import VideoWriter, check_target
 from ducseg.inference.writers import EXACT, USUAL_KINDS, Kind, Outlines, needs_probabilities, result_name, write_results
 from ducseg.progress import counted
