@@ -49,6 +49,10 @@ def pad_labels(labels: Tensor, output_stride: int) -> Tensor:
     return F.pad(labels, (0, -width % output_stride, 0, -height % output_stride), value=IGNORE)
 
 
+def _of_one_rank(sums: Tensor) -> Tensor:  # no lambda: a loss can be pickled
+    return sums
+
+
 class FoldedLoss:
     """The losses of a configuration as one sum, and what to divide it by.
 
@@ -70,7 +74,7 @@ class FoldedLoss:
         classes: Sequence[str],
         device: torch.device | str = "cpu",
         *,
-        reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
+        reduce: Callable[[Tensor], Tensor] = _of_one_rank,
         world_size: int = 1,
     ) -> None:
         self._config, self._reduce, self._world_size = config, reduce, world_size
