@@ -161,6 +161,8 @@ def test_a_graph_does_not_keep_a_pictures_marginals() -> None:
     for record in (torch.jit.trace, torch.export.export):
         with pytest.raises(UserError, match=r"DenseCRF: found torch.export, .* a trace"):
             record(layer, (-probabilities.log(), images))
+    with pytest.raises(UserError, match="dense_crf: found"):
+        torch.jit.trace(lambda values: dense_crf(values, images[0].movedim(0, 2)), probabilities[0])
 
 
 @pytest.mark.slow
@@ -173,6 +175,8 @@ def test_compiled_it_runs_outside_of_the_graph() -> None:
         torch.testing.assert_close(compiled(unary, images), layer(unary, images))
         with torch.no_grad():
             torch.testing.assert_close(compiled(unary, images), layer(unary, images))
+        function, picture = torch.compile(dense_crf, backend="eager"), images[0].movedim(0, 2)
+        torch.testing.assert_close(function(probabilities[0], picture), dense_crf(probabilities[0], picture))
 
 
 def test_transforms_of_functions() -> None:

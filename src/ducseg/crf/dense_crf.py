@@ -54,6 +54,10 @@ def dense_crf(
     (here measured: 1e-5). Raises UserError on probabilities that are none, on sizes and types that do not fit, and,
     before taking it, on memory that is not there.
     """
+    _check_graph("dense_crf")
+    if torch.compiler.is_compiling():
+        outside: Any = torch.compiler.disable(dense_crf)  # type: ignore[no-untyped-call]
+        return outside(probabilities, image, params, iterations, compatibility=compatibility)  # type: ignore[no-any-return]
     probabilities, image = _array(probabilities), _array(image)
     checks.check_shapes(tuple(probabilities.shape), _kind(probabilities), tuple(image.shape), _kind(image))
     params, iterations = check_params(params), check_iterations(iterations)
@@ -73,6 +77,16 @@ def dense_crf(
             return _on_device(probabilities.float(), torch.as_tensor(_pixels(image)), params, iterations, matrix)
         values = probabilities.float().numpy()
         return torch.from_numpy(_on_cpu(values, _pixels(image), params, weights, iterations, matrix, floor=UNARY_FLOOR))
+
+
+def _check_graph(what: str) -> None:
+    if torch.compiler.is_exporting() or (in_a_graph() and not torch.compiler.is_compiling()):
+        raise explain(
+            what,
+            found="torch.export, torch.fx or a trace, which would keep this picture's pixels as constants",
+            needed="a call with a picture",
+            fix="Export or trace the network without it, and call it on the scores.",
+        )
 
 
 def _array(values: Any) -> Any:
@@ -252,13 +266,7 @@ class DenseCRF(nn.Module):
 
     def forward(self, unary: Tensor, images: Tensor) -> Tensor:
         """Marginals (N, L, H, W). Raises UserError when shapes or types do not fit, and in an export or a trace."""
-        if torch.compiler.is_exporting() or (in_a_graph() and not torch.compiler.is_compiling()):
-            raise explain(
-                "DenseCRF",
-                found="torch.export, torch.fx or a trace, which would keep this picture's pixels as constants",
-                needed="a call with a picture",
-                fix="Export or trace the network without it, and call it on the scores.",
-            )
+        _check_graph("DenseCRF")
         if torch.compiler.is_compiling():
             return torch.compiler.disable(self._marginals)(unary, images)  # type: ignore[no-any-return, no-untyped-call]
         return self._marginals(unary, images)

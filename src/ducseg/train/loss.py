@@ -44,7 +44,8 @@ def fold_targets(labels: Tensor, *, output_stride: int, cell: int, factor: int) 
 
 
 def pad_labels(labels: Tensor, output_stride: int) -> Tensor:
-    """Labels (N, H, W) with 255 right and below, to multiples of the output stride."""
+    """Labels (N, H, W) with 255 right and below, to multiples of the output stride; of true and false uint8 is made."""
+    labels = labels.byte() if labels.dtype == torch.bool else labels
     height, width = labels.shape[-2:]
     return F.pad(labels, (0, -width % output_stride, 0, -height % output_stride), value=IGNORE)
 
