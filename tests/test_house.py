@@ -20,7 +20,7 @@ HOUSE = """\
 | ops | the paper itself, pure torch, for anyone's network: DUC, schedules, coverage, dilation, receptive field | |
 | data | samples and batches; layouts (one file per data set), files, check (the doctor), convert, synthetic | |
 | metrics | scores from counts: confusion, boundary, thin objects, the benchmarks' own | data |
-| crf | the dense CRF on any probabilities, and its tuning | data, metrics |
+| crf | the dense CRF on any probabilities, and its tuning | ops, data, metrics |
 | figures | pictures and reports, drawn from results | ops, data, metrics |
 | models | encoders, heads, what they are built into; comparisons (the networks that the paper stands beside) | ops |
 | weights | networks in and out of files: checkpoints, the Hub, ImageNet's, the authors' | ops, models |

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ducseg.crf import CrfParams, DenseCRF, dense_crf, torch_lattice
 from ducseg.crf.dense_crf import _on_device
+from ducseg.errors import UserError
 
 PAPER = CrfParams()
 
@@ -142,3 +143,66 @@ def test_autocast_does_not_take_its_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = layer(unary, images)
     assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_parameters_of_every_type_give_the_same_without_gradients(kind: torch.dtype) -> None:
+    probabilities, images = case(3, 9, 11)
+    matrix = np.array([[0, 1, 2], [1, 0, 0.5], [2, 0.5, 0]])
+    layer, unary = DenseCRF(3, iterations=3, compatibility=matrix), -probabilities.log()
+    wanted = layer(unary, images).detach()
+    with torch.no_grad():
+        assert (layer.to(kind)(unary, images) - wanted).abs().max() < 1e-4
+
+
+def test_a_graph_does_not_keep_a_pictures_marginals() -> None:
+    probabilities, images = case(3, 5, 6)
+    layer = DenseCRF(3, iterations=1).requires_grad_(False)
+    for record in (torch.jit.trace, torch.export.export):
+        with pytest.raises(UserError, match=r"DenseCRF: found torch.export, .* a trace"):
+            record(layer, (-probabilities.log(), images))
+    with pytest.raises(UserError, match="dense_crf: found"):
+        torch.jit.trace(lambda values: dense_crf(values, images[0].movedim(0, 2)), probabilities[0])
+
+
+@pytest.mark.slow
+def test_compiled_it_runs_outside_of_the_graph() -> None:
+    layer = DenseCRF(3, iterations=2)
+    compiled = torch.compile(layer, backend="eager")
+    for height in (5, 7):
+        probabilities, images = case(3, height, 6)
+        unary = (-probabilities.log()).requires_grad_()
+        torch.testing.assert_close(compiled(unary, images), layer(unary, images))
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(unary, images), layer(unary, images))
+        function, picture = torch.compile(dense_crf, backend="eager"), images[0].movedim(0, 2)
+        torch.testing.assert_close(function(probabilities[0], picture), dense_crf(probabilities[0], picture))
+
+
+def test_transforms_of_functions() -> None:
+    probabilities, images = case(3, 4, 5)
+    layer, unary = DenseCRF(3, iterations=2).double(), -probabilities.double().log()
+    parameters = {name: values.detach() for name, values in layer.named_parameters()}
+
+    def total(values: dict[str, Tensor], unary: Tensor) -> Tensor:
+        found: Tensor = torch.func.functional_call(layer, values, (unary, images))
+        return found.square().sum()
+
+    found = torch.func.grad(total)(parameters, unary)
+    wanted = torch.autograd.grad(layer(unary, images).square().sum(), list(layer.parameters()))
+    torch.testing.assert_close(list(found.values()), list(wanted))
+    many = torch.func.vmap(total, in_dims=(None, 0))(parameters, torch.stack([unary, 2 * unary]))
+    torch.testing.assert_close(many, torch.stack([total(parameters, unary), total(parameters, 2 * unary)]))
+    (slope,) = torch.autograd.grad(total(parameters, unary.requires_grad_()), unary)
+    _, along = torch.func.jvp(lambda x: total(parameters, x), (unary.detach(),), (torch.ones_like(unary),))
+    torch.testing.assert_close(along, slope.sum())
+
+
+@pytest.mark.parametrize("matrix", [None, np.array([[0, 1, 2], [1, 0, 0.5], [2, 0.5, 0]], np.float32)])
+def test_it_is_made_and_begun_anew_on_any_device(matrix: np.ndarray | None) -> None:
+    wanted = DenseCRF(3, compatibility=matrix)
+    with torch.device("meta"):
+        layer = DenseCRF(3, compatibility=matrix)
+    assert all(parameter.is_meta for parameter in layer.parameters())
+    layer.to_empty(device="cpu").reset_parameters()
+    torch.testing.assert_close(list(layer.parameters()), list(wanted.parameters()))

@@ -72,3 +72,20 @@ def test_a_bias_that_fusing_adds_is_added_where_gradients_are_kept_too() -> None
     x = torch.zeros(1, 4, 6, 6)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(conv(x).float()[0, :, 0, 0], torch.arange(4.0))
+
+
+def test_types_that_do_not_go_together_are_refused_and_float64_stays() -> None:
+    conv, x = DepthwiseConv2d(8, 5, stride=2, padding=2), torch.randn(1, 8, 9, 9)
+    with pytest.raises(RuntimeError, match="should be the same"):
+        conv(x.bfloat16())
+    conv, x = conv.double(), x.double()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv(x), nn.Conv2d.forward(conv, x))
+
+
+def test_transforms_of_functions() -> None:
+    conv, x = DepthwiseConv2d(4, 5, stride=2, padding=2).bfloat16(), torch.randn(1, 4, 9, 9).bfloat16()
+    given = x.clone().requires_grad_()
+    conv(given).sum().backward()
+    assert given.grad is not None
+    torch.testing.assert_close(torch.func.grad(lambda values: conv(values).sum())(x), given.grad, rtol=0.02, atol=0.02)

@@ -175,3 +175,43 @@ def test_widths_for_any_number_of_steps() -> None:
     assert pyramid_widths(4) == (32, 48, 64, 96)
     assert pyramid_widths(1) == (32,)
     assert pyramid_widths(7) == (32, 48, 64, 96, 128, 128, 128)
+
+
+def test_what_are_no_features_and_no_picture() -> None:
+    head = DenseUpsamplingPyramid((3, 4), 2)
+    features = _features([3, 4], 2, 3)
+    for bad in (dict(enumerate(features)), iter(features), features[0], None, [features[0], None]):
+        with pytest.raises(UserError, match=r"features of a Dense.*: found .*list\(features.values\(\)\)"):
+            head(bad, _picture(features))
+    with pytest.raises(UserError, match="picture of a DenseUpsamplingPyramid: found a ndarray"):
+        head(features, _picture(features).numpy())
+
+
+def test_it_is_traced_by_fx_and_taken_by_vmap() -> None:
+    head = DenseUpsamplingPyramid((3, 4), 2).eval()
+    features = _features([3, 4], 2, 3)
+    picture = _picture(features)
+    wanted = head(features, picture)
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, fine: Tensor, coarse: Tensor, picture: Tensor) -> Tensor:
+            return self.head([fine, coarse], picture)  # type: ignore[no-any-return]
+
+    torch.testing.assert_close(torch.fx.symbolic_trace(Network())(*features, picture), wanted)
+    members = {name: torch.stack([values, values]) for name, values in head.state_dict().items()}
+    both = torch.func.vmap(lambda one: torch.func.functional_call(head, one, (features, picture)))(members)
+    torch.testing.assert_close(both, torch.stack([wanted, wanted]))
+
+
+def test_the_start_is_drawn_anew_after_to_empty() -> None:
+    with torch.device("meta"):
+        head = DenseUpsamplingPyramid((8, 32), 3)
+    head.to_empty(device="cpu")
+    head.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
+    expand, last = head.steps[0].expand.weight, head.last.conv.weight
+    assert torch.equal(expand[:32], expand[32:64]) and expand.std() > 0.1
+    assert torch.equal(last[0], last[1]) and last.std() > 0.01

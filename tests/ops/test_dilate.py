@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from ducseg.errors import UserError
 from ducseg.ops.dilate import set_dilations, strides_to_dilations
@@ -400,3 +402,51 @@ def test_rates_without_names_are_refused() -> None:
     for rates in ([2], (2, 4), 2):
         with pytest.raises(UserError, match=r"dilation rates: found .* from names of convolutions to rates"):
             strides_to_dilations(network(nn.Conv2d(4, 4, 3, padding=1)), 8, rates)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make", [nn.utils.weight_norm, nn.utils.spectral_norm, partial(prune.l1_unstructured, name="weight", amount=0.5)]
+)
+def test_weights_that_a_hook_makes_are_still_made_and_trained(make: Any) -> None:
+    chain = network(nn.Conv2d(4, 4, 2, 2))
+    make(chain[1])
+    chain.eval()
+    names, images = {name for name, _ in chain.named_parameters()}, torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    old = chain(images)
+    strides_to_dilations(chain, 2)
+    assert {name for name, _ in chain.named_parameters()} == names
+    torch.testing.assert_close(chain(images)[..., ::2, ::2], old, rtol=1e-10, atol=1e-12)
+    chain.train()(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in chain.parameters())
+    next(chain[1].parameters()).data.mul_(0)
+    assert chain(images).shape == (1, 4, 32, 48), "no weight of before is kept"
+
+
+def test_a_convolution_with_a_forward_of_its_own_is_no_plain_one() -> None:
+    chain = network(nn.Conv2d(4, 4, 2, 2))
+    chain[1].forward = lambda grid: nn.Conv2d.forward(chain[1], grid) + 1  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="off-centre window"):
+        strides_to_dilations(chain, 2)
+
+
+def test_hooks_stay_where_a_layer_takes_anothers_place() -> None:
+    chain = network(nn.Conv2d(4, 4, 2, 2), nn.MaxPool2d(2), nn.AvgPool2d(2))
+    seen: list[nn.Module] = []
+    handles = [layer.register_forward_hook(lambda layer, *_: seen.append(layer)) for layer in chain]
+    strides_to_dilations(chain, 2)
+    seen.clear()
+    chain(torch.zeros(1, 3, 64, 96, dtype=torch.float64))
+    assert seen == list(chain)
+    for handle in handles:
+        handle.remove()
+    chain(torch.zeros(1, 3, 64, 96, dtype=torch.float64))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("counts_padding", [True, False])
+def test_poolings_without_stride_are_traced_by_fx(counts_padding: bool) -> None:
+    chain = network(nn.AvgPool2d(3, 2, 1, count_include_pad=counts_padding))
+    strides_to_dilations(chain, 2)
+    traced = torch.fx.symbolic_trace(chain)
+    images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    assert torch.equal(traced(images), chain(images))

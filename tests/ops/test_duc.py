@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from ducseg.errors import UserError
 from ducseg.ops.duc import DenseUpsampling, downsample_labels, fold_labels, unfold
@@ -141,3 +141,27 @@ def test_what_is_not_folded_is_not_unfolded(shape: tuple[int, ...]) -> None:
         unfold(torch.zeros(shape))
     with pytest.raises(UserError, match="square number"):
         unfold(torch.zeros(1, 2, 0, 4, 4))
+
+
+def test_a_network_with_duc_is_traced_by_fx_for_any_size() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.duc = DenseUpsampling(3, 2, 4)
+
+        def forward(self, features: Tensor) -> Tensor:
+            return unfold(self.duc(features))
+
+    network = Network()
+    traced = torch.fx.symbolic_trace(network)
+    for shape in ((1, 3, 4, 5), (2, 3, 6, 2)):
+        features = torch.randn(shape)
+        assert torch.equal(traced(features), network(features))
+
+
+def test_the_start_is_drawn_anew_after_to_empty() -> None:
+    with torch.device("meta"):
+        head = DenseUpsampling(64, 19, 4)
+    head.to_empty(device="cpu").apply(lambda part: part.reset_parameters())  # type: ignore[operator]
+    assert head.conv.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert head.conv.bias is not None and not head.conv.bias.any()

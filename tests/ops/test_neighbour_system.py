@@ -93,3 +93,12 @@ def test_autocast_does_not_take_its_precision() -> None:
         (slope,) = torch.autograd.grad(found.square().sum(), right)
     assert torch.equal(found, wanted)
     assert torch.equal(slope, torch.autograd.grad(wanted.square().sum(), right)[0])
+
+
+def test_transforms_of_functions() -> None:
+    parts = system(2, 1, 4, 5)
+    wanted = torch.autograd.grad(solve_neighbours(*parts[:3], right := parts[3].requires_grad_()).sum(), right)
+    found = torch.func.grad(lambda right: solve_neighbours(*parts[:3], right).sum())(right.detach())
+    torch.testing.assert_close((found,), wanted, rtol=1e-4, atol=1e-4)
+    each = torch.func.vmap(lambda *one: solve_neighbours(*(part[None] for part in one))[0])(*parts)
+    torch.testing.assert_close(each, solve_neighbours(*parts), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from ducseg.errors import UserError
 from ducseg.models import build
 from ducseg.ops.dilate import strides_to_dilations
 from ducseg.ops.hdc import SCHEDULES, coverage, schedule
-from ducseg.ops.receptive_field import Layer, layers_of, measured, receptive_field_increase, theoretical
+from ducseg.ops.network_coverage import network_coverage
+from ducseg.ops.receptive_field import Layer, effective, layers_of, measured, receptive_field_increase, theoretical
 
 
 def stack(rates: list[int]) -> nn.Sequential:
@@ -208,3 +210,14 @@ def test_of_a_dictionary_out_is_taken() -> None:
     assert measured(InADictionary(aux=large, out=small), (11, 11), channels=2).sum() == 9
     with pytest.raises(UserError, match=r"output of the network: found a dictionary of 'aux', 'top'.*as .out."):
         measured(InADictionary(aux=large, top=small), (11, 11), channels=2)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_had_where_the_caller_wants_none(around: Callable[[], AbstractContextManager[None]]) -> None:
+    network = stack([2, 2]).eval()
+    wanted = measured(network, (12, 12), channels=2)
+    with around():
+        assert np.array_equal(measured(network, (12, 12), channels=2), wanted)
+        assert effective(network[0], torch.randn(1, 2, 12, 12)).sum() == pytest.approx(1)
+        found = network_coverage(nn.Sequential(nn.Conv2d(2, 2, 3, 2, 1), *network), channels=2)
+    assert found is not None and found.holes

@@ -132,3 +132,33 @@ def test_a_convolution_of_another_kind_keeps_what_it_computes() -> None:
     convolutions.append(Doubled(5, 7, 3, padding=1).double())
     features = torch.randn(1, 5, 6, 6, dtype=torch.float64)
     torch.testing.assert_close(summed_convolutions(convolutions, features), one_by_one(convolutions, features))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64, torch.uint8, torch.complex64])
+def test_types_that_do_not_go_together_are_refused_as_by_convolutions(kind: torch.dtype) -> None:
+    with pytest.raises(RuntimeError, match=r"should be the same|must match|not implemented"):
+        summed_convolutions(made((1, 2)).float(), torch.ones(1, 5, 6, 6).to(kind))
+
+
+def test_autocast_leaves_float64_as_it_is() -> None:
+    convolutions, features = made((1, 2)), torch.randn(1, 5, 6, 6, dtype=torch.float64)
+    wanted = one_by_one(convolutions, features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = summed_convolutions(convolutions, features)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_of_gradients() -> None:
+    convolutions = made((1, 3), channels=2, out=2)
+    features = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: summed_convolutions(convolutions, x) ** 2, features)
+
+
+def test_transforms_of_functions() -> None:
+    convolutions = made((1, 3), channels=2, out=2)
+    pictures, moved = torch.randn(2, 3, 2, 4, 5, dtype=torch.float64)
+    found = torch.func.vmap(lambda x: summed_convolutions(convolutions, x[None])[0])(pictures)
+    torch.testing.assert_close(found, one_by_one(convolutions, pictures), rtol=1e-12, atol=1e-12)
+    _, tangent = torch.func.jvp(lambda x: summed_convolutions(convolutions, x), (pictures,), (moved,))
+    linear = one_by_one(convolutions, moved) - one_by_one(convolutions, 0 * moved)
+    torch.testing.assert_close(tangent, linear, rtol=1e-12, atol=1e-12)

@@ -1,17 +1,25 @@
 """Two gloo processes against one process with the same global batch."""
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
 from training_process import TrainingProcess
+
+from ducseg.errors import UserError
+from ducseg.train.sync_batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -111,3 +119,30 @@ def test_restarts_do_not_get_into_a_used_folder(training_process: Any, tiny_camv
 def _first_child(process: subprocess.Popen[str]) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return int(children[0])
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group_of_one")
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_batch_norms_of_every_kind_are_synchronised(options: dict[str, Any], kind: torch.dtype) -> None:
+    norm = nn.BatchNorm2d(3, **options).to(kind)
+    (found,) = synchronise_batch_norm(nn.Sequential(copy.deepcopy(norm)), torch.device("cpu"))
+    assert type(found) is CpuSyncBatchNorm2d
+    for _ in range(2):
+        images = 1 + torch.randn(2, 3, 4, 5, dtype=kind)
+        torch.testing.assert_close(found(images), norm(images))
+    torch.testing.assert_close(list(found.buffers()), list(norm.buffers()))
+    torch.testing.assert_close(found.eval()(images), norm.eval()(images))
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_one_value_a_channel_has_no_variance() -> None:
+    with pytest.raises(UserError, match="batch norm: found one value a channel"):
+        CpuSyncBatchNorm2d(3)(torch.zeros(1, 3, 1, 1))

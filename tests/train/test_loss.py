@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from ducseg.errors import UserError
 from ducseg.ops.duc import unfold
 from ducseg.train.config import LossConfig
-from ducseg.train.loss import FoldedLoss, fold_targets
+from ducseg.train.loss import FoldedLoss, fold_targets, pad_labels
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -113,3 +113,8 @@ def test_no_pictures_cost_nothing_and_autocast_changes_nothing(of: str) -> None:
     expected = loss(scores, targets)
     with torch.autocast("cpu", torch.bfloat16):
         assert loss(scores, targets) == expected
+
+
+def test_labels_of_true_and_false_are_padded_with_the_ignored_label() -> None:
+    labels = torch.tensor([[[True, False, True]]])
+    assert pad_labels(labels, 2).tolist() == [[[1, 0, 1, 255], [255] * 4]]

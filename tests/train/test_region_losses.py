@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -262,3 +263,32 @@ def test_no_option_of_a_loss_is_ignored(values: dict[str, Any], said: str) -> No
 def test_a_thin_class_that_is_none_is_said() -> None:
     with pytest.raises(UserError, match=r"--loss.cldice-classes: found rope; needed some of ground, wire, crack"):
         FoldedLoss(only(cldice=1.0, cldice_classes=("rope",)), NAMES)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_gradients_of_gradients_and_of_functions(term: str) -> None:
+    scores, targets = (values[..., :2, :3] for values in make_case())
+    loss = FoldedLoss(LossConfig(**{"cross_entropy": 0.0, term: 1.0}), NAMES)
+    assert torch.autograd.gradgradcheck(lambda x: loss(x, targets)[0], scores.requires_grad_(), fast_mode=True)
+    (wanted,) = torch.autograd.grad(loss(scores, targets)[0], scores)
+    torch.testing.assert_close(torch.func.grad(lambda x: loss(x, targets)[0])(scores.detach()), wanted)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_losses_without_gradients_and_from_another_process(term: str) -> None:
+    scores, targets = make_case()
+    loss = FoldedLoss(LossConfig(**{"cross_entropy": 0.0, term: 1.0}), NAMES)
+    wanted = loss(scores, targets)
+    with torch.inference_mode():
+        torch.testing.assert_close(loss(scores, targets), wanted)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(loss))(scores, targets), wanted)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_targets_of_every_type(term: str) -> None:
+    scores, targets = make_case()
+    loss = FoldedLoss(LossConfig(**{"cross_entropy": 0.0, term: 1.0}), NAMES)
+    targets = targets.masked_fill(targets > 1, 0)
+    wanted = loss(scores, targets)
+    for kind in (torch.bool, torch.int32, torch.int64):
+        torch.testing.assert_close(loss(scores, targets.to(kind)), wanted)

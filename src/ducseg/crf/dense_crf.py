@@ -27,6 +27,7 @@ from ducseg.crf.workers import Workers
 from ducseg.data.files.pillow import rgb_of
 from ducseg.devices import without_autocast
 from ducseg.errors import explain, whole
+from ducseg.ops.graphs import in_a_graph, in_a_transform
 
 __all__ = ["UNARY_FLOOR", "DenseCRF", "dense_crf", "marginals_under_each"]
 
@@ -53,6 +54,10 @@ def dense_crf(
     (here measured: 1e-5). Raises UserError on probabilities that are none, on sizes and types that do not fit, and,
     before taking it, on memory that is not there.
     """
+    _check_graph("dense_crf")
+    if torch.compiler.is_compiling():
+        outside: Any = torch.compiler.disable(dense_crf)  # type: ignore[no-untyped-call]
+        return outside(probabilities, image, params, iterations, compatibility=compatibility)  # type: ignore[no-any-return]
     probabilities, image = _array(probabilities), _array(image)
     checks.check_shapes(tuple(probabilities.shape), _kind(probabilities), tuple(image.shape), _kind(image))
     params, iterations = check_params(params), check_iterations(iterations)
@@ -72,6 +77,16 @@ def dense_crf(
             return _on_device(probabilities.float(), torch.as_tensor(_pixels(image)), params, iterations, matrix)
         values = probabilities.float().numpy()
         return torch.from_numpy(_on_cpu(values, _pixels(image), params, weights, iterations, matrix, floor=UNARY_FLOOR))
+
+
+def _check_graph(what: str) -> None:
+    if torch.compiler.is_exporting() or (in_a_graph() and not torch.compiler.is_compiling()):
+        raise explain(
+            what,
+            found="torch.export, torch.fx or a trace, which would keep this picture's pixels as constants",
+            needed="a call with a picture",
+            fix="Export or trace the network without it, and call it on the scores.",
+        )
 
 
 def _array(values: Any) -> Any:
@@ -218,7 +233,8 @@ class DenseCRF(nn.Module):
     (N, L, H, W). Differentiable in the unary and in its parameters: `w1`, `w2` (scalars) and `compatibility` (L,
     L), which start at `params` and Potts unless given. The standard deviations are fixed; so are the features.
     Without gradients and in float32 on the CPU it takes numba's path, else torch operations on the unary's device
-    and in its type, also under autocast. Energies and parameters that are NaN give NaN, with gradients and without,
+    and in its type, also under autocast. torch.compile breaks its graph there; what is exported or traced ends before
+    it. Energies and parameters that are NaN give NaN, with gradients and without,
     as of any layer (`dense_crf` refuses them); no pictures give no marginals. Example: DenseCRF(19)(
     -scores.log_softmax(1), images) with scores (2, 19, 128, 256) and images (2, 3, 128, 256).
     """
@@ -233,15 +249,29 @@ class DenseCRF(nn.Module):
         super().__init__()
         self.params, self.iterations = check_params(params), check_iterations(iterations)
         self.num_classes = whole("number of classes", num_classes, least=1, fix="As many as the network predicts.")
-        matrix = _check_compatibility(compatibility, num_classes)
-        self.w1 = nn.Parameter(torch.tensor(params.w1))
-        self.w2 = nn.Parameter(torch.tensor(params.w2))
-        self.compatibility = nn.Parameter(
-            1 - torch.eye(num_classes) if matrix is None else torch.from_numpy(matrix.copy())
-        )
+        self._start = _check_compatibility(compatibility, num_classes)
+        self.w1, self.w2 = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(()))
+        self.compatibility = nn.Parameter(torch.empty(num_classes, num_classes))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start again at what the layer was built with, as after `to_empty`."""
+        self.w1.fill_(self.params.w1)
+        self.w2.fill_(self.params.w2)
+        if self._start is None:
+            self.compatibility.fill_(1).fill_diagonal_(0)
+        else:
+            self.compatibility.copy_(torch.as_tensor(self._start, device="cpu"))
 
     def forward(self, unary: Tensor, images: Tensor) -> Tensor:
-        """Marginals (N, L, H, W). Raises UserError when shapes or types do not fit."""
+        """Marginals (N, L, H, W). Raises UserError when shapes or types do not fit, and in an export or a trace."""
+        _check_graph("DenseCRF")
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(self._marginals)(unary, images)  # type: ignore[no-any-return, no-untyped-call]
+        return self._marginals(unary, images)
+
+    def _marginals(self, unary: Tensor, images: Tensor) -> Tensor:
         if not isinstance(unary, Tensor) or unary.ndim != 4 or unary.shape[1] != self.num_classes:
             raise explain(
                 "unary energies for DenseCRF",
@@ -261,7 +291,8 @@ class DenseCRF(nn.Module):
         learning = torch.is_grad_enabled() and (
             unary.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
         )
-        by_numba = unary.device.type == "cpu" and unary.dtype == torch.float32 and not learning
+        plain = not learning and not in_a_transform()
+        by_numba = unary.device.type == "cpu" and unary.dtype == torch.float32 and plain
         # its kernels make numbers of NaN; a pixel's least energy is NaN or infinite where it has no marginals
         if by_numba and len(unary) and all(one.isfinite().all() for one in (unary.amin(1), *self.parameters())):
             return self._without_gradients(unary, images)
@@ -269,7 +300,7 @@ class DenseCRF(nn.Module):
         return _mean_field(unary, images, self.params, weights, self.compatibility.to(unary.dtype), self.iterations)
 
     def _without_gradients(self, unary: Tensor, images: Tensor) -> Tensor:
-        matrix = self.compatibility.numpy(force=True)
+        matrix = self.compatibility.float().numpy(force=True)  # numba's kernels read float32
         potts = None if (matrix == 1 - np.eye(self.num_classes)).all() else matrix
         weights = (self.w1.item(), self.w2.item())
         marginals = [

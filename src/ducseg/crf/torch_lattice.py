@@ -144,18 +144,32 @@ class _Filter(torch.autograd.Function):
     """A linear map needs nothing saved for its gradient, which is the same map with the axes the other way round."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, lattice: TorchLattice, backwards: bool) -> Tensor:
-        ctx.lattice, ctx.backwards = lattice, backwards
+    def forward(values: Tensor, lattice: TorchLattice, backwards: bool) -> Tensor:
         return _filtered(lattice, values.contiguous(), backwards=backwards)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, TorchLattice, bool], output: Tensor) -> None:
+        _, ctx.lattice, ctx.backwards = inputs
+
+    @staticmethod
+    def vmap(
+        _info: Any, in_dims: tuple[int, ...], values: Tensor, lattice: TorchLattice, backwards: bool
+    ) -> tuple[Tensor, int]:
+        columns = values.movedim(in_dims[0], 1)  # (N, many, L), each column on its own
+        return filter_pixels(lattice, columns.flatten(1), backwards=backwards).reshape(columns.shape), 1
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return filter_pixels(ctx.lattice, tangents[0], backwards=ctx.backwards)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Filter.apply(grads[0], ctx.lattice, not ctx.backwards), None, None  # type: ignore[no-untyped-call]
+        return filter_pixels(ctx.lattice, grads[0], backwards=not ctx.backwards), None, None
 
 
-def filter_pixels(lattice: TorchLattice, values: Tensor) -> Tensor:
+def filter_pixels(lattice: TorchLattice, values: Tensor, *, backwards: bool = False) -> Tensor:
     """K values, (N, L) to (N, L), with the normalised Gaussian kernel of the lattice; differentiable in the values."""
-    result: Tensor = _Filter.apply(values, lattice, False)  # type: ignore[no-untyped-call]
+    result: Tensor = _Filter.apply(values, lattice, backwards)  # type: ignore[no-untyped-call]
     return result
 
 

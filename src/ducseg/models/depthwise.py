@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ducseg.ops.graphs import in_a_graph, in_a_transform
+
 __all__ = ["DepthwiseConv2d", "memory_order"]
 
 
@@ -59,9 +61,12 @@ class DepthwiseConv2d(nn.Conv2d):
     def _whole(self, input: Tensor) -> Tensor:
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else input.dtype
+        kinds = {input.dtype, self.weight.dtype}
+        fits = torch.float64 not in kinds if autocast else len(kinds) == 1
         small = self.kernel_size[0] * self.stride[0] * self.dilation[0] == 3
-        slow = input.device.type == "cpu" and dtype == torch.bfloat16 and not small
-        if not slow or self.bias is not None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        slow = input.device.type == "cpu" and dtype == torch.bfloat16 and fits and not small
+        plain = not torch.is_grad_enabled() or in_a_graph() or in_a_transform()
+        if not slow or self.bias is not None or plain:
             return super().forward(input)
         window = self.stride[0], int(self.padding[0]), self.dilation[0]
         if self.stride[0] == 1 < self.dilation[0]:

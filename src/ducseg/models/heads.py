@@ -78,7 +78,12 @@ class FoldedHead(nn.Module):
         self.paths = nn.ModuleList(
             DenseUpsampling(in_channels, num_classes, factor, kernel_size=3, dilation=rate) for rate in rates
         )
-        _start_small(self.paths, _START_SCALE / math.sqrt(9 * in_channels * len(rates)))
+        self._std = _START_SCALE / math.sqrt(9 * in_channels * len(rates))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the start anew, as after `to_empty`."""
+        _start_small(self.paths, self._std)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, h, w) to folded scores (N, L, r*r, h, w)."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ducseg.errors import explain, whole
 from ducseg.ops.duc import DenseUpsampling, shuffled, unshuffled
-from ducseg.ops.graphs import in_a_graph
+from ducseg.ops.graphs import in_a_graph, in_a_transform
 
 __all__ = ["PICTURE", "DenseUpsamplingPyramid", "PyramidHead", "pyramid_widths"]
 
@@ -54,10 +54,14 @@ class _StepUp(nn.Module):
         self.lateral_norm = nn.BatchNorm2d(out_channels)
         self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.conv_norm = nn.BatchNorm2d(out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the start of the kernels anew, as after `to_empty`."""
         for kernel in (self.lateral, self.conv):
             nn.init.kaiming_normal_(kernel.weight)
         kernels = self.expand.weight
-        _start_as_nearest_neighbour(kernels.view(4, out_channels, *kernels.shape[1:]), pixels=0)
+        _start_as_nearest_neighbour(kernels.view(4, -1, *kernels.shape[1:]), pixels=0)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         x = _shuffle(self.expand_norm(self.expand(coarse))) + self.lateral_norm(self.lateral(fine))
@@ -71,7 +75,7 @@ def _shuffle(x: Tensor) -> Tensor:
     slow as through `pixel_shuffle`, whose channel 4k + 2i + j goes there.
     """
     count, channels, height, width = x.shape
-    if torch.compiler.is_compiling() or not x.is_contiguous(memory_format=torch.channels_last):
+    if in_a_graph() or in_a_transform() or not x.is_contiguous(memory_format=torch.channels_last):
         parts = x.reshape(count, 4, channels // 4, height, width).transpose(1, 2)
         return shuffled(parts.flatten(1, 2), 2)
     cells = x.permute(0, 2, 3, 1).reshape(count, height, width, 2, 2, channels // 4).transpose(2, 3)
@@ -139,8 +143,12 @@ class DenseUpsamplingPyramid(nn.Module):
             laterals[0] += _DETAILS
         self.steps = nn.ModuleList(map(_StepUp, (*widths[1:], channels[-1]), laterals, widths))
         self.last = DenseUpsampling(widths[0], num_classes, self.factor)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the start of the last step anew, as after `to_empty` and the parts' own."""
         kernels = self.last.conv.weight  # larger than DUC's start, from which few steps find nothing that is rare
-        _start_as_nearest_neighbour(kernels.view(num_classes, self.factor**2, *kernels.shape[1:]), pixels=1)
+        _start_as_nearest_neighbour(kernels.view(self.last.num_classes, -1, *kernels.shape[1:]), pixels=1)
 
     def forward(self, features: Sequence[Tensor], picture: Tensor | None = None) -> Tensor:
         """To folded scores (N, L, r*r, h, w).
@@ -166,24 +174,30 @@ class DenseUpsamplingPyramid(nn.Module):
     def _check(self, features: Sequence[Tensor], picture: Tensor | None) -> None:
         if in_a_graph():
             return  # sizes are free there
-        count, shapes = len(self.steps) + 1, [tuple(feature.shape) for feature in features]
-        fits = len(shapes) == count and all(isinstance(one, Tensor) and one.ndim == 4 for one in features)
+        count, maps = len(self.steps) + 1, [*features] if isinstance(features, Sequence) else [features]
+        shapes = [tuple(one.shape) for one in maps if isinstance(one, Tensor) and one.ndim == 4]
+        fits = len(shapes) == len(maps) == count
         if not fits or any(fine[2:] != (2 * h, 2 * w) for fine, (*_, h, w) in pairwise(shapes)):
             raise explain(
                 "features of a DenseUpsamplingPyramid",
-                found=f"{len(shapes)} of shapes {shapes}",
+                found=f"{len(maps)}: {', '.join(map(_shape_of, maps))}",
                 needed=f"{count} tensors from fine to coarse (N, c, h, w), each half as large",
-                fix="Pad the picture to a multiple of the coarsest stride.",
+                fix="Pad the picture to a multiple of the coarsest stride; a dictionary's are list(features.values()).",
             )
-        (number, _, *sides), there = shapes[0], None if picture is None else tuple(picture.shape)
+        number, _, *sides = shapes[0]
         wanted = (number, self._picture_channels, *(self.factor * side for side in sides))
-        if there != (None if self.details is None else wanted):
+        joins = isinstance(picture, Tensor) and picture.shape == wanted
+        if not (picture is None if self.details is None else joins):
             raise explain(
                 "picture of a DenseUpsamplingPyramid",
-                found="none" if there is None else f"shape {there}",
+                found="none" if picture is None else _shape_of(picture),
                 needed="none" if self.details is None else f"{wanted}, {self.factor} times the finest features' size",
                 fix="Pass the padded picture that the features are of; picture_channels=0 makes a pyramid without it.",
             )
+
+
+def _shape_of(values: object) -> str:
+    return f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
 
 
 class PyramidHead(DenseUpsamplingPyramid):

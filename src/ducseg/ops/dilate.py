@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -206,7 +207,8 @@ def _refusals(layer: SpatialLayer) -> list[str]:
     if isinstance(module, nn.Conv2d):
         if module.padding_mode != "zeros":
             return [f"padding mode {module.padding_mode}"]
-        if (layer.pads_itself or _uneven(layer)) and type(module).__name__ not in ("Conv2d", "Conv2dSame"):
+        is_its_own = type(module).__name__ not in ("Conv2d", "Conv2dSame") or "forward" in vars(module)
+        if (layer.pads_itself or _uneven(layer)) and is_its_own:
             return [f"an off-centre window in a {type(module).__name__}"]
         return []
     if type(module) not in (nn.MaxPool2d, nn.AvgPool2d) or layer.pads_itself:
@@ -230,9 +232,10 @@ def _dilated(layer: SpatialLayer, rate: int, loses_stride: bool) -> nn.Module:
     below, right = (rate * (o * (taps - 1) - tap) for tap, taps, o in zip(layer.first_tap, layer.kernel, old))
     sides = (left, right, above, below)
     if isinstance(module, nn.MaxPool2d):
-        return DenseMaxPool2d(layer.kernel, rate * old[0], sides)
+        return _hooked(DenseMaxPool2d(layer.kernel, rate * old[0], sides), module)
     if isinstance(module, nn.AvgPool2d):
-        return DenseAvgPool2d(layer.kernel, rate, sides, bool(module.count_include_pad) and max(layer.first_tap) > 0)
+        counts_padding = bool(module.count_include_pad) and max(layer.first_tap) > 0
+        return _hooked(DenseAvgPool2d(layer.kernel, rate, sides, counts_padding), module)
     dilation, stride = (rate * old[0], rate * old[1]), (1, 1) if loses_stride else pair(module.stride)
     if (left, above) != (right, below) or type(module).__name__ == "Conv2dSame":
         return PaddedConv2d(module, stride, dilation, sides)
@@ -241,16 +244,21 @@ def _dilated(layer: SpatialLayer, rate: int, loses_stride: bool) -> nn.Module:
     return module
 
 
+def _hooked(new: nn.Module, old: nn.Module) -> nn.Module:
+    """The hooks, and the mode, are those of the old one; a handle that it gave still removes them."""
+    vars(new).update({name: vars(old)[name] for name in vars(nn.Module())})
+    return new
+
+
 class PaddedConv2d(nn.Conv2d):
-    """Another convolution, its parameters shared, with zeros on `sides` = (left, right, above, below)."""
+    """Another convolution, all that it holds shared, with zeros on `sides` = (left, right, above, below)."""
 
     def __init__(
         self, conv: nn.Conv2d, stride: tuple[int, int], dilation: tuple[int, int], sides: tuple[int, ...]
     ) -> None:
         nn.Module.__init__(self)  # Conv2d's own would make a second kernel, and use random numbers for it
-        for name in (*nn.Conv2d.__constants__, "transposed", "training"):
-            setattr(self, name, getattr(conv, name))
-        self.weight, self.bias = conv.weight, conv.bias
+        vars(self).update(vars(conv))  # parameters, hooks, and what these make weights of (weight norm, pruning)
+        vars(self).pop("_compiled_call_impl", None)
         self.stride, self.dilation, self.padding, self.sides = stride, dilation, (0, 0), sides
 
     def forward(self, input: Tensor) -> Tensor:
@@ -259,6 +267,21 @@ class PaddedConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         return f"{nn.Conv2d.extra_repr(self)}, sides={self.sides}"  # type: ignore[no-untyped-call]
+
+
+def _mean_of_taps(
+    images: Tensor, kernel_size: tuple[int, int], rate: int, sides: tuple[int, ...], counts_padding: bool
+) -> Tensor:
+    channels = int(images.shape[1])  # a constant of every graph, so that the kernels are
+    kernels = images.new_ones(channels, 1, *kernel_size)
+    sums = F.conv2d(F.pad(images, sides), kernels, dilation=rate, groups=channels)
+    if counts_padding:
+        return sums / math.prod(kernel_size)
+    inside = F.pad(torch.ones_like(images[:1, :1]), sides)
+    return sums / F.conv2d(inside, kernels[:1], dilation=rate)
+
+
+torch.fx.wrap("_mean_of_taps")  # sizes are not known while torch.fx traces
 
 
 class DenseMaxPool2d(nn.Module):
@@ -286,13 +309,7 @@ class DenseAvgPool2d(DenseMaxPool2d):
         self.counts_padding = counts_padding
 
     def forward(self, images: Tensor) -> Tensor:
-        channels = int(images.shape[1])  # a constant of every graph, so that the kernels are
-        kernels = images.new_ones(channels, 1, *self.kernel_size)
-        sums = F.conv2d(F.pad(images, self.sides), kernels, dilation=self.dilation, groups=channels)
-        if self.counts_padding:
-            return sums / math.prod(self.kernel_size)
-        inside = F.pad(torch.ones_like(images[:1, :1]), self.sides)
-        return sums / F.conv2d(inside, kernels[:1], dilation=self.dilation)
+        return _mean_of_taps(images, self.kernel_size, self.dilation, self.sides, self.counts_padding)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, counts_padding={self.counts_padding}"

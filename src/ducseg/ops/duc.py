@@ -9,6 +9,7 @@ labels 1x512x1024 -> folded 1x64x64x128. With cell 2, r = 4 and the labels are f
 import math
 from typing import cast
 
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -51,6 +52,10 @@ class DenseUpsampling(nn.Module):
         self.num_classes, self.factor = num_classes, factor
         padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(in_channels, num_classes * factor**2, kernel_size, padding=padding, dilation=dilation)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the start anew, as after `to_empty`."""
         nn.init.normal_(self.conv.weight, std=0.01)
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
@@ -86,6 +91,10 @@ def unfold(folded: Tensor) -> Tensor:
         UserError: another shape, or a third size that is no square.
     """
     _check("folded scores", folded, ("N", "L", "r*r", "h", "w"))
+    return _unfolded(folded)
+
+
+def _unfolded(folded: Tensor) -> Tensor:
     factor = math.isqrt(folded.shape[2])
     if factor**2 != folded.shape[2] or factor < 1:
         raise explain(
@@ -95,6 +104,9 @@ def unfold(folded: Tensor) -> Tensor:
             fix="Pass (N, L, r*r, h, w).",
         )
     return shuffled(folded.flatten(1, 2), factor)
+
+
+torch.fx.wrap("_unfolded")  # its factor is a size, which torch.fx does not know while it traces
 
 
 def shuffled(maps: Tensor, factor: int) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ducseg.ops.graphs import in_a_graph
+from ducseg.ops.graphs import in_a_graph, in_a_transform
 
 __all__ = ["diagonal_for", "neighbour_product", "solve_neighbours"]
 
@@ -69,9 +69,9 @@ def solve_neighbours(
         vertical, horizontal: (N, 1, h-1, w) and (N, 1, h, w-1); h and w may be 1.
         right: (N, K, h, w), float32 or float64 as the others.
         tolerance: of |A x - right| / |right|, each norm's squares divided by the diagonal, where every system stops.
-        max_steps: no more than these; in a graph (compiled, exported) all of them are taken, unrolled.
+        max_steps: no more than these; in a graph (compiled, exported) and torch.func all are taken, unrolled.
     """
-    if in_a_graph():
+    if in_a_graph() or in_a_transform():
         return _conjugate_gradients(diagonal, vertical, horizontal, right, tolerance, max_steps)
     parts = diagonal, vertical, horizontal, right
     solved: Tensor = _Solution.apply(*parts, tolerance, max_steps)  # type: ignore[no-untyped-call]
@@ -111,7 +111,7 @@ def _conjugate_gradients(
     direction = residual / diagonal
     left, goal = dot(residual, direction), tolerance**2 * dot(right, x)
     for _ in range(steps):
-        if not in_a_graph() and bool((left <= goal).all()):
+        if not (in_a_graph() or in_a_transform()) and bool((left <= goal).all()):
             break
         moved = _product(stencil, direction)
         rate = left / dot(direction, moved).clamp_min(tiny)

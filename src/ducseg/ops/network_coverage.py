@@ -89,6 +89,7 @@ def network_coverage(network: nn.Module, *, channels: int = 3) -> NetworkCoverag
     return found[0] if found else None
 
 
+@torch.inference_mode(False)
 def coverage_by_block(network: nn.Module, *, most: int, channels: int = 3) -> list[NetworkCoverage]:
     """As `network_coverage`, and after later blocks too, the paper's Figure 2: at most so many, from first to last.
 

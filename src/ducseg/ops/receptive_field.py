@@ -101,6 +101,8 @@ def measured(
     return paths(network, size, position, channels=channels) > 0
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def paths(
     network: nn.Module,
     size: tuple[int, int],
@@ -141,6 +143,8 @@ def paths(
     return np.asarray(found / found.sum())
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def effective(
     network: nn.Module,
     images: Tensor,

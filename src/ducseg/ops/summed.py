@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from ducseg.ops.graphs import in_a_graph
+from ducseg.ops.graphs import in_a_graph, in_a_transform
 
 __all__ = ["has_hooks", "summed_convolutions"]
 
@@ -29,14 +29,14 @@ __all__ = ["has_hooks", "summed_convolutions"]
 def summed_convolutions(convolutions: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
     """The sum of convolutions of the same features: (N, c, h, w) to (N, C, h, w).
 
-    One convolution is called as it is; several are called one by one in graphs, on other devices, and where one of them
-    has hooks or is of a kind of its own.
+    One convolution is called as it is; several are called one by one in graphs and transforms, on other devices, where
+    one of them has hooks or is of a kind of its own, and where types of numbers do not go together.
 
     Args:
         convolutions: with bias, of stride 1, odd square kernels, and zero padding that keeps the size.
     """
-    products = len(convolutions) > 1 and features.device.type == "cpu" and not in_a_graph()
-    if not products or any(map(_is_its_own, convolutions)):
+    plain = len(convolutions) == 1 or in_a_graph() or in_a_transform() or features.device.type != "cpu"
+    if plain or any(map(_is_its_own, convolutions)) or not _go_together(features, convolutions):
         total: Tensor = convolutions[0](features)
         for convolution in convolutions[1:]:
             total = total + convolution(features)
@@ -50,6 +50,16 @@ def summed_convolutions(convolutions: Sequence[nn.Conv2d], features: Tensor) -> 
 
 def _is_its_own(conv: nn.Conv2d) -> bool:
     return type(conv) is not nn.Conv2d or has_hooks(conv)
+
+
+_MATRICES = {torch.float32, torch.bfloat16, torch.float16}
+
+
+def _go_together(features: Tensor, convolutions: Sequence[nn.Conv2d]) -> bool:
+    kinds = {features.dtype, *(parameter.dtype for conv in convolutions for parameter in conv.parameters())}
+    if torch.is_autocast_enabled("cpu"):
+        return kinds <= _MATRICES  # float64 stays as it is there
+    return len(kinds) == 1 and kinds <= _MATRICES | {torch.float64}
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -124,7 +134,6 @@ class _SummedTaps(torch.autograd.Function):
         ctx.save_for_backward(features, *weights)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, *weights = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)

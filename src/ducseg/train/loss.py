@@ -44,9 +44,14 @@ def fold_targets(labels: Tensor, *, output_stride: int, cell: int, factor: int) 
 
 
 def pad_labels(labels: Tensor, output_stride: int) -> Tensor:
-    """Labels (N, H, W) with 255 right and below, to multiples of the output stride."""
+    """Labels (N, H, W) with 255 right and below, to multiples of the output stride; of true and false uint8 is made."""
+    labels = labels.byte() if labels.dtype == torch.bool else labels
     height, width = labels.shape[-2:]
     return F.pad(labels, (0, -width % output_stride, 0, -height % output_stride), value=IGNORE)
+
+
+def _of_one_rank(sums: Tensor) -> Tensor:  # no lambda: a loss can be pickled
+    return sums
 
 
 class FoldedLoss:
@@ -70,7 +75,7 @@ class FoldedLoss:
         classes: Sequence[str],
         device: torch.device | str = "cpu",
         *,
-        reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
+        reduce: Callable[[Tensor], Tensor] = _of_one_rank,
         world_size: int = 1,
     ) -> None:
         self._config, self._reduce, self._world_size = config, reduce, world_size

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
+from ducseg.errors import explain
 from ducseg.models.timm_encoder import import_timm
 
 __all__ = ["CpuSyncBatchNorm2d", "synchronise_batch_norm"]
@@ -23,24 +23,42 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         count = torch.tensor(float(input.numel() // input.shape[1]), device=input.device)
         dist.all_reduce(count)
-        values = input.float()
+        if count < 2:
+            raise explain("batch norm", found="one value a channel, of all ranks", needed="two", fix="Train on more.")
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _summed_over_ranks(values.sum((0, 2, 3))) / count
         centred = values - mean[None, :, None, None]
         variance = _summed_over_ranks(centred.square().sum((0, 2, 3))) / count
-        self._update_running(mean.detach(), variance.detach(), float(count))
-        scale = (self.weight * torch.rsqrt(variance + self.eps))[None, :, None, None]
-        return (centred * scale + self.bias[None, :, None, None]).to(input.dtype)
+        if self.track_running_stats:
+            self._update_running(mean.detach(), variance.detach(), float(count))
+        scale = torch.rsqrt(variance + self.eps)
+        normalised = centred * (scale * self.weight if self.affine else scale)[None, :, None, None]
+        return (normalised + self.bias[None, :, None, None] if self.affine else normalised).to(input.dtype)
 
     def _update_running(self, mean: Tensor, variance: Tensor, count: float) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), share)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Of what each rank holds; the gradients of all ranks reach each."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed_over_ranks(gradients[0])
 
 
 def _summed_over_ranks(values: Tensor) -> Tensor:
-    summed: Tensor = dist_nn.all_reduce(values)  # type: ignore[no-untyped-call]
+    summed: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
     return summed
 
 
@@ -77,7 +95,7 @@ def _activates(module: nn.Module) -> bool:
 
 def _taking_over(kind: type[CpuSyncBatchNorm2d], old: Any, *others: str) -> CpuSyncBatchNorm2d:
     """A batch norm with the very parameters, statistics and settings of `old`."""
-    new = kind(old.num_features, eps=old.eps, momentum=old.momentum)
+    new = kind(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", *others):
         setattr(new, name, getattr(old, name))
     return new.train(old.training)
