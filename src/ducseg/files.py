@@ -133,8 +133,9 @@ def sync(path: Path) -> None:
     Raises:
         OSError: the disk does not take the file.
     """
-    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-        descriptor = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows syncs only what may be written
         try:
             os.fsync(descriptor)
         finally:

@@ -13,6 +13,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -171,8 +172,7 @@ def _predict(
 
 
 def _check_room(folder: Path, size: int, pictures: int) -> None:
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    free = shutil.disk_usage(folder).free
     if free < size * pictures:
         raise explain(
             f"disk of {folder}",
