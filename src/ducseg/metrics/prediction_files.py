@@ -39,8 +39,7 @@ def pictures_below(folder: Path | str, what: str, layout: str) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise no_such_data(what, folder, missing=f"no folder {folder.name}", layout=layout)
-    below = files_below(folder, follow=True)
-    return [one for one in below if not one.name.startswith(".") and one.suffix.lower() in PICTURE_SUFFIXES]
+    return [one for one in files_below(folder, follow=True) if one.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def pair_by_name(
