@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ducseg.devices import pick_device
+from ducseg.devices import pick_device, wide
 from ducseg.errors import UserError
 
 
@@ -30,3 +30,14 @@ def test_each_of_several_processes_has_the_gpu_of_its_number(name: str, monkeypa
     assert pick_device("cuda:1").index == 1
     with pytest.raises(UserError, match="GPU 7"):
         pick_device("cuda:7")
+
+
+def test_apples_gpus_have_no_float64() -> None:
+    class OnMps:
+        device = torch.device("mps")
+
+        def float(self) -> str:
+            return "float32"
+
+    assert wide(OnMps()) == "float32"  # type: ignore[arg-type, comparison-overlap]
+    assert wide(torch.zeros(2)).dtype == torch.float64
