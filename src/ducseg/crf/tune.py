@@ -12,7 +12,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ducseg.classes import ClassSet
+from ducseg.cores import available_cores
 from ducseg.crf.dense_crf import marginals_under_each
 from ducseg.crf.params import CrfParams, check_iterations
 from ducseg.data.files.arrays import read_array, read_arrays
@@ -120,7 +120,7 @@ def tune(
     for done, index in enumerate(indices, 1):
         _predict(folder, dataset, index, probabilities, len(indices) - done)
         show("predicted", done, len(indices))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         found = []
         tasks = [pool.submit(_count, folder, dataset, index, grid) for index in indices]
         try:
