@@ -1,7 +1,12 @@
+import os
+
 import pytest
 import torch
 
-from ducseg.devices import pick_device
+from ducseg.cli.data_check import Options
+from ducseg.cli.options import Workers
+from ducseg.cores import available_cores
+from ducseg.devices import pick_device, wide
 from ducseg.errors import UserError
 
 
@@ -30,3 +35,22 @@ def test_each_of_several_processes_has_the_gpu_of_its_number(name: str, monkeypa
     assert pick_device("cuda:1").index == 1
     with pytest.raises(UserError, match="GPU 7"):
         pick_device("cuda:7")
+
+
+def test_apples_gpus_have_no_float64() -> None:
+    class OnMps:
+        device = torch.device("mps")
+
+        def float(self) -> str:
+            return "float32"
+
+    assert wide(OnMps()) == "float32"  # type: ignore[arg-type, comparison-overlap]
+    assert wide(torch.zeros(2)).dtype == torch.float64
+
+
+def test_no_more_processes_than_cores_that_this_one_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {5, 9}, raising=False)
+    assert available_cores() == Workers().workers == Options(dataset="folder", root="x").workers == 2
+    monkeypatch.delattr(os, "sched_getaffinity")  # Windows, macOS
+    assert available_cores() == 128

@@ -9,7 +9,7 @@ import pytest
 
 import ducseg
 from ducseg.errors import UserError
-from ducseg.files import whole_file, whole_folder, write_whole
+from ducseg.files import sync, whole_file, whole_folder, write_whole
 
 
 def test_a_file_appears_whole_and_its_folder_is_made(tmp_path: Path) -> None:
@@ -44,6 +44,16 @@ def test_a_folder_appears_whole_without_what_was_left_before(tmp_path: Path) -> 
         (folder / "half").touch()
         raise KeyError
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_is_synced_is_open_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to sync what is open for reading alone."""
+    (tmp_path / "file").write_bytes(b"kept")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.write(descriptor, b"")))
+    sync(tmp_path / "file")
+    sync(tmp_path)  # a folder cannot be: as far as the system lets it
+    assert synced == [0] and (tmp_path / "file").read_bytes() == b"kept"
 
 
 @pytest.mark.slow

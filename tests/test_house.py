@@ -16,7 +16,7 @@ import ducseg
 HOUSE = """\
 | room | holds | imports |
 |---|---|---|
-| the top | errors, classes, files, progress, version, devices: small files for every room | |
+| the top | cores, errors, classes, files, progress, version, devices: small files for every room | |
 | ops | the paper itself, pure torch, for anyone's network: DUC, schedules, coverage, dilation, receptive field | |
 | data | samples and batches; layouts (one file per data set), files, check (the doctor), convert, synthetic | |
 | metrics | scores from counts: confusion, boundary, thin objects, the benchmarks' own | data |
@@ -36,7 +36,7 @@ HOUSE = """\
 PACKAGE = Path(ducseg.__file__).parent
 TESTS = Path(__file__).parent
 
-TOP = {"errors", "classes", "files", "progress", "version", "devices"}
+TOP = {"cores", "errors", "classes", "files", "progress", "version", "devices"}
 ABOVE_ALL = {"__init__", "__main__"}  # `ducseg.load` and `python -m ducseg`: nothing in the package imports them
 
 KNOWN: set[tuple[str, str]] = set()

@@ -7,7 +7,7 @@ import torch
 
 from ducseg.errors import explain
 
-__all__ = ["available_memory", "pick_device", "ran_out_of_memory", "torch_device", "without_autocast"]
+__all__ = ["available_memory", "pick_device", "ran_out_of_memory", "torch_device", "wide", "without_autocast"]
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
@@ -74,6 +74,11 @@ def torch_device(device: str | torch.device, *moved: torch.nn.Module) -> torch.d
             "device", found=f"{device} ({str(error).splitlines()[0]})", needed="one that torch sees", fix='Try "cpu".'
         ) from error
     return chosen
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64; on Apple's GPUs, which have none, in float32."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def available_memory(device: torch.device | None = None) -> int | None:

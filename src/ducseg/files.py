@@ -9,24 +9,30 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ducseg.errors import explain
 
 __all__ = [
     "PLAN",
+    "SYSTEM_FOLDERS",
+    "as_spelled",
     "compiled",
+    "composed",
     "files_below",
     "find_checkpoint",
+    "is_hidden",
     "is_listed",
     "is_there",
     "parse_json",
     "sweep_folder",
     "sweep_unfinished",
     "sync",
+    "visible",
     "whole_file",
     "whole_folder",
     "write_whole",
@@ -35,6 +41,9 @@ __all__ = [
 PLAN = "plan.txt"
 """In the run folder of a planned run (`ducseg train DIR`): why its configuration is as it is, a line a setting."""
 
+
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
+"""Of systems and programs that do not hide them by a dot; in small letters."""
 
 _UNFINISHED = re.compile(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", re.DOTALL)
 
@@ -133,8 +142,9 @@ def sync(path: Path) -> None:
     Raises:
         OSError: the disk does not take the file.
     """
-    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-        descriptor = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows syncs only what may be written
         try:
             os.fsync(descriptor)
         finally:
@@ -142,7 +152,7 @@ def sync(path: Path) -> None:
 
 
 def files_below(folder: Path, *, follow: bool = False) -> list[Path]:
-    """The files in a folder and in those below it, sorted; `follow`: in those that links lead to, too.
+    """The files in a folder and in those below it but for hidden ones, sorted; `follow`: where links lead to, too.
 
     Raises:
         UserError: one of them may not be listed, which pathlib's `rglob` takes for empty.
@@ -157,8 +167,32 @@ def files_below(folder: Path, *, follow: bool = False) -> list[Path]:
                 fix="Change who may read it, or move it elsewhere.",
             ) from error
 
-    walked = os.walk(folder, onerror=refuse, followlinks=follow)
-    return sorted(Path(parent, name) for parent, _, names in walked for name in names)
+    found: list[Path] = []
+    for parent, inside, names in os.walk(folder, onerror=refuse, followlinks=follow):
+        inside[:] = (name for name in inside if not is_hidden(PurePath(name)))
+        found += (Path(parent, name) for name in names if not is_hidden(PurePath(name)))
+    return sorted(found)
+
+
+def visible(folder: Path, *patterns: str) -> list[Path]:
+    """What lies in a folder and is called like one of the patterns, sorted, but for what is hidden."""
+    return sorted(one for pattern in patterns for one in folder.glob(pattern) if not is_hidden(Path(one.name)))
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a relative path is, or lies in, what systems and programs keep for themselves: `._x.png` beside x.png."""
+    return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in path.parts)
+
+
+def composed(name: str) -> str:
+    """A name with its accents as part of their letters (Unicode's NFC); macOS stores some names with both apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def as_spelled(path: Path) -> Path:
+    """The path; where it is not there, the one of the same letters that is, their accents apart or not."""
+    spelled = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return path if is_there(path) else next(filter(is_there, spelled), path)
 
 
 def is_there(path: Path) -> bool:

@@ -95,6 +95,11 @@ def test_an_error_of_the_system_is_one_line(
     assert all(word in told for word in words), told
 
 
+def test_the_home_of_nobody_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "run", "~nobody-of-that-name/x.png", "--out", str(tmp_path)]) == 2
+    assert "a path with ~: found nobody's" in capsys.readouterr().err
+
+
 def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_options: object) -> int:
         raise ZeroDivisionError

@@ -1,6 +1,8 @@
 """The grid search: its scores are those of refining each picture alone, and nothing is computed twice."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -109,7 +111,7 @@ def test_a_stopped_search_leaves_no_half_file(tmp_path: Path, monkeypatch: pytes
 
 
 def test_too_little_room_is_said_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.os, "statvfs", lambda _path: type("Disk", (), {"f_bavail": 1, "f_frsize": 512}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=512))
     with pytest.raises(UserError, match="of 3 pictures"):
         search(tmp_path)
     assert not (tmp_path / "probabilities").exists()

@@ -324,6 +324,17 @@ def end_this_process(item: int) -> int:
     return item
 
 
+def test_a_script_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where processes are not forked, each runs the script that starts them, and ends."""
+    guard = r"In mine\.py, put what starts them under `if __name__ == \"__main__\":`\."
+    monkeypatch.setattr("sys.argv", ["scripts/mine.py"])
+    with pytest.raises(UserError, match=rf"--data\.workers.*{guard}"), workers_watched():
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    monkeypatch.setattr("sys.argv", ["site-packages/ducseg/__main__.py"])
+    with pytest.raises(UserError, match=r"was saved\.$"), workers_watched():
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+
 @pytest.mark.slow
 def test_a_process_of_a_pool_that_the_system_ends_is_one_clear_error() -> None:
     with pytest.raises(UserError, match=r"worker processes.*Use fewer: --workers"):

@@ -1,11 +1,13 @@
 """The page: one file, everything escaped, nothing fetched."""
 
+import os
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ducseg.figures.evaluation_folder import read_samples, write_sample
 from ducseg.figures.page import (
     Section,
     cards,
@@ -51,6 +53,14 @@ def test_no_part_takes_markup_from_its_text(tmp_path: Path) -> None:
     assert page.count("&lt;script&gt;") >= 15
     assert "data:image/jpeg;base64," in page
     assert not re.search(r'(src|href)=(?!"data:)|url\(|@import', page), "something would be fetched"
+
+
+def test_names_of_no_utf_8_are_shown_as_they_can_be(tmp_path: Path) -> None:
+    name, grey = os.fsdecode(b"stra\xdfe"), np.zeros((3, 5), np.uint8)
+    write_sample(tmp_path, 0, 7, name=name, image=np.stack([grey] * 3, 2), truth=grey, prediction=grey)
+    (followed,) = read_samples(tmp_path)
+    page = write_page(tmp_path / "r.html", "Title", followed.id, []).read_text(encoding="utf-8")
+    assert followed.id == name and "stra?e" in page
 
 
 def test_shades_are_between_none_and_full(tmp_path: Path) -> None:

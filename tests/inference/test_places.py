@@ -21,6 +21,7 @@ from ducseg.errors import UserError
 from ducseg.inference import places
 from ducseg.inference.manifest import file_digest, read_rows
 from ducseg.inference.many import ShardReport, predict_shard
+from ducseg.inference.places import is_url, local_path
 from ducseg.inference.shards import Shard
 from ducseg.inference.tars import list_members
 
@@ -246,6 +247,12 @@ def test_a_file_url_is_the_disk(inputs: Path, tmp_path: Path) -> None:
     predict(inputs, tmp_path / "one")
     predict(f"file://{inputs}", f"file://{tmp_path}/two")
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
+
+
+def test_a_drive_of_windows_is_no_protocol() -> None:
+    assert not is_url("C://pictures") and is_url("s3://pictures")
+    assert local_path("file:///C:/pictures") == Path("C:/pictures")
+    assert local_path("file:///srv/C:/pictures") == Path("/srv/C:/pictures")
 
 
 def test_a_url_that_nothing_reads_is_one_line(inputs: Path, tmp_path: Path) -> None:

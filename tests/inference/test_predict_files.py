@@ -1,4 +1,5 @@
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ducseg.inference.places import Place
 from ducseg.inference.predict_files import predict_files, write_each
 from ducseg.inference.shards import Shard
 from ducseg.inference.sources import find_pictures
+from ducseg.inference.tars import list_members
 from ducseg.inference.units import find_units
 from ducseg.inference.writers import EXACT, Outlines
 
@@ -236,6 +238,17 @@ def test_globs_take_pictures_and_folders_but_nothing_hidden(tmp_path: Path) -> N
     assert names([tmp_path / "in" / ".a.png"]) == [".a"]
     with pytest.raises(UserError, match="glob of pictures"):
         find_pictures([tmp_path / "in" / "*.txt"])
+
+
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "@eaDir", "__MACOSX"])
+def test_what_programs_keep_beside_the_pictures_is_taken_where_it_is_named(tmp_path: Path, folder: str) -> None:
+    for name in ("a.png", f"{folder}/a-checkpoint.png"):
+        write_picture(tmp_path / "in" / name)
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        tar.add(tmp_path / "in", "in")
+    assert names([tmp_path / "in"]) == names([tmp_path / "in" / "**"]) == ["a"]
+    assert names([tmp_path / "in" / folder]) == ["a-checkpoint"]
+    assert [member.name for member, *_ in list_members(tmp_path / "in.tar")] == ["in/a.png"]
 
 
 def test_names_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:

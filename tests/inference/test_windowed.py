@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -307,6 +309,32 @@ def test_a_picture_that_fails_leaves_nothing_and_the_others_are_done(tmp_path: P
     little = Stops(5, explain("not enough memory", found="little", needed="more", fix="--tile 64"))
     assert len(predict_files(little, sources[1:], tmp_path / "other", **options).failed) == 1
     assert not list((tmp_path / "other").iterdir())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_moved_or_deleted_while_it_is_mapped(
+    tmp_path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses both, and the whole array would stay beside the results."""
+    maps: list[tuple[Path, weakref.ref[Any]]] = []
+    open_memmap, replace, rmtree = np.lib.format.open_memmap, Path.replace, shutil.rmtree
+
+    def mapped(path: Path, **how: Any) -> Any:
+        array = open_memmap(path, **how)
+        maps.append((path, weakref.ref(array)))
+        return array
+
+    def check(place: Path) -> None:
+        assert [path.name for path, array in maps if array() is not None and path.is_relative_to(place)] == []
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", mapped)
+    monkeypatch.setattr(Path, "replace", lambda path, target: (check(path), replace(path, target))[1])
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **how: (check(path), rmtree(path, **how)))
+    labeller = Stops(5, explain("not enough memory", found="little", needed="more", fix="")) if fails else Slices()
+    source = write_raster(tmp_path / "x.tif", picture(150, 210))
+    options: Any = {"kinds": ("labels", "probabilities"), "tiling": Tiling(96, 32)}
+    assert len(predict_files(labeller, [source], tmp_path / "out", **options).failed) == fails
+    assert maps
 
 
 def test_a_full_disk_stops_the_run_in_words_and_what_is_done_stays(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The score of a folder of masks against another of one's own."""
 
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,12 @@ def test_pooled_counts_of_all_masks(tmp_path: Path, form: str, ending: str) -> N
     line = "masks: values 0, 1, 2 -> ground, crack, leaf; 255 ignored"
     assert found == {**expected(), "pictures": 3, "pictures_without_prediction": 0, "masks": line}
     assert 0 < found["mean_iou"] < 1
+
+
+def test_accents_apart_or_not_are_the_same_letters(tmp_path: Path) -> None:
+    label = {"\u00e9": masks(0)["a"], "b": masks(0)["deeper/b"]}
+    pred = write(tmp_path / "pred", {unicodedata.normalize("NFD", name): one for name, one in label.items()})
+    assert score_folder(pred, write(tmp_path / "gt", label), CLASSES)["pictures"] == 2
 
 
 def test_thin_objects_are_pooled_over_all_masks(tmp_path: Path) -> None:

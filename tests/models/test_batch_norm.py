@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ducseg.models import Segmenter, build
+from ducseg.models import Segmenter, batch_norm, build
 from ducseg.models.batch_norm import recalibrate_batch_norm
 from ducseg.models.fuse import fuse_batch_norm
 from ducseg.weights.encoders import load_encoder
@@ -57,6 +57,18 @@ def check_recalibration(segmenter: Segmenter, images: Tensor) -> None:
 
 @torch.no_grad()
 def test_recalibration_of_a_random_network() -> None:
+    check_recalibration(as_if_trained(), torch.randn(4, 3, 64, 64))
+
+
+@torch.no_grad()
+def test_recalibration_where_there_is_no_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Apple's GPUs."""
+
+    def refused(_tensor: Tensor) -> Tensor:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    monkeypatch.setattr(Tensor, "double", refused)
+    monkeypatch.setattr(batch_norm, "wide", Tensor.float)
     check_recalibration(as_if_trained(), torch.randn(4, 3, 64, 64))
 
 

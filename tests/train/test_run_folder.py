@@ -140,6 +140,25 @@ def test_where_links_are_refused_files_point(
     assert checkpoint_folder(tmp_path / "last") == folder.path(2)
 
 
+def test_links_follow_where_the_system_replaces_no_link_to_a_folder(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    replace = Path.replace
+
+    def refused(path: Path, target: Path) -> Path:
+        if target.is_dir():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    folder = CheckpointFolder(tmp_path, keep_last=1)
+    for step in (1, 2):
+        save(folder, segmenter, step, best_step=step)
+    assert {(tmp_path / name).resolve() for name in ("last", "best")} == {folder.path(2).resolve()}
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize("best_step", [1, None])
 def test_a_run_copied_without_its_links_is_found_through_its_checkpoints(
     tmp_path: Path, segmenter: Segmenter, best_step: int | None

@@ -1,6 +1,5 @@
 """`ducseg data check`: the doctor."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from ducseg.cli.options import File, help_text
+from ducseg.cores import available_cores
 from ducseg.data.config import OWN_CLASSES, DataConfig
 
 __all__ = ["Options", "parse", "run"]
@@ -22,7 +22,7 @@ class Options(DataConfig):
     root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")] = field()
     """The folder that holds it."""
     workers: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: one a core)")] = field(
-        default_factory=lambda: os.cpu_count() or 1
+        default_factory=available_cores
     )
     """Processes."""
     json: File | None = None

@@ -1,7 +1,6 @@
 """Options that several commands share, each spelled once; a command's `Options` inherits those it has."""
 
 import difflib
-import os
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ducseg.cores import available_cores
 from ducseg.errors import UserError, explain
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class Workers:
     """How many processes work."""
 
     workers: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: one a core)")] = field(
-        default_factory=lambda: os.cpu_count() or 1
+        default_factory=available_cores
     )
     """Processes."""
 

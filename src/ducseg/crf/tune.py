@@ -12,7 +12,7 @@ import hashlib
 import io
 import itertools
 import json
-import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ducseg.classes import ClassSet
+from ducseg.cores import available_cores
 from ducseg.crf.dense_crf import marginals_under_each
 from ducseg.crf.params import CrfParams, check_iterations
 from ducseg.data.files.arrays import read_array, read_arrays
@@ -119,7 +120,7 @@ def tune(
     for done, index in enumerate(indices, 1):
         _predict(folder, dataset, index, probabilities, len(indices) - done)
         show("predicted", done, len(indices))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         found = []
         tasks = [pool.submit(_count, folder, dataset, index, grid) for index in indices]
         try:
@@ -171,8 +172,7 @@ def _predict(
 
 
 def _check_room(folder: Path, size: int, pictures: int) -> None:
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    free = shutil.disk_usage(folder).free
     if free < size * pictures:
         raise explain(
             f"disk of {folder}",

@@ -1,6 +1,5 @@
 """How many training pixels each class has, before a run: for its class weights, and to stop where a class has none."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
+from ducseg.cores import available_cores
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import OWN_CLASSES, DataConfig
 from ducseg.data.paired import PairedFiles, SegmentationDataset
@@ -125,7 +125,7 @@ def _histograms(dataset: SegmentationDataset) -> Iterator[NDArray[np.int64]]:
     elif isinstance(dataset, Patches):
         yield from _histograms(dataset.frames)
     elif isinstance(dataset, PairedFiles):
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(8, available_cores())) as pool:
             yield from pool.map(dataset.histogram, range(len(dataset)))
     else:
         for index in range(len(dataset)):

@@ -142,7 +142,7 @@ def cut_patches(
         mean_colour=mean_colour,
         num_frames=len(dataset),
         num_patches=len(patches),
-        ids_sha256=hashlib.sha256("\n".join(patches.ids).encode()).hexdigest(),
+        ids_sha256=hashlib.sha256("\n".join(patches.ids).encode(errors="surrogateescape")).hexdigest(),
     )
     _check_folder(out, split, record)
     _check_classes(out, dataset.classes)

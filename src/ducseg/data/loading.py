@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ducseg.data.files.reading import check_label
 from ducseg.data.paired import SegmentationDataset
+from ducseg.data.processes import in_a_script
 from ducseg.data.sample import Sample
 from ducseg.data.transforms import Transform
 from ducseg.errors import UserError, behind, explain
@@ -199,7 +200,7 @@ def _one_was_ended() -> UserError:
         "worker processes that read pictures",
         found="one that the system ended, as it does where memory runs out",
         needed="all of them",
-        fix="Lower --data.workers (0: none), and go on with --resume where something was saved.",
+        fix=f"Lower --data.workers (0: none), and go on with --resume where something was saved.{in_a_script()}",
     )
 
 

@@ -23,6 +23,7 @@ from ducseg.data.files.reading import (
 )
 from ducseg.data.sample import Sample
 from ducseg.errors import Said, UserError, explain, listed
+from ducseg.files import composed
 
 __all__ = [
     "PairedFiles", "SegmentationDataset", "Unlabelled", "by_stem", "list_pictures", "match_pairs", "no_such_data",
@@ -185,8 +186,8 @@ def by_stem(files: Iterable[Path]) -> tuple[dict[str, Path], tuple[UserError, ..
     found: dict[str, Path] = {}
     twins = []
     for file in files:
-        if found.setdefault(file.stem, file) is not file:
-            both = f"{found[file.stem].name} and {file.name}"
+        if (first := found.setdefault(composed(file.stem), file)) is not file:
+            both = f"{first.name} and {file.name}"
             fix = "Remove or rename one of them."
             twins.append(explain(f"folder {file.parent}", found=both, needed="one picture a name", fix=fix))
     return found, tuple(twins)

@@ -7,6 +7,7 @@ one would wait for ever on OpenCV's threads, which it lacks.
 """
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from multiprocessing import get_context
@@ -14,13 +15,17 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import cv2
 
 from ducseg.errors import explain
 
-__all__ = ["mapped"]
+__all__ = ["in_a_script", "mapped"]
+
+_MOST_PROCESSES = 60
+"""Windows waits for no more than 63 pipes at once."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,7 +69,7 @@ def _results(
     done: dict[int, list[Result] | Exception] = {}
     context, processes, pipes, failure = get_context("spawn"), list[SpawnProcess](), list[Connection](), None
     try:
-        for part in islice(to_do, num_workers):
+        for part in islice(to_do, min(num_workers, _MOST_PROCESSES)):
             ours, theirs = context.Pipe()
             pipes.append(ours)
             processes.append(context.Process(target=_work, args=(function, theirs)))
@@ -92,7 +97,7 @@ def _results(
             "worker processes",
             found="one that the system ended, as it does where memory runs out",
             needed="all of them",
-            fix="Use fewer: --workers.",
+            fix=f"Use fewer: --workers.{in_a_script()}",
         ) from None
     finally:
         for pipe in pipes:
@@ -102,6 +107,14 @@ def _results(
                 process.join()
     if failure is not None:
         raise failure
+
+
+def in_a_script() -> str:
+    """What else can be wrong with worker processes of somebody's script: each that is not forked runs it, too."""
+    file = Path(sys.argv[0]).name
+    if not file.endswith(".py") or file == "__main__.py":
+        return ""
+    return f' In {file}, put what starts them under `if __name__ == "__main__":`.'
 
 
 def _answer(pipe: Connection) -> Any:

@@ -171,7 +171,7 @@ def write_sample(
         _write_jpeg(folder / f"{number}.jpg", middle(image))
         write_png(folder / f"{number}-truth.png", middle(truth))
         names[str(number)] = name
-        write_whole(folder / "names.json", json.dumps(names, ensure_ascii=False).encode())
+        write_whole(folder / "names.json", json.dumps(names).encode())
     write_png(folder / f"{number}-{step}.png", middle(prediction))
 
 

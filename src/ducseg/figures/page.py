@@ -185,5 +185,5 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
         f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>"
         f'<p class="lead">{escape(lead)}</p>{body}</html>\n'
     )
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(errors="replace"))
     return path

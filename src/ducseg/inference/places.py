@@ -35,14 +35,15 @@ class Rows(Protocol):
 
 
 def is_url(given: str | Path) -> bool:
-    """Whether fsspec reads it: a URL, other than of a file."""
-    return isinstance(given, str) and "://" in given and not given.startswith("file://")
+    """Whether fsspec reads it: a URL, other than of a file; C://pictures is none."""
+    return isinstance(given, str) and given.find("://") > 1 and not given.startswith("file://")
 
 
 def local_path(given: str | Path) -> Path:
     """A path, also of a file:// URL."""
     if isinstance(given, str) and given.startswith("file://"):
-        return Path(given.removeprefix("file://"))
+        path = given.removeprefix("file://")
+        return Path(path[1:] if path[2:3] == ":" else path)  # file:///C:/pictures
     return Path(given)
 
 

@@ -15,7 +15,7 @@ from ducseg.data.files.channels import Pixels, read_finite
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import MASK_FOLDERS, masks_beside
 from ducseg.errors import Said, explain, listed, whole
-from ducseg.files import files_below, is_listed
+from ducseg.files import files_below, is_hidden, is_listed
 
 __all__ = ["check_apart", "check_inputs", "find_pictures", "masks_left_out", "some_pictures"]
 
@@ -86,9 +86,12 @@ def _files_of(given: str | Path, leave_out: Path | None) -> list[tuple[Path, Pat
         return [(path, Path(path.stem))]
     if path.is_dir():
         return _in_folder(path, _if_below(path, leave_out))
-    leave_out = _if_below(Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), leave_out)
+    above = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+    leave_out = _if_below(above, leave_out)
     files = []
     for match in map(Path, sorted(glob.glob(str(path), recursive=True))):  # noqa: PTH207
+        if is_hidden(match.relative_to(above)):
+            continue
         if match.is_dir() and "**" not in path.parts:
             files += [(file, match.name / name) for file, name in _in_folder(match, leave_out)]
         elif _is_picture(match, leave_out):

@@ -88,8 +88,8 @@ def _marking(
     """Note the time at the end of each stage."""
 
     def mark(name: str) -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         marks.append((name, time.perf_counter()))
 
     encoder: Any = network.encoder

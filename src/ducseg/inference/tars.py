@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import UserError, explain
-from ducseg.files import whole_file
+from ducseg.files import is_hidden, whole_file
 
 __all__ = ["Member", "extract", "is_tar", "list_members", "pack"]
 
@@ -59,7 +59,7 @@ def list_members(tar: Path) -> Iterator[tuple[Member, tarfile.TarInfo, tarfile.T
                 if info.isdir() or path.suffix.lower() not in PICTURE_SUFFIXES:
                     continue
                 key, refused = str(path.with_suffix("")), _refused(info, path)
-                if refused is None and path.name.startswith("."):
+                if refused is None and is_hidden(path):
                     continue
                 refused = refused or (f"a second {key}" if key in taken else None)
                 taken |= {key} if refused is None else set()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import explain, whole
+from ducseg.files import is_hidden, visible
 from ducseg.inference.jobs import find_jobs
 from ducseg.inference.manifest import digest, stamp
 from ducseg.inference.places import Place, is_url, list_url, local_path
@@ -83,6 +84,7 @@ def find_units(
     for url in urls:
         listed = list_url(url)
         alone = len(listed) == 1
+        listed = [one for one in listed if alone or not is_hidden(PurePosixPath(one[1]))]
         masks = masks_left_out([PurePosixPath(name) for _, name, _ in listed], mask_suffix)
         for where, name, mark in listed:
             if PurePosixPath(name) in masks:
@@ -115,7 +117,7 @@ def _of_disk(files: Sequence[Path], place: Place, kinds: Sequence[Kind], mask_su
 
 
 def _tars_of_disk(given: Path) -> list[Path]:
-    found = [given] if given.is_file() else sorted(given.parent.glob(given.name))
+    found = [given] if given.is_file() else visible(given.parent, given.name)
     if not found:
         raise explain(f"input {given}", found="no such tar", needed="a name or a glob of tars", fix="Check the path.")
     return found

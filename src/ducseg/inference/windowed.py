@@ -287,13 +287,15 @@ class _Unfinished:
     def arrays(self, mode: str = "r+") -> Iterator[dict[str, NDArray[Any]]]:
         """The arrays as memory maps; on the disk afterwards, and their pages given back."""
         found: dict[str, Any] = {}
-        for name, (dtype, shape) in self._forms.items():
-            found[name] = np.lib.format.open_memmap(self.path(name), mode=mode)
-            if (found[name].dtype, found[name].shape) != (dtype, shape):
-                raise ValueError(name)
-        yield found
-        for array in found.values():
-            array.flush()
+        try:
+            for name, (dtype, shape) in self._forms.items():
+                found[name] = np.lib.format.open_memmap(self.path(name), mode=mode)
+                if (found[name].dtype, found[name].shape) != (dtype, shape):
+                    raise ValueError(name)
+            yield found
+        finally:
+            while found:  # none is kept: Windows neither moves nor deletes a file that is mapped
+                found.popitem()[1].flush()
 
 
 def _middle(labeller: Labeller, pixels: PictureRows, tiling: Tiling) -> NDArray[np.float32]:

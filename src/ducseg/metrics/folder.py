@@ -15,6 +15,7 @@ from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.paired import no_such_data
 from ducseg.errors import UserError
+from ducseg.files import composed
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below
 from ducseg.metrics.thin import ThinCounts
@@ -105,7 +106,7 @@ def score_folder(
 
 
 def _name(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).with_suffix("").as_posix()
+    return composed(file.relative_to(folder).with_suffix("").as_posix())
 
 
 def _by_what_they_share(predictions: Mapping[str, Path], truth: Mapping[str, Path]) -> dict[str, str]:

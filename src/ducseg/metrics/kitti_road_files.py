@@ -16,6 +16,7 @@ from ducseg.data.layouts.kitti_road import decode_ground_truth, read_ground_trut
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import explain, listed
+from ducseg.files import visible
 from ducseg.metrics.kitti_road import RoadCounts, road_scores
 from ducseg.metrics.prediction_files import pair_by_name
 
@@ -133,8 +134,7 @@ def _pairs(pred: Path, gt: Path, calib: Path, view: View, *, subset: bool) -> li
 
 def _pngs(folder: Path, what: str) -> list[Path]:
     """The PNGs in a folder, by name."""
-    files = sorted(folder.glob("*.png")) if folder.is_dir() else []
-    found = [file for file in files if not file.name.startswith(".")]
+    found = visible(folder, "*.png")
     if not found:
         layout = "um_road_000000.png, umm_road_000000.png, uu_road_000000.png, ..."
         raise no_such_data(f"{what} of KITTI road", folder, missing="no PNG", layout=layout)

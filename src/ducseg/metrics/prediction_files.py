@@ -3,7 +3,6 @@
 What the official evaluations only stop at, one file after the other, is collected here and said in one message.
 """
 
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.cores import available_cores
 from ducseg.data.files.png import read_png_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES, read_label
 from ducseg.data.paired import no_such_data
@@ -40,8 +40,7 @@ def pictures_below(folder: Path | str, what: str, layout: str) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise no_such_data(what, folder, missing=f"no folder {folder.name}", layout=layout)
-    below = files_below(folder, follow=True)
-    return [one for one in below if not one.name.startswith(".") and one.suffix.lower() in PICTURE_SUFFIXES]
+    return [one for one in files_below(folder, follow=True) if one.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def pair_by_name(
@@ -129,7 +128,7 @@ def count_each(
     Raises:
         UserError: no worker; or what was wrong with all the items for which `count` raised it.
     """
-    workers = _available_cores() if num_workers is None else num_workers
+    workers = available_cores() if num_workers is None else num_workers
     if workers < 1:
         raise explain("workers", found=workers, needed="at least 1", fix="Leave it out to use all cores.")
     found: dict[str, Counts] = {}
@@ -154,7 +153,3 @@ def _count_or_say(count: Callable[[str, Item], Counts], name: str, item: Item) -
         return count(name, item)
     except UserError as error:
         return error
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from ducseg.devices import wide
+
 __all__ = ["recalibrate_batch_norm"]
 
 
 class _InputMoments:
-    """Running sums over (N, H, W) of a batch norm's input, in float64."""
+    """Running sums over (N, H, W) of a batch norm's input, `wide`."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -17,7 +19,7 @@ class _InputMoments:
         self.squares: Tensor | float = 0.0
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].detach().double()
+        values = wide(inputs[0].detach())
         self.count += values.numel() // values.shape[1]
         self.total = self.total + values.sum((0, 2, 3))
         self.squares = self.squares + values.square().sum((0, 2, 3))
@@ -64,8 +66,8 @@ def recalibrate_batch_norm(
 
 def _set_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
     assert norm.running_mean is not None and norm.running_var is not None
-    slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    offset = norm.bias.double() - slope * norm.running_mean.double()
+    slope = wide(norm.weight) / (wide(norm.running_var) + norm.eps).sqrt()
+    offset = wide(norm.bias) - slope * wide(norm.running_mean)
     norm.weight.copy_(slope * (variance + norm.eps).sqrt())
     norm.bias.copy_(offset + slope * mean)
     norm.running_mean.copy_(mean)

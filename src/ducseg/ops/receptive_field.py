@@ -182,7 +182,7 @@ def effective(
             for _ in range(draws):
                 weights = torch.randn(answer.shape, generator=generator).to(answer)
                 (gradient,) = torch.autograd.grad(answer @ weights, source, retain_graph=True)
-                total = total + gradient[0].double().square().sum(0).cpu()
+                total = total + gradient[0].cpu().double().square().sum(0)
     finally:
         for parameter, wants in wanted:
             parameter.requires_grad_(wants)

@@ -184,7 +184,13 @@ class CheckpointFolder:
             temporary.write_text(relative.as_posix() + "\n", encoding="utf-8")
         if place.is_dir() and not place.is_symlink():  # a copied run: its links became copies of checkpoints
             shutil.rmtree(place)
-        temporary.replace(place)
+        try:
+            temporary.replace(place)
+        except PermissionError:  # Windows replaces no link to a folder
+            if not place.is_symlink():
+                raise
+            place.unlink()
+            temporary.replace(place)
 
     def _prune(self, best_step: int | None) -> None:
         for step in self.steps()[: -self._keep_last]:

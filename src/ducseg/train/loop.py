@@ -169,7 +169,7 @@ class _Run:
             sweep_folder(folder)  # what a killed run left half-written
         self.config.write(self.checkpoints.run / "config.json")
         if plan:
-            write_whole(self.checkpoints.run / PLAN, "".join(f"{line}\n" for line in plan).encode())
+            write_whole(self.checkpoints.run / PLAN, "".join(f"{line}\n" for line in plan).encode(errors="replace"))
         self.checkpoints.settle(self.state.evaluations.best_step)
         for line in data_notes(self.config.data, self.start.data.train_set, self.start.data.val_set):
             if line not in plan:

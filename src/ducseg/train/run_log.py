@@ -69,7 +69,8 @@ class RunLog:
         self._board.add_scalar("val/mean_iou", scores["mean_iou"], step)
         self._board.add_scalar("val/pixel_accuracy", scores["pixel_accuracy"], step)
         for name, picture in overlays:
-            self._board.add_image(f"val/{name}", picture, step, dataformats="HWC")
+            shown = name.encode(errors="replace").decode()
+            self._board.add_image(f"val/{shown}", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close."""

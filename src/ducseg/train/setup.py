@@ -223,6 +223,6 @@ def fit_to_masks(segmenter: Segmenter, dataset: SegmentationDataset, seed: int) 
 
 def recalibrate(segmenter: Segmenter, batches: Iterable[torch.Tensor], ranks: Ranks) -> None:
     """Re-estimate batch norm statistics over all ranks' batches of pixels (N, C, H, W); the function is unchanged."""
-    on_device = (batch.to(ranks.device, non_blocking=True) for batch in batches)
+    on_device = (batch.to(ranks.device) for batch in batches)
     normalised = (segmenter.preprocessing.normalise(batch) for batch in on_device)
     recalibrate_batch_norm(segmenter, normalised, reduce=ranks.sum)

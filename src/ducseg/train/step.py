@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ducseg.data.loading import Batch
-from ducseg.devices import ran_out_of_memory
+from ducseg.devices import ran_out_of_memory, wide
 from ducseg.errors import UserError, explain
 from ducseg.models.head import OwnLosses
 from ducseg.models.segmenter import Segmenter
@@ -95,7 +95,8 @@ class TrainingStep:
     def _learn(self, batch: Batch, weighted: float) -> dict[str, float]:
         self._freeze_if_due()
         device = self._ranks.device
-        images, labels = (batch[key].to(device, non_blocking=True) for key in ("image", "label"))
+        at_once = device.type == "cuda"  # of page-locked memory; Apple's GPUs may read what has changed meanwhile
+        images, labels = (batch[key].to(device, non_blocking=at_once) for key in ("image", "label"))
         self.state.optimizer.zero_grad(set_to_none=True)
         loss_sum, normaliser = self._backward(images, labels, weighted)
         norm = self._finish_gradients(normaliser)
@@ -112,7 +113,7 @@ class TrainingStep:
         """
         assert self._network is not None
         count, device = self._config.optimizer.accumulation_steps, self._ranks.device
-        totals = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        totals = wide(torch.zeros(2, device=device))
         for piece, (image, label) in enumerate(zip(images.chunk(count), labels.chunk(count), strict=True)):
             with self._exchange(self._network, last=piece == count - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self._config.run.bf16):

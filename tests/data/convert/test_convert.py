@@ -332,6 +332,19 @@ def test_yolo_fills_as_ultralytics_the_smaller_on_top(tmp_path: Path) -> None:
     assert (report.pictures, report.empty, report.objects) == ({"train": 2, "val": 1}, 2, 2)
 
 
+def test_yolo_lists_of_windows_and_labels_of_macos(tmp_path: Path) -> None:
+    """Sides of paths, and accents apart from their letters."""
+    _picture(tmp_path / "images" / "\u00e9.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "e\u0301.txt").write_text("0 0.1 0.1 0.6 0.1 0.6 0.6\n")
+    (tmp_path / "labels" / "._e\u0301.txt").write_bytes(b"\0\5")
+    (tmp_path / "train.txt").write_text(".\\images\\e\u0301.png\n", encoding="utf-8")
+    (tmp_path / "data.yaml").write_text("train: .\\train.txt\nnames: [wire]\n")
+    (tmp_path / "._data.yaml").write_bytes(b"\0\5")
+    report = write_folder(tmp_path / "out", yolo.read(tmp_path))
+    assert (report.pictures, report.objects) == ({"train": 1}, 1)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -1,6 +1,8 @@
 """Anyone's folders: where pictures and masks lie is found, splits are what their names say, what is amiss is said."""
 
 import json
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,24 @@ def test_hidden_folders_are_no_splits(tmp_path: Path) -> None:
     assert (list(report.splits), report.splits["all"].images, report.errors) == (["all"], 4, ())
 
 
+@pytest.mark.parametrize(("image", "mask"), [("images/{}.jpg", "masks/{}.png"), ("{}.jpg", "{}_mask.png")])
+def test_accents_apart_or_not_are_the_same_letters(tmp_path: Path, image: str, mask: str) -> None:
+    """As macOS writes them into archives."""
+    for name in ("\u00e91", "b\u00fc22", "3"):
+        add(tmp_path, image.format(name), unicodedata.normalize("NFD", mask.format(name)))
+    (tmp_path / "list.txt").write_text(unicodedata.normalize("NFD", "b\u00fc22.jpg"), encoding="utf-8")
+    assert ids(tmp_path, "all") == ["3", "b\u00fc22", "\u00e91"]
+    assert ids(tmp_path, "list.txt") == ["b\u00fc22"]
+
+
+def test_names_of_no_utf_8_are_split_too(tmp_path: Path) -> None:
+    """As archives of old systems leave them."""
+    for number in range(1, 9):
+        name = os.fsdecode(b"stra\xdfe%d" % number)
+        add(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    assert len(ids(tmp_path, "train")) + len(ids(tmp_path, "val")) == 8
+
+
 def test_two_folders_that_could_be_meant(tmp_path: Path) -> None:
     flat(tmp_path, 3)
     for number in range(1, 4):
@@ -207,7 +227,7 @@ def test_a_train_folder_alone_gives_the_validation_share(tmp_path: Path) -> None
 
 def test_lists_of_names(tmp_path: Path) -> None:
     flat(tmp_path)
-    (tmp_path / "train.txt").write_text("p03\nimages/p01.png\n\n# p04\np02.jpg other\n")
+    (tmp_path / "train.txt").write_text("p03\nimages\\p01.png\n\n# p04\np02.jpg other\n")
     (tmp_path / "val.txt").write_text("p05\np06\n")
     assert ids(tmp_path, "train.txt") == ["p03", "p01", "p02"]
     assert ids(tmp_path, str(tmp_path / "val.txt")) == ["p05", "p06"]

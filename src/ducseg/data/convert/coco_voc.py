@@ -19,7 +19,7 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.paired import PairedFiles, no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import explain, listed
-from ducseg.files import files_below, whole_folder
+from ducseg.files import files_below, visible, whole_folder
 
 __all__ = ["COCO_TO_VOC", "MIN_LABELLED", "CocoVoc", "paint", "write_coco_masks"]
 
@@ -51,7 +51,7 @@ class CocoVoc(PairedFiles):
 
     def __init__(self, root: Path | str) -> None:
         root = Path(root)
-        masks = {file.stem: file for file in sorted((root / "masks").glob("*.png"))}
+        masks = {file.stem: file for file in visible(root / "masks", "*.png")}
         if not masks or not (root / "images").is_dir():
             missing = "no folder images" if masks else "no masks/*.png"
             raise no_such_data("COCO", root, missing=missing, layout=_LAYOUT)

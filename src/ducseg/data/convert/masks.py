@@ -5,7 +5,6 @@ object, all of one class. What is in no mask is background; larger masks lie und
 read by the rule of two classes (docs/data.md, "What masks may hold"): two values, or noise about 0 and 255.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ducseg.classes import VOC_PALETTE, ClassSet
+from ducseg.cores import available_cores
 from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import BACKGROUND, Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import picture_size
@@ -92,7 +92,7 @@ def _how(found: FoundMasks, source: Path) -> str:
 
 
 def _looks(masks: Sequence[Path]) -> dict[Path, MaskLook]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
         looks = dict(zip(masks, pool.map(look_at, masks)))
     read = {path: look for path, look in looks.items() if isinstance(look, MaskLook)}
     unreadable = [look for look in looks.values() if not isinstance(look, MaskLook)]

@@ -24,7 +24,7 @@ from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.mask_shapes import are_shades
 from ducseg.data.processes import mapped
 from ducseg.errors import explain
-from ducseg.files import write_whole
+from ducseg.files import visible, write_whole
 
 __all__ = ["Converted", "convert"]
 
@@ -97,7 +97,7 @@ def _pairs(source: Path) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]
         for name in files.images
         if files.labels and name in files.labels
     }
-    files = sorted([*source.glob("*.tif"), *source.glob("*.tiff")]) if not pairs else []
+    files = visible(source, "*.tif", "*.tiff") if not pairs else []
     masks = {_key(file, _MASKS): file for file in files if _MASKS.search(file.stem)}
     images = {_key(file, _IMAGES): file for file in files if not _MASKS.search(file.stem)}
     if len(masks) == len(images) == 1:

@@ -28,7 +28,7 @@ from ducseg.data.files.rasters import INSTALL, is_raster, open_placed, write_ras
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.processes import mapped
 from ducseg.errors import explain, package, real
-from ducseg.files import files_below, whole_file, write_whole
+from ducseg.files import composed, files_below, whole_file, write_whole
 
 __all__ = ["convert"]
 
@@ -103,7 +103,7 @@ def convert(
 def _vector_files(source: Path) -> list[Path]:
     below = files_below(source) if source.is_dir() else [source] if source.is_file() else []
     suffixes = VECTOR_SUFFIXES | ({".json"} if source.is_file() else set())
-    files = [file for file in below if file.suffix.lower() in suffixes and not _is_hidden(file, source)]
+    files = [file for file in below if file.suffix.lower() in suffixes]
     if not files:
         raise no_such_source(
             "vectors", source, f"a file of vectors or a folder with some ({', '.join(sorted(suffixes))})"
@@ -111,16 +111,12 @@ def _vector_files(source: Path) -> list[Path]:
     return files
 
 
-def _is_hidden(file: Path, above: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(above).parts) if file != above else False
-
-
 def _pictures(source: Path) -> list[Picture]:
     """The pictures below a folder, or beside a file, with their places."""
     folder = source if source.is_dir() else source.parent
     below = files_below(folder) if folder.is_dir() else []
     results = {file.parent for file in below if file.name == "classes.json"} - {folder}  # of an earlier conversion
-    files = [file for file in below if file.suffix.lower() in PICTURE_SUFFIXES and not _is_hidden(file, folder)]
+    files = [file for file in below if file.suffix.lower() in PICTURE_SUFFIXES]
     files = [file for file in files if results.isdisjoint(file.parents)]
     if not files:
         raise explain(
@@ -135,8 +131,9 @@ def _owners(files: Sequence[Path], source: Path, pictures: Sequence[Picture]) ->
     """The picture of each file of vectors that is called like one."""
     owners: dict[Path, Path] = {}
     for file in files:
-        stem = file.stem.removesuffix("_polygons")
-        alike = [one for one in pictures if one.file.stem in (stem, file.stem)]
+        whole = composed(file.stem)
+        stem = whole.removesuffix("_polygons")
+        alike = [one for one in pictures if composed(one.file.stem) in (stem, whole)]
         if len(alike) > 1 and source.is_dir():
             inside = file.relative_to(source).with_name(stem).as_posix()
             alike = [one for one in alike if Path(one.name).with_suffix("").as_posix() == inside] or alike

@@ -23,7 +23,7 @@ from ducseg.data.layouts.voc2012 import AUGMENTED_MASKS, MASKS, find_voc2012, im
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import MALFORMED, explain, listed
-from ducseg.files import whole_folder, write_whole
+from ducseg.files import visible, whole_folder, write_whole
 
 __all__ = ["AugmentedSets", "augmented_sets", "read_sbd_mask", "write_augmented_sets"]
 
@@ -127,7 +127,7 @@ def _check_new(voc: Path, lists: dict[Path, tuple[str, ...]]) -> None:
 
 
 def _check_masks_there(sbd: Path, ids: list[str]) -> None:
-    there = {file.stem for file in (sbd / "cls").glob("*.mat")}
+    there = {file.stem for file in visible(sbd / "cls", "*.mat")}
     missing = [name for name in ids if name not in there]
     if missing:
         raise explain(

@@ -22,7 +22,7 @@ from ducseg.data.files.indexed_png import encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
 from ducseg.errors import MALFORMED, UserError, explain, listed
-from ducseg.files import is_there, whole_file, whole_folder, write_whole
+from ducseg.files import as_spelled, is_there, whole_file, whole_folder, write_whole
 
 __all__ = [
     "BACKGROUND", "Annotated", "Export", "Report", "Shape", "class_set", "file_names", "fill_polygons",
@@ -272,7 +272,7 @@ def fill_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
 def find_picture(name: str, folders: Sequence[Path]) -> Path:
     """The picture that a tool calls `name`: that path, or that name, below one of the folders; the first if in none."""
     path = PurePosixPath(name.replace("\\", "/"))
-    tries = [folder / wanted for folder in folders for wanted in (path, path.name)]
+    tries = [as_spelled(folder / wanted) for folder in folders for wanted in (path, path.name)]
     return next((file for file in tries if file.suffix.lower() in PICTURE_SUFFIXES and is_there(file)), tries[0])
 
 

@@ -17,7 +17,7 @@ from ducseg.data.convert.coco import Mask
 from ducseg.data.convert.writing import Annotated, Export, Shape, no_such_source
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.errors import as_whole, explain, taken_apart
-from ducseg.files import files_below, is_listed, is_there
+from ducseg.files import as_spelled, files_below, is_listed, is_there, visible
 
 __all__ = ["read"]
 
@@ -33,7 +33,7 @@ def read(source: Path, images: Path | None = None) -> Export:
     Raises:
         UserError: no data.yaml, label files that do not read, boxes in place of outlines.
     """
-    files = [source] if source.is_file() else sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+    files = [source] if source.is_file() else visible(source, "*.yaml", "*.yml")
     if len(files) != 1 or files[0].suffix.lower() not in (".yaml", ".yml"):
         raise no_such_source("YOLO", source, "data.yaml, or the folder that holds it alone")
     content = _read(files[0])
@@ -82,6 +82,7 @@ def _pictures(entries: Sequence[str], roots: Sequence[Path], file: Path) -> Iter
     """The pictures of a split: folders, or lists of pictures in .txt files."""
     for entry in entries:
         # Roboflow writes ../train/images for train/images beside the file
+        entry = entry.replace("\\", "/")
         tries = [root / part for part in (entry, entry.removeprefix("../")) for root in roots]
         place = next((path for path in tries if is_there(path)), None)
         if place is None:
@@ -90,14 +91,15 @@ def _pictures(entries: Sequence[str], roots: Sequence[Path], file: Path) -> Iter
             yield from (one for one in files_below(place) if one.suffix.lower() in PICTURE_SUFFIXES)
         else:
             lines = _text(place).split("\n")
-            yield from (place.parent / line.strip() for line in lines if line.strip())
+            listed = (line.strip().replace("\\", "/") for line in lines)
+            yield from (as_spelled(place.parent / line) for line in listed if line)
 
 
 def _annotated(picture: Path, split: str, names: Mapping[int, str]) -> Annotated:
     parts = list(picture.parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"  # the last one
-    labels = Path(*parts).with_suffix(".txt")
+    labels = as_spelled(Path(*parts).with_suffix(".txt"))
     shapes = []
     lines = _text(labels).splitlines() if is_listed(labels) else []
     for number, line in enumerate(lines, 1):

@@ -13,9 +13,10 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import by_stem
 from ducseg.errors import UserError, explain
+from ducseg.files import composed
 
 __all__ = [
-    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "SPLITS", "SYSTEM_FOLDERS", "by_common_ending",
+    "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "MASK_WORD", "SPLITS", "by_common_ending",
     "by_common_name", "ending", "files_of", "masks_beside", "side_by_side", "tail_of_masks", "tails_of",
 ]  # fmt: skip
 
@@ -28,7 +29,6 @@ MASK_FOLDERS = (
     "target", "manual", "1st_manual",
 )  # fmt: skip
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
-SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"})
 NNUNET_MASKS = ("labelsTr", "labelsTs")
 _FIRST_CHANNEL = "_0000"  # nnU-Net's
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".gif", ".pbm"}
@@ -47,11 +47,12 @@ def ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
 def by_common_name(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit]:
     """Both by the pictures' names, a label without a picture by its own."""
     first, second = _by_what_is_shared(pictures, labels)
-    named = {split: {file.stem: file for file in files.values()} for split, files in first.items()}
+    named = {split: {composed(file.stem): file for file in files.values()} for split, files in first.items()}
     of_pictures: BySplit = {}
     for split, files in second.items():
-        partners = {key: file.stem for key, file in first[split].items()}
-        alone = {key: file.name if file.stem in named[split] else file.stem for key, file in files.items()}
+        partners = {key: composed(file.stem) for key, file in first[split].items()}
+        stems = {key: composed(file.stem) for key, file in files.items()}
+        alone = {key: composed(file.name) if stems[key] in named[split] else stems[key] for key, file in files.items()}
         of_pictures[split] = {partners.get(key, alone[key]): file for key, file in files.items()}
     return named, of_pictures
 
@@ -159,7 +160,7 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
     """
     there: dict[PurePath, set[str]] = {}
     for file in files:
-        there.setdefault(file.parent, set()).add(file.stem)
+        there.setdefault(file.parent, set()).add(composed(file.stem))
 
     def ends_a_mask(tail: str) -> bool:
         found = MASK_WORD.search(tail)
@@ -175,15 +176,16 @@ def masks_beside(files: Collection[PurePath], mask_suffix: str | None = None) ->
                 halves = {above, *(folders[above, name] for name in IMAGE_FOLDERS if (above, name) in folders)}
                 deeper = range(min(2, len(below) + 1))  # masks/wire/x.png, of several masks a picture
                 places = {half.joinpath(*below[skipped:]) for half in halves for skipped in deeper} - {file.parent}
-                names = {file.stem, *pictures_of(file.stem)}
+                names = {composed(file.stem), *pictures_of(composed(file.stem))}
                 if any(names & there.get(place, set()) for place in places):
                     return True
         side = file.parent.name
         images = file.parent.with_name(side.replace("labels", "images", 1)) if side in NNUNET_MASKS else None
-        return images is not None and bool({file.stem, f"{file.stem}{_FIRST_CHANNEL}"} & there.get(images, set()))
+        stem = composed(file.stem)
+        return images is not None and bool({stem, f"{stem}{_FIRST_CHANNEL}"} & there.get(images, set()))
 
     folders = {(above.parent, above.name.lower()): above for folder in there for above in (folder, *folder.parents)}
-    return {file for file in files if pictures_of(file.stem) & there[file.parent] or is_in_masks(file)}
+    return {file for file in files if pictures_of(composed(file.stem)) & there[file.parent] or is_in_masks(file)}
 
 
 def tails_of(files: Mapping[str, Path]) -> dict[str, list[Path]]:

@@ -25,7 +25,6 @@ from ducseg.data.layouts.file_names import (
     MASK_SUFFIXES,
     MASK_WORD,
     SPLITS,
-    SYSTEM_FOLDERS,
     by_common_name,
     ending,
     files_of,
@@ -40,6 +39,7 @@ from ducseg.data.layouts.nnunet import find_cases
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
 from ducseg.errors import UserError, explain
+from ducseg.files import composed, is_hidden
 
 __all__ = ["find_files", "likely_folders"]
 
@@ -108,7 +108,7 @@ def _two_folders(
         inside = {folder.name: _pair_in(folder, images, masks, left_out) for folder in _folders_in(root)}
         pairs = _alike({name: pair for name, pair in inside.items() if pair}, left_out) or _siblings(root)
         return dict(sorted(pairs.items(), key=lambda one: _in_usual_order(one[0])))
-    images_in, masks_in = ({folder.name: folder for folder in _folders_in(side)} for side in found)
+    images_in, masks_in = ({composed(folder.name): folder for folder in _folders_in(side)} for side in found)
     spelled = {name.lower(): name for name in masks_in.keys() - images_in.keys()}
     for name in images_in.keys() - masks_in.keys():  # Train beside train
         if (other := spelled.get(name.lower())) is not None and other in masks_in:
@@ -216,8 +216,7 @@ def _files_below(folder: Path) -> list[Path]:
 def _folders_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    visible = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
-    return sorted(one for one in visible if one.name.lower() not in SYSTEM_FOLDERS)
+    return sorted(one for one in folder.iterdir() if one.is_dir() and not is_hidden(Path(one.name)))
 
 
 def _in_usual_order(split: str) -> tuple[int, str]:
@@ -273,7 +272,7 @@ def _example(pictures: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
     """How the names go together, where they are not the same."""
     for name in pictures:
         if name in labels:
-            differ = pictures[name].stem != labels[name].stem
+            differ = composed(pictures[name].stem) != composed(labels[name].stem)
             return f" ({pictures[name].name} with {labels[name].name})" if differ else ""
     return ""
 

@@ -126,4 +126,4 @@ def _grouped(names: Sequence[str], group: Callable[[str], str]) -> dict[str, lis
 
 
 def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()  # of no UTF-8: by its bytes

@@ -26,6 +26,7 @@ from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled, match_pairs, no_such_data
 from ducseg.data.sample import Sample
 from ducseg.errors import explain
+from ducseg.files import visible
 
 __all__ = [
     "CATEGORIES",
@@ -113,8 +114,8 @@ def kitti_road_layout(config: DataConfig, root: Path, classes: ClassSet | None =
 
 
 def _folder(root: Path, name: str) -> SplitFiles:
-    images = {file.stem: file for file in sorted((root / name / "image_2").glob("*.png"))}
-    truth = {file.stem: file for file in sorted((root / name / "gt_image_2").glob("*_road_*.png"))}
+    images = {file.stem: file for file in visible(root / name / "image_2", "*.png")}
+    truth = {file.stem: file for file in visible(root / name / "gt_image_2", "*_road_*.png")}
     labels = {stem.replace("_road_", "_"): file for stem, file in truth.items()}
     return SplitFiles(name=name, images=images, labels=labels if name == "training" else None)
 
@@ -180,12 +181,12 @@ def _has(frame: str, ground_truth: GroundTruth) -> bool:
 
 
 def _frames(folder: Path) -> dict[str, Path]:
-    return {file.stem: file for file in sorted(folder.glob("*.png")) if _FRAME.fullmatch(file.stem)}
+    return {file.stem: file for file in visible(folder, "*.png") if _FRAME.fullmatch(file.stem)}
 
 
 def _labelled(folder: Path, images: dict[str, Path], ground_truth: GroundTruth) -> dict[str, tuple[Path, Path]]:
     marked = f"_{ground_truth}_"
-    files = sorted((folder / "gt_image_2").glob(f"*{marked}*.png"))
+    files = visible(folder / "gt_image_2", f"*{marked}*.png")
     labels = {file.stem.replace(marked, "_"): file for file in files}
     labels = {key: file for key, file in labels.items() if _FRAME.fullmatch(key)}
     return match_pairs(images, labels, f"{folder} ({ground_truth})")

@@ -7,7 +7,6 @@ an order of the program that wrote it, so it holds colours.
 Legend: H, W pixels; a colour's code is red << 16 | green << 8 | blue.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.classes import Colour
+from ducseg.cores import available_cores
 from ducseg.data.files.header import tiff_header
 from ducseg.data.files.png import read_png_header, unstretched
 from ducseg.data.files.reading import read_label, read_picture, read_sixteen_bits
@@ -174,7 +174,7 @@ def values_in(masks: Sequence[Path]) -> tuple[list[MaskLook], list[UserError]]:
     A file that did not change is read once in a process.
     """
     step = max(1, len(masks) // _MOST_LOOKED_AT)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
         found = list(pool.map(look_at, masks[::step]))
     return [one for one in found if isinstance(one, MaskLook)], [one for one in found if isinstance(one, UserError)]
 

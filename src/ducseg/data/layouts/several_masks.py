@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ducseg.data.files.reading import PICTURE_SUFFIXES
-from ducseg.data.layouts.file_names import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, SPLITS, SYSTEM_FOLDERS
+from ducseg.data.layouts.file_names import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, SPLITS
 from ducseg.data.paired import by_stem
 from ducseg.errors import UserError
+from ducseg.files import composed, is_hidden
 
 __all__ = ["ENDING", "FOLDER", "OBJECT", "SAME", "FoundMask", "FoundMasks", "find_masks"]
 
@@ -88,16 +89,16 @@ def find_masks(files: Iterable[Path], images: Iterable[Path] | None = None) -> F
         files: relative to the folder that holds them.
         images: pictures, relative to a folder of their own, where `files` are masks alone; None: they are among them.
     """
-    files = [file for file in files if file.suffix.lower() in MASK_SUFFIXES and not _is_hidden(file)]
+    files = [file for file in files if file.suffix.lower() in MASK_SUFFIXES and not is_hidden(file)]
     if images is not None:
-        masks, others = files, [file for file in images if not _is_hidden(file)]
+        masks, others = files, [file for file in images if not is_hidden(file)]
     else:
         masks = [file for file in files if _is_in_masks(file)] or _endings(files)
         others = sorted(set(files) - set(masks))
     folders: dict[_Key, list[Path]] = {}
     for file in sorted(others):
         if file.suffix.lower() in PICTURE_SUFFIXES:
-            folders.setdefault((_halves(file, IMAGE_FOLDERS) or [file.parts[:-1]])[-1], []).append(file)
+            folders.setdefault((_halves(file, IMAGE_FOLDERS) or [_above(file)])[-1], []).append(file)
     stems = {key: by_stem(pictures) for key, pictures in folders.items()}
     there = {key: named for key, (named, _) in stems.items()}
     found: dict[Path, list[FoundMask]] = {}
@@ -118,7 +119,7 @@ def find_masks(files: Iterable[Path], images: Iterable[Path] | None = None) -> F
 
 def _matches(file: Path, there: Mapping[_Key, Mapping[str, Path]]) -> Iterator[tuple[_Key, Path, FoundMask]]:
     """The picture in a folder of the same place, or of the place without the folder of the class; likeliest first."""
-    for whole in _halves(file, MASK_FOLDERS) or [file.parts[:-1]]:
+    for whole in _halves(file, MASK_FOLDERS) or [_above(file)]:
         yield from _matches_in(whole, file, there)
 
 
@@ -130,13 +131,13 @@ def _matches_in(
         pictures = there.get(key, {})
         if not pictures or name.lower() in SPLITS:
             continue
-        stem = _stem_of(file.stem, pictures)
+        stem = _stem_of(whole_stem := composed(file.stem), pictures)
         if stem is None and len(pictures) > 1:
             continue
-        tail = "" if stem is None else file.stem.removeprefix(stem).strip("_-. ")
+        tail = "" if stem is None else whole_stem.removeprefix(stem).strip("_-. ")
         if name:
             mask = FoundMask(file, FOLDER, name)
-        elif stem == file.stem:
+        elif stem == whole_stem:
             mask = FoundMask(file, SAME)
         else:
             mask = FoundMask(file, ENDING, tail) if any(map(str.isalpha, tail)) else FoundMask(file, OBJECT)
@@ -151,26 +152,27 @@ def _stem_of(name: str, pictures: Mapping[str, Path]) -> str | None:
 
 def _endings(files: Sequence[Path]) -> list[Path]:
     """Those of one folder whose name is another's and an ending, where two at least have each."""
-    names = {(file.parent, file.stem) for file in files}
+    names = {(file.parent, composed(file.stem)) for file in files}
     tails: dict[str, list[Path]] = {}
     for file in files:
-        for at in range(1, len(file.stem)):
-            if not file.stem[at].isalnum() and (file.parent, file.stem[:at]) in names:
-                tails.setdefault(file.stem[at:], []).append(file)
+        stem = composed(file.stem)
+        for at in range(1, len(stem)):
+            if not stem[at].isalnum() and (file.parent, stem[:at]) in names:
+                tails.setdefault(stem[at:], []).append(file)
     return [file for found in tails.values() if len(found) > 1 for file in found]
 
 
 def _halves(file: Path, names: tuple[str, ...]) -> list[_Key]:
     """The folders that a file lies in, without one of such a name, for each that there is."""
-    above = file.parts[:-1]
+    above = _above(file)
     return [(*above[:at], *above[at + 1 :]) for at, part in enumerate(above) if part.lower() in names]
+
+
+def _above(file: Path) -> _Key:
+    return tuple(map(composed, file.parts[:-1]))
 
 
 def _is_in_masks(file: Path) -> bool:
     """Whether the last folder of images or masks that it lies in is one of masks."""
     names = [part.lower() for part in file.parts[:-1]]
     return next((name in MASK_FOLDERS for name in reversed(names) if name in MASK_FOLDERS + IMAGE_FOLDERS), False)
-
-
-def _is_hidden(file: Path) -> bool:
-    return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in file.parts)

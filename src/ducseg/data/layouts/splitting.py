@@ -11,11 +11,12 @@ import filecmp
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ducseg.data.config import DataConfig
 from ducseg.data.layouts.grouping import folds_of, group_of, held_out
 from ducseg.errors import UserError, explain, listed
+from ducseg.files import composed
 
 __all__ = ["Member", "NoSplit", "are_splits", "members_of"]
 
@@ -216,8 +217,8 @@ def _list(split: str, everything: list[Member], root: Path) -> list[Member] | No
 
 def _named(line: str, of_name: Mapping[str, list[Member]]) -> list[Member]:
     """The pictures that a line can mean: a name, a path from the end, either with or without suffix."""
-    path = Path(line)
-    for name in (line, str(path.with_suffix("")), f"{path.parent.name}/{path.stem}", path.stem):
+    path = PurePosixPath(composed(line).replace("\\", "/"))  # also as Windows writes it
+    for name in (composed(line), str(path.with_suffix("")), f"{path.parent.name}/{path.stem}", path.stem):
         if name in of_name:
             return of_name[name]
     return []

@@ -12,6 +12,7 @@ from ducseg.data.config import DataConfig
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled, no_such_data
 from ducseg.errors import explain, listed
+from ducseg.files import visible
 
 __all__ = [
     "AUGMENTED_MASKS",
@@ -159,7 +160,7 @@ def _ids_of(root: Path, split: str) -> list[str]:
             needed=f"the augmented set: that list and {AUGMENTED_MASKS}",
             fix="Write it once from SBD: ducseg data sbd, see docs/voc2012.md.",
         )
-    there = sorted(other.stem for other in file.parent.glob("*.txt"))
+    there = [other.stem for other in visible(file.parent, "*.txt")]
     raise no_such_data(
         "VOC2012", root, missing=f"no image set {split!r} (there are: {', '.join(there) or 'none'})", layout=_LAYOUT
     )
@@ -167,7 +168,7 @@ def _ids_of(root: Path, split: str) -> list[str]:
 
 def _files(folder: Path, suffix: str) -> dict[str, Path]:
     """Stem -> file; nothing where there is no folder."""
-    return {file.stem: file for file in folder.glob(f"*{suffix}") if not file.name.startswith(".")}
+    return {file.stem: file for file in visible(folder, f"*{suffix}")}
 
 
 def _check_complete(root: Path, split: str, ids: list[str], files: dict[str, dict[str, Path]]) -> None:

@@ -11,6 +11,7 @@ from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.finding import likely_folders
 from ducseg.data.paired import list_pictures, no_such_data
 from ducseg.errors import UserError, explain
+from ducseg.files import is_hidden
 
 __all__ = ["pictures_below", "without_masks"]
 
@@ -73,7 +74,7 @@ def pictures_below(root: Path) -> Iterator[Path]:
 
 def _all_below(root: Path) -> Iterator[Path]:
     for folder, inside, names in os.walk(root):
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        inside[:] = sorted(name for name in inside if not is_hidden(Path(name)))
         for name in sorted(names):
             if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
                 yield (Path(folder) / name).relative_to(root)

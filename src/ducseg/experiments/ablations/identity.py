@@ -108,7 +108,7 @@ def _pictures(data: DataConfig) -> str:
     found = hashlib.sha256()
     for split in (data.train_split, data.val_split):
         dataset = open_dataset(data, split)
-        found.update("\n".join(dataset.ids).encode())
+        found.update("\n".join(dataset.ids).encode(errors="surrogateescape"))
         if isinstance(dataset, PairedFiles):
             found.update(repr([path.stat().st_size for path in dataset.label_paths]).encode())
     return found.hexdigest()[:12]
