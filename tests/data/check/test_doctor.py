@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
+from ducseg.cli import main
 from ducseg.data.check import doctor
 from ducseg.data.check.doctor import Report
 from ducseg.data.check.files import Examiner, Pair
@@ -480,6 +481,19 @@ def test_table_messages_json_and_exit_status(root: Path, tmp_path: Path, capsys:
     assert len([one for one in found["findings"] if one["level"] == "error"]) == 9
     assert found["splits"]["train"]["images"] == 10
     assert json.loads((tmp_path / "a.json").read_text())["ok"] is True
+
+
+def test_what_is_wrong_with_all_masks_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shades = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    mask = np.dstack([shades, np.zeros_like(shades), shades])
+    mask[5:] = 0, 255, 0
+    _folder(tmp_path, [mask] * 3)
+    (tmp_path / "classes.json").unlink()
+    assert main(["data", "check", str(tmp_path), "--workers", "1"]) == 1  # a folder alone is one's own
+    printed = capsys.readouterr().out
+    assert "found 101 colours ((0, 255, 0) in 50.0 %, (" in printed
+    assert printed.count("error: ") == 1 and "3 more: stray values" in printed
+    assert "never seen" not in printed  # nothing was read
 
 
 def _bomb(path: Path) -> None:

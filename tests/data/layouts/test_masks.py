@@ -319,9 +319,9 @@ def test_two_classes_of_one_colour(tmp_path: Path) -> None:
         (values(255, 255), None, "one class; needed at least two"),
         (values(0, 0), None, r"values 0 -> background: one class; needed at least two.*--data\.values"),
         (smooth, TWO, r"\d+ values \(255 in 3.*smoothed edges.*--data\.values '0-127=background' '128-255=crack'"),
-        (smooth, None, r"\d+ values, as smoothed edges give.*--data\.values 0-127=background"),
+        (smooth, None, r"\d+ values \(255 in 3.*, \.\.\.\), as smoothed edges give.*--data\.values 0-127=background"),
         (smooth_colours, TWO, r"\d+ colours .*smoothed edges give; needed those of the 2 classes"),
-        (smooth_colours, None, r"\d+ colours, as smoothed edges give.*classes\.json"),
+        (smooth_colours, None, r"\d+ colours \(\(\d+, .*\) in 0\.2 %, \.\.\.\), as smoothed edges give.*classes\.json"),
     ],
 )
 def test_one_message_says_what_was_found_and_what_mends_it(

@@ -286,7 +286,8 @@ def _never_seen(splits: Mapping[str, SplitReport], layout: Layout) -> Iterable[F
     name = "train" if "train" in splits else next(iter(splits))
     looked = [name] if layout.are_splits else list(splits)
     missing = [one for one in splits[name].classes if not any(splits[split].classes[one]["pixels"] for split in looked)]
-    if any(splits[split].labels for split in looked) and missing:
+    read = any(sum(one["pixels"] for one in splits[split].classes.values()) for split in looked)
+    if read and missing:
         message = explain(
             f"split {name}" if layout.are_splits else "all folders",
             found=f"no pixel of {', '.join(missing)}",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
-from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
+from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of, most_often
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
 
@@ -192,7 +192,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
     if len(found) > _MOST_MADE:
         first_two = _in_order(found[:2], ignored)
         problem = _numbers(looks, len(found)) or _too_many(
-            "values", len(found), "--data.values 0-127=background 128-255=foreground"
+            looks, len(found), False, "--data.values 0-127=background 128-255=foreground"
         )
         return _unknown(looks, first_two, problem, as_colours=False)
     if asked.masks_as is None and _count_up(looks):
@@ -215,8 +215,9 @@ def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meani
     if len(found) > _MOST_MADE:
         two = _in_order(found[:2], ignored)
         problem = _too_many(
-            "colours",
+            looks,
             len(found),
+            True,
             "a classes.json with the colours that are classes and --data.smoothed, which ignores the others",
         )
         return _unknown(looks, two, problem, as_colours=True)
@@ -287,10 +288,11 @@ def _objects_numbered(found: str) -> UserError:
     )
 
 
-def _too_many(what: str, number: int, fix: str) -> UserError:
+def _too_many(looks: Sequence[MaskLook], number: int, as_colours: bool, fix: str) -> UserError:
+    what = "colours" if as_colours else "values"
     return explain(
         "masks without a class list",
-        found=f"{number} {what}, as smoothed edges give",
+        found=f"{number} {what} ({most_often(counts_of(looks, as_colours), as_colours, 6)}), as smoothed edges give",
         needed=f"at most {_MOST_MADE} {what}, one a class",
         fix=f"Export the masks without smoothing, or give {fix}.",
     )
