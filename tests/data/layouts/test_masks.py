@@ -302,6 +302,19 @@ def test_grey_masks_whose_class_colours_say_the_opposite(tmp_path: Path) -> None
     assert is_truth(labels(root, masks_as="colour"))
 
 
+@pytest.mark.parametrize("opaque", [255, 90])
+def test_a_brush_on_a_clear_layer_is_as_wide_as_half_its_alpha(tmp_path: Path, opaque: int) -> None:
+    drawn = np.full((9, 40), 0, np.uint8)
+    drawn[3:6], drawn[2] = opaque, np.arange(40) % (opaque // 2)  # a line of 3 pixels, its edge above fainter than half
+    rgba = np.dstack([np.where(drawn > 0, 255, 0), 0 * drawn, 0 * drawn, drawn]).astype(np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    codes = read_mask(tmp_path / "x.png").codes()
+    assert np.array_equal(codes > 0, drawn == opaque)
+    rgba[drawn == 0, :3] = np.arange(40)[:, None].repeat(3, 1)[None].repeat(9, 0)[drawn == 0]  # no ground of one colour
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    assert (read_mask(tmp_path / "x.png").codes()[2, 1:] == 255 << 16).sum() >= 37
+
+
 def test_two_classes_of_one_colour(tmp_path: Path) -> None:
     same = [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [0, 0, 0]}]
     with pytest.raises(UserError, match=r"found a and b of one colour \(0, 0, 0\)"):

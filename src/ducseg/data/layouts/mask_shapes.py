@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.layouts.mask_files import read_mask
+from ducseg.data.layouts.mask_files import are_shades, read_mask
 from ducseg.errors import UserError
 
-__all__ = ["are_edges", "are_lines", "are_shades", "are_views"]
+__all__ = ["are_edges", "are_lines", "are_views"]
 
 _LOOKED_AT = 4
 _VIEW = {"share": 0.3, "one": 0.99, "solid": 0.95}
@@ -60,16 +60,6 @@ def _is_view(pixels: NDArray[Any]) -> bool:
         return False
     hull = cv2.fillConvexPoly(np.zeros_like(shown), cv2.convexHull(cv2.findNonZero(shown)), 1)
     return bool(areas.sum() >= _VIEW["solid"] * hull.sum())
-
-
-def are_shades(pixels: NDArray[Any]) -> bool:
-    """Whether what lies between the smallest and the largest value of a mask (H, W) lies nowhere flat."""
-    if pixels.dtype != np.uint8:
-        return False
-    between = (pixels > pixels.min()) & (pixels < pixels.max())
-    around = np.ones((3, 3), np.uint8)
-    flat = cv2.erode(pixels, around) == cv2.dilate(pixels, around)
-    return bool((flat & between).sum() <= 0.02 * between.sum())
 
 
 def _is_line(pixels: NDArray[Any]) -> bool:
