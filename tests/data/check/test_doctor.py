@@ -290,6 +290,18 @@ def test_folder_with_index_masks(tmp_path: Path, split: str) -> None:
     assert "found value 2 in 8 pixels" in check_dataset("folder", tmp_path).errors[0].message
 
 
+def test_what_leaves_pictures_without_masks_out_is_said(tmp_path: Path) -> None:
+    _folder(tmp_path, [np.eye(8, dtype=np.uint8)] * 3)
+    (tmp_path / "masks" / "1.png").unlink()
+    assert (
+        check_dataset("folder", tmp_path)
+        .notes[-1]
+        .endswith(": 1, which stop training; --data.skip-unpaired leaves them out")
+    )
+    left_out = doctor.check_dataset(DataConfig(dataset="folder", root=str(tmp_path), skip_unpaired=True))
+    assert left_out.errors == () and "stop training" not in str(left_out.notes)
+
+
 def test_folders_that_are_no_splits_are_not_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     places = {"oslo/p1a": noise[0], "oslo/p2a": noise[1], "rome/p1b": noise[0], "rome/p3b": noise[2]}

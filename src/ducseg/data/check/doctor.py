@@ -137,7 +137,7 @@ def check_dataset(
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=(*layout.lines, *_no_splits(layout), *_grey(examined, config)),
+        notes=(*layout.lines, *_no_splits(layout), *_grey(examined, config), *_unpaired(examined, config)),
         splits=splits,
         findings=(
             *_masks(rules, layout),
@@ -215,6 +215,13 @@ def _grey(examined: list[Examined], config: DataConfig) -> Iterable[str]:
         number = sum(one.pair.image is not None for one in examined)
         kept = "; --data.as-stored keeps the one channel" if config.dataset == "folder" and grey == number else ""
         yield f"{grey} of {number} pictures are grey (8 bits): they are taken as RGB of three equal channels{kept}"
+
+
+def _unpaired(examined: list[Examined], config: DataConfig) -> Iterable[str]:
+    """What training does about them, where it can."""
+    number = sum(problem.kind == "missing partner" for one in examined for problem in one.problems)
+    if number and config.dataset == "folder":
+        yield f"without a partner: {number}, which stop training; --data.skip-unpaired leaves them out"
 
 
 def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:
