@@ -116,6 +116,12 @@ def test_a_score_that_was_made_in_another_way_is_said_to_be(tmp_path: Path) -> N
         write_evaluation(run, "val", replace(evaluated(CRACKS), about={"split": "val", **look}))
         assert RunResults.read(run).how_scored == way
     assert f"over 2 classes, {way}" in write_report([run], tmp_path / "page.html").read_text()
+    config = json.loads((other / "config.json").read_text())
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "config.json").write_text(json.dumps(config | {"run": {"eval_bf16": True}}))
+    assert RunResults.read(tmp_path / "plain").how_scored == ""  # nothing is scored yet
+    metrics = replace(RunResults.read(tmp_path / "plain"), model={"metrics": evaluated(CRACKS).scores})
+    assert metrics.how_scored == "in bf16"
     pages = write_report([run, other], tmp_path / "pages.html").read_text()
     assert ">scored<" in pages and way in pages
     assert ">scored<" not in write_report([other], tmp_path / "page.html").read_text()

@@ -81,7 +81,8 @@ def test_what_is_shown_was_scored_and_is_labelled_again_only_where_that_was_not_
 ) -> None:
     monkeypatch.setattr("ducseg.inference.evaluate._KEPT", keep)
     labeller, scenes = Red(), Scenes()
-    evaluate_and_store(tmp_path, "val", labeller, scenes)
+    evaluate_and_store(tmp_path, "val", labeller, scenes, bf16=True)
+    assert read_evaluations(tmp_path)["val"].about == {"split": "val", "bf16": True}
     assert len(labeller.asked) == 7 + again
     for one in read_evaluations(tmp_path)["val"].shown:
         assert np.array_equal(one.prediction, scenes[scenes.ids.index(one.id)].image[..., 0])

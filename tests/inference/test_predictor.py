@@ -290,13 +290,15 @@ def test_weights_that_are_not_float32_are_refused(dtype: torch.dtype) -> None:
         (np.zeros((4, 5, 1), np.uint8), ["grey"]),
         (np.zeros((4, 5, 4), np.uint8), ["alpha", "[:, :, :3]"]),
         (np.zeros((3, 4, 5), np.uint8), ["channels first", "transpose(1, 2, 0)"]),
-        (np.zeros((1, 4, 5, 3), np.uint8), ["batch", "one picture at a time"]),
+        (np.zeros((1, 4, 5, 3), np.uint8), ["batch", "one picture at a time", "labels_of"]),
         (
             np.zeros((0, 5, 3), np.uint8),
             ["(0, 5, 3)", "not empty", "That is empty: look at how it was read or cut out."],
         ),
-        (None, ["object ()", "imread"]),
-        ("street.png", ["imread"]),
+        (None, ["found NoneType None", "imread"]),
+        ("street.png", ["found str 'street.png'", "imread"]),
+        (torch.zeros(3, 4, 5, dtype=torch.uint8), ["image.cpu().numpy().transpose(1, 2, 0)"]),
+        (torch.zeros(4, 5, 3, requires_grad=True), ["float32 (4, 5, 3)", "(image.cpu().numpy() * 255).round()"]),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_way_out(image: Any, words: list[str]) -> None:

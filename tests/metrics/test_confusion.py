@@ -76,6 +76,11 @@ def test_counts_and_scores_are_those_of_a_loop(maps: Maps) -> None:
     if ious:
         assert found["mean_iou"] == pytest.approx(sum(ious) / len(ious), abs=1e-15)
         assert found["pixel_accuracy"] == sum(expected[j][j] for j in range(count)) / found["num_pixels"]
+        rows = {j: sum(expected[j]) for j in range(count)}
+        recalls = [expected[j][j] / rows[j] for j in rows if rows[j]]
+        assert found["mean_accuracy"] == pytest.approx(sum(recalls) / len(recalls))
+        weighted = sum(rows[j] * found["classes"][f"c{j}"]["iou"] for j in rows if rows[j]) / found["num_pixels"]
+        assert found["frequency_weighted_iou"] == pytest.approx(weighted)
     else:
         assert math.isnan(found["mean_iou"]) and math.isnan(found["pixel_accuracy"])
 

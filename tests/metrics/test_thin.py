@@ -226,11 +226,12 @@ def test_tables_name_every_present_class() -> None:
     counts = ThinCounts(2)
     assert format_thin_tables(counts.scores(TWO)) == []
     truth = np.eye(20, dtype=np.uint8)
-    counts.add(truth, truth, np.stack([1 - truth, truth]).astype(np.float64))
+    counts.add(truth, truth, np.stack([1 - truth, truth]) * 0.0015 + [[[0.0005]], [[0.9985]]])
     tables = format_thin_tables(counts.scores(TWO))
     assert [len(table.rows) for table in tables] == [2, 2, 2]
     assert "boundary IoU 2 px" in [column.header for column in tables[0].columns]
     assert "AUC" in [column.header for column in tables[1].columns]
+    assert list(tables[1].columns[-1].cells) == ["0.001", "0.999"]  # the last of 1024 bins is not from 1.00 on
     console = Console(width=200)
     assert all(console.measure(table).maximum <= 80 for table in tables), "a terminal's 80 columns"
 

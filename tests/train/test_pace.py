@@ -154,6 +154,14 @@ def lines(run: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in found if line["kind"] == kind]
 
 
+def test_the_minutes_for_more_steps_hold_one_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    pace = Pace(most=1000, minutes=1, began=clock.now, spent=0.0, steps_between_evaluations=100)
+    pace.note_evaluation(48)
+    clock.now += 60
+    assert pace.minutes_for(300, 2) == pytest.approx((300 * 6 + 48) / 60)
+
+
 def test_a_run_whose_time_ends_in_the_warm_up_says_so(config: Config, tmp_path: Path) -> None:
     optimizer = changed(config, "optimizer", epochs=10000, warmup_steps=10**6)
     printed = io.StringIO()

@@ -16,7 +16,11 @@ from rich.console import Console
 from training_process import TrainingProcess
 
 from ducseg.classes import CAMVID
+from ducseg.data.layouts.opening import open_dataset
 from ducseg.errors import UserError
+from ducseg.inference.evaluate import evaluate
+from ducseg.inference.predictor import load_predictor
+from ducseg.metrics.confusion import scores
 from ducseg.models import build
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.train.config import Config, ModelConfig
@@ -68,6 +72,14 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny_config: Config, tmp_path:
     assert saved["extra"]["torch"] == torch.__version__
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == saved["extra"]["config"]
+
+
+def test_what_an_evaluation_scored_the_checkpoint_scores_again(tiny_config: Config, tmp_path: Path) -> None:
+    config = section(section(tiny_config, "run", eval_bf16=True), "optimizer", epochs=2)
+    outcome = train(config, tmp_path / "run", console=QUIET)
+    predictor = load_predictor(tmp_path / "run", bf16=True)
+    found = evaluate(predictor, open_dataset(config.data, config.data.val_split))
+    assert scores(found.matrix, predictor.classes)["mean_iou"] == outcome.best_score
 
 
 def test_workers_do_not_change_the_run(tiny_config: Config, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from ducseg.version import __version__
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
-    "demo": "make street scenes, train the bilinear baseline and DUC on them, write a report (minutes on 2 cores)",
+    "demo": "make street scenes, train bilinear, DUC and the pyramid on them, write a report (minutes on 2 cores)",
     "train": "train an experiment; every field of its configuration is an option",
     "experiments": "list the experiments: what each one trains, and the command",
     "eval": "score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy",

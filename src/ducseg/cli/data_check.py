@@ -18,7 +18,8 @@ class Options(DataConfig):
     """Look at every file of a data set once and say all that is wrong: exit status 1 where something is."""
 
     dataset: tyro.conf.Positional[str] = field()
-    """Its layout (docs/data.md): camvid, cityscapes, kitti-road, voc2012, split-folders or folder."""
+    """Its layout (docs/data.md): camvid, cityscapes, kitti-road, voc2012, split-folders, or folder, your own, which may
+    be left out."""
     root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")] = field()
     """The folder that holds it."""
     workers: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: one a core)")] = field(
@@ -45,6 +46,10 @@ def parse(arguments: Sequence[str]) -> Options:
                 again = rest[stands : stands + 1] == value
                 given = rest if again else rest[:stands] + value + rest[stands:]
                 break
+    if [one.startswith("-") for one in [*given, "-"][:2]] == [False, True]:  # one alone: a folder, as of `train DIR`
+        from ducseg.data.layouts.opening import LAYOUTS
+
+        given[:0] = [] if given[0] in LAYOUTS else ["folder"]
     return tyro.cli(Options, prog="ducseg data check", description=help_text(Options), args=given)
 
 

@@ -49,6 +49,7 @@ def run(options: Options) -> int:
     evaluation, found = evaluate_all_scores(
         labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
     )
+    print(f"{options.checkpoint} on {split}, {evaluation.num_images} pictures:")
     Console().print(format_table(found))
     options.show(found)
     if road is not None:

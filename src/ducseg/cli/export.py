@@ -59,7 +59,7 @@ def run(options: Options) -> int:
     samples = _compared_on(options, segmenter.preprocessing)
     found = export_onnx(segmenter, options.out, samples, output=options.output, int8=int8, about=samples.about)
     print(f"takes pictures of {pixels}, as stored")
-    print(f"compared on {samples.about}")
+    print(f"compared on {samples.about}, and on parts of the first, down to one pixel")
     for line in found.lines():
         print(line)
     print(f"written: {options.out}, report: {report_path(options.out)}")

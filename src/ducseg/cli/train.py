@@ -215,9 +215,11 @@ def _report(run_folder: Path, config: Config) -> None:
     from ducseg.metrics.confusion import format_table
 
     device = pick_device(config.run.device, 0)
-    best = load_predictor(run_folder, device, bf16=config.run.eval_bf16)
+    bf16 = config.run.eval_bf16
+    best = load_predictor(run_folder, device, bf16=bf16)
     split = config.data.val_split
-    found = evaluate_and_store(run_folder, split, best, open_dataset(config.data, split, best.model.classes))
-    print(f"the best checkpoint on {split}{', in bf16' if config.run.eval_bf16 else ''}:")
+    dataset = open_dataset(config.data, split, best.model.classes)
+    found = evaluate_and_store(run_folder, split, best, dataset, bf16=bf16)
+    print(f"the best checkpoint on {split}{', in bf16' if bf16 else ''}:")
     Console().print(format_table(found))
     print(f"report: {write_report([run_folder], run_folder / 'report.html')}")

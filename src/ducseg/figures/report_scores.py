@@ -53,7 +53,7 @@ def _ranking(thin: dict[str, Any]) -> str:
     one = ranked[name]
     return paragraph(
         f"{name}: area under the ROC curve {one['auc']:.4f}, average precision {one['average_precision']:.3f}. Taking "
-        f"a pixel for {name} from a probability of {one['best_threshold']:.2f} on would give the best Dice, "
+        f"a pixel for {name} from a probability of {one['best_threshold']:.3f} on would give the best Dice, "
         f"{as_percent(one['best_dice'])} %; now it is {as_percent(one['dice'])} %."
     )
 

@@ -79,7 +79,8 @@ class RunResults:
     @property
     def how_scored(self) -> str:
         """What of the scores' making is not as usual, "at scales 0.5, 1, mirrored"; "" if nothing."""
-        about = {} if self._stored is None else self._stored.about
+        trained = {"bf16": self.config.get("run", {}).get("eval_bf16")} if self.scores else {}
+        about = trained if self._stored is None else self._stored.about
         scales = [f"{scale:g}" for scale in about.get("scales") or [1.0]]
         ways = {
             f"at scale{'s' * (len(scales) > 1)} {', '.join(scales)}": scales != ["1"],

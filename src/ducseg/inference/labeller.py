@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
 from ducseg.classes import ClassSet
@@ -27,9 +28,11 @@ from ducseg.inference.taken import as_picture, resized, stacked
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble
 from ducseg.models.segmenter import most_probable
 
-__all__ = ["AveragingLabeller", "Labeller", "both", "each", "pixels_of", "reader_for"]
+__all__ = ["AveragingLabeller", "Labeller", "Picture", "both", "each", "pixels_of", "reader_for"]
 
 Answer = TypeVar("Answer")
+Picture = NDArray[Any] | Image | Tensor
+"""What is taken for a picture, if it holds one: `as_picture`."""
 
 
 class Labeller(Protocol):
@@ -125,11 +128,11 @@ class AveragingLabeller(ABC):
         exact = [one.denominator for one, scale in zip(fractions, self.scales) if math.isclose(one, scale)]
         return self.stride * math.lcm(*exact)
 
-    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+    def __call__(self, image: Picture, /) -> NDArray[np.uint8]:
         """Label one picture.
 
         Args:
-            image: RGB uint8 (H, W, 3) of any size, a numpy array, or a PIL image of 8 bits a channel in any mode.
+            image: RGB uint8 (H, W, 3) of any size, an array, a tensor, or a PIL image of 8 bits in any mode.
 
         Returns:
             uint8 (H, W), the most probable class of each pixel, an index into `classes`.
@@ -139,7 +142,7 @@ class AveragingLabeller(ABC):
         """
         return self.labels_of([image])[0]
 
-    def labels_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    def labels_of(self, images: Sequence[Picture]) -> list[NDArray[np.uint8]]:
         """Label pictures, those of one size in one pass of the network: RGB uint8 (H, W, 3) each, to uint8 (H, W) each.
 
         Raises:
@@ -155,7 +158,7 @@ class AveragingLabeller(ABC):
                 return list(self._labels(pictures).cpu().numpy())
             return list(most_probable(self._averaged(pictures)).cpu().numpy())
 
-    def probabilities(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
+    def probabilities(self, image: Picture, /) -> NDArray[np.float32]:
         """Class probabilities of one picture: RGB uint8 (H, W, 3) to float32 (L, H, W) that sums to 1 over L.
 
         Raises:
@@ -163,7 +166,7 @@ class AveragingLabeller(ABC):
         """
         return self.probabilities_of([image])[0]
 
-    def probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def probabilities_of(self, images: Sequence[Picture]) -> list[NDArray[np.float32]]:
         """Class probabilities of pictures, as `labels_of` labels them."""
         return self._size_by_size(images, self._probabilities_of_one_size)
 
@@ -173,7 +176,7 @@ class AveragingLabeller(ABC):
         return self._whole(pictures)
 
     def labels_and_probabilities_of(
-        self, images: Sequence[NDArray[np.uint8]]
+        self, images: Sequence[Picture]
     ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """What `labels_of` and `probabilities_of` give, of one pass of the network."""
         return self._size_by_size(images, self._both_of_one_size)
@@ -190,7 +193,7 @@ class AveragingLabeller(ABC):
                 labels = most_probable(probabilities)
             return list(zip(labels.cpu().numpy(), probabilities.cpu().numpy()))
 
-    def whole_probabilities_of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def whole_probabilities_of(self, images: Sequence[Picture]) -> list[NDArray[np.float32]]:
         """As `probabilities_of`, of pictures of one size, never in windows."""
         return self._whole(stacked([as_picture(image, self.pixels) for image in images]))
 
@@ -199,7 +202,7 @@ class AveragingLabeller(ABC):
             return list(self._averaged(pictures).cpu().numpy())
 
     def _size_by_size(
-        self, images: Sequence[NDArray[np.uint8]], answer: Callable[[NDArray[np.uint8]], list[Answer]]
+        self, images: Sequence[Picture], answer: Callable[[NDArray[np.uint8]], list[Answer]]
     ) -> list[Answer]:
         """What `answer` gives of the pictures (N, H, W, C) of each size, in the order of all."""
         pictures = [as_picture(image, self.pixels) for image in images]

@@ -12,8 +12,13 @@ from ducseg.metrics.thin import ThinCounts
 __all__ = ["evaluate_and_store", "store_evaluation"]
 
 
-def evaluate_and_store(run: Path, split: str, labeller: Labeller, dataset: SegmentationDataset) -> dict[str, Any]:
+def evaluate_and_store(
+    run: Path, split: str, labeller: Labeller, dataset: SegmentationDataset, *, bf16: bool = False
+) -> dict[str, Any]:
     """What `ducseg eval RUN --store` does, for the end of a training: every score, kept in RUN/evaluation/SPLIT.
+
+    Args:
+        bf16: whether `labeller` computes in it, for the report to say.
 
     Returns:
         The scores of `evaluate_all_scores`, with those of thin objects.
@@ -23,7 +28,7 @@ def evaluate_and_store(run: Path, split: str, labeller: Labeller, dataset: Segme
     """
     thin = ThinCounts(len(dataset.classes))
     evaluation, found = evaluate_all_scores(labeller, dataset, thin=thin, progress=True)
-    store_evaluation(run, split, labeller, dataset, evaluation, found, about={"split": split})
+    store_evaluation(run, split, labeller, dataset, evaluation, found, about={"split": split, "bf16": bf16})
     return found
 
 

@@ -10,47 +10,54 @@ from numpy.typing import NDArray
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined
 from ducseg.data.files.pillow import rgb_of
 from ducseg.errors import UserError, explain
+from ducseg.metrics.confusion import as_array
 from ducseg.models.preprocessing import Preprocessing
 
 __all__ = ["as_picture", "pixels_taken", "resized", "stacked", "too_large"]
 
 _EMPTY = "That is empty: look at how it was read or cut out."
+_BATCH = "That is a batch: pass one picture at a time, or all to labels_of or probabilities_of."
 
 
 def as_picture(image: Any, pixels: Pixels = RGB) -> NDArray[Any]:
     """`image` as RGB uint8 (H, W, 3), not copied; `UserError` where it is something else, with how to convert it.
 
     Args:
-        image: an array, or a PIL image of any mode of 8 bits, see `rgb_of`.
+        image: an array, a tensor, or a PIL image of any mode of 8 bits, see `rgb_of`.
         pixels: of other channels or another type, (H, W, C) is asked for, of one channel (H, W) too; float32 values
             that are no finite numbers become the mean of their channel's others, in a copy.
     """
-    array = np.asarray(rgb_of(image) if pixels == RGB or getattr(image, "mode", None) in ("P", "PA") else image)
+    array = as_array(rgb_of(image) if pixels == RGB or getattr(image, "mode", None) in ("P", "PA") else image)
+    it = "image.cpu().numpy()" if hasattr(image, "detach") else "image"
     if pixels != RGB:
-        return _as_channels(array, pixels)
+        return _as_channels(array, pixels, it)
     shape = array.shape
     if array.ndim == 3 and shape[2] == 3 and array.dtype == np.uint8 and array.size:
         return array
     if not array.size:
         fix = _EMPTY
     elif array.ndim == 4:
-        fix = "That is a batch: pass one picture at a time."
+        fix = _BATCH
     elif array.ndim == 2 or (array.ndim == 3 and shape[2] == 1):
         fix = "That is grey: repeat it, np.stack([grey] * 3, axis=-1), or PIL's image.convert('RGB')."
     elif array.ndim == 3 and shape[2] == 4:
         fix = "That has an alpha channel: pass image[:, :, :3]."
     elif array.ndim == 3 and shape[2] != 3 and shape[0] == 3:
-        fix = "That has the channels first: pass image.transpose(1, 2, 0)."
+        fix = f"That has the channels first: pass {it}.transpose(1, 2, 0)."
     elif array.dtype.kind == "f":
-        fix = "Bring it to 0..255: (image * 255).round().astype(np.uint8) if it lies in 0..1."
+        fix = f"Bring it to 0..255: ({it} * 255).round().astype(np.uint8) if it lies in 0..1."
     elif array.dtype.kind in "ui":
-        fix = "Bring it to 0..255 and .astype(np.uint8)."
+        fix = f"Bring it to 0..255 and {it}.astype(np.uint8)."
     else:
         fix = "Read it with cv2.imread(path)[:, :, ::-1] or PIL's Image.open(path).convert('RGB')."
-    raise explain("image", found=f"{array.dtype} {shape}", needed="RGB uint8 (H, W, 3), not empty", fix=fix)
+    raise explain("image", found=_found(array, image), needed="RGB uint8 (H, W, 3), not empty", fix=fix)
 
 
-def _as_channels(array: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
+def _found(array: NDArray[Any], image: Any) -> str:
+    return f"{array.dtype} {array.shape}" if array.ndim else f"{type(image).__name__} {image!r}"
+
+
+def _as_channels(array: NDArray[Any], pixels: Pixels, it: str) -> NDArray[Any]:
     if array.ndim == 2 and pixels.channels == 1:
         array = array[..., None]
     shape = array.shape
@@ -62,9 +69,9 @@ def _as_channels(array: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
     if not array.size:
         fix = _EMPTY
     elif array.ndim == 4:
-        fix = "That is a batch: pass one picture at a time."
+        fix = _BATCH
     elif array.ndim == 3 and shape[0] == pixels.channels != shape[2]:
-        fix = "That has the channels first: pass image.transpose(1, 2, 0)."
+        fix = f"That has the channels first: pass {it}.transpose(1, 2, 0)."
     elif array.ndim == 3 and shape[2] == pixels.channels:
         fix = "Pass the values as the files of training hold them."
     else:

@@ -164,9 +164,10 @@ def scores(matrix: NDArray[np.int64], classes: ClassSet) -> dict[str, Any]:
         matrix: may have one column more, (L, L + 1): pixels that are predicted as no class.
 
     Returns:
-        {"mean_iou", "pixel_accuracy": float fractions, "num_pixels": int, "absent": names of the classes without a
-        defined IoU, "classes": {name: {"iou": float, "pixels": int}}}; "pixels" counts ground truth. What is not
-        defined is NaN: the IoU of an absent class, and everything where no pixel was counted.
+        {"mean_iou", "pixel_accuracy", "mean_accuracy" (mean recall of the classes in the truth),
+        "frequency_weighted_iou" (by pixels of truth): float fractions, "num_pixels": int, "absent": names of the
+        classes without a defined IoU, "classes": {name: {"iou": float, "pixels": int}}}; "pixels" counts
+        ground truth. What is not defined is NaN: the IoU of an absent class, and everything where no pixel was counted.
 
     Raises:
         UserError: a class list of another length.
@@ -183,10 +184,13 @@ def scores(matrix: NDArray[np.int64], classes: ClassSet) -> dict[str, Any]:
     present = union > 0
     iou = np.full(len(classes), np.nan)
     np.divide(correct, union, out=iou, where=present)
-    num_pixels = int(truth.sum())
+    num_pixels, shown = int(truth.sum()), truth > 0
+    nothing = float("nan")
     return {
-        "mean_iou": float(iou[present].mean()) if present.any() else float("nan"),
-        "pixel_accuracy": int(correct.sum()) / num_pixels if num_pixels else float("nan"),
+        "mean_iou": float(iou[present].mean()) if present.any() else nothing,
+        "pixel_accuracy": int(correct.sum()) / num_pixels if num_pixels else nothing,
+        "mean_accuracy": float((correct[shown] / truth[shown]).mean()) if num_pixels else nothing,
+        "frequency_weighted_iou": float(truth[shown] @ iou[shown] / num_pixels) if num_pixels else nothing,
         "num_pixels": num_pixels,
         "absent": [name for name, there in zip(classes.names, present) if not there],
         "classes": {

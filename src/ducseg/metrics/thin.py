@@ -289,7 +289,7 @@ def format_thin_tables(found: dict[str, Any]) -> "list[Table]":
         scores.add_row(Text(name), *(percent(score[key]) for key in keys))
         cells = [percent(one["f1"]) for one in score["within"].values()]
         if ranked:
-            cells += [percent(score["auc"]), percent(score["best_dice"]), f"{score['best_threshold']:.2f}"]
+            cells += [percent(score["auc"]), percent(score["best_dice"]), f"{score['best_threshold']:.3f}"]
         within.add_row(Text(name), *cells)
         by_width = score["by_width"].values()
         widths.add_row(Text(name), *(f"{_whole(entry['recall'])} / {_whole(entry['precision'])}" for entry in by_width))

@@ -81,6 +81,11 @@ class Pace:
         """Whether an evaluation takes more than half of the limit."""
         return self._limit is not None and (self.evaluation_seconds or 0.0) > self._limit / 2
 
+    def minutes_for(self, steps: int, step: int) -> float:
+        """In which so many steps and one evaluation fit, where so far `step` and one did."""
+        evaluation = self.evaluation_seconds or 0.0
+        return (steps * max(0.0, self.counted - evaluation) / step + evaluation) / 60
+
     def fitted(self, step: int) -> int:
         """The number of steps, after `step` of them, that fits the time with a last evaluation: at least `step`.
 

@@ -77,7 +77,7 @@ def validate(
         UserError: a picture or label that does not read.
     """
     indices = evaluation_indices(len(dataset), ranks.rank, ranks.world_size)
-    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16), stopping)
+    predictor = _Stoppable(Predictor(network, ranks.device, bf16=bf16, fused=True), stopping)
     counts, labels, stopped = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64), {}, 0
     try:
         with _without_search():
@@ -97,7 +97,7 @@ def estimate_seconds(network: Segmenter, dataset: SegmentationDataset, ranks: Ra
     """
     if not ranks.is_main:
         return 0.0
-    predictor = Predictor(network, ranks.device, bf16=bf16)
+    predictor = Predictor(network, ranks.device, bf16=bf16, fused=True)
     image = dataset[0].image
     part = image[:_TIMED_SIDE, :_TIMED_SIDE]
     with _without_search():

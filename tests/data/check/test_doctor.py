@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ducseg.classes import CITYSCAPES, VOC2012, ClassSet
+from ducseg.cli import main
 from ducseg.data.check import doctor
 from ducseg.data.check.doctor import Report
 from ducseg.data.check.files import Examiner, Pair
@@ -289,6 +290,18 @@ def test_folder_with_index_masks(tmp_path: Path, split: str) -> None:
     assert "found value 2 in 8 pixels" in check_dataset("folder", tmp_path).errors[0].message
 
 
+def test_what_leaves_pictures_without_masks_out_is_said(tmp_path: Path) -> None:
+    _folder(tmp_path, [np.eye(8, dtype=np.uint8)] * 3)
+    (tmp_path / "masks" / "1.png").unlink()
+    assert (
+        check_dataset("folder", tmp_path)
+        .notes[-1]
+        .endswith(": 1, which stop training; --data.skip-unpaired leaves them out")
+    )
+    left_out = doctor.check_dataset(DataConfig(dataset="folder", root=str(tmp_path), skip_unpaired=True))
+    assert left_out.errors == () and "stop training" not in str(left_out.notes)
+
+
 def test_folders_that_are_no_splits_are_not_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     places = {"oslo/p1a": noise[0], "oslo/p2a": noise[1], "rome/p1b": noise[0], "rome/p3b": noise[2]}
@@ -480,6 +493,19 @@ def test_table_messages_json_and_exit_status(root: Path, tmp_path: Path, capsys:
     assert len([one for one in found["findings"] if one["level"] == "error"]) == 9
     assert found["splits"]["train"]["images"] == 10
     assert json.loads((tmp_path / "a.json").read_text())["ok"] is True
+
+
+def test_what_is_wrong_with_all_masks_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shades = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    mask = np.dstack([shades, np.zeros_like(shades), shades])
+    mask[5:] = 0, 255, 0
+    _folder(tmp_path, [mask] * 3)
+    (tmp_path / "classes.json").unlink()
+    assert main(["data", "check", str(tmp_path), "--workers", "1"]) == 1  # a folder alone is one's own
+    printed = capsys.readouterr().out
+    assert "found 101 colours ((0, 255, 0) in 50.0 %, (" in printed
+    assert printed.count("error: ") == 1 and "3 more: stray values" in printed
+    assert "never seen" not in printed  # nothing was read
 
 
 def _bomb(path: Path) -> None:

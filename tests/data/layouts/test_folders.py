@@ -756,6 +756,15 @@ def test_two_folders_that_go_together_are_taken_whatever_they_are_called(
         ids(tmp_path, "all")
 
 
+def test_a_folder_called_after_masks_needs_no_look_at_what_they_hold(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        noisy(tmp_path / "Fotos" / f"Prüfling {number}.png")
+        smooth = np.random.default_rng(number).integers(0, 256, SIZE, np.uint8)
+        (tmp_path / "Masken").mkdir(exist_ok=True)
+        Image.fromarray(smooth).save(tmp_path / "Masken" / f"Prüfling {number}.png")
+    assert open_layout(config(tmp_path)).lines[0] == "pictures in Fotos; masks in Masken"
+
+
 def noisy(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)).save(path)

@@ -302,6 +302,19 @@ def test_grey_masks_whose_class_colours_say_the_opposite(tmp_path: Path) -> None
     assert is_truth(labels(root, masks_as="colour"))
 
 
+@pytest.mark.parametrize("opaque", [255, 90])
+def test_a_brush_on_a_clear_layer_is_as_wide_as_half_its_alpha(tmp_path: Path, opaque: int) -> None:
+    drawn = np.full((9, 40), 0, np.uint8)
+    drawn[3:6], drawn[2] = opaque, np.arange(40) % (opaque // 2)  # a line of 3 pixels, its edge above fainter than half
+    rgba = np.dstack([np.where(drawn > 0, 255, 0), 0 * drawn, 0 * drawn, drawn]).astype(np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    codes = read_mask(tmp_path / "x.png").codes()
+    assert np.array_equal(codes > 0, drawn == opaque)
+    rgba[drawn == 0, :3] = np.arange(40)[:, None].repeat(3, 1)[None].repeat(9, 0)[drawn == 0]  # no ground of one colour
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    assert (read_mask(tmp_path / "x.png").codes()[2, 1:] == 255 << 16).sum() >= 37
+
+
 def test_two_classes_of_one_colour(tmp_path: Path) -> None:
     same = [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [0, 0, 0]}]
     with pytest.raises(UserError, match=r"found a and b of one colour \(0, 0, 0\)"):
@@ -319,9 +332,9 @@ def test_two_classes_of_one_colour(tmp_path: Path) -> None:
         (values(255, 255), None, "one class; needed at least two"),
         (values(0, 0), None, r"values 0 -> background: one class; needed at least two.*--data\.values"),
         (smooth, TWO, r"\d+ values \(255 in 3.*smoothed edges.*--data\.values '0-127=background' '128-255=crack'"),
-        (smooth, None, r"\d+ values, as smoothed edges give.*--data\.values 0-127=background"),
+        (smooth, None, r"\d+ values \(255 in 3.*, \.\.\.\), as smoothed edges give.*--data\.values 0-127=background"),
         (smooth_colours, TWO, r"\d+ colours .*smoothed edges give; needed those of the 2 classes"),
-        (smooth_colours, None, r"\d+ colours \(.*\), as smoothed edges give.*--data\.values 0,0,0=bac.*classes\.json"),
+        (smooth_colours, None, r"\d+ colours \(\(\d+, .*\) in 0\.2 %, \.\.\.\), as smoothed edges give.*classes\.json"),
     ],
 )
 def test_one_message_says_what_was_found_and_what_mends_it(
@@ -464,7 +477,7 @@ def test_smoothing_is_no_excuse_for_another_list(tmp_path: Path) -> None:
 def test_smoothed_colours_without_a_list_name_the_way_out(tmp_path: Path) -> None:
     smoothed_masks(tmp_path, listed=False)
     for smoothed in (False, True):
-        found = r"\d+ colours \(\(0, 0, 0\), \(0, 0, 255\), \(255, 0, 0\), .*name those that are classes: --data"
+        found = r"\d+ colours \(\(0, 0, 0\) in .*, \(0, 0, 255\) .*, \(255, 0, 0\) .*name those that are classes: --data"
         with pytest.raises(UserError, match=found):
             open_dataset(DataConfig(dataset="folder", root=str(tmp_path), smoothed=smoothed), "all")
     named = ("0,0,0=background", "255,0,0=crack", "0,0,255=wire")
@@ -538,7 +551,7 @@ def test_few_colours_that_were_blended_are_no_classes(tmp_path: Path) -> None:
         for kind in ("images", "masks"):
             Image.fromarray(np.stack([shade, 0 * shade, 0 * shade], -1)).save(tmp_path / kind / f"{number}.png")
     config = DataConfig(dataset="folder", root=str(tmp_path))
-    with pytest.raises(UserError, match=r"found \d\d colours \(\(0, 0, 0\), \(248, 0, 0\), .*as smoothed edges give"):
+    with pytest.raises(UserError, match=r"found \d\d colours \(\(0, 0, 0\) .* \(248, 0, 0\) in .*as smoothed edges give"):
         open_dataset(config, "all")
     named = open_dataset(DataConfig(dataset="folder", root=str(tmp_path), values=("0,0,0=no", "248,0,0=disc")), "all")
     assert set(np.unique(named[0].label)) == {0, 1}

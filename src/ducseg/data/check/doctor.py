@@ -137,7 +137,7 @@ def check_dataset(
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=(*layout.lines, *_no_splits(layout), *_grey(examined, config)),
+        notes=(*layout.lines, *_no_splits(layout), *_grey(examined, config), *_unpaired(examined, config)),
         splits=splits,
         findings=(
             *_masks(rules, layout),
@@ -217,6 +217,13 @@ def _grey(examined: list[Examined], config: DataConfig) -> Iterable[str]:
         yield f"{grey} of {number} pictures are grey (8 bits): they are taken as RGB of three equal channels{kept}"
 
 
+def _unpaired(examined: list[Examined], config: DataConfig) -> Iterable[str]:
+    """What training does about them, where it can."""
+    number = sum(problem.kind == "missing partner" for one in examined for problem in one.problems)
+    if number and config.dataset == "folder":
+        yield f"without a partner: {number}, which stop training; --data.skip-unpaired leaves them out"
+
+
 def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:
     """What speaks against all labels together."""
     if rules.problem is not None:
@@ -286,7 +293,8 @@ def _never_seen(splits: Mapping[str, SplitReport], layout: Layout) -> Iterable[F
     name = "train" if "train" in splits else next(iter(splits))
     looked = [name] if layout.are_splits else list(splits)
     missing = [one for one in splits[name].classes if not any(splits[split].classes[one]["pixels"] for split in looked)]
-    if any(splits[split].labels for split in looked) and missing:
+    read = any(sum(one["pixels"] for one in splits[split].classes.values()) for split in looked)
+    if read and missing:
         message = explain(
             f"split {name}" if layout.are_splits else "all folders",
             found=f"no pixel of {', '.join(missing)}",

@@ -86,12 +86,14 @@ def _share(found: Mapping[str, int], classes: Iterable[Mapping[str, int]]) -> st
 
 def _lines(report: Report) -> list[str]:
     lines = []
+    together = any(finding.kind == "masks" for finding in report.findings)  # which says it of all, and what to do
     for kind in CHECKS:
         found = [finding for finding in report.findings if finding.kind == kind]
-        for finding in found[:_MOST_SHOWN]:
+        most = 0 if together and kind == "stray values" else _MOST_SHOWN
+        for finding in found[:most]:
             lines.append(f"{'error' if finding.is_error else 'warning'}: {kind}: {finding.message}")
-        if len(found) > _MOST_SHOWN:
-            lines.append(f"... and {len(found) - _MOST_SHOWN} more: {kind} (all of them with --json FILE)")
+        if len(found) > most:
+            lines.append(f"... and {len(found) - most} more: {kind} (all of them with --json FILE)")
     errors, warnings = len(report.errors), len(report.findings) - len(report.errors)
     pictures = sum(split.images for split in report.splits.values())
     rate = pictures / report.seconds / report.num_workers

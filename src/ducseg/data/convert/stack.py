@@ -21,7 +21,7 @@ from ducseg.data.convert.writing import new_folder
 from ducseg.data.files.header import PILLOW_ERRORS, check_header, open_pillow, read_header, tiff_header, undecodable
 from ducseg.data.files.png import encode_png
 from ducseg.data.layouts.finding import find_files
-from ducseg.data.layouts.mask_shapes import are_shades
+from ducseg.data.layouts.mask_files import are_shades
 from ducseg.data.processes import mapped
 from ducseg.errors import explain
 from ducseg.files import visible, write_whole

@@ -86,9 +86,11 @@ def find_files(root: Path, *, images: str | None, masks: str | None, mask_suffix
 
 
 def likely_folders(root: Path) -> tuple[str, str] | None:
-    """Names of a folder of pictures and one of masks, by what their first files hold; None: they do not tell."""
+    """Names of a folder of pictures and one of masks, by names or by what they hold; None: they do not tell."""
     looks = {one.name: look_at(files[0]) for one in _folders_in(root) if (files := files_of(one))}
-    masks = [name for name, look in looks.items() if isinstance(look, MaskLook) and len(look.counts) <= _FEW_VALUES]
+    masks = [name for name in looks if _is_masks(name)] or [
+        name for name, look in looks.items() if isinstance(look, MaskLook) and len(look.counts) <= _FEW_VALUES
+    ]
     pictures = [name for name in looks if name not in masks]
     return (pictures[0], masks[0]) if pictures and masks else None
 

@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,7 +27,10 @@ from ducseg.data.files.png import read_png_header, unstretched
 from ducseg.data.files.reading import read_label, read_picture, read_sixteen_bits
 from ducseg.errors import UserError, explain
 
-__all__ = ["MaskFile", "MaskLook", "code_of", "colour_of", "look_at", "read_mask", "values_in"]
+__all__ = [
+    "MaskFile", "MaskLook", "are_shades", "code_of", "colour_of", "lies_nowhere_flat", "look_at", "read_mask",
+    "values_in",
+]  # fmt: skip
 
 _MOST_LOOKED_AT = 4000
 _GREY = 0x010101
@@ -121,6 +125,20 @@ def read_mask(path: Path) -> MaskFile:
     return _coloured(picture, lossy)
 
 
+def are_shades(pixels: NDArray[Any]) -> bool:
+    """Whether what lies between the smallest and the largest value of a mask (H, W) lies nowhere flat."""
+    if pixels.dtype != np.uint8:
+        return False
+    return lies_nowhere_flat(pixels, (pixels > pixels.min()) & (pixels < pixels.max()))
+
+
+def lies_nowhere_flat(pixels: NDArray[Any], where: NDArray[np.bool_]) -> bool:
+    """Whether almost none of the values or codes (H, W) there are those of all pixels around."""
+    around, values = np.ones((3, 3), np.uint8), pixels.astype(np.float32)  # 24 bits are exact
+    flat = cv2.erode(values, around) == cv2.dilate(values, around)
+    return bool((flat & where).sum() <= 0.02 * where.sum())
+
+
 def _values(picture: Image.Image, bits: int, path: Path) -> NDArray[np.integer]:
     values = np.asarray(picture)
     if values.dtype == np.bool_:
@@ -158,7 +176,7 @@ def _coloured(picture: Image.Image, lossy: bool) -> MaskFile:
         low, high = rgba.min(axis=(0, 1)), rgba.max(axis=(0, 1))
         if (low[:3] == high[:3]).all() and low[3] != high[3]:
             return MaskFile("values", rgba[..., 3], was="alpha")
-        rgb = rgba[..., :3]
+        rgb = _parted_at_half(rgba)
     else:
         rgb = np.asarray(picture.convert("RGB"))
     red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
@@ -166,6 +184,14 @@ def _coloured(picture: Image.Image, lossy: bool) -> MaskFile:
         return MaskFile("values", red, was=was)
     codes = red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue
     return MaskFile("colours", codes, was="JPEG" if lossy else None)
+
+
+def _parted_at_half(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The colours; edges that were drawn smoothly on a clear ground are the ground's below half of their alpha."""
+    alpha, ground = rgba[..., 3], rgba[rgba[..., 3] == 0][:, :3]
+    if not len(ground) or (ground != ground[0]).any() or not are_shades(alpha):
+        return rgba[..., :3]
+    return np.where((alpha < alpha.max() / 2)[..., None], ground[0], rgba[..., :3])
 
 
 def values_in(masks: Sequence[Path]) -> tuple[list[MaskLook], list[UserError]]:

@@ -1,5 +1,6 @@
 """A rule for masks, and what reads a mask file by it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,7 +16,7 @@ from ducseg.data.layouts.blends import unblended
 from ducseg.data.layouts.mask_files import colour_of, read_mask
 from ducseg.errors import UserError, explain
 
-__all__ = ["MaskReader", "MaskRule", "Meaning", "Others", "StrayValues", "line_of", "shown"]
+__all__ = ["MaskReader", "MaskRule", "Meaning", "Others", "StrayValues", "line_of", "most_often", "shown"]
 
 _GREY = 0x010101
 _MOST_NAMED = 5
@@ -121,6 +122,12 @@ class MaskRule:
 
 def shown(value: int, as_colours: bool) -> str:
     return str(colour_of(value)) if as_colours else str(value)
+
+
+def most_often(counts: Counter[int], as_colours: bool, most: int) -> str:
+    """0 in 98.2 %, 255 in 0.9 %, ..."""
+    shares = ((shown(value, as_colours), 100 * pixels / counts.total()) for value, pixels in counts.most_common(most))
+    return ", ".join(f"{value} in {share:.1f} %" for value, share in shares if share >= 0.05) + ", ..."
 
 
 def line_of(rule: MaskRule, counts: Mapping[int, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.blends import FEWEST_SHADES, MOST_ALONE, MOST_SHADES, are_blended
 from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
-from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of
+from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of, most_often
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
 
@@ -200,7 +200,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
     if len(found) > _MOST_MADE:
         first_two = _in_order(found[:2], ignored)
         problem = _numbers(looks, len(found)) or _too_many(
-            "values", len(found), "give --data.values 0-127=background 128-255=foreground"
+            looks, len(found), False, "give --data.values 0-127=background 128-255=foreground"
         )
         return _unknown(looks, first_two, problem, as_colours=False)
     if asked.masks_as is None and _count_up(looks):
@@ -224,10 +224,10 @@ def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meani
     often = [code for code in found if counts[code] >= _OFTEN * counts.total()]
     if len(found) > _MOST_MADE or are_blended(looks, counts, {*often, *ignored}):
         two = _in_order(found[:2], ignored)
-        first = ", ".join(str(colour_of(code)) for code in found[:8])
         problem = _too_many(
-            f"colours ({first}, ...)",
+            looks,
             len(found),
+            True,
             "name those that are classes: --data.values 0,0,0=background 255,0,0=NAME ..., or classes.json. Blends of "
             "these at edges are then the nearer one's, or ignored with --data.smoothed",
         )
@@ -299,11 +299,12 @@ def _objects_numbered(found: str) -> UserError:
     )
 
 
-def _too_many(what: str, number: int, fix: str) -> UserError:
+def _too_many(looks: Sequence[MaskLook], number: int, as_colours: bool, fix: str) -> UserError:
+    what = "colours" if as_colours else "values"
     return explain(
         "masks without a class list",
-        found=f"{number} {what}, as smoothed edges give",
-        needed=f"at most {_MOST_MADE}, one a class",
+        found=f"{number} {what} ({most_often(counts_of(looks, as_colours), as_colours, 6)}), as smoothed edges give",
+        needed=f"one a class, at most {_MOST_MADE}",
         fix=f"Export the masks without smoothing, or {fix}.",
     )
 

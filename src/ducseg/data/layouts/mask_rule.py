@@ -13,7 +13,7 @@ from typing import Literal
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.blends import are_blended
 from ducseg.data.layouts.mask_files import MaskLook, code_of
-from ducseg.data.layouts.mask_reader import MaskRule, line_of, shown
+from ducseg.data.layouts.mask_reader import MaskRule, line_of, most_often, shown
 from ducseg.data.layouts.mask_readings import (
     Asked,
     Reading,
@@ -193,8 +193,6 @@ def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     if len(stray) <= 3 * len(rule.classes) + 8:
         return rule
     kind = "colours" if rule.as_colours else "values"
-    shares = ((shown(value, rule.as_colours), pixels / counts.total()) for value, pixels in counts.most_common(3))
-    often = ", ".join(f"{value} in {100 * share:.1f} %" for value, share in shares)
     fix = "Export the masks without smoothing, or ignore such pixels: --data.smoothed"
     if not rule.as_colours:
         first, last = rule.classes.names[0], rule.classes.names[-1]
@@ -202,7 +200,7 @@ def _smoothed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
     return _refused(
         rule,
         "masks",
-        found=f"{len(counts)} {kind} ({often}, ...), as smoothed edges give",
+        found=f"{len(counts)} {kind} ({most_often(counts, rule.as_colours, 3)}), as smoothed edges give",
         needed=f"those of the {len(rule.classes)} classes alone",
         fix=f"{fix}.",
     )

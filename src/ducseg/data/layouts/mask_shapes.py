@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.layouts.mask_files import read_mask
+from ducseg.data.layouts.mask_files import are_shades, lies_nowhere_flat, read_mask
 from ducseg.errors import UserError
 
-__all__ = ["are_edges", "are_lines", "are_shades", "are_views", "lie_nowhere_flat"]
+__all__ = ["are_edges", "are_lines", "are_views", "lie_nowhere_flat"]
 
 _LOOKED_AT = 4
 _VIEW = {"share": 0.3, "one": 0.99, "solid": 0.95}
@@ -37,7 +37,7 @@ def are_edges(masks: Sequence[Path]) -> bool:
 def lie_nowhere_flat(masks: Sequence[Path], codes: Collection[int]) -> bool:
     """Whether colours of other codes than these lie nowhere flat, as blends at smoothed edges do."""
     known = np.array(sorted(codes))
-    return _all(masks, lambda shown: _nowhere_flat(shown, ~np.isin(shown, known)), as_colours=True)
+    return _all(masks, lambda shown: lies_nowhere_flat(shown, ~np.isin(shown, known)), as_colours=True)
 
 
 def are_lines(masks: Sequence[Path], *, as_colours: bool = False) -> bool:
@@ -66,19 +66,6 @@ def _is_view(pixels: NDArray[Any]) -> bool:
         return False
     hull = cv2.fillConvexPoly(np.zeros_like(shown), cv2.convexHull(cv2.findNonZero(shown)), 1)
     return bool(areas.sum() >= _VIEW["solid"] * hull.sum())
-
-
-def are_shades(pixels: NDArray[Any]) -> bool:
-    """Whether what lies between the smallest and the largest value of a mask (H, W) lies nowhere flat."""
-    if pixels.dtype != np.uint8:
-        return False
-    return _nowhere_flat(pixels, (pixels > pixels.min()) & (pixels < pixels.max()))
-
-
-def _nowhere_flat(pixels: NDArray[Any], where: NDArray[np.bool_]) -> bool:
-    around, values = np.ones((3, 3), np.uint8), pixels.astype(np.float32)  # 24 bits are exact
-    flat = cv2.erode(values, around) == cv2.dilate(values, around)
-    return bool((flat & where).sum() <= 0.02 * where.sum())
 
 
 def _is_line(pixels: NDArray[Any]) -> bool:
