@@ -1,15 +1,18 @@
 """Files and folders are whole or not there; compiled code runs also where there is no place to keep it."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import ducseg
-from ducseg.errors import UserError
-from ducseg.files import sync, whole_file, whole_folder, write_whole
+from ducseg.errors import Said, UserError
+from ducseg.files import remove_folder, sync, whole_file, whole_folder, write_whole
 
 
 def test_a_file_appears_whole_and_its_folder_is_made(tmp_path: Path) -> None:
@@ -29,6 +32,27 @@ def test_a_place_that_takes_no_file_is_one_line(tmp_path: Path) -> None:
     for write in (lambda path: write_whole(path, b""), lambda path: whole_folder(path).__enter__()):
         with pytest.raises(UserError, match=r"output .*file/x: found (File exists|Not a directory); needed a folder"):
             write(tmp_path / "file" / "x")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_folder_that_cannot_be_removed_is_tried_again_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    fails, remove = [OSError(errno.EIO, "Input/output error")] * times, shutil.rmtree
+
+    def removed(folder: Path) -> None:
+        if fails:
+            raise fails.pop()
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    left = pytest.warns(Said, match=rf"left over: {tmp_path}/x, which could not be removed \(Input/output error\)")
+    with left if times == 2 else nullcontext():
+        remove_folder(tmp_path / "x")
+    assert (tmp_path / "x").exists() == (times == 2)
+    fails.clear()
+    remove_folder(tmp_path / "none")
 
 
 def test_a_folder_appears_whole_without_what_was_left_before(tmp_path: Path) -> None:

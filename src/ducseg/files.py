@@ -10,12 +10,13 @@ import re
 import shutil
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
-from ducseg.errors import explain
+from ducseg.errors import Said, explain
 
 __all__ = [
     "PLAN",
@@ -29,6 +30,7 @@ __all__ = [
     "is_listed",
     "is_there",
     "parse_json",
+    "remove_folder",
     "sweep_folder",
     "sweep_unfinished",
     "sync",
@@ -102,6 +104,21 @@ def write_whole(path: Path, data: bytes, *, option: str = "--out") -> None:
         temporary.write_bytes(data)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if it is there, with all in it; where the disk refuses twice a line says that it is left."""
+    for last in (False, True):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if not folder.is_dir():
+                return
+            if last:
+                reason = error.strerror or str(error)
+                warnings.warn(f"left over: {folder}, which could not be removed ({reason})", Said, stacklevel=2)
+        else:
+            return
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new empty folder beside `path`; renamed to `path` at the end, removed after any exception.
@@ -114,13 +131,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
         with _explained(path):
-            shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+            remove_folder(temporary)  # of a run that was killed
             temporary.mkdir(parents=True)
         yield temporary
         with _explained(path):
             temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_folder(temporary)
 
 
 @contextmanager

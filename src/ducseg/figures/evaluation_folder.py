@@ -12,7 +12,6 @@ Nothing here knows a network: whoever has one gives label maps.
 
 import contextlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import ClassSet
 from ducseg.figures.label_maps import as_rgb, write_png
-from ducseg.files import parse_json, write_whole
+from ducseg.files import parse_json, remove_folder, write_whole
 from ducseg.metrics.confusion import write_json
 
 __all__ = [
@@ -103,7 +102,7 @@ def write_evaluation(run: Path, split: str, found: Evaluated) -> Path:
     folder = run / "evaluation" / split_name(split)
     with contextlib.suppress(OSError):
         (folder / "scores.json").unlink()  # first: they are not to be read without their pictures
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     shown = []
     for number, one in enumerate(found.shown):
         _write_jpeg(folder / f"{number}.jpg", one.image)

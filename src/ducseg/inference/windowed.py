@@ -8,7 +8,6 @@ their names when all is done.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import groupby
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.rasters import INSTALL, Raster, is_placed, is_raster, open_raster
 from ducseg.devices import available_memory
 from ducseg.errors import UserError, explain
-from ducseg.files import parse_json, write_whole
+from ducseg.files import parse_json, remove_folder, write_whole
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each, pixels_of
 from ducseg.inference.memory import memory_needed
 from ducseg.inference.tiles import Answers, Block, PictureRows, PixelsInMemory, Tiling, answer_windows
@@ -166,13 +165,13 @@ def write_windowed(
         try:
             _label(part, labeller, pixels, tiling, at_once, show)
         except UserError:  # of the picture or the labeller
-            shutil.rmtree(part.folder, ignore_errors=True)
+            remove_folder(part.folder)
             raise
         try:
             _write(part, labeller, picture, results, outlines)
         except UserError as error:
             raise WriteError(*error.args) from error
-        shutil.rmtree(part.folder, ignore_errors=True)
+        remove_folder(part.folder)
 
 
 def _folder_of(results: Mapping[Kind, Path]) -> Path:
@@ -264,13 +263,13 @@ class _Unfinished:
 
     def resume(self) -> int:
         """How many rows are done; all files are there afterwards, with all their room."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(FileNotFoundError, EOFError, ValueError, KeyError, TypeError):  # not a disk that fails for now
             state = parse_json((self.folder / "state.json").read_text(encoding="utf-8"))
             probe = np.load(self.path("probe"))
             if state["of"] == self._of and np.allclose(probe, self._probe, rtol=0, atol=_SAME):
                 with self.arrays("r"):
                     return int(state["rows"])
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
         self.folder.mkdir(parents=True)
         for name, (dtype, shape) in self._forms.items():
             _reserve(self.path(name), dtype, shape)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ducseg.errors import UserError, explain
-from ducseg.files import parse_json, sweep_folder, sync, whole_file
+from ducseg.files import parse_json, remove_folder, sweep_folder, sync, whole_file
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.state import Evaluations, RunState
 from ducseg.weights.checkpoint import read_model_json, write_model_files
@@ -70,7 +70,7 @@ class CheckpointFolder:
                 self._write(temporary, state.evaluated, state.state_dict(), extra)
                 temporary.replace(final)
             except OSError as error:
-                shutil.rmtree(temporary, ignore_errors=True)
+                remove_folder(temporary)
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 raise self._disk_full(state.step) from error
@@ -146,7 +146,7 @@ class CheckpointFolder:
     def clean(self) -> None:
         """Delete what an interrupted save left behind."""
         for leftover in self.folder.glob(".writing-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_folder(leftover)
         for step in self.steps():
             sweep_folder(self.path(step))
 
@@ -164,7 +164,7 @@ class CheckpointFolder:
             )
 
     def _write(self, folder: Path, model: Segmenter, state: dict[str, Any], extra: dict[str, Any]) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         folder.mkdir()
         write_model_files(folder, model, metrics=None, extra=extra)
         buffer = io.BytesIO()  # torch.save into a file hides the system's error code on a full disk
@@ -197,7 +197,7 @@ class CheckpointFolder:
             if step != best_step:
                 doomed = self.folder / f".writing-old-{step}"
                 self.path(step).replace(doomed)  # never half-deleted under a final name
-                shutil.rmtree(doomed, ignore_errors=True)
+                remove_folder(doomed)
 
     def _disk_full(self, step: int) -> UserError:
         last = self.last()

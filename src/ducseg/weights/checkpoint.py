@@ -10,7 +10,6 @@ files are compared before a network is built or memory is taken for it.
 
 import json
 import re
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ducseg.errors import UserError, explain, listed
-from ducseg.files import find_checkpoint, sync
+from ducseg.files import find_checkpoint, remove_folder, sync
 from ducseg.models import Segmenter, build_architecture
 from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
@@ -182,7 +181,7 @@ def save_description(
         ) from error
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove_folder(temporary)
 
 
 def load_segmenter(

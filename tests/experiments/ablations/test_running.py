@@ -191,7 +191,7 @@ def test_checkpoints_that_were_being_discarded_are_not_there_and_the_next_run_re
     run_jobs([job], results, Running(say=print))
     assert (run / "checkpoints").is_dir(), "not asked for"
     with monkeypatch.context() as patched:
-        patched.setattr(running.shutil, "rmtree", _killed)
+        patched.setattr(running, "remove_folder", _killed)
         with pytest.raises(KeyboardInterrupt):
             run_jobs([job], results, Running(say=print, discard=True))
     assert not (run / "checkpoints").exists() and not (run / "last").is_symlink()

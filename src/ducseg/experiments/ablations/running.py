@@ -5,7 +5,6 @@ and that no other holds; one that was killed is taken up from its last checkpoin
 """
 
 import json
-import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from ducseg.experiments.ablations.jobs import Job
 from ducseg.experiments.ablations.results import Results, claimed
 from ducseg.experiments.ablations.rows import Row
 from ducseg.experiments.ablations.scoring import result_line, row_scores, widths_line, write_submission
-from ducseg.files import write_whole
+from ducseg.files import remove_folder, write_whole
 from ducseg.train.checkpoint import CheckpointFolder
 from ducseg.train.loop import train
 
@@ -170,4 +169,4 @@ def _discard(job: Job, out: Path, how: Running) -> None:
     for kept in _kept(job, out):
         for link in ("last", "best"):
             (kept.parent / link).unlink(missing_ok=True)
-        shutil.rmtree(kept.rename(kept.with_name(_DISCARDED)), ignore_errors=True)
+        remove_folder(kept.rename(kept.with_name(_DISCARDED)))
