@@ -1,12 +1,16 @@
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
+from ducseg import cores, devices
 from ducseg.cli.data_check import Options
 from ducseg.cli.options import Workers
 from ducseg.cores import available_cores
-from ducseg.devices import pick_device, wide
+from ducseg.devices import available_memory, pick_device, wide
 from ducseg.errors import UserError
 
 
@@ -54,3 +58,40 @@ def test_no_more_processes_than_cores_that_this_one_is_bound_to(monkeypatch: pyt
     assert available_cores() == Workers().workers == Options(dataset="folder", root="x").workers == 2
     monkeypatch.delattr(os, "sched_getaffinity")  # Windows, macOS
     assert available_cores() == 128
+
+
+def test_free_memory_is_that_of_the_least_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    free = available_memory()
+    assert 1 << 20 < free <= psutil.virtual_memory().total
+    bound = psutil.Process().memory_info().vms + (64 << 20)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (bound, bound))
+    assert abs(available_memory() - (64 << 20)) < 16 << 20
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (1 << 20, 1 << 20))
+    assert available_memory() == 0
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY,) * 2)
+    monkeypatch.setattr(devices, "_CGROUPS", ())
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=12345))  # macOS, Windows
+    assert available_memory() == 12345
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("max 100000\n",), 128),
+        (("250000 100000\n",), 3),
+        (("50000 100000\n",), 1),
+        (("-1\n", "100000\n"), 128),
+        (("400000\n", "100000\n"), 4),
+        ((), 128),
+    ],
+)
+def test_no_more_than_a_container_has_time_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...], expected: int
+) -> None:
+    for number, text in enumerate(texts):
+        (tmp_path / str(number)).write_text(text)
+    files = tuple(str(tmp_path / str(number)) for number in range(len(texts) or 1))
+    monkeypatch.setattr(cores, "_QUOTAS", (files, (str(tmp_path / "none"),)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(128)), raising=False)
+    assert available_cores() == expected

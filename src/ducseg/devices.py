@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import psutil
 import torch
 
 from ducseg.errors import explain
@@ -81,15 +82,14 @@ def wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
-def available_memory(device: torch.device | None = None) -> int | None:
-    """Free bytes: of a GPU, else of the machine or of the control group that this process is in; None: nobody says."""
+def available_memory(device: torch.device | None = None) -> int:
+    """Free bytes: of a GPU, else of the machine, of the control group that this process is in, of its address space."""
     if device is not None and device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch gives it out again
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     found = [_free_of_group(*map(Path, files)) for files in _CGROUPS]
-    lines = _read(Path("/proc/meminfo")).splitlines()
-    found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return min((one for one in found if one is not None), default=None)
+    found.append(_free_of_limit())
+    return min([int(psutil.virtual_memory().available), *(one for one in found if one is not None)])
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -107,6 +107,16 @@ def _free_of_group(limit: Path, used: Path, stat: Path) -> int | None:
         return None
     files = [int(line.split()[1]) for line in _read(stat).splitlines() if line.split()[:1] == ["inactive_file"]]
     return max(0, int(most) - int(now) + sum(files))
+
+
+def _free_of_limit() -> int | None:
+    """Of the address space, as `ulimit -v` bounds it; None: nothing does."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - int(psutil.Process().memory_info().vms))
 
 
 def _read(path: Path) -> str:

@@ -163,15 +163,6 @@ def test_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory_for(0) == 0
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
     assert memory_for(0.25) == 50
-    monkeypatch.setattr("ducseg.data.kept.available_memory", lambda: None)
-    assert memory_for(0.25) == 0
-
-
-def test_a_limit_of_address_space_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (400, 400))
-    monkeypatch.setattr("ducseg.data.kept.available_memory", lambda: 1000)
-    assert memory_for(0.5) == 200
 
 
 def test_replacing_an_array_of_a_kept_sample_works() -> None:

@@ -113,19 +113,8 @@ def kept_in_memory(dataset: SegmentationDataset, num_bytes: int, *, num_workers:
 
 
 def memory_for(share: float) -> int:
-    """Bytes of a share of the memory that is free now, split among torchrun's processes on this machine.
-
-    Where a limit of address space is set, no more than that share of it; 0 where nobody says what is free.
-    """
-    free = [available_memory() or 0]
-    try:
-        import resource
-    except ImportError:  # Windows
-        pass
-    else:
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        free += [] if limit == resource.RLIM_INFINITY else [limit]
-    return int(share * min(free)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """Bytes of a share of the memory that is free now, split among torchrun's processes on this machine."""
+    return int(share * available_memory()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _ends(place: int, description: int, lengths: list[int]) -> list[int]:

@@ -29,8 +29,7 @@ def that_fits(labeller: Labeller, size: tuple[int, int]) -> Labeller:
     """
     if not isinstance(labeller, AveragingLabeller) or labeller.tiling is not None:
         return labeller
-    free = available_memory(getattr(labeller, "device", None))
-    if free is None or memory_needed(labeller, size) <= 2 * free:
+    if memory_needed(labeller, size) <= 2 * available_memory(getattr(labeller, "device", None)):
         return labeller
     warnings.warn(
         f"pictures of {size[0]} x {size[1]} are scored in windows of {TILE}: whole they would not fit in memory",

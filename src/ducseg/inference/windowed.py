@@ -129,7 +129,7 @@ class ByWindows:
         if needed < _SMALL:
             return ""
         free = available_memory(getattr(self._labeller, "device", None))
-        if free is None or needed < _MOST_OF_MEMORY * free:
+        if needed < _MOST_OF_MEMORY * free:
             return ""
         return f"{needed / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} are free"
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.files import parse_json
 from ducseg.train.config import Config
@@ -104,15 +106,7 @@ def _holder_lives(file: IO[str]) -> bool:
         host, process = str(holder["host"]), int(holder["process"])
     except MALFORMED:
         return False  # empty: who had it is done
-    if host != socket.gethostname() or os.name == "nt":  # there signal 0 is no question
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process != os.getpid()
+    return host != socket.gethostname() or (psutil.pid_exists(process) and process != os.getpid())
 
 
 def _in_use(run: Path, path: Path) -> UserError:
