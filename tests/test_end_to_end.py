@@ -48,6 +48,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.filterwarnings("default::ducseg.errors.Said")
 def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) -> None:
     assert main(["eval", str(run), "--json", str(tmp_path / "scores.json")]) == 0
     evaluated = json.loads((tmp_path / "scores.json").read_text())
@@ -70,6 +71,7 @@ def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) 
     assert main(["score", "folder", *folders, *listed]) == 0
     scored = json.loads((tmp_path / "folder.json").read_text())
     assert (scored["mean_iou"], scored["pixel_accuracy"]) == (evaluated["mean_iou"], evaluated["pixel_accuracy"])
+    assert scored["intervals"] == evaluated["intervals"] and evaluated["intervals"]["pictures"] == len(held_out)
     assert set(evaluated["classes"]) == set(COLOURS)
 
 

@@ -64,6 +64,8 @@ def test_pooled_counts_of_all_masks(tmp_path: Path, form: str, ending: str) -> N
         write(tmp_path / "pred", masks(2), form="colour", ending="_color")
     found = score_folder(pred, gt, CLASSES, num_workers=2)
     line = "masks: values 0, 1, 2 -> ground, crack, leaf; 255 ignored"
+    bounds = found.pop("intervals")
+    assert bounds["pictures"] == 3 and bounds["mean_iou"][0] <= found["mean_iou"] <= bounds["mean_iou"][1]
     assert found == {**expected(), "pictures": 3, "pictures_without_prediction": 0, "masks": line}
     assert 0 < found["mean_iou"] < 1
 

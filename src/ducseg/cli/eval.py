@@ -35,6 +35,7 @@ def run(options: Options) -> int:
     from ducseg.inference.road import RoadEvaluation
     from ducseg.inference.store import store_evaluation
     from ducseg.metrics.confusion import format_table, write_json
+    from ducseg.metrics.intervals import interval_line
     from ducseg.metrics.kitti_road import format_road_table, road_scores
 
     if options.store and options.ensemble is not None:
@@ -51,6 +52,8 @@ def run(options: Options) -> int:
     )
     print(f"{options.checkpoint} on {split}, {evaluation.num_images} pictures:")
     Console().print(format_table(found))
+    if "intervals" in found:
+        print(interval_line(found["intervals"]))
     options.show(found)
     if road is not None:
         found |= (on_road := road_scores(road.counts))

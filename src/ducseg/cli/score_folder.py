@@ -35,6 +35,7 @@ def run(options: Options) -> int:
     from ducseg.classes import ClassSet
     from ducseg.metrics.confusion import format_table, write_json
     from ducseg.metrics.folder import score_folder
+    from ducseg.metrics.intervals import interval_line
     from ducseg.progress import counted
 
     classes = ClassSet.read(options.classes)
@@ -50,6 +51,8 @@ def run(options: Options) -> int:
     if "no_data" in found:
         print(f"left out: {found['no_data']} pixels in which predictions of rasters say that there are no data")
     Console().print(format_table(found))
+    if "intervals" in found:
+        print(interval_line(found["intervals"]))
     options.show(found)
     if options.json is not None:
         write_json(options.json, found)

@@ -213,6 +213,7 @@ def _report(run_folder: Path, config: Config) -> None:
     from ducseg.inference.predictor import load_predictor
     from ducseg.inference.store import evaluate_and_store
     from ducseg.metrics.confusion import format_table
+    from ducseg.metrics.intervals import interval_line
 
     device = pick_device(config.run.device, 0)
     bf16 = config.run.eval_bf16
@@ -222,4 +223,7 @@ def _report(run_folder: Path, config: Config) -> None:
     found = evaluate_and_store(run_folder, split, best, dataset, bf16=bf16)
     print(f"the best checkpoint on {split}{', in bf16' if bf16 else ''}:")
     Console().print(format_table(found))
+    if "intervals" in found:
+        print(interval_line(found["intervals"]))
     print(f"report: {write_report([run_folder], run_folder / 'report.html')}")
+    print(f"next: ducseg predict {shlex.quote(str(run_folder))} PICTURES... --out DIR; the report has more")

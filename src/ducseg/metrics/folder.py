@@ -17,6 +17,7 @@ from ducseg.data.paired import no_such_data
 from ducseg.errors import UserError
 from ducseg.files import composed
 from ducseg.metrics.confusion import ConfusionMatrix, scores
+from ducseg.metrics.intervals import intervals, overlap
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below
 from ducseg.metrics.thin import ThinCounts
 
@@ -89,13 +90,16 @@ def score_folder(
     total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
     readers = {name: indices.reader if name in leaving_out else predicted.reader for name in pairs}
     count = partial(_count, readers, leaving_out, true.reader, len(true.classes), thin)
-    no_data = 0
+    no_data, overlaps = 0, []
     for matrix, of_picture, left_out in count_each(count, files, num_workers, progress).values():
         no_data += left_out
         total.merge(matrix)
+        overlaps.append(overlap(matrix.matrix))
         if of_thin is not None and of_picture is not None:
             of_thin.merge(of_picture)
     more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
+    if len(overlaps) > 1:
+        more["intervals"] = intervals(overlaps, true.classes)
     if no_data:
         more["no_data"] = no_data
     if renamed:
