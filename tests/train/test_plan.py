@@ -67,8 +67,16 @@ def test_the_plan_follows_from_the_pictures(tmp_path: Path, no_weights: None) ->
     assert config.loss.dice > 0 and config.run.minutes == 5
     text = "\n".join(plan.lines())
     assert "wires" in config.name and "3 px wide" in text and "cross-entropy alone drowns" in text
-    assert re.search(r"pictures: 5 to train on, 1 to validate on, of 60 x 80 pixels", text)
+    assert re.search(r"pictures: 5 to train on, 1 to validate on, of 60 x 80 pixels \(median\)\n", text)
     config.check()
+
+
+def test_few_validation_pictures_are_said(tmp_path: Path, no_weights: None) -> None:
+    root = write_folder(tmp_path / "wires", pictures=12)
+    said = "1 to validate on, of 60 x 80 pixels (median); so few tell little: --data.folds 5"
+    assert said in "\n".join(_plan(root).lines())
+    folds = make_plan(DataConfig(dataset="folder", root=str(root), folds=5, fold=0), minutes=5, machine=CPU)
+    assert "so few" not in "\n".join(folds.lines())
 
 
 def test_shares_are_said_in_plain_numbers(tmp_path: Path, no_weights: None) -> None:

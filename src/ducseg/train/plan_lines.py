@@ -28,6 +28,10 @@ def is_thin(found: Survey) -> bool:
     return thinnest is not None and (thinnest.median_width or math.inf) <= THIN
 
 
+_FEWEST = 5
+_FEW = "; so few tell little: --data.folds 5 --data.fold 0, then 1 to 4, validates on every picture once"
+
+
 def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int, machine: str) -> list[str]:
     """One line a setting: what it is about, and what was decided and why.
 
@@ -43,7 +47,8 @@ def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int
     dtype = "bfloat16" if planned.run.bf16 else "float32"
     weights, steps = _say_weights(config.model, given, found.pixels), given.line("steps", *_say_steps(config, given))
     return [
-        f"pictures: {found.pictures} to train on, {validated} to validate on, of {size} pixels (median)",
+        f"pictures: {found.pictures} to train on, {validated} to validate on, of {size} pixels (median)"
+        + (_FEW if validated < _FEWEST and config.data.folds is None and found.pictures > _FEWEST else ""),
         *_say_channels(found),
         f"classes: {_say_classes(found)}",
         given.line(
