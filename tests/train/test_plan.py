@@ -14,9 +14,12 @@ import torch
 from ducseg.cli import main
 from ducseg.cli.train import _PlannedOptions, parse
 from ducseg.data.config import DataConfig
+from ducseg.data.files.channels import RGB
 from ducseg.train import plan as planning
 from ducseg.train.plan import Machine, Plan, make_plan, this_machine
+from ducseg.train.plan_lines import hidden
 from ducseg.train.step import TrainingStep
+from ducseg.train.survey import ClassFindings, Survey
 
 CPU = Machine(device="cpu", bf16=False)
 
@@ -69,6 +72,33 @@ def test_the_plan_follows_from_the_pictures(tmp_path: Path, no_weights: None) ->
     assert "wires" in config.name and "3 px wide" in text and "cross-entropy alone drowns" in text
     assert re.search(r"pictures: 5 to train on, 1 to validate on, of 60 x 80 pixels \(median\)\n", text)
     config.check()
+
+
+def test_what_most_crops_do_not_show_is_looked_for(tmp_path: Path, no_weights: None) -> None:
+    plan = _plan(write_folder(tmp_path / "large", pictures=3, size=(1000, 1400)))
+    assert plan.config.augment.rare_classes == ("foreground",) and plan.config.augment.rare_share == 0.5
+    text = "\n".join(plan.lines())
+    assert re.search(r"half of them where there is foreground, which [123]\d % of such windows show", text)
+    small = _plan(write_folder(tmp_path / "small"))
+    assert small.config.augment.rare_classes == () and "half of them" not in "\n".join(small.lines())
+    gpu = _plan(tmp_path / "large", machine=Machine(device="cuda", bf16=True))
+    assert gpu.survey.classes[1].seen > plan.survey.classes[1].seen, "crops are larger"
+
+
+def test_thin_classes_of_many_are_looked_for(tmp_path: Path) -> None:
+    def found(*classes: tuple[float, float | None, float]) -> list[str]:
+        made = tuple(
+            ClassFindings(name=str(number), share=share, median_width=width, seen=seen)
+            for number, (share, width, seen) in enumerate(classes)
+        )
+        survey = Survey(
+            pictures=1, pixels=RGB, looked_at=1, smallest=(9, 9), median=(9, 9), classes=made, unevenness=0.0
+        )
+        return [one.name for one in hidden(survey)]
+
+    assert found((0.9, 64, 1), (0.05, 3, 0.2), (0.04, 40, 0.1), (0.01, 2, 0.9), (0, None, 0)) == ["1"]
+    assert found((0.001, 40, 0.1), (0.999, 64, 1)) == ["0"], "two classes, the first is the object"
+    assert found((0.5, 3, 0.3), (0.5, 3, 0.3)) == ["1"]
 
 
 def test_few_validation_pictures_are_said(tmp_path: Path, no_weights: None) -> None:

@@ -48,6 +48,16 @@ def test_shares_widths_and_sizes() -> None:
     assert (found.pictures, found.looked_at) == (3, 3)
 
 
+def test_how_many_crops_show_a_class() -> None:
+    """Of 3 x 4 windows of 30 over 80 x 110 the wire is in one column, in 1 x 1 of a picture that is smaller in all."""
+    found = survey(Labels([_picture(80, 110), _picture(20, 25)]), side=30)
+    assert [one.seen for one in found.classes] == [1, 4 / 13, 0]
+    assert survey(Labels([_picture(80, 110, disk=2)]), side=256).classes[2].seen == 1
+    label = np.zeros((64, 64), np.uint8)
+    label[63, 63] = 2
+    assert survey(Labels([label]), side=32).classes[2].seen == 1 / 4, "to the last pixel"
+
+
 def test_ignored_pixels_count_nowhere() -> None:
     label = _picture()
     label[:, 40:] = 255

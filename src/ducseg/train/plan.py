@@ -17,7 +17,7 @@ from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
-from ducseg.train.plan_lines import is_thin, plan_lines
+from ducseg.train.plan_lines import hidden, is_thin, plan_lines
 from ducseg.train.survey import Survey, survey
 from ducseg.weights.encoders import imagenet_file_at_hand
 
@@ -117,11 +117,11 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
         grouped = [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
     assert data.root is not None, "a folder is given"
     check_classes_seen(data, train_set, val_set)
-    found, validated = survey(train_set), len(val_set)
-    found_there = data_notes(data, train_set, val_set)
-    notes = (*found_there, *grouped, *_views(data, found_there), *_doubts(train_set))
     kind = "cpu" if machine.device == "cpu" else "gpu"
     side = _CROP[kind]
+    found, validated = survey(train_set, side), len(val_set)
+    found_there = data_notes(data, train_set, val_set)
+    notes = (*found_there, *grouped, *_views(data, found_there), *_doubts(train_set))
     crop = (_crop_side(found.median[0], side), _crop_side(found.median[1], side))
     batch = _BATCH[kind]
     level = found.unevenness < _LEVEL
@@ -148,6 +148,7 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
             reflect=True,
             colour_jitter=0.3,
             gamma=0.3,
+            rare_classes=tuple(one.name for one in hidden(found)),
         ),
         optimizer=OptimizerConfig(
             name="adamw",

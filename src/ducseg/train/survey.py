@@ -35,11 +35,13 @@ class ClassFindings:
         share: of the labelled pixels, 0 to 1.
         median_width: half of its pixels lie in objects at most this wide, in pixels, 64 for more, where each picture
             counts alike; None without a pixel.
+        seen: in so many of the windows of a crop's side, of those that cover the pictures, it has a pixel, 0 to 1.
     """
 
     name: str
     share: float
     median_width: float | None
+    seen: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,11 @@ class Survey:
         return {**vars(self), "pixels": str(self.pixels), "classes": [vars(one) for one in self.classes]}
 
 
-def survey(dataset: SegmentationDataset) -> Survey:
+def survey(dataset: SegmentationDataset, side: int = 256) -> Survey:
     """Look at up to 64 training pictures, spread evenly, the same ones every time.
+
+    Args:
+        side: of a crop, in pixels.
 
     Raises:
         UserError: a file that does not read.
@@ -79,7 +84,7 @@ def survey(dataset: SegmentationDataset) -> Survey:
     sizes = []
     halves = np.zeros((2, len(dataset.classes)), dtype=np.int64)
     widths = np.zeros((len(dataset.classes), _LADDER[-1] + 1))
-    every = 1
+    seen, crops, every = np.zeros(len(dataset.classes), np.int64), 0, 1
     for position in range(number):
         label = dataset[(2 * position + 1) * len(dataset) // (2 * number)].label
         assert label is not None, "a training split has labels"
@@ -89,6 +94,9 @@ def survey(dataset: SegmentationDataset) -> Survey:
             every = -(-number // max(_FEWEST_MEASURED, _MOST_MEASURED // pixels))
         middle = label.shape[0] // 2
         halves += [_counts(half, len(widths)) for half in (label[:middle], label[label.shape[0] - middle :])]
+        for crop in _crops(label, side):
+            seen += _counts(crop, len(seen)) > 0
+            crops += 1
         for part in _windows(label, widths, number) if position % every == 0 else ():
             shown = part < len(widths)
             found = np.zeros(widths.shape, np.int64)
@@ -105,9 +113,12 @@ def survey(dataset: SegmentationDataset) -> Survey:
         median=by_area[len(by_area) // 2],
         classes=tuple(
             ClassFindings(
-                name=name, share=float(share), median_width=WidthHistogram(width).median if width.any() else None
+                name=name,
+                share=float(share),
+                seen=float(shown / crops),
+                median_width=WidthHistogram(width).median if width.any() else None,
             )
-            for name, share, width in zip(dataset.classes.names, shares, np.ceil(widths).astype(np.int64))
+            for name, share, shown, width in zip(dataset.classes.names, shares, seen, np.ceil(widths).astype(np.int64))
         ),
         unevenness=float(np.abs(distributions[0] - distributions[1]).sum() / 2),
     )
@@ -115,6 +126,14 @@ def survey(dataset: SegmentationDataset) -> Survey:
 
 def _is_large(label: NDArray[np.uint8]) -> bool:
     return label.size * _FEWEST_MEASURED > _MOST_MEASURED
+
+
+def _crops(label: NDArray[np.uint8], side: int) -> Iterator[NDArray[np.uint8]]:
+    """Windows of this side, or the picture's where that is less, which cover it: the last ones end at its border."""
+    tops, lefts = (
+        [*range(0, length - side, side), max(0, length - side)] for length in (label.shape[0], label.shape[1])
+    )
+    yield from (label[top : top + side, left : left + side] for top in tops for left in lefts)
 
 
 def _windows(label: NDArray[np.uint8], widths: NDArray[np.float64], number: int) -> Iterator[NDArray[np.uint8]]:
