@@ -110,6 +110,7 @@ def smaller(line: str, leave_out: str = "") -> str:
     return line
 
 
+@pytest.mark.filterwarnings("default::ducseg.errors.Said")
 @pytest.mark.parametrize("page", SHOWN, ids=page_id)
 def test_a_page_runs(
     page: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
