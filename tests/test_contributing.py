@@ -92,6 +92,7 @@ def test_the_page_shows_the_house() -> None:
     assert HOUSE in PAGE
 
 
+@pytest.mark.slow
 def test_the_house_stands_with_the_examples(package: Path) -> None:
     graph = arrows(package)
     assert {"cli/classes.py", "models/plain.py", "models/hidden_duc.py"} <= {source for source, _ in graph}

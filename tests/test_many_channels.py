@@ -198,6 +198,7 @@ def test_the_colours_of_a_turned_cmyk_file(tmp_path: Path, orientation: int) -> 
     assert np.array_equal(read_channels(tmp_path / "x.tif"), read_image(tmp_path / "x.tif"))
 
 
+@pytest.mark.slow
 def test_float_values_that_are_no_numbers_are_void(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = band_pictures(2, 1, "float32")
     for image, mask in made:  # what lies outside of the field, called an object

@@ -300,6 +300,7 @@ GIVEN = {
 """A value of every field of the data section."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [field.name for field in fields(DataConfig)])
 def test_data_check_takes_every_option_of_the_data_section(
     name: str, pictures: Path, capsys: pytest.CaptureFixture[str]
@@ -373,6 +374,8 @@ def test_an_interrupt_in_a_callback_is_not_forgotten() -> None:
 import os, signal, sys, time
 from ducseg import cli
 from ducseg.cli import version
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this in the background
 
 class Late:
     def __del__(self):

@@ -25,7 +25,11 @@ PUBLISHED = [getattr(module, name) for module in (cityscapes, kitti_road, voc201
 BLOCKS = {"resnet101": (23, 3), "resnet152": (36, 3)}
 
 
-@pytest.mark.parametrize("experiment", PUBLISHED, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(one, marks=pytest.mark.slow if number % 4 else ()) for number, one in enumerate(PUBLISHED)],
+    ids=[one.__name__ for one in PUBLISHED],
+)
 def test_the_network_is_what_the_row_says(experiment: Callable[[], Config]) -> None:
     config, model = experiment(), experiment().model
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root="somewhere"))

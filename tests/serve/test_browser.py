@@ -129,6 +129,7 @@ def test_the_overlay_is_the_prediction(visit: Any, server: Running, predictor: P
     assert here.page.locator("#classes .share").first.text_content() == f"{round(100 * share)} %"
 
 
+@pytest.mark.slow
 def test_the_example_is_there(visit: Any, server: Running, predictor: Predictor) -> None:
     here = visit(server)
     here.page.click("#example")
@@ -151,6 +152,7 @@ def test_what_browsers_show_otherwise_or_not_at_all(
     assert np.abs(here.pixels("picture")[..., :3].astype(int) - shown).mean() < 3, "decoders of JPEG differ a little"
 
 
+@pytest.mark.slow
 def test_a_network_of_five_bands_is_shown_by_three(visit: Any) -> None:
     predictor = predictor_of(5, "uint16")
     image = np.random.default_rng(0).integers(0, 4000, (48, 80, 5), np.uint16)
@@ -166,6 +168,7 @@ def test_a_network_of_five_bands_is_shown_by_three(visit: Any) -> None:
         assert "found 3 channels of uint8" in here.refused(png(picture()), "street.png")
 
 
+@pytest.mark.slow
 def test_classes_are_switched(visit: Any, server: Running, predictor: Predictor) -> None:
     here = visit(server)
     here.choose(png(picture(120, 160)))
@@ -183,6 +186,7 @@ def test_classes_are_switched(visit: Any, server: Running, predictor: Predictor)
     assert (here.pixels("overlay")[..., 3] == 255).all()
 
 
+@pytest.mark.slow
 def test_sliders(visit: Any, server: Running) -> None:
     here = visit(server)
     here.choose(png(picture(120, 160)))
@@ -203,6 +207,7 @@ def test_sliders(visit: Any, server: Running) -> None:
     assert float(here.page.input_value("#swipe")) == pytest.approx(75, abs=1), "the line is dragged too"
 
 
+@pytest.mark.slow
 def test_zoom_pan_and_what_is_under_the_mouse(visit: Any, server: Running, predictor: Predictor) -> None:
     here = visit(server)
     image = picture(120, 160)
@@ -303,6 +308,7 @@ def test_drop_and_paste(visit: Any, server: Running, predictor: Predictor, how: 
     assert here.page.is_hidden("#message")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_said_and_the_picture_before_stays(visit: Any, predictor: Predictor) -> None:
     with serving(predictor, max_bytes=100_000, max_pixels=10_000) as server:
         here = visit(server)
@@ -318,6 +324,7 @@ def test_what_cannot_be_read_is_said_and_the_picture_before_stays(visit: Any, pr
     assert "does not answer" in here.refused(png(picture()), "late.png")
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(visit: Any) -> None:
     labeller = Held()
     with serving(labeller, queue=1) as server:
@@ -369,6 +376,7 @@ def test_the_background_is_clear_until_it_is_switched_on(visit: Any) -> None:
         assert (here.pixels("overlay")[..., 3] == 255).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_is_not_scrolled_sideways_and_words_are_readable(visit: Any, server: Running, scheme: str) -> None:
     here = visit(server, viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
@@ -403,6 +411,7 @@ CONTRAST = """id => {
 }"""
 
 
+@pytest.mark.slow
 def test_fingers_zoom(visit: Any, server: Running) -> None:
     here = visit(server, has_touch=True)
     here.choose(png(picture(120, 160)))

@@ -187,6 +187,7 @@ def whole(tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return process
 
 
+@pytest.mark.slow
 def test_resume_after_sigkill_is_bit_for_bit(training_process: Any, whole: Any) -> None:
     assert training_process.stop_after(0.05, signal.SIGKILL) == -signal.SIGKILL
     training_process.run("--resume")

@@ -217,6 +217,7 @@ def test_another_kind_or_an_absurd_value_is_one_error_and_takes_no_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kB"
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.data())
 def test_any_value_in_place_of_any_other_is_an_error_or_a_network(

@@ -97,6 +97,7 @@ def test_real_camvid(shared: Path) -> None:
     assert set(np.unique(sample.label)) <= {*range(11), 255}
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_small_real_cityscapes(shared: Path) -> None:
     dataset = _open("split-folders", shared / "data" / "cityscapes_256", "val", classes="cityscapes")
