@@ -87,9 +87,8 @@ def available_memory(device: torch.device | None = None) -> int:
     if device is not None and device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch gives it out again
         return int(torch.cuda.mem_get_info(device)[0]) + kept
-    found = [_free_of_group(*map(Path, files)) for files in _CGROUPS]
-    found.append(_free_of_limit())
-    return min([int(psutil.virtual_memory().available), *(one for one in found if one is not None)])
+    bounds = [_free_of_limit(), *(_free_of_group(*map(Path, files)) for files in _CGROUPS)]
+    return min([int(psutil.virtual_memory().available), *(one for one in bounds if one is not None)])
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

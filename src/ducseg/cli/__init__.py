@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if any(isinstance(one, KeyboardInterrupt) for one in behind(error)):
             return _stop()
-        if "determine home directory" in str(error):  # pathlib's
+        if isinstance(error, RuntimeError) and "determine home directory" in str(error):  # pathlib's
             needed, fix = "the home of somebody on this machine", "Write ./~ for a name that begins so."
             return _fail(str(explain("a path with ~", found="nobody's", needed=needed, fix=fix)))
         from ducseg.devices import ran_out_of_memory

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ducseg.cli.options import Batch, DataRoot, File, RefinedNetwork, Thin
+from ducseg.cli.options import Batch, DataRoot, File, RefinedNetwork, Thin, print_scores
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def run(options: Options) -> int:
     from ducseg.inference.evaluate import evaluate_all_scores
     from ducseg.inference.road import RoadEvaluation
     from ducseg.inference.store import store_evaluation
-    from ducseg.metrics.confusion import format_table, write_json
-    from ducseg.metrics.intervals import interval_line
+    from ducseg.metrics.confusion import write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
 
     if options.store and options.ensemble is not None:
@@ -51,9 +50,7 @@ def run(options: Options) -> int:
         labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
     )
     print(f"{options.checkpoint} on {split}, {evaluation.num_images} pictures:")
-    Console().print(format_table(found))
-    if "intervals" in found:
-        print(interval_line(found["intervals"]))
+    print_scores(found)
     options.show(found)
     if road is not None:
         found |= (on_road := road_scores(road.counts))

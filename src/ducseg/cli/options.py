@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "DataRoot", "Examples", "Figure", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin",
-    "Workers", "folded", "help_text", "report", "unknown",
+    "Workers", "folded", "help_text", "print_scores", "report", "unknown",
 ]  # fmt: skip
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -255,6 +255,18 @@ class Thin:
             from ducseg.figures.width_bars import draw_width_figure
 
             draw_width_figure(found["thin"], self.figure)
+
+
+def print_scores(found: "dict[str, Any]") -> None:
+    """Print the table of scores, and how far they would move with other pictures, where that is known."""
+    from rich.console import Console
+
+    from ducseg.metrics.confusion import format_table
+    from ducseg.metrics.intervals import interval_line
+
+    Console().print(format_table(found))
+    if "intervals" in found:
+        print(interval_line(found["intervals"]))
 
 
 @dataclass(frozen=True, kw_only=True)

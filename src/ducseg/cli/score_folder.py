@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ducseg.cli.options import File, Scored, Thin
+from ducseg.cli.options import File, Scored, Thin, print_scores
 from ducseg.errors import whole
 
 __all__ = ["Options", "run"]
@@ -30,12 +30,9 @@ class Options(Scored, Thin):
 
 def run(options: Options) -> int:
     """Print the table."""
-    from rich.console import Console
-
     from ducseg.classes import ClassSet
-    from ducseg.metrics.confusion import format_table, write_json
+    from ducseg.metrics.confusion import write_json
     from ducseg.metrics.folder import score_folder
-    from ducseg.metrics.intervals import interval_line
     from ducseg.progress import counted
 
     classes = ClassSet.read(options.classes)
@@ -50,9 +47,7 @@ def run(options: Options) -> int:
     print(*(found[key] for key in ("masks", "names") if key in found), sep="\n")
     if "no_data" in found:
         print(f"left out: {found['no_data']} pixels in which predictions of rasters say that there are no data")
-    Console().print(format_table(found))
-    if "intervals" in found:
-        print(interval_line(found["intervals"]))
+    print_scores(found)
     options.show(found)
     if options.json is not None:
         write_json(options.json, found)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ducseg.cli.options import Scored
+from ducseg.cli.options import Scored, print_scores
 
 __all__ = ["Options", "run"]
 
@@ -17,9 +17,7 @@ class Options(Scored):
 
 def run(options: Options) -> int:
     """Print the table."""
-    from rich.console import Console
-
-    from ducseg.metrics.confusion import format_table, write_json
+    from ducseg.metrics.confusion import write_json
     from ducseg.metrics.voc2012 import score_voc2012
     from ducseg.progress import counted
 
@@ -28,7 +26,7 @@ def run(options: Options) -> int:
             options.pred, options.gt, image_set=options.image_set, subset=options.subset, num_workers=options.workers,
             progress=progress,
         )  # fmt: skip
-    Console().print(format_table(found))
+    print_scores(found)
     if options.json is not None:
         write_json(options.json, found)
     return 0

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from ducseg.cli.options import Folder, folded, help_text
+from ducseg.cli.options import Folder, folded, help_text, print_scores
 from ducseg.errors import UserError, explain
 from ducseg.files import PLAN
 from ducseg.train.config import Config
@@ -205,15 +205,11 @@ def run(options: Options) -> int:
 
 def _report(run_folder: Path, config: Config) -> None:
     """What ends a planned run: score the best checkpoint on the validation split, and write the page about the run."""
-    from rich.console import Console
-
     from ducseg.data.layouts.opening import open_dataset
     from ducseg.devices import pick_device
     from ducseg.figures.report import write_report
     from ducseg.inference.predictor import load_predictor
     from ducseg.inference.store import evaluate_and_store
-    from ducseg.metrics.confusion import format_table
-    from ducseg.metrics.intervals import interval_line
 
     device = pick_device(config.run.device, 0)
     bf16 = config.run.eval_bf16
@@ -222,8 +218,6 @@ def _report(run_folder: Path, config: Config) -> None:
     dataset = open_dataset(config.data, split, best.model.classes)
     found = evaluate_and_store(run_folder, split, best, dataset, bf16=bf16)
     print(f"the best checkpoint on {split}{', in bf16' if bf16 else ''}:")
-    Console().print(format_table(found))
-    if "intervals" in found:
-        print(interval_line(found["intervals"]))
+    print_scores(found)
     print(f"report: {write_report([run_folder], run_folder / 'report.html')}")
     print(f"next: ducseg predict {shlex.quote(str(run_folder))} PICTURES... --out DIR; the report has more")

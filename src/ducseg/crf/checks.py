@@ -77,9 +77,9 @@ def check_range(least: float, greatest: float, worst_sum: float) -> None:
         )
 
 
-def check_memory(needed: int, available: int | None, classes: int, height: int, width: int) -> None:
-    """Refuse before allocating what is not there; `available` None: unknown."""
-    if available is not None and needed > available:
+def check_memory(needed: int, available: int, classes: int, height: int, width: int) -> None:
+    """Refuse before allocating what is not there."""
+    if needed > available:
         raise explain(
             f"memory for a CRF over {classes} classes at {height} x {width}",
             found=f"{available / 2**30:.2f} GiB free",

@@ -61,7 +61,7 @@ def find_jobs(
     jobs = []
     for file, name in pictures:
         raster = _is_raster(file) if rasters else False
-        results = {kind: out / result_name(name, kind, raster=bool(raster)) for kind in kinds}
+        results = {kind: out / result_name(name, kind, raster=raster) for kind in kinds}
         jobs.append(Job(file, name, results, raster))
     for job in jobs:
         for result in job.results.values():

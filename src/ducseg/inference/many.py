@@ -161,7 +161,7 @@ def sweep(units: Sequence[Unit], place: Place, kinds: Sequence[Kind]) -> None:
 def _result_names(unit: Unit, kinds: Sequence[Kind]) -> list[Path]:
     if unit.packed:
         return [Path(f"{unit.name}.tar")]
-    return [result_name(Path(one.name), kind, raster=bool(one.raster)) for one in unit.sources for kind in kinds]
+    return [result_name(Path(one.name), kind, raster=one.raster) for one in unit.sources for kind in kinds]
 
 
 def network_digest(path_or_hub_id: str | Path) -> str:

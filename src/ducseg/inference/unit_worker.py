@@ -221,7 +221,7 @@ class UnitWorker:
             suffix = PurePosixPath(item.source.where).suffix
             file = Path(item.source.where) if item.bring is None else scratch / f"input-{number}{suffix}"
             name = Path(item.source.name)
-            results = {kind: base / result_name(name, kind, raster=bool(item.source.raster)) for kind in self.kinds}
+            results = {kind: base / result_name(name, kind, raster=item.source.raster) for kind in self.kinds}
             sources[file] = item
             jobs.append(Job(file, name, results, item.source.raster))
 

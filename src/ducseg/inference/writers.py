@@ -50,7 +50,7 @@ EXACT = Outlines()
 """Every region, along pixel edges."""
 
 
-def result_name(name: Path, kind: Kind, *, raster: bool = False) -> Path:
+def result_name(name: Path, kind: Kind, *, raster: bool | None = False) -> Path:
     """NAME_labels.png, ..., NAME_polygons.geojson, NAME_probabilities.npy; of a raster NAME_labels.tif, ..., but
     NAME_overlay.png.
     """

@@ -20,28 +20,28 @@ THIN = 8.0
 """Objects at most so wide, in pixels, hold one place of the paper's networks' last map."""
 RARE = 0.1
 """A class below this share of the pixels is drowned by cross-entropy alone."""
-
-
 _SEEN = 0.5
 """A thin class in fewer of the crops is looked for: cracks in 4 of 96 parts of pictures of 2.5 megapixels came from
 38.7 to 45.9 IoU in 160 steps (LOG.md)."""
+_FEWEST = 5
+_FEW = "; so few tell little: --data.folds 5 --data.fold 0, then 1 to 4, validates on every picture once"
 
 
 def hidden(found: Survey) -> list[ClassFindings]:
     """The thin classes, or the one beside a background, that most crops would not show."""
     largest = max(found.classes, key=lambda one: one.share)
     others = [one for one in found.classes if one is not largest and 0 < one.seen < _SEEN]
-    return others if len(found.classes) == 2 else [one for one in others if (one.median_width or math.inf) <= THIN]
+    return others if len(found.classes) == 2 else list(filter(_is_thin, others))
 
 
 def is_thin(found: Survey) -> bool:
     """Whether half of some class lies in thin objects."""
     thinnest = _thinnest(found)
-    return thinnest is not None and (thinnest.median_width or math.inf) <= THIN
+    return thinnest is not None and _is_thin(thinnest)
 
 
-_FEWEST = 5
-_FEW = "; so few tell little: --data.folds 5 --data.fold 0, then 1 to 4, validates on every picture once"
+def _is_thin(one: ClassFindings) -> bool:
+    return (one.median_width or math.inf) <= THIN
 
 
 def plan_lines(config: Config, planned: Config, found: Survey, *, validated: int, machine: str) -> list[str]:

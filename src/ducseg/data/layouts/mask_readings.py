@@ -13,15 +13,7 @@ from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of, most_oft
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
 
-__all__ = [
-    "Asked",
-    "Reading",
-    "as_said",
-    "colour_readings",
-    "counts_of",
-    "value_readings",
-    "with_background",
-]
+__all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value_readings", "with_background"]
 
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
@@ -200,7 +192,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
     if len(found) > _MOST_MADE:
         first_two = _in_order(found[:2], ignored)
         problem = _numbers(looks, len(found)) or _too_many(
-            looks, len(found), False, "give --data.values 0-127=background 128-255=foreground"
+            looks, len(found), "give --data.values 0-127=background 128-255=foreground", as_colours=False
         )
         return _unknown(looks, first_two, problem, as_colours=False)
     if asked.masks_as is None and _count_up(looks):
@@ -227,9 +219,9 @@ def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meani
         problem = _too_many(
             looks,
             len(found),
-            True,
             "name those that are classes: --data.values 0,0,0=background 255,0,0=NAME ..., or classes.json. Blends of "
             "these at edges are then the nearer one's, or ignored with --data.smoothed",
+            as_colours=True,
         )
         return _unknown(looks, two, problem, as_colours=True)
     found = sorted(found, key=_brightness)
@@ -299,7 +291,7 @@ def _objects_numbered(found: str) -> UserError:
     )
 
 
-def _too_many(looks: Sequence[MaskLook], number: int, as_colours: bool, fix: str) -> UserError:
+def _too_many(looks: Sequence[MaskLook], number: int, fix: str, *, as_colours: bool) -> UserError:
     what = "colours" if as_colours else "values"
     return explain(
         "masks without a class list",
