@@ -24,6 +24,7 @@ from ducseg.figures.evaluation_folder import (
 from ducseg.figures.report import write_report
 from ducseg.figures.run_results import RunResults
 from ducseg.metrics.confusion import ConfusionMatrix, scores
+from ducseg.metrics.intervals import overlap
 from ducseg.metrics.thin import ThinCounts
 
 CRACKS = ClassSet(("ground", "crack"), ((0, 0, 0), (255, 255, 255)))
@@ -61,6 +62,7 @@ def make_run(folder: Path, classes: ClassSet = CRACKS, *, rate: float = 0.1, sto
 def evaluated(classes: ClassSet) -> Evaluated:
     rng = np.random.default_rng(len(classes))
     thin, total, shown, picture_iou = ThinCounts(len(classes)), ConfusionMatrix(len(classes)), [], {}
+    overlaps = {}
     for index in range(3):
         truth = np.zeros((40, 60), np.uint8)
         truth[20:22], truth[:, 10 * index : 10 * index + 4] = 1, len(classes) - 1
@@ -69,6 +71,7 @@ def evaluated(classes: ClassSet) -> Evaluated:
         counts = ConfusionMatrix(len(classes))
         counts.update(truth, prediction)
         total.merge(counts)
+        overlaps[f"p{index}"] = overlap(counts.matrix)
         thin.add(truth, prediction)
         picture_iou[index] = scores(counts.matrix, classes)["mean_iou"]
         image = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
@@ -79,6 +82,7 @@ def evaluated(classes: ClassSet) -> Evaluated:
         matrix=total.matrix,
         classes=classes,
         picture_iou={f"p{index}": iou for index, iou in picture_iou.items()},
+        overlaps=overlaps,
         shown=tuple(
             Shown(id=f"p{i}", kind=chosen[i], mean_iou=picture_iou[i], image=image, truth=truth, prediction=prediction)
             for i, image, truth, prediction in shown
@@ -97,6 +101,8 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
     written, read = evaluated(CRACKS), read_evaluations(run)["val"]
     assert np.array_equal(read.matrix, written.matrix)
     assert read.classes == CRACKS
+    assert read.overlaps.keys() == {"p0", "p1", "p2"}
+    assert all(np.array_equal(read.overlaps[name], counts) for name, counts in written.overlaps.items())
     assert [one.id for one in read.shown] == [one.id for one in written.shown] == ["p1", "p2"]
     for one, other in zip(read.shown, written.shown):
         assert np.array_equal(one.truth, other.truth) and np.array_equal(one.prediction, other.prediction)
@@ -179,6 +185,27 @@ def test_of_two_runs_the_differences_are_shown(tmp_path: Path) -> None:
     assert re.findall(r"<td>(.*?)</td>", differs) == ["optimizer.learning-rate", "0.1", "0.2"]
     assert "a/run" in page and "b/run" in page
     assert '<td class="good">+0.0' in page
+
+
+def test_of_two_runs_on_the_same_pictures_doubt_is_shown(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name) for name in ("a", "b")]
+    page = write_report(runs, tmp_path / "r.html").read_text()
+    assert "b beside a: mean IoU +0.0 to +0.0 in 95 % of 1000 resamples of the 3 pictures, the same for both.<" in page
+    path = runs[1] / "evaluation" / "val" / "scores.json"
+    stored = json.loads(path.read_text())
+    for counts in stored["overlaps"].values():  # a third of the crack is lost, as ground
+        (_, right), true, predicted = counts
+        lost = right // 3
+        counts[:] = [[counts[0][0], right - lost], true, [predicted[0] + lost, predicted[1] - lost]]
+    path.write_text(json.dumps(stored))
+    page = write_report(runs, tmp_path / "r.html").read_text()
+    assert re.search(r"the same for both; worse: ground -\d+\.\d to -\d+\.\d, crack -\d+\.\d to -\d+\.\d\.<", page)
+    del stored["overlaps"]["p0"]
+    path.write_text(json.dumps(stored))
+    assert "the same for both" not in write_report(runs, tmp_path / "r.html").read_text()
+    del stored["overlaps"]  # as older versions stored it
+    path.write_text(json.dumps(stored))
+    assert "the same for both" not in write_report(runs, tmp_path / "r.html").read_text()
 
 
 @pytest.mark.parametrize("other", ["data", "classes"])

@@ -62,7 +62,9 @@ def test_pooled_counts_of_all_masks(tmp_path: Path, form: str, ending: str) -> N
     pred = write(tmp_path / "pred", masks(1), form=form, ending=ending)
     if ending:  # what `ducseg predict` writes beside them
         write(tmp_path / "pred", masks(2), form="colour", ending="_color")
-    found = score_folder(pred, gt, CLASSES, num_workers=2)
+    found = score_folder(pred, gt, CLASSES, csv=tmp_path / "each.csv", num_workers=2)
+    pixels = [int(line.rsplit(",", 2)[1]) for line in (tmp_path / "each.csv").read_text().splitlines()[1:]]
+    assert (len(pixels), sum(pixels)) == (9, found["num_pixels"])
     line = "masks: values 0, 1, 2 -> ground, crack, leaf; 255 ignored"
     bounds = found.pop("intervals")
     assert bounds["pictures"] == 3 and bounds["mean_iou"][0] <= found["mean_iou"] <= bounds["mean_iou"][1]

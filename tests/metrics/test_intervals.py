@@ -5,7 +5,7 @@ import pytest
 
 from ducseg.classes import ClassSet
 from ducseg.metrics.confusion import scores
-from ducseg.metrics.intervals import interval_line, intervals, overlap
+from ducseg.metrics.intervals import difference_intervals, interval_line, intervals, overlap
 
 CLASSES = ClassSet(("ground", "wire", "absent", "rare"), ((0, 0, 0),) * 4)
 
@@ -55,3 +55,22 @@ def test_nothing_counted_is_nothing_known() -> None:
     found = intervals([np.zeros((3, 4), np.int64)] * 2, CLASSES)
     assert np.isnan([*found["mean_iou"], *found["pixel_accuracy"]]).all()
     assert interval_line(found) == "mean IoU - to - in 95 % of 1000 resamples of the 2 pictures"
+
+
+def test_of_two_networks_the_same_pictures_are_drawn() -> None:
+    first, other = matrices(7), matrices(8)[1:]
+    found = difference_intervals(
+        [overlap(one) for one in first], [overlap(one) for one in other], CLASSES, resamples=40, level=0.9, seed=3
+    )
+    draw, drawn = np.random.default_rng(3), []
+    for _ in range(40):
+        times = draw.multinomial(7, [1 / 7] * 7)
+        one, two = (scores(sum(count * m for count, m in zip(times, ms)), CLASSES) for ms in (first, other))
+        drawn.append((two["mean_iou"] - one["mean_iou"], two["classes"]["wire"]["iou"] - one["classes"]["wire"]["iou"]))
+    assert found["mean_iou"] == pytest.approx(np.quantile([mean for mean, _ in drawn], (0.05, 0.95)), abs=1e-12)
+    assert found["classes"]["wire"] == pytest.approx(np.quantile([wire for _, wire in drawn], (0.05, 0.95)), abs=1e-12)
+
+
+def test_a_network_beside_itself_differs_nowhere() -> None:
+    pictures = [overlap(one) for one in matrices(9)]
+    assert difference_intervals(pictures, pictures, CLASSES)["mean_iou"] == [0, 0]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ducseg.cli.options import Batch, DataRoot, File, RefinedNetwork, Thin, print_scores
+from ducseg.cli.options import Batch, DataRoot, File, PerPicture, RefinedNetwork, Thin, print_scores
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DataRoot, Batch, RefinedNetwork, Thin):
+class Options(DataRoot, Batch, RefinedNetwork, PerPicture, Thin):
     """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy."""
 
     json: File | None = None
@@ -36,6 +36,7 @@ def run(options: Options) -> int:
     from ducseg.inference.store import store_evaluation
     from ducseg.metrics.confusion import write_json
     from ducseg.metrics.kitti_road import format_road_table, road_scores
+    from ducseg.metrics.per_picture import write_per_picture
 
     if options.store and options.ensemble is not None:
         needed = "one network: what is stored is one run's"
@@ -57,6 +58,8 @@ def run(options: Options) -> int:
         Console().print(format_road_table(on_road))
     if options.json is not None:
         write_json(options.json, found)
+    if options.csv is not None:
+        write_per_picture(options.csv, evaluation.overlaps, dataset.classes)
     if options.panels is not None:
         _draw_panels(labeller, dataset, options.panels)
     if run_folder is not None:

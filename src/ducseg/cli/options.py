@@ -293,6 +293,14 @@ class Scored(Workers):
     """Also write the scores there."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerPicture:
+    """Each picture's scores too."""
+
+    csv: File | None = None
+    """Also write each picture's IoU, Dice and pixels there, a line a picture and class."""
+
+
 def report(found: "PredictReport", out: Path | str, done: str) -> int:
     """Say what came of each picture; the exit status: 1 where one failed."""
     print(f"{len(found.written)} of {len(found.written) + len(found.failed)} pictures {done} into {out}")

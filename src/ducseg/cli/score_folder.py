@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ducseg.cli.options import File, Scored, Thin, print_scores
+from ducseg.cli.options import File, PerPicture, Scored, Thin, print_scores
 from ducseg.errors import whole
 
 __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Scored, Thin):
+class Options(PerPicture, Scored, Thin):
     """Score masks against masks, read as the folder layout reads them: mean and per-class IoU, pixel accuracy.
 
     --pred holds NAME.png, or what `ducseg predict` wrote, for each mask of --gt.
@@ -42,7 +42,7 @@ def run(options: Options) -> int:
         found = score_folder(
             options.pred, options.gt, classes, masks_as=options.masks_as, values=options.values,
             ignore_value=options.ignore_value, thin=options.thin_counts, subset=options.subset,
-            num_workers=options.workers, progress=progress,
+            csv=options.csv, num_workers=options.workers, progress=progress,
         )  # fmt: skip
     print(*(found[key] for key in ("masks", "names") if key in found), sep="\n")
     if "no_data" in found:

@@ -1,6 +1,7 @@
 """What `ducseg eval --store` and training leave in a run folder for `ducseg report`: scores, and pictures to look at.
 
-    RUN/evaluation/SPLIT/scores.json   {"scores", "matrix", "classes", "pictures": {id: IoU}, "shown": [...], "about"}
+    RUN/evaluation/SPLIT/scores.json   {"scores", "matrix", "classes", "pictures": {id: IoU}, "overlaps": {id: counts},
+                                       "shown": [...], "about"}
     RUN/evaluation/SPLIT/K.jpg         picture K of those shown
     RUN/evaluation/SPLIT/K-truth.png   its truth and its prediction, class indices, 255 ignored
     RUN/evaluation/SPLIT/K-labels.png
@@ -56,6 +57,7 @@ class Evaluated:
         scores: as `ducseg.metrics.confusion.scores` gives them, with "thin" as `ThinCounts.scores`.
         matrix: int64 (L, L), rows = truth.
         picture_iou: each picture's own mean IoU.
+        overlaps: each picture's counts, as `ducseg.metrics.intervals.overlap` has them; {} where none were stored.
         about: what was evaluated: the step, the command.
     """
 
@@ -63,6 +65,7 @@ class Evaluated:
     matrix: NDArray[np.int64]
     classes: ClassSet
     picture_iou: dict[str, float]
+    overlaps: dict[str, NDArray[np.int64]]
     shown: tuple[Shown, ...]
     about: dict[str, Any]
 
@@ -116,6 +119,7 @@ def write_evaluation(run: Path, split: str, found: Evaluated) -> Path:
             "matrix": found.matrix.tolist(),
             "classes": found.classes.to_json(),
             "pictures": found.picture_iou,
+            "overlaps": {name: counts.tolist() for name, counts in found.overlaps.items()},
             "shown": shown,
             "about": found.about,
         },
@@ -133,6 +137,7 @@ def read_evaluations(run: Path) -> dict[str, Evaluated]:
             matrix=np.array(stored["matrix"], np.int64),
             classes=ClassSet.from_json(stored["classes"]),
             picture_iou=stored["pictures"],
+            overlaps={name: np.array(counts, np.int64) for name, counts in stored.get("overlaps", {}).items()},
             shown=tuple(
                 Shown(
                     **entry,

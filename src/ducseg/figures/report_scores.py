@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ducseg.figures.evaluation_folder import Evaluated
 from ducseg.figures.page import Section, details, gallery, paragraph, picture, shaded_table, table
 from ducseg.figures.run_results import RunResults, as_percent
 from ducseg.figures.width_bars import draw_width_bars
+from ducseg.metrics.intervals import difference_intervals, in_resamples
 
 __all__ = ["class_section", "confusion_section", "width_section"]
 
@@ -18,10 +20,10 @@ _THIN = ("1-2", "3-4", "5-8")
 
 def class_section(named: dict[str, RunResults]) -> Section:
     """A row a class: one run's scores, or the IoU of each run and how it differs from the first one's."""
-    scored = {name: run.scores for name, run in named.items() if run.scores}
+    scored = {name: run for name, run in named.items() if run.scores}
     if not scored:
         return Section("Classes", ())
-    return Section("Classes", (_one(next(iter(scored.values()))) if len(scored) == 1 else _several(scored),))
+    return Section("Classes", (_one(next(iter(scored.values())).scores) if len(scored) == 1 else _several(scored),))
 
 
 def _one(scores: dict[str, Any]) -> str:
@@ -58,7 +60,8 @@ def _ranking(thin: dict[str, Any]) -> str:
     )
 
 
-def _several(scored: dict[str, dict[str, Any]]) -> str:
+def _several(runs: dict[str, RunResults]) -> str:
+    scored = {name: run.scores for name, run in runs.items()}
     base, *others = scored
     header = ["IoU %", base, *(cell for name in others for cell in (name, "±"))]
     reasons = {name: _not_comparable(scored[base], scored[name]) for name in others}
@@ -81,7 +84,28 @@ def _several(scored: dict[str, dict[str, Any]]) -> str:
                 for name in names
             ]
     said = [paragraph(f"{name}: no difference to {base}, {reason}.") for name, reason in reasons.items() if reason]
+    said += [
+        _in_doubt(base, runs[base].stored, name, runs[name].stored) for name, reason in reasons.items() if not reason
+    ]
     return "".join(said) + table(header, rows, strong=strong)
+
+
+def _in_doubt(base: str, first: Evaluated | None, name: str, other: Evaluated | None) -> str:
+    """Between what the differences lie with other pictures; "" where their pictures are not known to be the same."""
+    if first is None or other is None or len(first.overlaps) < 2 or first.overlaps.keys() != other.overlaps.keys():
+        return ""
+    of_other = [other.overlaps[picture] for picture in first.overlaps]
+    found = difference_intervals([*first.overlaps.values()], of_other, first.classes)
+    said = [f"{name} beside {base}: mean IoU {_bounds(found['mean_iou'])} in {in_resamples(found)}, the same for both"]
+    for word, sign in (("better", 1), ("worse", -1)):
+        sure = {one: bounds for one, bounds in found["classes"].items() if min(sign * bound for bound in bounds) > 0}
+        if sure:
+            said.append(f"{word}: {', '.join(f'{one} {_bounds(bounds)}' for one, bounds in sure.items())}")
+    return paragraph(f"{'; '.join(said)}.")
+
+
+def _bounds(bounds: list[float]) -> str:
+    return " to ".join(f"{100 * bound:+.1f}" for bound in bounds)
 
 
 def _not_comparable(first: dict[str, Any], other: dict[str, Any]) -> str:

@@ -73,14 +73,13 @@ class RunResults:
     @property
     def scores(self) -> dict[str, Any]:
         """Of the stored evaluation on the split that the run validated on, else of the best checkpoint; {} if none."""
-        stored = self._stored
-        return (self.model.get("metrics") or {}) if stored is None else stored.scores
+        return (self.model.get("metrics") or {}) if self.stored is None else self.stored.scores
 
     @property
     def how_scored(self) -> str:
         """What of the scores' making is not as usual, "at scales 0.5, 1, mirrored"; "" if nothing."""
         trained = {"bf16": self.config.get("run", {}).get("eval_bf16")} if self.scores else {}
-        about = trained if self._stored is None else self._stored.about
+        about = trained if self.stored is None else self.stored.about
         scales = [f"{scale:g}" for scale in about.get("scales") or [1.0]]
         ways = {
             f"at scale{'s' * (len(scales) > 1)} {', '.join(scales)}": scales != ["1"],
@@ -91,7 +90,8 @@ class RunResults:
         return ", ".join(way for way, taken in ways.items() if taken)
 
     @property
-    def _stored(self) -> Evaluated | None:
+    def stored(self) -> Evaluated | None:
+        """The evaluation on the split that the run validated on."""
         return self.evaluations.get(split_name(self.config.get("data", {}).get("val_split") or "val"))
 
     @property

@@ -39,14 +39,14 @@ class Evaluation:
             to look at, never to be averaged.
         seconds: that it took.
         labels: index -> what was predicted, of the first pictures, as many as were to be kept.
-        overlaps: of each picture, as `ducseg.metrics.intervals.overlap` counts them.
+        overlaps: id of each picture -> its counts, as `ducseg.metrics.intervals.overlap` has them.
     """
 
     matrix: NDArray[np.int64]
     picture_iou: dict[int, float]
     seconds: float
     labels: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
-    overlaps: tuple[NDArray[np.int64], ...] = ()
+    overlaps: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
@@ -91,7 +91,7 @@ def evaluate(
         raise explain("data set", found="no picture", needed="at least one", fix="Check the folder and the split.")
     total, picture_iou, began = ConfusionMatrix(len(dataset.classes)), dict[int, float](), time.monotonic()
     ranked = thin is not None and len(dataset.classes) == 2
-    kept, room, overlaps = dict[int, NDArray[np.uint8]](), _KEPT, list[NDArray[np.int64]]()
+    kept, room, overlaps = dict[int, NDArray[np.uint8]](), _KEPT, dict[str, NDArray[np.int64]]()
 
     def labelled() -> Iterator[tuple[int, Sample]]:
         for index, read in read_ahead(dataset.__getitem__, chosen, ahead=max(2, batch_size)):
@@ -113,7 +113,7 @@ def evaluate(
                 counts = ConfusionMatrix(len(dataset.classes))
                 counts.update(sample.label, prediction, name=sample.id)
                 total.merge(counts)
-                overlaps.append(overlap(counts.matrix))
+                overlaps[sample.id] = overlap(counts.matrix)
                 picture_iou[index] = scores(counts.matrix, dataset.classes)["mean_iou"]
                 if prediction.nbytes <= room if keep is None else len(kept) < keep:
                     kept[index], room = prediction, room - prediction.nbytes
@@ -125,7 +125,7 @@ def evaluate(
                     thin.add(sample.label, prediction, one if ranked else None, name=sample.id)
                 if show is not None:
                     show(len(picture_iou), len(chosen))
-    return Evaluation(total.matrix, picture_iou, time.monotonic() - began, kept, tuple(overlaps))
+    return Evaluation(total.matrix, picture_iou, time.monotonic() - began, kept, overlaps)
 
 
 def evaluate_all_scores(
@@ -153,7 +153,7 @@ def evaluate_all_scores(
     found = scores(evaluation.matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))
     if evaluation.num_images > 1:
-        found["intervals"] = intervals(evaluation.overlaps, dataset.classes)
+        found["intervals"] = intervals([*evaluation.overlaps.values()], dataset.classes)
     return evaluation, found if thin is None else found | {"thin": thin.scores(dataset.classes)}
 
 

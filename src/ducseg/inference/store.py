@@ -71,6 +71,7 @@ def store_evaluation(
         matrix=evaluation.matrix,
         classes=dataset.classes,
         picture_iou={dataset.ids[index]: iou for index, iou in evaluation.picture_iou.items()},
+        overlaps=evaluation.overlaps,
         shown=tuple(shown),
         about=about,
     )

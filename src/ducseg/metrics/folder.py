@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.header import tiff_header
@@ -18,6 +19,7 @@ from ducseg.errors import UserError
 from ducseg.files import composed
 from ducseg.metrics.confusion import ConfusionMatrix, scores
 from ducseg.metrics.intervals import intervals, overlap
+from ducseg.metrics.per_picture import write_per_picture
 from ducseg.metrics.prediction_files import count_each, pair_by_name, pictures_below
 from ducseg.metrics.thin import ThinCounts
 
@@ -37,6 +39,7 @@ def score_folder(
     ignore_value: int | None = None,
     thin: Callable[[int], ThinCounts | None] = lambda num_classes: None,
     subset: bool = False,
+    csv: Path | None = None,
     num_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def score_folder(
             hold indices.
         thin: number of classes -> empty counts of the scores of thin objects, or None: not counted.
         subset: score the pictures that have a prediction, whatever is missing or surplus.
+        csv: also write each picture's scores there, as `ducseg.metrics.per_picture` does.
         num_workers: threads; None: one for each core.
         progress: called with (done, total).
 
@@ -63,7 +67,7 @@ def score_folder(
 
     Raises:
         UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
-            are no class, masks that can be read in two ways, no such folders.
+            are no class, masks that can be read in two ways, no such folders; `csv` is not writable.
     """
     pred, gt = Path(pred), Path(gt)
     truth = {_name(file, gt): file for file in pictures_below(gt, "masks", _LAYOUT)}
@@ -90,16 +94,18 @@ def score_folder(
     total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
     readers = {name: indices.reader if name in leaving_out else predicted.reader for name in pairs}
     count = partial(_count, readers, leaving_out, true.reader, len(true.classes), thin)
-    no_data, overlaps = 0, []
-    for matrix, of_picture, left_out in count_each(count, files, num_workers, progress).values():
+    no_data, overlaps = 0, dict[str, NDArray[np.int64]]()
+    for name, (matrix, of_picture, left_out) in count_each(count, files, num_workers, progress).items():
         no_data += left_out
         total.merge(matrix)
-        overlaps.append(overlap(matrix.matrix))
+        overlaps[name] = overlap(matrix.matrix)
         if of_thin is not None and of_picture is not None:
             of_thin.merge(of_picture)
     more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
     if len(overlaps) > 1:
-        more["intervals"] = intervals(overlaps, true.classes)
+        more["intervals"] = intervals([*overlaps.values()], true.classes)
+    if csv is not None:
+        write_per_picture(csv, overlaps, true.classes)
     if no_data:
         more["no_data"] = no_data
     if renamed:
