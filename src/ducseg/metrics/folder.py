@@ -1,6 +1,7 @@
 """The score of a folder of masks against another, both of one's own: read by the rule of the `folder` layout."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +70,51 @@ def score_folder(
         UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
             are no class, masks that can be read in two ways, no such folders; `csv` is not writable.
     """
-    pred, gt = Path(pred), Path(gt)
+    pairs = _pairs(Path(pred), Path(gt), subset=subset)
+    rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
+    true = rule_of([truth for _, truth in pairs.files.values()], classes)
+    leaving_out = {name for name, (prediction, _) in pairs.files.items() if _leaves_out(prediction)}
+    readers = _readers(pairs, leaving_out, true.classes, rule_of)
+    count = partial(_count, readers, leaving_out, true.reader, len(true.classes), thin)
+    total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
+    no_data, overlaps = 0, dict[str, NDArray[np.int64]]()
+    for name, (matrix, of_picture, left_out) in count_each(count, pairs.files, num_workers, progress).items():
+        no_data += left_out
+        total.merge(matrix)
+        overlaps[name] = overlap(matrix.matrix)
+        if of_thin is not None and of_picture is not None:
+            of_thin.merge(of_picture)
+    if csv is not None:
+        write_per_picture(csv, overlaps, true.classes)
+    more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
+    if len(overlaps) > 1:
+        more["intervals"] = intervals([*overlaps.values()], true.classes)
+    if no_data:
+        more["no_data"] = no_data
+    if pairs.shared:
+        more["names"] = pairs.shared
+    counted = {"pictures": len(overlaps), "pictures_without_prediction": pairs.without, "masks": true.line}
+    return {**scores(total.matrix, true.classes), **counted, **more}
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What is scored.
+
+    Attributes:
+        files: name of each mask -> (prediction, mask).
+        without: how many masks have no prediction.
+        are_labels: whether the predictions are `ducseg predict`'s NAME_labels.
+        shared: how names go together where none are the same; "" where they are.
+    """
+
+    files: dict[str, tuple[Path, Path]]
+    without: int
+    are_labels: bool
+    shared: str
+
+
+def _pairs(pred: Path, gt: Path, *, subset: bool) -> _Pairs:
     truth = {_name(file, gt): file for file in pictures_below(gt, "masks", _LAYOUT)}
     if not truth:
         raise no_such_data("masks", gt, missing="no picture", layout=_LAYOUT)
@@ -84,35 +129,24 @@ def score_folder(
     fix = "Predict the same pictures: NAME.png or NAME_labels.png for a mask NAME.png."
     pairs = pair_by_name(truth, labels or found, lambda file: renamed.get(key(file), key(file)), subset=subset, fix=fix)
     files = {name: (prediction, truth[name]) for name, prediction in pairs.items()}
-    rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
-    true = rule_of([truth[name] for name in pairs], classes)
-    indices = MaskRule(classes=true.classes, meaning={value: value for value in (*range(len(true.classes)), IGNORE)})
-    leaving_out = {name for name, file in pairs.items() if _leaves_out(file)}
-    predicted, others = indices, [file for name, file in pairs.items() if name not in leaving_out]
-    if others and (not labels or any(look.kind != "values" for look in values_in(others)[0])):
-        predicted = rule_of(others, true.classes)
-    total, of_thin = ConfusionMatrix(len(true.classes)), thin(len(true.classes))
-    readers = {name: indices.reader if name in leaving_out else predicted.reader for name in pairs}
-    count = partial(_count, readers, leaving_out, true.reader, len(true.classes), thin)
-    no_data, overlaps = 0, dict[str, NDArray[np.int64]]()
-    for name, (matrix, of_picture, left_out) in count_each(count, files, num_workers, progress).items():
-        no_data += left_out
-        total.merge(matrix)
-        overlaps[name] = overlap(matrix.matrix)
-        if of_thin is not None and of_picture is not None:
-            of_thin.merge(of_picture)
-    more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
-    if len(overlaps) > 1:
-        more["intervals"] = intervals([*overlaps.values()], true.classes)
-    if csv is not None:
-        write_per_picture(csv, overlaps, true.classes)
-    if no_data:
-        more["no_data"] = no_data
-    if renamed:
-        prediction, mask = next(iter(files.values()))
-        more["names"] = f"names: paired by what they share ({prediction.name} with {mask.name})"
-    counted = {"pictures": len(files), "pictures_without_prediction": len(truth) - len(files), "masks": true.line}
-    return {**scores(total.matrix, true.classes), **counted, **more}
+    prediction, mask = next(iter(files.values()))
+    shared = f"names: paired by what they share ({prediction.name} with {mask.name})" if renamed else ""
+    return _Pairs(files, len(truth) - len(files), bool(labels), shared)
+
+
+def _readers(
+    pairs: _Pairs,
+    leaving_out: Collection[str],
+    classes: ClassSet,
+    rule_of: Callable[[Sequence[Path], ClassSet], MaskRule],
+) -> dict[str, MaskReader]:
+    """Of the prediction of each name: those that leave pixels out, and grey ones of `ducseg predict`, hold indices."""
+    indices = MaskRule(classes=classes, meaning={value: value for value in (*range(len(classes)), IGNORE)})
+    others = [prediction for name, (prediction, _) in pairs.files.items() if name not in leaving_out]
+    predicted = indices
+    if others and not (pairs.are_labels and all(look.kind == "values" for look in values_in(others)[0])):
+        predicted = rule_of(others, classes)
+    return {name: (indices if name in leaving_out else predicted).reader for name in pairs.files}
 
 
 def _name(file: Path, folder: Path) -> str:
