@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import rasterio.shutil
@@ -79,6 +80,30 @@ def test_frames_of_clips_in_one_folder_are_asked_about(tmp_path: Path) -> None:
         "words": [f"road {'abcdefghijkl'[number]}" for number in range(12)],
     }.items():
         assert "series" not in notes(config(make(name, names), val_fraction=0.3))
+
+
+@pytest.mark.parametrize("splits", [False, True])
+@pytest.mark.parametrize("clip", [False, True])
+def test_a_clip_s_frames_that_look_like_those_beside_them_are_asked_about(
+    tmp_path: Path, splits: bool, clip: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(rng.integers(0, 255, (40, 400, 3)).astype(np.uint8), (0, 0), 4) if clip else None
+    for number in range(90):
+        shown = rng.integers(0, 255, (40, 60, 3)) if scene is None else scene[:, 3 * number : 3 * number + 60]
+        part = f"/{'val' if number % 9 == 4 else 'train'}" if splits else ""
+        name = f"frame_{30 * number:04}_rgb"
+        for place, array in (("images", shown), ("masks", np.arange(40)[:, None].repeat(60, 1) < 9)):
+            (tmp_path / (place + part)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array.astype(np.uint8)).save(tmp_path / f"{place}{part}/{name}.png")
+    said = notes(config(tmp_path))
+    assert ("neighbours: validation pictures beside training pictures that look alike, such as" in said) == clip
+    if clip and not splits:
+        (pattern,) = re.findall(r"--data\.group-by '(.*)'", said)
+        grouped = config(tmp_path, group_by=pattern)
+        numbers = [int(name[6:10]) // 30 for name in open_dataset(grouped, "val").ids]
+        assert 3 <= len(numbers) <= 12 and "neighbours" not in notes(grouped)
+        assert sum(number - 1 not in numbers for number in numbers) <= 3  # blocks
 
 
 def test_a_pattern_of_file_names_matches_below_folders_too() -> None:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ducseg.classes import ClassSet
@@ -13,10 +14,12 @@ from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
 from ducseg.data.counting import unvalidated_note
 from ducseg.data.cut import CutPatches
+from ducseg.data.files.channels import read_pixels
 from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
+from ducseg.data.layouts.neighbours import neighbours_note
 from ducseg.data.layouts.picture_kinds import alpha_note, nodata_note
 from ducseg.data.layouts.split_notes import copies_note, folder_note, group_note, series_note, split_note
 from ducseg.data.layouts.splitting import are_splits
@@ -128,8 +131,12 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
             notes += filter(None, (alpha_note(pictures[0]), of_no_data, copies_note(*pictures)))
         if config.dataset == "folder" and config.group_by is shared is None:
             folders = {split: layout.files(split).images.values() for split in layout.splits}
+            of_names = None
             if not are_splits(folders):
-                notes += filter(None, [folder_note(folders, *pictures) or series_note(train_set.ids, val_set.ids)])
+                of_names = folder_note(folders, *pictures) or series_note(train_set.ids, val_set.ids)
+            if of_names is None and isinstance(train_set, PairedFiles):
+                of_names = neighbours_note(*pictures, partial(read_pixels, wanted=train_set.pixels))
+            notes += filter(None, [of_names])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     return [*notes, *filter(None, (shared, grouped, unvalidated_note(config, val_set)))]
 
