@@ -14,9 +14,11 @@ from ducseg.errors import UserError
 __all__ = ["neighbours_note"]
 
 _NUMBERED = re.compile(r"(.*?)(\d+)\D*")
-_LOOKED_AT = 6  # validation pictures, each with a neighbour
+_LOOKED_AT = 10  # validation pictures, each with a neighbour
 _SIDE = 32  # pixels that a picture is looked at with
-_ALIKE = 0.4  # of the distance to other pictures; frames a second apart have 0.36, pictures of one pavement 0.6
+_ALIKE = (
+    0.5  # of the distance to other pictures: frames 1/15 s apart have 0.05, 1 s 0.3 to 0.7, other pictures 0.7 to 1.1
+)
 
 
 def neighbours_note(
@@ -39,9 +41,9 @@ def neighbours_note(
         return None
     if len({look.shape for pair in looks for look in pair}) > 1:
         return None
-    near = [np.abs(one - neighbour).mean() for one, neighbour in looks]
-    far = [np.median([np.abs(one - other).mean() for other, _ in looks if other is not one]) for one, _ in looks]
-    if 3 * sum(close < _ALIKE * apart for close, apart in zip(near, far)) < 2 * len(chosen):
+    near = [_apart(one, neighbour) for one, neighbour in looks]
+    far = [np.median([_apart(one, other) for other, _ in looks if other is not one]) for one, _ in looks]
+    if np.median(np.divide(near, np.maximum(far, 1e-6))) > _ALIKE:
         return None
     (one, neighbour), *_ = chosen
     return (
@@ -68,7 +70,14 @@ def _beside(train: Sequence[Path], validation: Sequence[Path]) -> list[tuple[Pat
 
 def _look(picture: NDArray[Any]) -> NDArray[np.float32]:
     small = cv2.resize(picture[..., :3].astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    return np.nan_to_num(np.asarray(small, np.float32))
+    look = np.nan_to_num(np.asarray(small, np.float32))
+    return np.asarray(look - look.mean((0, 1)))
+
+
+def _apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """One minus the correlation; 1 where a picture is all of one colour."""
+    size = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return 1 - float((one * other).sum()) / size if size else 1
 
 
 def _advice(pictures: Sequence[Path]) -> str:
@@ -76,6 +85,6 @@ def _advice(pictures: Sequence[Path]) -> str:
     for digits in (3, 2, 1):
         pattern = rf"^(.*)\d{{{digits}}}\D*$"
         blocks = {match[1] for path in pictures if (match := re.search(pattern, path.stem)) is not None}
-        if len(blocks) >= 8:
+        if len(blocks) >= 4:
             return f" Blocks of frames are kept together by --data.group-by '{pattern}'"
     return " Name those that validate in a list: --data.val-split FILE"
