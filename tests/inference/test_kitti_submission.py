@@ -66,6 +66,14 @@ def test_files_are_what_the_server_takes(root: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.zip").read_bytes() == before
 
 
+def test_an_archive_that_the_server_does_not_take_is_refused_before_anything_is_written(
+    root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"found the name out\.tar\.gz; needed \.zip"):
+        write_kitti_submission(Darkness(), KittiRoad(root, "test"), tmp_path / "o", archive=tmp_path / "out.tar.gz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_score_of_the_folder_is_the_evaluation(root: Path, tmp_path: Path) -> None:
     dataset = KittiRoad(root, "val", fold=1, folds=3)
     write_kitti_submission(Darkness(), dataset, tmp_path / "roads")

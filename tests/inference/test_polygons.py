@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ducseg.classes import CAMVID, VOC2012, ClassSet
 from ducseg.errors import UserError
 from ducseg.inference.polygons import feature_collection, polygon_features, write_geojson
+from ducseg.inference.ring_simplifying import points_kept
 
 LIFTED = (2.0, 0.0, 500_000.0, 0.0, -2.0, 4_000_000.0)
 """Pixels of 2 m, north up, as a raster in UTM has them."""
@@ -168,6 +169,13 @@ def test_simplified_neighbours_still_meet() -> None:
     whole = sum(area(ring) for one in rough for ring in one["geometry"]["coordinates"])
     assert whole == labels.size, "no gap, no overlap"
     assert [one["properties"] for one in rough] == [one["properties"] for one in exact]
+
+
+@pytest.mark.parametrize("side", [1000, 60_000, 100_000])
+def test_corners_of_regions_as_large_as_a_raster_stay(side: int) -> None:
+    corners = np.array([[0, 0], [side, 0], [side, side // 2], [side, side], [0, side]], np.int32)
+    kept = points_kept(corners, np.zeros(5, np.bool_), np.array([0, 5]), 2.0)
+    assert kept.tolist() == [True, True, False, True, True], "but for the one on a straight line"
 
 
 def _on_border(edge: frozenset[tuple[int, int]], size: tuple[int, int]) -> bool:

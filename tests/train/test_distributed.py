@@ -19,6 +19,7 @@ from torch import nn
 from training_process import TrainingProcess
 
 from ducseg.errors import UserError
+from ducseg.train import distributed
 from ducseg.train.sync_batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -146,3 +147,21 @@ def test_batch_norms_of_every_kind_are_synchronised(options: dict[str, Any], kin
 def test_one_value_a_channel_has_no_variance() -> None:
     with pytest.raises(UserError, match="batch norm: found one value a channel"):
         CpuSyncBatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+
+
+def test_a_second_run_of_a_process_does_not_look_for_the_ranks_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun's store outlives the runs: where it still told where the first one's ranks listened, all would wait."""
+    kept, addresses = dist.HashStore(), []
+
+    def join(_backend: str, *, store: dist.Store, **_options: Any) -> None:
+        addresses.append(store.check(["address"]))
+        store.set("address", "of a rank")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "rendezvous", lambda _url: iter([(kept, 0, 2)]))
+    monkeypatch.setattr(dist, "init_process_group", join)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    for _ in range(2):
+        with distributed.join_ranks("cpu"):
+            pass
+    assert addresses == [False, False]

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -132,7 +132,6 @@ class _Asked:
     jobs: "list[Job]"
     reasons: dict[str, str]
     results: Any
-    override: "Callable[[Config], Config]" = field(repr=False)
 
 
 def _asked(options: Options) -> _Asked:
@@ -167,10 +166,8 @@ def _asked(options: Options) -> _Asked:
     if not options.dry_run or is_there(table, setting, options.out):
         setting = with_pictures(table, setting, options.out)
         jobs, reasons = make_jobs(table, rows, setting, range(options.seeds), override, options.out / "runs")
-    return _Asked(
-        table=table, setting=setting, rows=rows, jobs=jobs, reasons=reasons, results=Results(options.out),
-        override=override,
-    )  # fmt: skip
+    results = Results(options.out)
+    return _Asked(table=table, setting=setting, rows=rows, jobs=jobs, reasons=reasons, results=results)
 
 
 def _override(options: Options) -> "Callable[[Config], Config]":

@@ -1,7 +1,7 @@
 """Douglas and Peucker's simplification of borders that two regions share, the same from both sides.
 
-A ring is cut at its junctions, where three or more borders meet and which stay; each part is simplified by whole-number
-arithmetic whose result does not depend on the direction, so that neighbours still meet.
+A ring is cut at its junctions, where three or more borders meet and which stay; each part is simplified by arithmetic
+whose result does not depend on the direction, so that neighbours still meet.
 """
 
 from typing import Any
@@ -92,5 +92,5 @@ def _squared_distance(point: Any, begin: Any, end: Any) -> Any:
         return float((point[0] - begin[0]) ** 2 + (point[1] - begin[1]) ** 2)
     if from_begin >= length:
         return float((point[0] - end[0]) ** 2 + (point[1] - end[1]) ** 2)
-    across = (point[0] - begin[0]) * along_y - (point[1] - begin[1]) * along_x
-    return float(across * across) / float(length)
+    across = float((point[0] - begin[0]) * along_y - (point[1] - begin[1]) * along_x)
+    return across * across / float(length)  # of 60,000 pixels a side the square is beyond 64 bits

@@ -229,7 +229,7 @@ def write_kitti_submission(
         dataset: the test split for the server, a validation split for `score_kitti_road`; with lanes as ground truth,
             the files are um_lane_000000.png, ...
         out: folder for the results; those of an earlier run are replaced.
-        archive: also a zip file of the results, without folders, as the server takes it; replaced.
+        archive: also this .zip of the results, without folders, as the server takes it; replaced.
         progress: draw a bar on a terminal.
 
     Returns:
@@ -237,9 +237,11 @@ def write_kitti_submission(
 
     Raises:
         UserError: calibration files that are missing or do not read; `out` holding pictures that are no such results; a
-            model without the class "road"; pictures that do not read; a disk that refuses the results.
+            model without the class "road"; an archive that is no .zip; pictures that do not read; a disk that refuses
+            the results.
     """
     road_class(labeller.classes)
+    check_archive(archive, (".zip",))
     check_calibration(dataset)
     files = [out / f"{result_name(frame, dataset.ground_truth)}.png" for frame in dataset.ids]
 

@@ -4,6 +4,7 @@ Sums over ranks go through `Ranks.sum`, so the loop has no branches for the numb
 travel by gloo, beside NCCL too: counts that the host needs do not wait for the GPU.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ __all__ = ["Ranks", "join_ranks"]
 
 TIMEOUT = timedelta(hours=1)
 """How long a rank waits for another: rank 0 saves, and shares of the validation pictures take unequally long."""
+
+_runs = itertools.count()
+"""Of this process; all ranks begin them together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +115,15 @@ def _others_watched(ranks: Ranks) -> Iterator[None]:
 
 
 def _init_process_group(backend: str) -> None:
-    """`init_process_group`, with each restart's addresses under their own names.
+    """`init_process_group`, with each restart's addresses under their own names, and those of each run in a process.
 
     torchrun's agent keeps one store over its restarts (pytorch issue 135712): a rank may find where another one
-    listened before it was killed, and be refused. Over several nodes the counts of restarts may differ: there it is
-    left as torch does it.
+    listened before it was killed, and be refused; or where both did in the run before, and wait for ever. Over several
+    nodes the counts of restarts may differ: there it is left as torch does it.
     """
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         dist.init_process_group(backend, timeout=TIMEOUT)
         return
     store, rank, world_size = next(rendezvous("env://"))
-    attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{next(_runs)}", store)
     dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size, timeout=TIMEOUT)

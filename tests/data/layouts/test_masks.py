@@ -435,6 +435,35 @@ def test_index_mask_is_refused_where_colours_are_asked_for(tmp_path: Path) -> No
         read_colours(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize(
+    ("write", "options", "message"),
+    [
+        (colours((0, 0, 0), (255, 0, 0)), {"masks_as": "index"}, r"found colours \(0\.png\); needed one value a pixel"),
+        (colours((0, 0, 0), (255, 0, 0)), {"ignore_value": 255}, r"Leave out .*--data\.ignore-value; --data\.ignore-"),
+        (values(300, 1000, np.uint16), {"masks_as": "colour"}, r"found grey of 16 bits \(0\.png\); needed colours"),
+        (values(7, 7), {"ignore_value": 7}, r"7 alone, which is ignored, in all 4"),
+        (colours((9, 8, 7), (9, 8, 7)), {"ignore_colours": ((9, 8, 7),)}, r"\(9, 8, 7\) alone, which is ignored"),
+    ],
+)
+def test_masks_that_hold_nothing_of_what_was_said(
+    tmp_path: Path, write: Write, options: dict[str, Any], message: str
+) -> None:
+    make(tmp_path, write, None)
+    with pytest.raises(UserError, match=message):
+        labels(tmp_path, **options)
+
+
+@pytest.mark.parametrize("grey", [1000, 65535])
+def test_grey_of_sixteen_bits_is_no_colour(tmp_path: Path, grey: int) -> None:
+    """Times 0x010101 it is a code beyond all colours, or that of another one."""
+    make(tmp_path, colours((0, 0, 0), (255, 0, 0)), TWO)
+    values(grey, grey, np.uint16)(TRUTH[0], tmp_path / "masks" / "3.png")
+    with pytest.raises(UserError, match=r"found indices \(3\.png\) and colours \(0\.png\)"):
+        labels(tmp_path)
+    with pytest.raises(UserError, match=r"grey of 16 bits in 600 pixels"):
+        read_colours(tmp_path / "masks" / "3.png")
+
+
 def smoothed_masks(root: Path, listed: bool = True) -> list[np.ndarray]:
     """Masks of three colours with edges drawn smoothly; the truth, 255 where a colour is mixed."""
     entries, truths = np.array([one["color"] for one in THREE]), []

@@ -4,7 +4,7 @@ A mask of one channel holds values, one of equal red, green and blue too; palett
 colour. Of a picture whose colour is the same everywhere the alpha channel counts, if that varies. A GIF's palette is in
 an order of the program that wrote it, so it holds colours.
 
-Legend: H, W pixels; a colour's code is red << 16 | green << 8 | blue.
+Legend: H, W pixels; a colour's code is red << 16 | green << 8 | blue, `BEYOND` that of grey beyond 8 bits, of any.
 """
 
 from collections import Counter
@@ -28,12 +28,14 @@ from ducseg.data.files.reading import read_label, read_picture, read_sixteen_bit
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "MaskFile", "MaskLook", "are_shades", "code_of", "colour_of", "lies_nowhere_flat", "look_at", "read_mask",
+    "BEYOND", "MaskFile", "MaskLook", "are_shades", "code_of", "colour_of", "lies_nowhere_flat", "look_at", "read_mask",
     "values_in",
 ]  # fmt: skip
 
 _MOST_LOOKED_AT = 4000
 _GREY = 0x010101
+BEYOND = 256 * _GREY
+"""More than the code of any colour."""
 
 Kind = Literal["values", "palette", "colours"]
 
@@ -59,7 +61,7 @@ class MaskFile:
         if self.kind == "palette":
             codes: NDArray[np.integer] = np.array([self.colours[index] for index in range(256)], np.int32)[self.pixels]
             return codes
-        return self.pixels.astype(np.int32) * _GREY if self.kind == "values" else self.pixels
+        return np.minimum(self.pixels.astype(np.int32), 256) * _GREY if self.kind == "values" else self.pixels
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class MaskLook:
 
     def code(self, value: int) -> int:
         """Of the colour that a value, index or code shows."""
-        return self.shown[value] if self.kind == "palette" else value * (_GREY if self.kind == "values" else 1)
+        if self.kind == "values":
+            return min(value, 256) * _GREY
+        return self.shown[value] if self.kind == "palette" else value
 
 
 def code_of(colour: Colour) -> int:

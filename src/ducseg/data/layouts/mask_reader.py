@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.layouts.blends import unblended
-from ducseg.data.layouts.mask_files import colour_of, read_mask
+from ducseg.data.layouts.mask_files import BEYOND, colour_of, read_mask
 from ducseg.errors import UserError, explain
 
 __all__ = ["MaskReader", "MaskRule", "Meaning", "Others", "StrayValues", "line_of", "most_often", "shown"]
 
-_GREY = 0x010101
 _MOST_NAMED = 5
 
 Meaning = Mapping[int, int]
@@ -68,7 +67,7 @@ _UNKNOWN = 256
 @lru_cache(maxsize=2)
 def _table(meaning: tuple[tuple[int, int], ...], as_colours: bool) -> NDArray[np.int16]:
     """Train id of each 16-bit value or 24-bit colour (32 MiB), 256 of what has none: one look-up a pixel."""
-    table = np.full(1 << (24 if as_colours else 16), _UNKNOWN, dtype=np.int16)
+    table = np.full(BEYOND + 1 if as_colours else 1 << 16, _UNKNOWN, dtype=np.int16)
     for value, train_id in meaning:
         table[value] = train_id
     return table
@@ -121,7 +120,7 @@ class MaskRule:
 
 
 def shown(value: int, as_colours: bool) -> str:
-    return str(colour_of(value)) if as_colours else str(value)
+    return str(value) if not as_colours else "grey of 16 bits" if value == BEYOND else str(colour_of(value))
 
 
 def most_often(counts: Counter[int], as_colours: bool, most: int) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.blends import FEWEST_SHADES, MOST_ALONE, MOST_SHADES, are_blended
-from ducseg.data.layouts.mask_files import MaskLook, code_of, colour_of
+from ducseg.data.layouts.mask_files import BEYOND, MaskLook, code_of, colour_of
 from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of, most_often
 from ducseg.data.layouts.mask_shapes import are_edges, are_lines
 from ducseg.errors import UserError, explain
@@ -135,7 +135,7 @@ def colour_readings(
     """The colours of the class list; two colours and two classes; colours of their own where there is no list."""
     ignored = {code_of(colour): IGNORE for colour in asked.ignore_colours}
     counts = counts_of(looks, as_colours=True)
-    found = [code for code, _ in counts.most_common() if code not in ignored]
+    found = [code for code, _ in counts.most_common() if code not in ignored and code < BEYOND]
     if classes is None:
         return [_made_of_colours(looks, found, ignored)] if surely and found else []
     codes = [code_of(colour) for colour in classes.palette]
@@ -174,7 +174,7 @@ def with_background(looks: Sequence[MaskLook], classes: ClassSet, asked: Asked) 
     background = "background" if name != "background" else "other"
     if asked.masks_as == "colour" or any(look.kind == "colours" for look in looks):
         ignored = {code_of(colour) for colour in asked.ignore_colours}
-        others = [code for code, _ in counts_of(looks, True).most_common() if code not in ignored | {code_of(own)}]
+        others = [c for c, _ in counts_of(looks, True).most_common() if c not in ignored | {code_of(own), BEYOND}]
         colour = colour_of(others[0]) if others else (0, 0, 0)
     else:
         colour = (0, 0, 0)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.blends import are_blended
-from ducseg.data.layouts.mask_files import MaskLook, code_of
+from ducseg.data.layouts.mask_files import BEYOND, MaskLook, code_of
 from ducseg.data.layouts.mask_reader import MaskRule, line_of, most_often, shown
 from ducseg.data.layouts.mask_readings import (
     Asked,
@@ -69,7 +69,7 @@ def find_rule(
     if masks_as != "index":
         surely = masks_as == "colour" or "colours" in kinds or (classes is None and _palettes_differ(looks))
         readings += colour_readings(looks, classes, asked, surely=surely)
-    rule = _chosen(readings, looks, asked)
+    rule = _chosen(readings, looks, asked) if readings else _nothing_meant(looks, asked)
     return _described(rule if smoothed else _uncompressed(looks, rule), looks)
 
 
@@ -124,6 +124,24 @@ def _mixed(looks: Sequence[MaskLook], rule: MaskRule) -> MaskRule:
         needed="one reading",
         fix=f"Decide with --data.values 0={first} 1={second} 255={second}, or --data.ignore-value 255.",
     )
+
+
+def _nothing_meant(looks: Sequence[MaskLook], asked: Asked) -> MaskRule:
+    """The rule where there is nothing to make classes of; a problem where masks are of another kind than was said."""
+    ignored = set() if asked.ignore_value is None else {asked.ignore_value}
+    if as_colours := asked.masks_as == "colour":
+        ignored = set(map(code_of, asked.ignore_colours))
+        other, unlike = "grey of 16 bits", [look for look in looks if BEYOND in look.codes(True)]
+        fix = "Leave out --data.masks-as colour and --data.ignore-colours; --data.ignore-value ignores a value."
+    else:
+        other, unlike = "colours", [look for look in looks if look.kind == "colours"]
+        fix = "Leave out --data.masks-as index and --data.ignore-value; --data.ignore-colours R G B ignores a colour."
+    known = ClassSet(("background", "foreground"), VOC_PALETTE[:2])
+    rule = MaskRule(classes=known, meaning=dict.fromkeys(ignored, IGNORE), as_colours=as_colours)
+    if not unlike:
+        return rule
+    needed = "colours" if as_colours else "one value a pixel"
+    return _refused(rule, "masks", found=f"{other} ({unlike[0].path.name})", needed=needed, fix=fix)
 
 
 def _unseen(classes: ClassSet | None) -> MaskRule:
