@@ -15,6 +15,7 @@ from ducseg.data.counting import unvalidated_note
 from ducseg.data.cut import CutPatches
 from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
+from ducseg.data.layouts.grouping import EYES, FOLDER, are_numbered, eyes_in
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.picture_kinds import alpha_note, nodata_note
@@ -28,7 +29,8 @@ from ducseg.data.resampling import Fill
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "LAYOUTS", "data_notes", "naming_the_check", "open_dataset", "open_layout", "open_training_set", "pictures_of",
+    "LAYOUTS", "data_notes", "grouped_by_names", "naming_the_check", "open_dataset", "open_layout", "open_training_set",
+    "pictures_of",
 ]  # fmt: skip
 
 LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
@@ -107,6 +109,28 @@ def open_training_set(config: DataConfig, mean_colour: Fill, classes: ClassSet |
         parts.append(CocoVoc(Path(config.coco_root).expanduser()))
     whole = parts[0] if len(parts) == 1 else Concatenated(parts)
     return whole if config.patches is None else Patches(whole, config.patches, mean_colour=mean_colour)
+
+
+def grouped_by_names(config: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
+    """With the `group_by` that the names of one's own pictures tell, where none is given, and what is to be said of it.
+
+    Both eyes of a person, and numbered folders where these are parted into splits, stay together.
+
+    Raises:
+        UserError: as `open_layout`.
+    """
+    if config.dataset != "folder" or config.group_by is not None:
+        return config, ()
+    layout = open_layout(config)
+    if eyes_in([name for split in layout.splits for name in layout.files(split).images]):
+        line = f"groups: both eyes of a person stay together, as names tell: {EYES}"
+        return replace(config, group_by=EYES), (line,)
+    parted = not layout.are_splits and (config.train_split, config.val_split) == ("train", "val")
+    if parted and are_numbered(layout.splits) and len(layout.splits) >= (config.folds or 0):
+        line = f"groups: the pictures of each of {len(layout.splits)} numbered folders stay together"
+        line += ", as a patient's should; else --data.group-by '(.+)'"
+        return replace(config, group_by=FOLDER), (line,)
+    return config, ()
 
 
 def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: SegmentationDataset) -> list[str]:
