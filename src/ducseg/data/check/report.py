@@ -95,7 +95,8 @@ def _lines(report: Report) -> list[str]:
         found = [finding for finding in report.findings if finding.kind == kind]
         most = 0 if together and kind == "stray values" else _MOST_SHOWN
         for finding in found[:most]:
-            lines.append(f"{'error' if finding.is_error else 'warning'}: {kind}: {finding.message}")
+            said = finding.message.removeprefix(f"{kind}: ")
+            lines.append(f"{'error' if finding.is_error else 'warning'}: {kind}: {said}")
         if len(found) > most:
             lines.append(f"... and {len(found) - most} more: {kind} (all of them with --json FILE)")
     errors, warnings = len(report.errors), len(report.findings) - len(report.errors)
