@@ -1,5 +1,6 @@
 """What is said of folders that people have before a run: where pictures are, which belong together, what is amiss."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,19 @@ def test_a_class_list_of_another_form(tmp_path: Path, text: str, entry: str) -> 
         refused.value
     )
     assert "Error" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shown", "option"),
+    [((1, 3), "--data.val-fraction 0.15"), ((6, 7), "--data.folds 5 --data.fold 1"), ((5,), None)],
+)
+def test_a_parting_that_shows_every_class_is_named(tmp_path: Path, shown: tuple[int, ...], option: str | None) -> None:
+    names = sorted(map(str, range(10)), key=lambda name: hashlib.sha256(name.encode()).digest())  # first held out first
+    for number, name in enumerate(names):
+        add(tmp_path, f"images/{name}.png", f"masks/{name}.png", number, value=255 * (number in shown))
+    (line,) = [line for line in notes(config(tmp_path)).splitlines() if "in validation" in line]
+    end = "chooses other pictures" + f"; with {option} both sides show every class" * (option is not None)
+    assert line.endswith(end)
 
 
 def test_a_class_without_a_validation_pixel_is_named_at_the_start(tmp_path: Path) -> None:

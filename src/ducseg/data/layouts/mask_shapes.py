@@ -74,7 +74,7 @@ def _is_view(pixels: NDArray[Any]) -> bool:
 
 
 def _is_regions(pixels: NDArray[Any]) -> bool:
-    found = (np.uint8(pixels == value) for value in np.unique(pixels) if value)
+    found = ((pixels == value).astype(np.uint8) for value in np.unique(pixels) if value)
     return all(cv2.connectedComponents(one, connectivity=8)[0] == 2 for one in found)
 
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ducseg.classes import ClassSet
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
-from ducseg.data.counting import unvalidated_note
+from ducseg.data.counting import count_pixels, unvalidated_note
 from ducseg.data.cut import CutPatches
 from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
@@ -155,7 +155,25 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
             if not are_splits(folders):
                 notes += filter(None, [folder_note(folders, *pictures) or series_note(train_set.ids, val_set.ids)])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
-    return [*notes, *filter(None, (shared, grouped, unvalidated_note(config, val_set)))]
+    absent = unvalidated_note(config, val_set)
+    if absent is not None and (parting := _parting_with_all(config)) is not None:
+        absent += f"; with {parting} both sides show every class"
+    return [*notes, *filter(None, (shared, grouped, absent))]
+
+
+def _parting_with_all(config: DataConfig) -> str | None:
+    """Options that part one's own pictures otherwise, so that both sides show every class; None: none is found."""
+    shares = [share for share in (0.15, 0.2, 0.25, 0.3) if share > config.val_fraction]
+    others = [(f"--data.val-fraction {share}", replace(config, val_fraction=share)) for share in shares]
+    for folds in (5, 4, 3):
+        names = [(f"--data.folds {folds} --data.fold {fold}", fold) for fold in range(folds)]
+        others += [(name, replace(config, folds=folds, fold=fold)) for name, fold in names]
+    for options, other in others if config.dataset == "folder" and config.folds is None else ():
+        with suppress(UserError):  # too few pictures
+            parts = [open_dataset(other, split) for split in (config.val_split, config.train_split)]
+            if not any(count_pixels(part).absent for part in parts):
+                return options
+    return None
 
 
 @contextmanager
