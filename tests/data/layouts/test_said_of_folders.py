@@ -129,6 +129,21 @@ def test_a_pattern_of_file_names_matches_below_folders_too() -> None:
     assert [group(name) for name in ("a1_7", "oslo/a1_7", "oslo/7")] == ["a1", "a1", "oslo/7"]
 
 
+def test_kinds_of_pictures_as_inspection_sets_have_them(tmp_path: Path) -> None:
+    for number in range(4):
+        add(tmp_path, f"test/crack/{number}.png", f"ground_truth/crack/{number}_mask.png", number)
+        add(tmp_path, f"test/good/{number}.png", f"train/good/{number}.png", number)
+    with pytest.raises(
+        UserError,
+        match=r"found 16 files of pictures or masks, such as ground_truth/crack/0_mask\.png, .* "
+        r"\(of ground_truth, test, train\).*--data\.images DIR --data\.masks DIR",
+    ):
+        open_dataset(config(tmp_path), "train")
+    data = config(tmp_path, images="test", masks="ground_truth", skip_unpaired=True)
+    assert len(open_dataset(data, "all")) == 4
+    assert "left out, without a partner: good/0.png, good/1.png, good/2.png, good/3.png" in notes(data)
+
+
 def test_splits_of_another_spelling_in_each_tree(tmp_path: Path) -> None:
     for here, there, numbers in (("Train", "train", range(3)), ("VAL", "Val", range(3, 5))):
         for number in numbers:

@@ -125,12 +125,13 @@ def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
 
 def _paired(found: FoundFiles) -> FoundFiles:
     """Without what has no partner, which its line says; a split without any mask, as of pictures to predict, stays."""
-    splits, alone = {}, []
+    splits, alone, may_stay = {}, [], "" in found.splits or are_splits(found.splits)
     for split, files in found.splits.items():
         sides = [dict(files.images), dict(files.labels or {})]
         both = sides[0].keys() & sides[1].keys()
-        if sides[1]:
-            alone += [file.name for side in sides for name, file in side.items() if name not in both]
+        if sides[1] or not may_stay:
+            place = "" if may_stay else f"{split}/"
+            alone += [f"{place}{file.name}" for side in sides for name, file in side.items() if name not in both]
             sides = [{name: file for name, file in side.items() if name in both} for side in sides]
         splits[split] = replace(files, images=sides[0], labels=sides[1])
     note = f"; left out, without a partner: {listed(sorted(alone))}" if alone else ""
