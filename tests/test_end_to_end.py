@@ -71,6 +71,8 @@ def test_eval_is_what_predict_scores(run: Path, pictures: Path, tmp_path: Path) 
     assert main(["score", "folder", *folders, *listed]) == 0
     scored = json.loads((tmp_path / "folder.json").read_text())
     assert (scored["mean_iou"], scored["pixel_accuracy"]) == (evaluated["mean_iou"], evaluated["pixel_accuracy"])
+    assert main(["score", "folder", *folders, "--classes", str(run), "--json", str(tmp_path / "of_run.json")]) == 0
+    assert json.loads((tmp_path / "of_run.json").read_text()) == scored
     assert scored["intervals"] == evaluated["intervals"] and evaluated["intervals"]["pictures"] == len(held_out)
     assert set(evaluated["classes"]) == set(COLOURS)
 

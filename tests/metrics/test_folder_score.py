@@ -144,6 +144,14 @@ def test_names_that_differ_by_an_ending_are_paired(tmp_path: Path, endings: tupl
     assert "names" not in score_folder(gt, gt, CLASSES)
 
 
+def test_pictures_beside_the_masks_are_no_truth(tmp_path: Path) -> None:
+    write(tmp_path / "pred", masks(1), ending="_labels")
+    write(tmp_path / "gt", masks(0, void=True), ending="_mask")
+    write(tmp_path / "gt", masks(2))  # the pictures, called as the predictions are
+    found = score_folder(tmp_path / "pred", tmp_path / "gt", CLASSES, subset=True)
+    assert found["pictures"] == 3 and found["mean_iou"] == expected()["mean_iou"]
+
+
 def test_what_is_set_is_no_advice(tmp_path: Path) -> None:
     gt = write(tmp_path / "gt", masks(0))
     pred = write(tmp_path / "pred", {f"x{index}": mask for index, mask in enumerate(masks(0).values())})

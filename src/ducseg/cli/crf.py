@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from ducseg.cli.options import File, Folder, Kinds, report
+from ducseg.cli.options import File, Folder, Kinds, class_list, report
 from ducseg.errors import UserError, explain
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class Options:
     kinds: Kinds = ("labels",)
     """What to write."""
     classes: str | None = None
-    """For colours: camvid, cityscapes, kitti-road, voc2012 or a classes.json."""
+    """For colours: camvid, cityscapes, kitti-road, voc2012, a classes.json or a run folder."""
 
 
 def run(options: Options) -> int:
     """Exit status 1 where a picture failed."""
-    from ducseg.classes import CITYSCAPES, CLASS_SETS, ClassSet
+    from ducseg.classes import CITYSCAPES, CLASS_SETS
     from ducseg.crf import dense_crf
     from ducseg.files import files_below
     from ducseg.inference.predict_files import write_each
@@ -76,7 +76,7 @@ def run(options: Options) -> int:
             needed="classes to colour and name",
             fix=f"Add --classes ({', '.join(CLASS_SETS)} or a classes.json), or write --kinds labels.",
         )
-    colours = options.classes and (CLASS_SETS.get(options.classes) or ClassSet.read(Path(options.classes)))
+    colours = options.classes and (CLASS_SETS.get(options.classes) or class_list(Path(options.classes)))
 
     def refined(names: Sequence[Path], images: "Sequence[NDArray[np.uint8]]") -> "list[NDArray[np.float32]]":
         (name,), (image,) = names, images

@@ -15,6 +15,7 @@ from ducseg.cores import available_cores
 from ducseg.errors import UserError, explain
 
 if TYPE_CHECKING:
+    from ducseg.classes import ClassSet
     from ducseg.data.paired import SegmentationDataset
     from ducseg.inference.examples import Example
     from ducseg.inference.labeller import AveragingLabeller, Labeller
@@ -23,12 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "DataRoot", "Examples", "Figure", "File", "Folder", "Kinds", "Network", "RefinedNetwork", "Scored", "Thin",
-    "Workers", "folded", "help_text", "print_scores", "report", "unknown",
+    "Workers", "class_list", "folded", "help_text", "print_scores", "report", "unknown",
 ]  # fmt: skip
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
 Kinds = tuple[Literal["labels", "color", "overlay", "confidence", "polygons", "probabilities"], ...]
+
+
+def class_list(given: Path) -> "ClassSet":
+    """The classes of a classes.json, a model.json, or a run or checkpoint folder; raises `UserError` for others."""
+    from ducseg.classes import ClassSet
+    from ducseg.files import find_checkpoint
+
+    checkpoint = find_checkpoint(given) if given.is_dir() else None
+    return ClassSet.read(given if checkpoint is None else checkpoint / "model.json")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ducseg.cli.options import File, PerPicture, Scored, Thin, print_scores
+from ducseg.cli.options import File, PerPicture, Scored, Thin, class_list, print_scores
 from ducseg.errors import whole
 
 __all__ = ["Options", "run"]
@@ -19,7 +19,7 @@ class Options(PerPicture, Scored, Thin):
     """
 
     classes: File
-    """A classes.json, or a checkpoint's model.json."""
+    """A classes.json, or the run folder of a network."""
     masks_as: Annotated[Literal["index", "colour"] | None, tyro.conf.arg(aliases=["--data.masks-as"])] = None
     """What the masks hold, values or the colours of --classes; default: found by looking."""
     values: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--data.values"])] = ()
@@ -30,12 +30,11 @@ class Options(PerPicture, Scored, Thin):
 
 def run(options: Options) -> int:
     """Print the table."""
-    from ducseg.classes import ClassSet
     from ducseg.metrics.confusion import write_json
     from ducseg.metrics.folder import score_folder
     from ducseg.progress import counted
 
-    classes = ClassSet.read(options.classes)
+    classes = class_list(options.classes)
     if options.ignore_value is not None:
         whole("--ignore-value", options.ignore_value, fix="Leave it out where 255 is ignored.")
     with counted("scored") as progress:

@@ -17,6 +17,7 @@ from ducseg.data.files.reading import (
     PICTURE_SUFFIXES,
     check_label,
     check_same_size,
+    may_hide_a_turn,
     read_image,
     read_label,
     read_turned,
@@ -95,7 +96,7 @@ class PairedFiles:
         if self.pixels == RGB:
             image, orientation = read_turned(path)
             height, width = image.shape[:2]
-            if orientation in (2, 3, 4) or (orientation > 1 and height == width):  # else sizes tell another mask
+            if may_hide_a_turn(orientation, (height, width)):
                 _say_turned()
         else:
             image = read_pixels(path, self.pixels)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.header import tiff_header
-from ducseg.data.layouts.file_names import by_common_ending
+from ducseg.data.layouts.file_names import by_common_ending, masks_beside
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
 from ducseg.data.layouts.mask_rule import find_rule
@@ -50,7 +50,7 @@ def score_folder(
         pred: holds for each mask of `gt` one of the same size, NAME.png or NAME_labels.png (as `ducseg predict` writes
             it, whose other pictures are passed over), in the same sub-folder. Where no name is the same, names are
             compared without what nearly all in a folder end or begin with, as in the `folder` layout: NAME_label.png.
-        gt: the true masks.
+        gt: the true masks, alone or beside their pictures (x_mask.png beside x.png).
         classes: what they hold.
         masks_as, values, ignore_value: how masks are read, as the fields of `DataConfig`; grey NAME_labels.png
             hold indices.
@@ -115,7 +115,9 @@ class _Pairs:
 
 
 def _pairs(pred: Path, gt: Path, *, subset: bool) -> _Pairs:
-    truth = {_name(file, gt): file for file in pictures_below(gt, "masks", _LAYOUT)}
+    there = pictures_below(gt, "masks", _LAYOUT)
+    beside = masks_beside(there)
+    truth = {_name(file, gt): file for file in there if not beside or file in beside}
     if not truth:
         raise no_such_data("masks", gt, missing="no picture", layout=_LAYOUT)
     found = pictures_below(pred, "predictions", _LAYOUT)

@@ -81,10 +81,17 @@ class Pace:
         """Whether an evaluation takes more than half of the limit."""
         return self._limit is not None and (self.evaluation_seconds or 0.0) > self._limit / 2
 
-    def minutes_for(self, steps: int, step: int) -> float:
-        """In which so many steps and one evaluation fit, where so far `step` and one did."""
-        evaluation = self.evaluation_seconds or 0.0
-        return (steps * max(0.0, self.counted - evaluation) / step + evaluation) / 60
+    def minutes_for(self, steps: int, step: int) -> float | None:
+        """In which so many steps fit, where so far `step` did; None: of those too few were measured to tell."""
+        if self._steps <= _FIRST:
+            return None
+        every = (self.evaluation_seconds or 0.0) / self._between
+        return (self.counted + (steps - step) * (self._mean + every)) / 60
+
+    @property
+    def _mean(self) -> float:
+        """Seconds of a step, of those that were measured."""
+        return self._seconds / (self._steps - _FIRST)
 
     def fitted(self, step: int) -> int:
         """The number of steps, after `step` of them, that fits the time with a last evaluation: at least `step`.
@@ -99,5 +106,4 @@ class Pace:
             return step
         if self._steps <= _FIRST:
             return self.num_steps
-        mean = self._seconds / (self._steps - _FIRST)
-        return min(self.most, step + int(left / (mean + evaluation / self._between)))
+        return min(self.most, step + int(left / (self._mean + evaluation / self._between)))

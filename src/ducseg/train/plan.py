@@ -12,9 +12,8 @@ import torch
 
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen
-from ducseg.data.layouts.grouping import eyes_in
 from ducseg.data.layouts.mask_shapes import are_views
-from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
+from ducseg.data.layouts.opening import data_notes, grouped_by_names, open_dataset, open_training_set
 from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 from ducseg.train.plan_lines import hidden, is_thin, plan_lines
@@ -109,12 +108,8 @@ def make_plan(data: DataConfig, *, minutes: float, machine: Machine) -> Plan:
     Raises:
         UserError: as the data set's opening; a file that does not read; a class that no training pixel shows.
     """
+    data, grouped = grouped_by_names(data)
     train_set, val_set = _opened(data)
-    eyes, grouped = eyes_in([*train_set.ids, *val_set.ids]), list[str]()
-    if eyes is not None and data.group_by is None and data.dataset == "folder":
-        data = replace(data, group_by=eyes)
-        train_set, val_set = _opened(data)
-        grouped = [f"groups: both eyes of a person stay together, as names tell: {eyes}"]
     assert data.root is not None, "a folder is given"
     check_classes_seen(data, train_set, val_set)
     kind = "cpu" if machine.device == "cpu" else "gpu"

@@ -202,8 +202,11 @@ def _say_width(found: Survey) -> str:
 
 
 def _say_hidden(found: Survey) -> str:
-    shown = " and ".join(f"{one.name}, which {100 * one.seen:.2g} % of such windows show" for one in hidden(found))
-    return f"half of them where there is {shown}" if shown else ""
+    names, shares = (
+        ", ".join(one.name for one in hidden(found)),
+        ", ".join(f"{100 * one.seen:.2g}" for one in hidden(found)),
+    )
+    return f"half of them where there is {names}, which {shares} % of such windows show" if names else ""
 
 
 def _say_loss(found: Survey) -> str:

@@ -290,6 +290,13 @@ def test_folder_with_index_masks(tmp_path: Path, split: str) -> None:
     assert "found value 2 in 8 pixels" in check_dataset("folder", tmp_path).errors[0].message
 
 
+def test_masks_of_one_class_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _folder(tmp_path, [np.zeros((8, 8), np.uint8)])
+    (tmp_path / "classes.json").unlink()
+    assert check_and_print(DataConfig(dataset="folder", root=str(tmp_path))) == 1
+    assert "error: masks: found values 0 -> background: one class; needed" in capsys.readouterr().out
+
+
 def test_what_leaves_pictures_without_masks_out_is_said(tmp_path: Path) -> None:
     _folder(tmp_path, [np.eye(8, dtype=np.uint8)] * 3)
     (tmp_path / "masks" / "1.png").unlink()

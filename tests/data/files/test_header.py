@@ -11,10 +11,12 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.data import paired
+from ducseg.data.check.files import Examiner, Pair
 from ducseg.data.files.channels import Pixels, read_channels
 from ducseg.data.files.header import read_header
 from ducseg.data.files.rasters import open_raster
 from ducseg.data.files.reading import picture_size, read_image, read_label
+from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_files import read_mask
 from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError
@@ -147,6 +149,12 @@ def test_a_turned_picture_whose_mask_may_be_otherwise_is_said_once(
         with pytest.warns(UserWarning, match="read as a viewer shows them, .*masks must be drawn that way"):
             dataset[0]
     dataset[1]  # warnings are errors here
+    pair = Pair(split="", id="a", image=tmp_path / "a.jpg", label=tmp_path / "a.png")
+    assert [one.kind for one in Examiner(LabelRules(classes=CLASSES))(pair).problems] == ["unusual mode"] * says
+    if size[0] != size[1] and orientation > 4:
+        Image.fromarray(mask.T.copy()).save(tmp_path / "a.png")
+        (problem,) = Examiner(LabelRules(classes=CLASSES))(pair).problems
+        assert "Is the picture shown turned (EXIF)" in problem.message and "resize" not in problem.message
 
 
 # -- TIFF --------------------------------------------------------------------------------------------------------------

@@ -705,6 +705,12 @@ def test_objects_that_are_numbered_are_no_classes(tmp_path: Path, counts: tuple[
     data = DataConfig(dataset="folder", root=str(tmp_path))
     if not refused:
         assert len(open_dataset(data, "train").classes) == max(counts) + 1
+        asked = "(or numbers of objects, as none is left out and each is one region? --data.values 0=background "
+        for classes in (None, open_layout(data).rules.classes):
+            assert (asked in str(open_layout(data, classes).lines)) is (len(set(counts)) > 2)
+        mask[0, -1] = 1  # in two places
+        Image.fromarray(mask).save(tmp_path / "masks" / "0.png")
+        assert asked not in str(open_layout(data).lines)
         return
     with pytest.raises(UserError, match=r"as numbers of objects are; .*--data.values 0=background 1-65535=object"):
         open_dataset(data, "train")

@@ -1,5 +1,6 @@
 """What is said of folders that people have before a run: where pictures are, which belong together, what is amiss."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from PIL import Image
 
 from ducseg.classes import ClassSet
 from ducseg.data.check.doctor import check_dataset
+from ducseg.data.check.report import check_and_print
 from ducseg.data.config import DataConfig
 from ducseg.data.counting import check_classes_seen
 from ducseg.data.files.channels import Pixels, check_pixels, stored_pixels
-from ducseg.data.layouts.grouping import group_function
-from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
+from ducseg.data.layouts.grouping import are_numbered, group_function
+from ducseg.data.layouts.opening import data_notes, grouped_by_names, open_dataset, open_training_set
 from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError
 
@@ -59,6 +61,47 @@ def test_a_folder_a_patient_is_kept_together(tmp_path: Path, image: str, mask: s
     assert len({path.parent for path in held.image_paths}) == 1
     assert "group" not in notes(data)
     assert check_dataset(data).ok  # 0 of every patient is no drive of all
+
+
+def test_numbered_folders_stay_together_where_nothing_else_is_said(tmp_path: Path) -> None:
+    for patient in range(8):
+        for number in range(3):
+            name = f"TCGA_49{patient:02}_1997/{number}.png"
+            add(tmp_path, f"images/{name}", f"masks/{name}", 10 * patient + number)
+    grouped, said = grouped_by_names(config(tmp_path, folds=4, fold=0))
+    held, learned = open_dataset(grouped, "val").ids, open_dataset(grouped, "train").ids
+    assert len(held) == 6 and not {one[:9] for one in held} & {one[:9] for one in learned}
+    assert len(said) == 1 and said[0].startswith("groups: the pictures of each of 8 numbered folders stay together")
+    assert said[0] in check_dataset(config(tmp_path)).notes
+    for other in ({"folds": 9}, {"val_split": "TCGA_4900_1997"}, {"group_by": "(.+)"}):
+        assert grouped_by_names(config(tmp_path, **other))[1] == ()
+    held = open_dataset(config(tmp_path, group_by="(.+)"), "val").ids
+    assert all(re.fullmatch(r"TCGA_49\d\d_1997/\d", one) for one in held)  # whose they are, with one of a name too
+
+
+@pytest.mark.parametrize(
+    ("folders", "numbered"),
+    [
+        ([f"P{one}" for one in range(5)], True),
+        ([str(one) for one in range(12)], True),
+        ([f"P{one}" for one in range(4)], False),
+        (["good", "crack", "scratch", "hole", "spot"], False),
+        (["a1", "b2", "c3", "d4", "e5"], False),
+    ],
+)
+def test_which_folders_differ_in_numbers_alone(folders: list[str], numbered: bool) -> None:
+    assert are_numbered(folders) is numbered
+
+
+def test_many_folders_are_one_column_and_few_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for site in "abcdefghij":
+        add(tmp_path, f"images/{site}/0.png", f"masks/{site}/0.png", ord(site))
+    assert check_and_print(config(tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert "all 10 folders" in printed and "33.33 % in 10" in printed
+    assert "pictures in images/a, images/b, images/c and 7 more; masks in masks/a, masks/b, masks/c and 7 more\n" in (
+        printed
+    )
 
 
 def test_frames_of_clips_in_one_folder_are_asked_about(tmp_path: Path) -> None:
@@ -111,6 +154,21 @@ def test_a_pattern_of_file_names_matches_below_folders_too() -> None:
     assert [group(name) for name in ("a1_7", "oslo/a1_7", "oslo/7")] == ["a1", "a1", "oslo/7"]
 
 
+def test_kinds_of_pictures_as_inspection_sets_have_them(tmp_path: Path) -> None:
+    for number in range(4):
+        add(tmp_path, f"test/crack/{number}.png", f"ground_truth/crack/{number}_mask.png", number)
+        add(tmp_path, f"test/good/{number}.png", f"train/good/{number}.png", number)
+    with pytest.raises(
+        UserError,
+        match=r"found 16 files of pictures or masks, such as ground_truth/crack/0_mask\.png, .* "
+        r"\(of ground_truth, test, train\).*--data\.images DIR --data\.masks DIR",
+    ):
+        open_dataset(config(tmp_path), "train")
+    data = config(tmp_path, images="test", masks="ground_truth", skip_unpaired=True)
+    assert len(open_dataset(data, "all")) == 4
+    assert "left out, without a partner: good/0.png, good/1.png, good/2.png, good/3.png" in notes(data)
+
+
 def test_splits_of_another_spelling_in_each_tree(tmp_path: Path) -> None:
     for here, there, numbers in (("Train", "train", range(3)), ("VAL", "Val", range(3, 5))):
         for number in numbers:
@@ -128,8 +186,9 @@ def test_a_training_folder_without_pictures(tmp_path: Path) -> None:
 def test_pictures_that_lie_too_deep(tmp_path: Path) -> None:
     for number in range(3):
         add(tmp_path, f"images/a/b/{number}.png", f"masks/a/b/{number}.png", number)
-    with pytest.raises(UserError, match=r"found 6 files .* deeper folders alone, such as images/a/b/0\.png"):
-        open_dataset(config(tmp_path), "train")
+    for look in (lambda: open_dataset(config(tmp_path), "train"), lambda: check_dataset(config(tmp_path))):
+        with pytest.raises(UserError, match=r"found 6 files .* deeper folders alone, such as images/a/b/0\.png"):
+            look()
 
 
 def test_a_class_that_only_held_out_pictures_show(tmp_path: Path) -> None:
@@ -233,6 +292,19 @@ def test_a_class_list_of_another_form(tmp_path: Path, text: str, entry: str) -> 
         refused.value
     )
     assert "Error" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shown", "option"),
+    [((1, 3), "--data.val-fraction 0.15"), ((6, 7), "--data.folds 5 --data.fold 1"), ((5,), None)],
+)
+def test_a_parting_that_shows_every_class_is_named(tmp_path: Path, shown: tuple[int, ...], option: str | None) -> None:
+    names = sorted(map(str, range(10)), key=lambda name: hashlib.sha256(name.encode()).digest())  # first held out first
+    for number, name in enumerate(names):
+        add(tmp_path, f"images/{name}.png", f"masks/{name}.png", number, value=255 * (number in shown))
+    (line,) = [line for line in notes(config(tmp_path)).splitlines() if "in validation" in line]
+    end = "chooses other pictures" + f"; with {option} both sides show every class" * (option is not None)
+    assert line.endswith(end)
 
 
 def test_a_class_without_a_validation_pixel_is_named_at_the_start(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Folders that are no splits (sites, cameras) are the one set of pictures that tra
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,13 +22,13 @@ from ducseg.data.check.files import Examined, Examiner, Pair
 from ducseg.data.config import OWN_CLASSES, DataConfig
 from ducseg.data.counting import count_pixels
 from ducseg.data.layouts.layout import LabelRules, Layout, SplitFiles
-from ducseg.data.layouts.opening import open_layout
+from ducseg.data.layouts.opening import grouped_by_names, open_layout
 from ducseg.data.layouts.splitting import members_of
 from ducseg.data.paired import no_such_data
 from ducseg.data.processes import mapped
 from ducseg.errors import UserError, explain, listed
 
-__all__ = ["Finding", "Report", "SplitReport", "check_dataset"]
+__all__ = ["Finding", "Report", "SplitReport", "check_dataset", "joined"]
 
 WARNINGS = frozenset({"unusual mode", "duplicate", "class never seen", "class not validated"})
 _OF_SPLITS = ("train_split", "val_split", "val_fraction", "test_fraction", "group_by", "folds")
@@ -107,6 +107,23 @@ class Report:
         return {"ok": self.ok, **asdict(self), "findings": findings}
 
 
+def joined(splits: Sequence[SplitReport]) -> SplitReport:
+    """One report of several splits."""
+    sizes = Counter[str]()
+    for split in splits:
+        sizes.update(split.sizes)
+    return SplitReport(
+        images=sum(split.images for split in splits),
+        labels=sum(split.labels for split in splits),
+        sizes=dict(sizes.most_common()),
+        ignored_pixels=sum(split.ignored_pixels for split in splits),
+        classes={
+            name: {key: sum(split.classes[name][key] for split in splits) for key in ("pixels", "images")}
+            for name in splits[0].classes
+        },
+    )
+
+
 def check_dataset(
     config: DataConfig, *, num_workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> Report:
@@ -123,11 +140,14 @@ def check_dataset(
     """
     begin = time.perf_counter()
     layout = open_layout(config)
+    grouped, groups = grouped_by_names(config)
     if not layout.splits:
         if config.dataset == "folder":
             layout.open("all")  # raises as training does, with the folders that could be meant
         raise no_such_data(layout.name, layout.root, missing="none of it", layout=layout.needed)
     files = [layout.files(name) for name in layout.splits]
+    if config.dataset == "folder" and not any(split.images or split.labels for split in files):
+        layout.open("all")  # likewise, with the deeper folders that hold them
     _check_splits(files, layout, config)
     rules = layout.rules
     pairs = [pair for split in files for pair in _pairs(split)]
@@ -137,13 +157,13 @@ def check_dataset(
     return Report(
         dataset=config.dataset,
         root=str(config.root),
-        notes=(*layout.lines, *_no_splits(layout), *_grey(examined, config), *_unpaired(examined, config)),
+        notes=(*layout.lines, *_no_splits(layout), *groups, *_grey(examined, config), *_unpaired(examined, config)),
         splits=splits,
         findings=(
             *_masks(rules, layout),
             *_findings(layout, files, examined),
             *_never_seen(splits, layout),
-            *_not_validated(splits, layout, config),
+            *_not_validated(splits, layout, grouped),
         ),
         num_workers=num_workers,
         seconds=time.perf_counter() - begin,
@@ -309,7 +329,7 @@ def _not_validated(splits: Mapping[str, SplitReport], layout: Layout, config: Da
     name, missing = config.val_split, list[str]()
     if config.dataset in OWN_CLASSES:
         with suppress(UserError):  # what is wrong with the files is said already
-            missing = list(count_pixels(layout.open(name)).absent)
+            missing = list(count_pixels(open_layout(config).open(name)).absent)
     elif name in splits and splits[name].labels:
         missing = [one for one, found in splits[name].classes.items() if not found["pixels"]]
     missing = [one for one in missing if any(split.classes[one]["pixels"] for split in splits.values())]

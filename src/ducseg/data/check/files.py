@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ducseg.data.files.channels import RGB, Pixels, read_finite, stored_pixels
 from ducseg.data.files.header import open_pillow
 from ducseg.data.files.overlapping import quiet, unbounded
-from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
+from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, may_hide_a_turn, read_turned
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues
 from ducseg.errors import UserError, explain
@@ -175,7 +175,7 @@ def _rgb_image(path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
         what = "alpha, which is dropped" if mode in {"RGBA", "LA", "PA", "RGBa"} else f"{mode} pixels, taken as RGB"
         message = explain(f"image {path}", found=what, needed="RGB", fix="Save it as RGB if that is not what you want.")
         problems.append(Problem(kind="grey" if mode == "L" else "unusual mode", file=path, message=str(message)))
-    if orientation != 1:
+    if may_hide_a_turn(orientation, image.shape[:2]):
         message = explain(
             f"image {path}",
             found=f"EXIF orientation {orientation}: it is read as a viewer shows it, turned or mirrored",

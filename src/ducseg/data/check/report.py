@@ -1,14 +1,14 @@
 """What `ducseg data check` prints: one table, then what is wrong and how to go on."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ducseg.data.check.doctor import Report, check_dataset
+from ducseg.data.check.doctor import Report, check_dataset, joined
 from ducseg.data.config import DataConfig
 from ducseg.errors import listed
 from ducseg.files import write_whole
@@ -20,7 +20,7 @@ CHECKS = (
     "masks", "empty split", "same name", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values",
     "train ids", "leak between splits", "duplicate", "unusual mode", "class never seen", "class not validated",
 )  # fmt: skip
-_MOST_SHOWN = 5
+_MOST_SHOWN, _MOST_FOLDERS = 5, 4
 
 
 def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path | None = None) -> int:
@@ -46,22 +46,26 @@ def check_and_print(config: DataConfig, *, num_workers: int = 1, json_path: Path
 
 
 def as_table(report: Report) -> Table:
-    """Rows: files, each check that found something, each class's share of the labelled pixels; columns: splits."""
+    """Rows: files, each check that found something, each class's share of the labelled pixels; columns: splits, or one
+    of all where many folders are none."""
     table = Table(title=Text(f"{report.dataset} in {report.root}"))
     table.add_column("")
-    for name in report.splits:
+    columns = {name: [name] for name in report.splits}
+    if not report.are_splits and len(columns) > _MOST_FOLDERS:
+        columns = {f"all {len(columns)} folders": list(columns)}
+    for name in columns:
         table.add_column(Text(name), justify="right")
-    splits = report.splits.values()
+    splits = [joined([report.splits[name] for name in names]) for names in columns.values()]
     table.add_row("images", *(str(split.images) for split in splits))
     table.add_row("labels", *(str(split.labels) for split in splits))
     table.add_row("size (H x W)", *(_sizes(list(split.sizes)) for split in splits))
     table.add_section()
     for kind in (one for one in CHECKS if report.are_splits or "split" not in one):
-        numbers = [_number(report, kind, name) for name in report.splits]
+        numbers = [_number(report, kind, names) for names in columns.values()]
         if any(numbers):
             table.add_row(kind, *(str(number or "-") for number in numbers), style="bold")
     table.add_section()
-    for name in next(iter(splits)).classes:
+    for name in splits[0].classes:
         shares = [_share(split.classes[name], split.classes.values()) for split in splits]
         if any(share != "-" for share in shares):
             table.add_row(Text(name), *shares)
@@ -72,8 +76,8 @@ def _sizes(sizes: list[str]) -> str:
     return listed(sizes, 2)
 
 
-def _number(report: Report, kind: str, split: str) -> int:
-    return sum(finding.kind == kind and split in finding.splits for finding in report.findings)
+def _number(report: Report, kind: str, splits: Collection[str]) -> int:
+    return sum(finding.kind == kind and not set(splits).isdisjoint(finding.splits) for finding in report.findings)
 
 
 def _share(found: Mapping[str, int], classes: Iterable[Mapping[str, int]]) -> str:
@@ -91,7 +95,8 @@ def _lines(report: Report) -> list[str]:
         found = [finding for finding in report.findings if finding.kind == kind]
         most = 0 if together and kind == "stray values" else _MOST_SHOWN
         for finding in found[:most]:
-            lines.append(f"{'error' if finding.is_error else 'warning'}: {kind}: {finding.message}")
+            said = finding.message.removeprefix(f"{kind}: ")
+            lines.append(f"{'error' if finding.is_error else 'warning'}: {kind}: {said}")
         if len(found) > most:
             lines.append(f"... and {len(found) - most} more: {kind} (all of them with --json FILE)")
     errors, warnings = len(report.errors), len(report.findings) - len(report.errors)

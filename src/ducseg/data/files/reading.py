@@ -9,6 +9,7 @@ EXIF orientation, one rule everywhere: a picture is read as a viewer shows it, a
 is taken to be drawn on the picture as it is shown.
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ __all__ = [
     "colours_in_use",
     "decode_image",
     "decode_picture",
+    "may_hide_a_turn",
     "picture_size",
     "read_image",
     "read_instance_ids",
@@ -73,6 +75,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             channels beside alpha, several pages, more than `header.max_pixels()`.
     """
     return read_turned(path)[0]
+
+
+def may_hide_a_turn(orientation: int, size: tuple[int, int]) -> bool:
+    """Whether a mask drawn on the pixels as stored has the size of the picture as shown: else sizes tell it."""
+    return orientation in (2, 3, 4) or (orientation > 1 and size[0] == size[1])
 
 
 def read_turned(path: Path) -> tuple[NDArray[np.uint8], int]:
@@ -274,11 +281,15 @@ def check_same_size(size: tuple[int, int], label: NDArray[np.uint8], image_path:
     """Raise `UserError` unless the label (H, W) has the image's size (H, W)."""
     if size != label.shape:
         (height, width), (label_height, label_width) = size, label.shape
+        fix = "Pair it with its own image, or resize the mask by nearest neighbour."
+        if label.shape == size[::-1]:
+            fix = "Is the picture shown turned (EXIF), and the mask drawn on its pixels as stored? "
+            fix += f"exiftool -Orientation= {shlex.quote(str(image_path))}"
         raise explain(
             f"label {label_path}",
             found=f"{label_height} x {label_width} pixels (H x W)",
             needed=f"{height} x {width}, the size of {image_path}",
-            fix="Pair it with its own image, or resize the mask by nearest neighbour (EXIF rotation swaps sizes too).",
+            fix=fix,
         )
 
 

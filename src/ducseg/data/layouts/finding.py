@@ -38,7 +38,7 @@ from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.nnunet import find_cases
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, listed
 from ducseg.files import composed, is_hidden
 
 __all__ = ["find_files", "likely_folders"]
@@ -233,15 +233,15 @@ def _pictures(folder: Path, suffixes: frozenset[str] = MASK_SUFFIXES) -> tuple[d
 def _listed(
     root: Path, pairs: Mapping[str, tuple[Path, Path]], mask_suffix: str | None, left_out: list[str]
 ) -> FoundFiles:
-    listed = {split: (_pictures(image, PICTURE_SUFFIXES), _pictures(mask)) for split, (image, mask) in pairs.items()}
-    twins = {split: (*first, *second) for split, ((_, first), (_, second)) in listed.items()}
+    there = {split: (_pictures(image, PICTURE_SUFFIXES), _pictures(mask)) for split, (image, mask) in pairs.items()}
+    twins = {split: (*first, *second) for split, ((_, first), (_, second)) in there.items()}
     if mask_suffix is None:
-        several = ({**found, **labels} for ((found, _), (labels, _)) in listed.values() if len(labels) > len(found))
+        several = ({**found, **labels} for ((found, _), (labels, _)) in there.values() if len(labels) > len(found))
         tails = next((tails for files in several if len(tails := tails_of(files)) > 1), {})
         mask_suffix = tail_of_masks(tails, root, left_out) if tails else None
     pictures, labels = by_common_name(
-        {split: found for split, ((found, _), _) in listed.items()},
-        {split: ending(found, mask_suffix or "") for split, (_, (found, _)) in listed.items()},
+        {split: found for split, ((found, _), _) in there.items()},
+        {split: ending(found, mask_suffix or "") for split, (_, (found, _)) in there.items()},
     )
     files, example = {}, ""
     for split, sides in pairs.items():
@@ -254,7 +254,7 @@ def _listed(
             twins=twins[split],
         )
         example = example or _example(pictures[split], labels[split])
-    named = [", ".join(sorted({_place(pair[side], root) for pair in pairs.values()})) for side in range(2)]
+    named = [listed(sorted({_place(pair[side], root) for pair in pairs.values()}), 3) for side in range(2)]
     return FoundFiles(files, f"pictures in {named[0]}; masks in {named[1]}{example}{_without(left_out)}")
 
 

@@ -68,7 +68,7 @@ def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = Non
         sequence=None if config.group_by is None else group_function(config.group_by),
         notes=(folders.found.line,),
         make_pixels=lambda: folders.pixels,
-        are_splits=config.dataset != "folder" or "" in folders.found.splits or are_splits(folders.found.splits),
+        are_splits=folders.are_splits,
     )
 
 
@@ -125,12 +125,13 @@ def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
 
 def _paired(found: FoundFiles) -> FoundFiles:
     """Without what has no partner, which its line says; a split without any mask, as of pictures to predict, stays."""
-    splits, alone = {}, []
+    splits, alone, may_stay = {}, [], "" in found.splits or are_splits(found.splits)
     for split, files in found.splits.items():
         sides = [dict(files.images), dict(files.labels or {})]
         both = sides[0].keys() & sides[1].keys()
-        if sides[1]:
-            alone += [file.name for side in sides for name, file in side.items() if name not in both]
+        if sides[1] or not may_stay:
+            place = "" if may_stay else f"{split}/"
+            alone += [f"{place}{file.name}" for side in sides for name, file in side.items() if name not in both]
             sides = [{name: file for name, file in side.items() if name in both} for side in sides]
         splits[split] = replace(files, images=sides[0], labels=sides[1])
     note = f"; left out, without a partner: {listed(sorted(alone))}" if alone else ""
@@ -162,6 +163,12 @@ class _Folders:
         if config.skip_unpaired:
             self.found = _paired(self.found)
 
+    @property
+    def are_splits(self) -> bool:
+        """Whether the folders are splits, or there are none, so that a picture's name tells it within its split."""
+        found = self.found.splits
+        return self.config.dataset != "folder" or "" in found or are_splits(found)
+
     def needed(self, split: str) -> str:
         """What must lie in the root, as messages say it."""
         inside = f"[{split}/]" if self.config.dataset == "folder" else f"{split}/"
@@ -179,7 +186,7 @@ class _Folders:
             raise without_masks(self.root, sum(map(len, names.values())), self.needed(split))
         members = members_of(split, names, self.config, self.root)
         pairs = self._pairs({folder for folder, _ in members})
-        several = len({name for _, name in members}) < len(members)
+        several = len({name for _, name in members}) < len(members) or not self.are_splits
         chosen = {f"{folder}/{name}" if several else name: pairs[folder][name] for folder, name in members}
         self._check_masks([mask for _, mask in chosen.values()])
         _check_sizes(chosen)

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from ducseg.errors import explain
 
-__all__ = ["EYES", "eyes_in", "folds_of", "group_function", "group_of", "held_out", "matched"]
+__all__ = ["EYES", "FOLDER", "are_numbered", "eyes_in", "folds_of", "group_function", "group_of", "held_out", "matched"]
 
 EYES = r"(?:^|/)([^/]*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
 """A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
+
+FOLDER = "^([^/]+)/"
+"""A `group_by` that keeps the pictures of a folder together."""
+
+_FEWEST_FOLDERS = 5
+"""Of fewer, one is too much to hold out."""
 
 
 _ADD = "Add images, or train and validate on the same ones: --data.train-split all --data.val-split all."
@@ -116,6 +122,12 @@ def eyes_in(names: Sequence[str]) -> str | None:
     found = Counter(match.group(1) for name in names if (match := re.search(EYES, name)))
     both = sum(count for count in found.values() if count > 1)
     return EYES if both and found.total() >= 0.9 * len(names) and 2 * both >= len(names) else None
+
+
+def are_numbered(folders: Collection[str]) -> bool:
+    """Whether folders differ in numbers alone, as those of patients and parts do, and none is a split or a kind."""
+    shapes = {re.sub(r"\d+", "0", folder) for folder in folders}
+    return len(folders) >= _FEWEST_FOLDERS and len(shapes) == 1 and "0" in shapes.pop()
 
 
 def _grouped(names: Sequence[str], group: Callable[[str], str]) -> dict[str, list[str]]:

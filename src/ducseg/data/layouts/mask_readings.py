@@ -10,7 +10,7 @@ from ducseg.classes import IGNORE, VOC_PALETTE, ClassSet, Colour
 from ducseg.data.layouts.blends import FEWEST_SHADES, MOST_ALONE, MOST_SHADES, are_blended
 from ducseg.data.layouts.mask_files import BEYOND, MaskLook, code_of, colour_of
 from ducseg.data.layouts.mask_reader import MaskRule, Meaning, line_of, most_often
-from ducseg.data.layouts.mask_shapes import are_edges, are_lines
+from ducseg.data.layouts.mask_shapes import are_edges, are_lines, are_regions
 from ducseg.errors import UserError, explain
 
 __all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value_readings", "with_background"]
@@ -18,6 +18,7 @@ __all__ = ["Asked", "Reading", "as_said", "colour_readings", "counts_of", "value
 _NEAR = 32  # how far noise may lie from 0 and 255
 _MOST_MADE = 64  # classes made without a list: more are smoothed edges
 _FEWEST_ENDS, _FEWEST_OBJECTS = 3, 8  # how far numbers of objects go, in how many ways
+_ONE_CLASS = "--data.values 0=background 1-65535=object"
 _OFTEN = 0.01  # share of the pixels that a colour has which others are blends of
 _MOST_LINES = 0.4  # share of the lower value that is lines
 
@@ -79,7 +80,7 @@ def value_readings(looks: Sequence[MaskLook], classes: ClassSet | None, asked: A
     if classes is None:
         return [_made_of_values(looks, found, ignored, asked)] if found else []
     if (named := _values_named(classes)) is not None:
-        return [_reading("values", looks, classes, {IGNORE: IGNORE, **named, **ignored}, False)]
+        return [_of_objects(_reading("values", looks, classes, {IGNORE: IGNORE, **named, **ignored}, False), looks)]
     number = len(classes)
     index = {**{value: value for value in range(number)}, IGNORE: IGNORE, **ignored}
     readings = [_reading("indices", looks, classes, index, False)]
@@ -195,7 +196,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
             looks, len(found), "give --data.values 0-127=background 128-255=foreground", as_colours=False
         )
         return _unknown(looks, first_two, problem, as_colours=False)
-    if asked.masks_as is None and _count_up(looks):
+    if asked.masks_as is None and _objects(looks) >= _FEWEST_OBJECTS:
         problem = _objects_numbered(f"1 to {len(found) - 1} in the fullest mask and fewer in others, none left out")
         return _unknown(looks, _in_order(found[:2], ignored), problem, as_colours=False)
     names = tuple("background" if value == 0 else f"value {value}" for value in found)
@@ -207,7 +208,7 @@ def _made_of_values(looks: Sequence[MaskLook], found: list[int], ignored: Meanin
     if len(set(palette)) == len(palette):
         classes = ClassSet(classes.names, palette)
     made = _reading("values", looks, classes, _in_order(found, ignored), False)
-    return _of_two(made) if len(found) == 2 else made
+    return _of_two(made) if len(found) == 2 else _of_objects(made, looks)
 
 
 def _made_of_colours(looks: Sequence[MaskLook], found: list[int], ignored: Meaning) -> Reading:
@@ -253,6 +254,14 @@ def _of_two(reading: Reading) -> Reading:
     return replace(reading, rule=replace(reading.rule, line=reading.rule.line + said))
 
 
+def _of_objects(reading: Reading, looks: Sequence[MaskLook]) -> Reading:
+    """With a question in its line where the values may be numbers of objects: each of them is one region too."""
+    if not _objects(looks) or not are_regions([look.path for look in looks if len(look.counts) > 2]):
+        return reading
+    said = f" (or numbers of objects, as none is left out and each is one region? {_ONE_CLASS})"
+    return replace(reading, rule=replace(reading.rule, line=reading.rule.line + said))
+
+
 def _unknown(looks: Sequence[MaskLook], meaning: Meaning, problem: UserError, *, as_colours: bool) -> Reading:
     """Worse than any other reading: what the classes are is not known, and the rule says why."""
     pixels = sum(sum(look.counts.values()) for look in looks)
@@ -272,13 +281,13 @@ def _numbers(looks: Sequence[MaskLook], number: int) -> UserError | None:
     return _objects_numbered(f"{number} values in flat regions")
 
 
-def _count_up(looks: Sequence[MaskLook]) -> bool:
-    """Whether each mask has the values from 1 on without a gap, up to another one in each: so objects are numbered,
-    where a class would be missing here and there."""
+def _objects(looks: Sequence[MaskLook]) -> int:
+    """How many objects are numbered in the fullest mask, where each mask has the values from 1 on without a gap, up to
+    another one in each; 0: a value is missing here and there, as a class is."""
     values = [set(look.counts) - {0} for look in looks if look.kind == "values"]
-    ends = {len(found) for found in values}
+    ends = {len(found) for found in values} - {0}
     numbered = len(values) == len(looks) and all(found == set(range(1, len(found) + 1)) for found in values)
-    return numbered and len(ends - {0}) >= _FEWEST_ENDS and max(ends) >= _FEWEST_OBJECTS
+    return max(ends) if numbered and len(ends) >= _FEWEST_ENDS else 0
 
 
 def _objects_numbered(found: str) -> UserError:
@@ -287,7 +296,7 @@ def _objects_numbered(found: str) -> UserError:
         found=f"{found}, as numbers of objects are",
         needed=f"one value a class, at most {_MOST_MADE}",
         fix="For the borders between the objects (membranes): ducseg data convert stack DIR --out OUT; for objects on "
-        "a background of 0: --data.values 0=background 1-65535=object; if they are classes: name them in classes.json.",
+        f"a background of 0: {_ONE_CLASS}; if they are classes: name them in classes.json.",
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ducseg.data.layouts.mask_files import are_shades, lies_nowhere_flat, read_mask
 from ducseg.errors import UserError
 
-__all__ = ["are_edges", "are_lines", "are_views", "lie_nowhere_flat"]
+__all__ = ["are_edges", "are_lines", "are_regions", "are_views", "lie_nowhere_flat"]
 
 _LOOKED_AT = 4
 _VIEW = {"share": 0.3, "one": 0.99, "solid": 0.95}
@@ -45,6 +45,11 @@ def are_lines(masks: Sequence[Path], *, as_colours: bool = False) -> bool:
     return _all(masks, _is_line, as_colours)
 
 
+def are_regions(masks: Sequence[Path]) -> bool:
+    """Whether each value of a mask but 0 is one region, as an object is."""
+    return _all(masks, _is_regions)
+
+
 def _all(masks: Sequence[Path], shows: Callable[[NDArray[Any]], bool], as_colours: bool = False) -> bool:
     step = max(1, len(masks) // _LOOKED_AT)
     try:
@@ -66,6 +71,11 @@ def _is_view(pixels: NDArray[Any]) -> bool:
         return False
     hull = cv2.fillConvexPoly(np.zeros_like(shown), cv2.convexHull(cv2.findNonZero(shown)), 1)
     return bool(areas.sum() >= _VIEW["solid"] * hull.sum())
+
+
+def _is_regions(pixels: NDArray[Any]) -> bool:
+    found = ((pixels == value).astype(np.uint8) for value in np.unique(pixels) if value)
+    return all(cv2.connectedComponents(one, connectivity=8)[0] == 2 for one in found)
 
 
 def _is_line(pixels: NDArray[Any]) -> bool:

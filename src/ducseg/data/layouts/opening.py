@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,12 @@ from ducseg.classes import ClassSet
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
-from ducseg.data.counting import unvalidated_note
+from ducseg.data.counting import count_pixels, unvalidated_note
 from ducseg.data.cut import CutPatches
 from ducseg.data.files.channels import read_pixels
 from ducseg.data.layouts.cityscapes import cityscapes_layout
 from ducseg.data.layouts.folders import camvid_layout, folder_layout, split_folders_layout
+from ducseg.data.layouts.grouping import EYES, FOLDER, are_numbered, eyes_in
 from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.neighbours import neighbours_note
@@ -31,7 +32,8 @@ from ducseg.data.resampling import Fill
 from ducseg.errors import UserError, explain
 
 __all__ = [
-    "LAYOUTS", "data_notes", "naming_the_check", "open_dataset", "open_layout", "open_training_set", "pictures_of",
+    "LAYOUTS", "data_notes", "grouped_by_names", "naming_the_check", "open_dataset", "open_layout", "open_training_set",
+    "pictures_of",
 ]  # fmt: skip
 
 LAYOUTS: dict[str, Callable[[DataConfig, Path, ClassSet | None], Layout]] = {
@@ -112,6 +114,28 @@ def open_training_set(config: DataConfig, mean_colour: Fill, classes: ClassSet |
     return whole if config.patches is None else Patches(whole, config.patches, mean_colour=mean_colour)
 
 
+def grouped_by_names(config: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
+    """With the `group_by` that the names of one's own pictures tell, where none is given, and what is to be said of it.
+
+    Both eyes of a person, and numbered folders where these are parted into splits, stay together.
+
+    Raises:
+        UserError: as `open_layout`.
+    """
+    if config.dataset != "folder" or config.group_by is not None:
+        return config, ()
+    layout = open_layout(config)
+    if eyes_in([name for split in layout.splits for name in layout.files(split).images]):
+        line = f"groups: both eyes of a person stay together, as names tell: {EYES}"
+        return replace(config, group_by=EYES), (line,)
+    parted = not layout.are_splits and (config.train_split, config.val_split) == ("train", "val")
+    if parted and are_numbered(layout.splits) and len(layout.splits) >= (config.folds or 0):
+        line = f"groups: the pictures of each of {len(layout.splits)} numbered folders stay together"
+        line += ", as a patient's should; else --data.group-by '(.+)'"
+        return replace(config, group_by=FOLDER), (line,)
+    return config, ()
+
+
 def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: SegmentationDataset) -> list[str]:
     """What is to be said of the data before a run, a line each: where files were found, how masks are read, which
     pictures the two sets share, which classes no validation picture shows.
@@ -138,7 +162,25 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
                 of_names = neighbours_note(*pictures, partial(read_pixels, wanted=train_set.pixels))
             notes += filter(None, [of_names])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
-    return [*notes, *filter(None, (shared, grouped, unvalidated_note(config, val_set)))]
+    absent = unvalidated_note(config, val_set)
+    if absent is not None and (parting := _parting_with_all(config)) is not None:
+        absent += f"; with {parting} both sides show every class"
+    return [*notes, *filter(None, (shared, grouped, absent))]
+
+
+def _parting_with_all(config: DataConfig) -> str | None:
+    """Options that part one's own pictures otherwise, so that both sides show every class; None: none is found."""
+    shares = [share for share in (0.15, 0.2, 0.25, 0.3) if share > config.val_fraction]
+    others = [(f"--data.val-fraction {share}", replace(config, val_fraction=share)) for share in shares]
+    for folds in (5, 4, 3):
+        names = [(f"--data.folds {folds} --data.fold {fold}", fold) for fold in range(folds)]
+        others += [(name, replace(config, folds=folds, fold=fold)) for name, fold in names]
+    for options, other in others if config.dataset == "folder" and config.folds is None else ():
+        with suppress(UserError):  # too few pictures
+            parts = [open_dataset(other, split) for split in (config.val_split, config.train_split)]
+            if not any(count_pixels(part).absent for part in parts):
+                return options
+    return None
 
 
 @contextmanager

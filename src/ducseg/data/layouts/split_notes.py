@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ducseg.data.layouts.grouping import group_function, matched
+from ducseg.data.layouts.grouping import FOLDER, group_function, matched
 from ducseg.errors import listed
 
 __all__ = ["copies_note", "folder_note", "group_note", "series_note", "split_note"]
@@ -34,7 +34,7 @@ def folder_note(folders: Mapping[str, Iterable[Path]], train: Iterable[Path], va
         return None
     return (
         f"groups: none; {listed(both, 3)} of {len(folders)} folders with training and validation pictures. If the "
-        "pictures of a folder belong together, as a patient's do: --data.group-by '^([^/]+)/'"
+        f"pictures of a folder belong together, as a patient's do: --data.group-by '{FOLDER}'"
     )
 
 

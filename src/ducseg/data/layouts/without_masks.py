@@ -56,13 +56,22 @@ def without_masks(root: Path, found: int, needed: str) -> UserError:
             "annotation tool exported becomes masks by ducseg data convert.",
         )
     deeper = list(pictures_below(root))
+    count = f"{len(deeper)}{' or more' if len(deeper) == _MOST_DEEP else ''}"
     if deeper and all(len(path.parts) > _DEEPEST for path in deeper):
-        count = f"{len(deeper)}{' or more' if len(deeper) == _MOST_DEEP else ''}"
         return explain(
             f"images and masks in {root}",
             found=f"{count} files of pictures or masks in deeper folders alone, such as {deeper[0]}",
             needed=f"{needed}, one level of folders below images and masks",
             fix="Bring them up one level or more (images/P1_left/0.png for images/P1/left/0.png).",
+        )
+    if deeper:
+        inside = ", ".join(dict.fromkeys(path.parts[0] for path in deeper))
+        return explain(
+            f"images and masks in {root}",
+            found=f"{count} files of pictures or masks, such as {deeper[0]}, and no two folders (of {inside}) by whose "
+            "names one holds the masks of the other",
+            needed=needed,
+            fix="Say which are meant: --data.images DIR --data.masks DIR.",
         )
     return no_such_data("images and masks", root, missing="no pictures", layout=needed)
 
