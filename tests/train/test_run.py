@@ -167,6 +167,24 @@ def test_starting_from_a_checkpoint_of_other_classes_is_refused(tiny_config: Con
     assert train(encoder_only, tmp_path / "second", console=QUIET).finished
 
 
+def test_a_start_from_another_network_says_what_differs_and_takes_classes_by_name(tmp_path: Path) -> None:
+    source = build("resnet18", num_classes=11, classes=CAMVID, width=8, aspp=0, cell=2, dilation="rf")
+    save_segmenter(tmp_path / "best", source)
+    model = ModelConfig(encoder="resnet18", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "best"))
+    names = (*CAMVID.names[:9], "tram", CAMVID.names[9])  # the first nine are alike
+    classes = dataclasses.replace(CAMVID, names=names)
+    with pytest.raises(UserError, match=rf"class 9 is {CAMVID.names[9]}; .* 11 classes, where it is tram\. --model"):
+        build_network(model, classes)
+    by_name, said, _ = build_network(dataclasses.replace(model, weights_scope="classes"), classes)
+    assert said == f"weights: all of {tmp_path / 'best'}, classes by name, tram fresh"
+    bias, was = (one.head.state_dict()["paths.0.conv.weight"].unflatten(0, (11, -1)) for one in (by_name, source))
+    assert torch.equal(bias[10], was[9])
+    with pytest.raises(UserError, match=r"another architecture: head duc, cell 2; needed .*: head bilinear, cell 1\. "):
+        build_network(dataclasses.replace(model, head="bilinear", cell=1), CAMVID)
+    with pytest.raises(UserError, match=r"another architecture: width 8; needed that of this configuration: width 16"):
+        build_network(dataclasses.replace(model, width=16, weights_scope="encoder"), CAMVID)
+
+
 def test_a_label_out_of_range_stops_with_file_and_value(tiny_config: Config, tmp_path: Path) -> None:
     assert tiny_config.data.root is not None
     root = tmp_path / "data"
