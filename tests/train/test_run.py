@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -183,6 +184,21 @@ def test_a_start_from_another_network_says_what_differs_and_takes_classes_by_nam
         build_network(dataclasses.replace(model, head="bilinear", cell=1), CAMVID)
     with pytest.raises(UserError, match=r"another architecture: width 8; needed that of this configuration: width 16"):
         build_network(dataclasses.replace(model, width=16, weights_scope="encoder"), CAMVID)
+
+
+def test_a_network_for_other_channels_is_started_from_the_file_that_the_message_names(tmp_path: Path) -> None:
+    source = build("resnet18", num_classes=11, classes=CAMVID, width=8, aspp=0, cell=2, dilation="rf")
+    save_segmenter(tmp_path / "best", source)
+    model = ModelConfig(encoder="resnet18", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "best"))
+    one = Preprocessing((9.0,), (2.0,), dtype="uint16")
+    with pytest.raises(
+        UserError, match=r"network for 3 channels of uint8.*--model.weights \S+ \(its encoder"
+    ) as refused:
+        build_network(model, CAMVID, one)
+    (file,) = re.findall(r"--model.weights (\S+) ", str(refused.value))
+    segmenter, said, _ = build_network(dataclasses.replace(model, weights=file), CAMVID, one)
+    assert said == f"weights: encoder from {file}, conv1.weight spread over the channels"
+    assert segmenter.preprocessing == one
 
 
 def test_a_label_out_of_range_stops_with_file_and_value(tiny_config: Config, tmp_path: Path) -> None:

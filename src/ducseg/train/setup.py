@@ -32,6 +32,7 @@ from ducseg.models.segmenter import Segmenter
 from ducseg.train.config import AugmentConfig, ModelConfig
 from ducseg.train.distributed import Ranks
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
+from ducseg.weights.download import FILES
 from ducseg.weights.encoders import WeightsUnavailable, load_encoder, share_with_head
 from ducseg.weights.other_classes import take_all_but_other_classes
 
@@ -162,11 +163,12 @@ def _check_pixels(source: Segmenter, folder: Path, measured: Preprocessing | Non
     of_data = IMAGENET if measured is None else measured
     (had, was), (has, now) = ((one.num_channels, one.dtype) for one in (source.preprocessing, of_data))
     if (had, was) != (has, now):
+        encoder = f"{folder / FILES[0]} (its encoder alone) or " if had == 3 else ""
         raise explain(
             f"checkpoint {folder}",
             found=f"a network for {had} channels of {was}",
             needed=f"{has} of {now}, as the pictures have",
-            fix="Start from --model.weights imagenet, whose first convolution is spread over any channels.",
+            fix=f"Start from --model.weights {encoder}imagenet: RGB's first convolution is spread over any channels.",
         )
 
 
