@@ -154,12 +154,19 @@ def lines(run: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in found if line["kind"] == kind]
 
 
-def test_the_minutes_for_more_steps_hold_one_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_minutes_for_more_steps_count_the_start_and_the_evaluations_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     pace = Pace(most=1000, minutes=1, began=clock.now, spent=0.0, steps_between_evaluations=100)
-    pace.note_evaluation(48)
-    clock.now += 60
-    assert pace.minutes_for(300, 2) == pytest.approx((300 * 6 + 48) / 60)
+    clock.now += 20  # pictures are looked at
+    for seconds in (8, 2, 3, 1, 2):
+        clock.now += seconds
+        pace.note_step(seconds)
+        if seconds == 2:
+            clock.now += 12
+            pace.note_evaluation(12)
+        if seconds == 3:
+            assert pace.minutes_for(300) == pytest.approx((20 + 8 + 2 + 12 + 3 + 300 * 2) / 60)
+    assert pace.minutes_for(300) == pytest.approx((20 + 16 + 2 * 12 + 300 * 1.5) / 60)
 
 
 def test_a_run_whose_time_ends_in_the_warm_up_says_so(config: Config, tmp_path: Path) -> None:

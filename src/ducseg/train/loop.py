@@ -314,7 +314,7 @@ class _Run:
             self._say(f"reached step {state.step}, {of}, in {minutes:.1f} of {in_minutes(self.config.run.minutes)}")
             warmup = self.config.optimizer.warmup_steps
             if state.step <= warmup:
-                needed = math.ceil(self.pace.minutes_for(10 * warmup, state.step))
+                needed = math.ceil(self.pace.minutes_for(10 * warmup - state.step))
                 self._say(
                     f"warning: the time was over while the rate still rose, for {warmup} steps: on this machine give "
                     f"it {needed} minutes, or smaller crops and batches"

@@ -36,7 +36,7 @@ class Pace:
         self._began, self._spent = began, spent
         self._evaluations_too, self._apart = evaluations_too, 0.0
         self._between = steps_between_evaluations
-        self._steps, self._seconds = 0, 0.0
+        self._steps, self._seconds, self._shortest = 0, 0.0, 0.0
 
     @property
     def limited(self) -> bool:
@@ -66,6 +66,7 @@ class Pace:
     def note_step(self, seconds: float) -> None:
         """Note that a step took so long."""
         self._steps += 1
+        self._shortest = seconds if self._steps == 1 else min(seconds, self._shortest)
         if self._steps > _FIRST:
             self._seconds += seconds
 
@@ -81,10 +82,14 @@ class Pace:
         """Whether an evaluation takes more than half of the limit."""
         return self._limit is not None and (self.evaluation_seconds or 0.0) > self._limit / 2
 
-    def minutes_for(self, steps: int, step: int) -> float:
-        """In which so many steps and one evaluation fit, where so far `step` and one did."""
-        evaluation = self.evaluation_seconds or 0.0
-        return (steps * max(0.0, self.counted - evaluation) / step + evaluation) / 60
+    def minutes_for(self, more: int) -> float:
+        """In which so many more steps fit besides what was done so far, at the pace of this session."""
+        return (self.counted + more * self._seconds_a_step) / 60
+
+    @property
+    def _seconds_a_step(self) -> float:
+        """The mean of those that are measured; before, the shortest: in the first ones other things happen too."""
+        return self._seconds / (self._steps - _FIRST) if self._steps > _FIRST else self._shortest
 
     def fitted(self, step: int) -> int:
         """The number of steps, after `step` of them, that fits the time with a last evaluation: at least `step`.
@@ -99,5 +104,4 @@ class Pace:
             return step
         if self._steps <= _FIRST:
             return self.num_steps
-        mean = self._seconds / (self._steps - _FIRST)
-        return min(self.most, step + int(left / (mean + evaluation / self._between)))
+        return min(self.most, step + int(left / (self._seconds_a_step + evaluation / self._between)))
