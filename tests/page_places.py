@@ -286,10 +286,11 @@ def _thin_masks(_: pytest.MonkeyPatch) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _own_parts(_: pytest.MonkeyPatch) -> dict[str, object]:
+def _own_parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     from ducseg.classes import CAMVID
-    from ducseg.models import build
+    from ducseg.models import HEADS, build
 
+    monkeypatch.setitem(HEADS, "one_path", HEADS["duc"])  # what the page puts there goes again
     network = build("resnet18", "duc", 11, width=8, aspp=0)
     return {
         "features": torch.zeros(1, 512, 4, 6),

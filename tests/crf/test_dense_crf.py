@@ -184,3 +184,43 @@ def test_works_from_several_threads_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         for ours, alone in zip(pool.map(lambda case: dense_crf(*case), cases * 2), expected * 2):
             assert (ours == alone).all()
+
+
+def with_exact_sums(probabilities: Floats, image: Image, params: CrfParams, matrix: Floats) -> Floats:
+    """Ten iterations of mean field over all pairs of pixels: what the lattice approximates."""
+    classes, height, width = probabilities.shape
+    places = np.indices((height, width)).reshape(2, -1).T.astype(np.float64)
+    colours = image.reshape(-1, 3).astype(np.float64)
+
+    def kernel(*features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        squares = sum(((one[:, None] - one[None]) ** 2).sum(2) for one in features)
+        values = np.exp(-squares / 2)
+        scale = values.sum(1) ** -0.5
+        return scale[:, None] * values * scale
+
+    pairs = params.w1 * kernel(places / params.sigma_alpha, colours / params.sigma_beta)
+    pairs += params.w2 * kernel(places / params.sigma_gamma)
+    unary = np.log(np.clip(probabilities, 1e-5, 1)).reshape(classes, -1).astype(np.float64)
+    marginals = np.exp(unary)
+    for _ in range(10):
+        scores = unary - matrix @ (marginals @ pairs)
+        marginals = np.exp(scores - scores.max(0))
+        marginals /= marginals.sum(0)
+    return marginals.reshape(classes, height, width).astype(np.float32)
+
+
+@pytest.mark.parametrize("params", [PAPER, CrfParams(sigma_alpha=8, sigma_beta=20, w1=2, sigma_gamma=2, w2=1)])
+@pytest.mark.parametrize("potts", [True, False])
+def test_the_lattice_is_near_the_sums_over_all_pairs(params: CrfParams, potts: bool) -> None:
+    rng = np.random.default_rng(3)
+    truth = (np.indices((24, 32)).sum(0) // 9 + (np.indices((24, 32))[0] > 11)) % 3
+    image = (60 * truth[..., None] + rng.normal(40, 6, (24, 32, 3))).astype(np.uint8)
+    scores = 1.5 * np.eye(3)[truth].transpose(2, 0, 1) + rng.normal(0, 1, (3, 24, 32))
+    probabilities = (np.exp(scores) / np.exp(scores).sum(0)).astype(np.float32)
+    matrix = 1 - np.eye(3, dtype=np.float32)
+    if not potts:
+        matrix[0, 1], matrix[2, 0] = 0.3, 1.5
+    found = dense_crf(probabilities, image, params, compatibility=None if potts else matrix)
+    exact = with_exact_sums(probabilities, image, params, matrix)
+    assert (found.argmax(0) == exact.argmax(0)).mean() >= 0.97
+    assert np.abs(found - exact).mean() <= 0.02

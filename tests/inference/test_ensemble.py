@@ -126,6 +126,23 @@ def test_eval_says_what_further_networks_have_seen(
     assert "--store: found --ensemble; needed one network" in capsys.readouterr().err
 
 
+def test_eval_compares_two_networks_on_the_same_pictures(
+    folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def scored(*options: str) -> Any:
+        assert main(["eval", *options, "--json", str(tmp_path / "scores.json")]) == 0
+        return json.loads((tmp_path / "scores.json").read_text())
+
+    save_segmenter(tmp_path / "beside", network(2, num_classes=2, classes=ducseg.load(folds[0]).classes))
+    own, found = scored(folds[0]), scored(folds[0], "--against", str(tmp_path / "beside"))
+    assert f"beside {tmp_path / 'beside'} on the same 2 pictures" in said(capsys)
+    other = found.pop("against")
+    assert found == own != other["scores"]
+    low, high = other["differences"]["mean_iou"]
+    assert low <= found["mean_iou"] - other["scores"]["mean_iou"] <= high
+    assert scored(folds[0], "--against", folds[0])["against"]["differences"]["pixel_accuracy"] == [0, 0]
+
+
 def test_a_search_is_of_its_networks_and_pictures(
     folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

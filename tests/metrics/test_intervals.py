@@ -1,11 +1,14 @@
 """Intervals over pictures against resampling written as loops."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ducseg.classes import ClassSet
 from ducseg.metrics.confusion import scores
-from ducseg.metrics.intervals import difference_intervals, interval_line, intervals, overlap
+from ducseg.metrics.intervals import differences, format_differences, interval_line, intervals, overlap
 
 CLASSES = ClassSet(("ground", "wire", "absent", "rare"), ((0, 0, 0),) * 4)
 
@@ -57,20 +60,44 @@ def test_nothing_counted_is_nothing_known() -> None:
     assert interval_line(found) == "mean IoU - to - in 95 % of 1000 resamples of the 2 pictures"
 
 
-def test_of_two_networks_the_same_pictures_are_drawn() -> None:
-    first, other = matrices(7), matrices(8)[1:]
-    found = difference_intervals(
-        [overlap(one) for one in first], [overlap(one) for one in other], CLASSES, resamples=40, level=0.9, seed=3
-    )
-    draw, drawn = np.random.default_rng(3), []
+def test_differences_are_of_both_networks_on_the_same_resamples() -> None:
+    pictures, rng, draw = matrices(6), np.random.default_rng(2), np.random.default_rng(5)
+    others = [one + np.diag([*rng.integers(0, 9, 2), 0, 0]) for one in pictures]
+    counts = [[overlap(one) for one in network] for network in (others, pictures)]
+    found = differences(*counts, CLASSES, resamples=40, level=0.9, seed=5)
+    drawn = []
     for _ in range(40):
-        times = draw.multinomial(7, [1 / 7] * 7)
-        one, two = (scores(sum(count * m for count, m in zip(times, ms)), CLASSES) for ms in (first, other))
-        drawn.append((two["mean_iou"] - one["mean_iou"], two["classes"]["wire"]["iou"] - one["classes"]["wire"]["iou"]))
-    assert found["mean_iou"] == pytest.approx(np.quantile([mean for mean, _ in drawn], (0.05, 0.95)), abs=1e-12)
-    assert found["classes"]["wire"] == pytest.approx(np.quantile([wire for _, wire in drawn], (0.05, 0.95)), abs=1e-12)
+        times = draw.multinomial(6, [1 / 6] * 6)
+        better, worse = (
+            scores(sum(count * one for count, one in zip(times, network)), CLASSES) for network in (others, pictures)
+        )
+        drawn.append(
+            (better["mean_iou"] - worse["mean_iou"], better["classes"]["wire"]["iou"] - worse["classes"]["wire"]["iou"])
+        )
+    expected = np.quantile(drawn, (0.05, 0.95), axis=0)
+    assert found["mean_iou"] == pytest.approx(expected[:, 0], abs=1e-12)
+    assert found["classes"]["wire"] == pytest.approx(expected[:, 1], abs=1e-12)
+    assert np.isnan(found["classes"]["absent"]).all()
+    assert np.ptp(found["mean_iou"]) < np.ptp(intervals(counts[0], CLASSES, level=0.9)["mean_iou"])
+    same = differences(counts[0], counts[0], CLASSES)
+    assert same["mean_iou"] == same["classes"]["ground"] == [0, 0]
 
 
-def test_a_network_beside_itself_differs_nowhere() -> None:
-    pictures = [overlap(one) for one in matrices(9)]
-    assert difference_intervals(pictures, pictures, CLASSES)["mean_iou"] == [0, 0]
+def test_differences_are_shown_with_their_signs() -> None:
+    mixed = np.diag([3, 1, 0, 0])
+    mixed[0, 1] = 1  # a pixel of the ground is taken for wire
+    found, other = (scores(matrix, CLASSES) for matrix in (mixed, np.diag([4, 1, 0, 0])))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(format_differences(found, other, None))
+    lines = [line.replace(" ", "").split("│")[1:-1] for line in console.export_text().splitlines() if "│" in line]
+    assert lines == [
+        ["ground", "75.00", "100.00", "-25.00"],
+        ["wire", "50.00", "100.00", "-50.00"],
+        ["absent", "-", "-", "-"],
+        ["rare", "-", "-", "-"],
+        ["meanIoU", "62.50", "100.00", "-37.50"],
+        ["pixelaccuracy", "80.00", "100.00", "-20.00"],
+    ]
+    pictures = [overlap(mixed), overlap(np.diag([4, 1, 0, 0]))]
+    console.print(format_differences(found, other, differences(pictures, pictures[::-1], CLASSES)))
+    assert "in 95 % of 1000 resamples" in console.export_text()

@@ -1,6 +1,7 @@
 """Anyone's backbone and head in a `Segmenter`: what the two protocols ask for, and a wrong stride said in words."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 from ducseg.classes import ClassSet
 from ducseg.errors import UserError
-from ducseg.models import IMAGENET, Segmenter, build
+from ducseg.models import HEADS, IMAGENET, Segmenter, build
+from ducseg.models.architecture import ENCODER_ROWS, EncoderRow
+from ducseg.models.head import HeadRow
 from ducseg.models.heads import make_head
 from ducseg.ops.duc import DenseUpsampling
+from ducseg.weights import load_segmenter, save_segmenter
 
 CLASSES = ClassSet(("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
 
@@ -133,3 +137,22 @@ def test_its_architecture_is_not_known() -> None:
     with pytest.raises(UserError, match="a backbone or head of your own"):
         found.architecture  # noqa: B018
     assert build("resnet18", width=2).architecture.encoder == "resnet18"
+
+
+def test_parts_of_ones_own_have_names_for_build_and_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as tables:
+        tables.setitem(ENCODER_ROWS, "own", EncoderRow(lambda _: (NamedBackbone(), IMAGENET), (), ()))
+        tables.setitem(HEADS, "joining", HeadRow(lambda *_: Joining(), takes=()))
+        made = build("own", "joining", 3, 8, aspp=0, dilation="none").eval()
+        save_segmenter(tmp_path / "own", made)
+        loaded, picture = load_segmenter(tmp_path / "own"), torch.randn(1, 3, 21, 30)
+        with torch.no_grad():
+            assert torch.equal(loaded(picture), made(picture))
+        with pytest.raises(UserError, match=r"encoder='other' is not one of resnet18, .*, own, nor timm:NAME"):
+            build("other", "joining", 3, 8, aspp=0, dilation="none")
+    with pytest.raises(
+        UserError, match=r"head='joining' is not one of .* a head or encoder of one's own is imported first"
+    ):
+        load_segmenter(tmp_path / "own")

@@ -1,6 +1,7 @@
 """Two gloo processes against one process with the same global batch."""
 
 import copy
+import dataclasses
 import json
 import os
 import signal
@@ -19,7 +20,12 @@ from torch import nn
 from training_process import TrainingProcess
 
 from ducseg.errors import UserError
+from ducseg.models import build
 from ducseg.train import distributed
+from ducseg.train.config import Config
+from ducseg.train.distributed import Ranks
+from ducseg.train.state import RunState
+from ducseg.train.step import TrainingStep
 from ducseg.train.sync_batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -165,3 +171,16 @@ def test_a_second_run_of_a_process_does_not_look_for_the_ranks_of_the_first(monk
         with distributed.join_ranks("cpu"):
             pass
     assert addresses == [False, False]
+
+
+@pytest.mark.usefixtures("group_of_one")
+@pytest.mark.parametrize("together", [True, False])
+def test_the_exchange_of_gradients_warns_of_nothing(tiny_config: Config, together: bool) -> None:
+    segmenter = build(encoder="resnet18", head="duc", num_classes=11, output_stride=16, cell=2, aspp=0, width=8)
+    config = dataclasses.replace(tiny_config, run=dataclasses.replace(tiny_config.run, sync_batch_norm=together))
+    ranks = Ranks(rank=0, world_size=2, device=torch.device("cpu"), restarts=0)
+    state = RunState(segmenter, config.optimizer, pictures=(8, 3))
+    step = TrainingStep(config, state, ranks, num_steps=9, steps_per_epoch=3)
+    images, labels = torch.zeros(4, 3, 32, 48, dtype=torch.uint8), torch.ones(4, 32, 48, dtype=torch.uint8)
+    assert step({"image": images, "label": labels, "ids": ["a", "b", "c", "d"]})["loss"] > 0
+    step.release()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -165,6 +166,39 @@ def test_starting_from_a_checkpoint_of_other_classes_is_refused(tiny_config: Con
         train(section(other, "model", weights=str(first.checkpoint)), tmp_path / "second", console=QUIET)
     encoder_only = section(other, "model", weights=str(first.checkpoint), weights_scope="encoder")
     assert train(encoder_only, tmp_path / "second", console=QUIET).finished
+
+
+def test_a_start_from_another_network_says_what_differs_and_takes_classes_by_name(tmp_path: Path) -> None:
+    source = build("resnet18", num_classes=11, classes=CAMVID, width=8, aspp=0, cell=2, dilation="rf")
+    save_segmenter(tmp_path / "best", source)
+    model = ModelConfig(encoder="resnet18", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "best"))
+    names = (*CAMVID.names[:9], "tram", CAMVID.names[9])  # the first nine are alike
+    classes = dataclasses.replace(CAMVID, names=names)
+    with pytest.raises(UserError, match=rf"class 9 is {CAMVID.names[9]}; .* 11 classes, where it is tram\. --model"):
+        build_network(model, classes)
+    by_name, said, _ = build_network(dataclasses.replace(model, weights_scope="classes"), classes)
+    assert said == f"weights: all of {tmp_path / 'best'}, classes by name, tram fresh"
+    bias, was = (one.head.state_dict()["paths.0.conv.weight"].unflatten(0, (11, -1)) for one in (by_name, source))
+    assert torch.equal(bias[10], was[9])
+    with pytest.raises(UserError, match=r"another architecture: head duc, cell 2; needed .*: head bilinear, cell 1\. "):
+        build_network(dataclasses.replace(model, head="bilinear", cell=1), CAMVID)
+    with pytest.raises(UserError, match=r"another architecture: width 8; needed that of this configuration: width 16"):
+        build_network(dataclasses.replace(model, width=16, weights_scope="encoder"), CAMVID)
+
+
+def test_a_network_for_other_channels_is_started_from_the_file_that_the_message_names(tmp_path: Path) -> None:
+    source = build("resnet18", num_classes=11, classes=CAMVID, width=8, aspp=0, cell=2, dilation="rf")
+    save_segmenter(tmp_path / "best", source)
+    model = ModelConfig(encoder="resnet18", width=8, aspp=0, cell=2, dilation="rf", weights=str(tmp_path / "best"))
+    one = Preprocessing((9.0,), (2.0,), dtype="uint16")
+    with pytest.raises(
+        UserError, match=r"network for 3 channels of uint8.*--model.weights \S+ \(its encoder"
+    ) as refused:
+        build_network(model, CAMVID, one)
+    (file,) = re.findall(r"--model.weights (\S+) ", str(refused.value))
+    segmenter, said, _ = build_network(dataclasses.replace(model, weights=file), CAMVID, one)
+    assert said == f"weights: encoder from {file}, conv1.weight spread over the channels"
+    assert segmenter.preprocessing == one
 
 
 def test_a_label_out_of_range_stops_with_file_and_value(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """`ducseg eval`: the scores of a checkpoint on the data set that it was trained for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ducseg.cli.options import Batch, DataRoot, File, PerPicture, RefinedNetwork, Thin, print_scores
 from ducseg.errors import explain
 
 if TYPE_CHECKING:
+    from ducseg.classes import ClassSet
     from ducseg.data.paired import SegmentationDataset
+    from ducseg.inference.evaluate import Evaluation
     from ducseg.inference.labeller import Labeller
 
 __all__ = ["Options", "run"]
@@ -18,6 +20,9 @@ __all__ = ["Options", "run"]
 class Options(DataRoot, Batch, RefinedNetwork, PerPicture, Thin):
     """Score a checkpoint on its data set: per-class IoU, mean IoU, pixel accuracy."""
 
+    against: str | None = None
+    """Another checkpoint or exported file, scored on the same pictures: by how much this one is better, and within
+    which bounds that lies."""
     json: File | None = None
     """Also write the scores there."""
     panels: File | None = None
@@ -43,10 +48,15 @@ def run(options: Options) -> int:
         raise explain("--store", found="--ensemble", needed=needed, fix="Leave one out; --json keeps the scores.")
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
-    options.warn_of_learned(options.checkpoints, dataset)
+    others = () if options.against is None else (options.against,)
+    options.warn_of_learned((*options.checkpoints, *others), dataset)
     labeller = options.labeller()
     thin = options.thin_counts(len(dataset.classes), wanted=options.store)
     road = RoadEvaluation(labeller.classes, dataset) if isinstance(dataset, KittiRoad) else None
+    other = None
+    if options.against is not None:  # first: what does not fit is said at once
+        rival = replace(options, checkpoint=options.against, ensemble=None).labeller()
+        other = evaluate_all_scores(rival, dataset, batch_size=options.batch_size, progress=True)
     evaluation, found = evaluate_all_scores(
         labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
     )
@@ -56,8 +66,9 @@ def run(options: Options) -> int:
     if road is not None:
         found |= (on_road := road_scores(road.counts))
         Console().print(format_road_table(on_road))
+    beside = {} if other is None else _compared(str(options.against), dataset.classes, (evaluation, found), other)
     if options.json is not None:
-        write_json(options.json, found)
+        write_json(options.json, found | beside)
     if options.csv is not None:
         write_per_picture(options.csv, evaluation.overlaps, dataset.classes)
     if options.panels is not None:
@@ -66,6 +77,26 @@ def run(options: Options) -> int:
         about = {"checkpoint": options.checkpoint, "split": split, **options.look()}
         print(f"stored: {store_evaluation(run_folder, split, labeller, dataset, evaluation, found, about=about)}")
     return 0
+
+
+def _compared(
+    against: str,
+    classes: "ClassSet",
+    own: "tuple[Evaluation, dict[str, Any]]",
+    other: "tuple[Evaluation, dict[str, Any]]",
+) -> dict[str, Any]:
+    """Print by how much two networks differ; for --json, what is known of the other one."""
+    from rich.console import Console
+
+    from ducseg.metrics.intervals import differences, format_differences
+
+    (one, found), (another, scored) = own, other
+    between = None
+    if one.num_images > 1:
+        between = differences([*one.overlaps.values()], [*another.overlaps.values()], classes)
+    print(f"beside {against} on the same {another.num_images} pictures:")
+    Console().print(format_differences(found, scored, between))
+    return {"against": {"checkpoint": against, "scores": scored, "differences": between}}
 
 
 def _run_folder(checkpoint: str) -> Path:

@@ -9,7 +9,7 @@ from ducseg.figures.evaluation_folder import Evaluated
 from ducseg.figures.page import Section, details, gallery, paragraph, picture, shaded_table, table
 from ducseg.figures.run_results import RunResults, as_percent
 from ducseg.figures.width_bars import draw_width_bars
-from ducseg.metrics.intervals import difference_intervals, in_resamples
+from ducseg.metrics.intervals import differences, in_resamples
 
 __all__ = ["class_section", "confusion_section", "width_section"]
 
@@ -95,7 +95,7 @@ def _in_doubt(base: str, first: Evaluated | None, name: str, other: Evaluated | 
     if first is None or other is None or len(first.overlaps) < 2 or first.overlaps.keys() != other.overlaps.keys():
         return ""
     of_other = [other.overlaps[picture] for picture in first.overlaps]
-    found = difference_intervals([*first.overlaps.values()], of_other, first.classes)
+    found = differences(of_other, [*first.overlaps.values()], first.classes)
     said = [f"{name} beside {base}: mean IoU {_bounds(found['mean_iou'])} in {in_resamples(found)}, the same for both"]
     for word, sign in (("better", 1), ("worse", -1)):
         sure = {one: bounds for one, bounds in found["classes"].items() if min(sign * bound for bound in bounds) > 0}

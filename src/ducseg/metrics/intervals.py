@@ -7,16 +7,19 @@ seeds tell, not these.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.text import Text
 
 from ducseg.classes import ClassSet
 from ducseg.metrics.confusion import percent
 
-__all__ = ["difference_intervals", "in_resamples", "interval_line", "intervals", "overlap"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["differences", "format_differences", "in_resamples", "interval_line", "intervals", "overlap"]
 
 _AT_ONCE = 1 << 22  # numbers of a block of resamples
 
@@ -39,35 +42,31 @@ def intervals(
         {"level", "resamples", "pictures": how many there are, "mean_iou": [low, high], "pixel_accuracy": [low, high],
         "classes": {name: [low, high]}}; fractions, NaN where no resample has a pixel of the class.
     """
-    return _between(_resampled(pictures, resamples, seed), classes, level, len(pictures))
+    return _between(_resampled(pictures, resamples, seed), classes, len(pictures), level)
 
 
-def difference_intervals(
-    first: Sequence[NDArray[np.int64]], other: Sequence[NDArray[np.int64]], classes: ClassSet, *, resamples: int = 1000,
-    level: float = 0.95, seed: int = 0,
+def differences(
+    pictures: Sequence[NDArray[np.int64]], others: Sequence[NDArray[np.int64]], classes: ClassSet, *,
+    resamples: int = 1000, level: float = 0.95, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Intervals of the scores of `other` minus those of `first`, both of the same pictures in the same order.
+    """Intervals of one network's scores minus another's on the same pictures, in the same order.
 
-    Each resample draws the same pictures for both: what makes a picture hard for both cancels, so these are narrower
-    than two intervals side by side. As `intervals` otherwise.
+    Both are scored on each resample: that some pictures are harder than others for both leaves no doubt of which of
+    them is better, so these are mostly far narrower than the two networks' own.
+
+    Args:
+        pictures, others: `overlap` of each picture, at least two, with the one network and with the other.
+
+    Returns:
+        As `intervals`.
     """
-    assert len(first) == len(other), (len(first), len(other))
-    one, two = (_resampled(pictures, resamples, seed) for pictures in (first, other))
-    less = _Resampled(two.iou - one.iou, two.mean_iou - one.mean_iou, two.accuracy - one.accuracy)
-    return _between(less, classes, level, len(first))
+    assert len(pictures) == len(others), (len(pictures), len(others))
+    own, other = (_resampled(one, resamples, seed) for one in (pictures, others))
+    return _between([a - b for a, b in zip(own, other)], classes, len(pictures), level)
 
 
-@dataclass(frozen=True)
-class _Resampled:
-    """Scores of R resamples: IoU of each class (R, L), mean IoU (R,), pixel accuracy (R,)."""
-
-    iou: NDArray[np.float64]
-    mean_iou: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-
-
-def _resampled(pictures: Sequence[NDArray[np.int64]], resamples: int, seed: int) -> _Resampled:
-    """Which pictures are drawn depends on the seed and on how many there are alone."""
+def _resampled(pictures: Sequence[NDArray[np.int64]], resamples: int, seed: int) -> list[NDArray[np.float64]]:
+    """Mean IoU (R,), pixel accuracy (R,), IoU (R, L) of resamples: the same ones of as many pictures and classes."""
     counts = np.stack(pictures).astype(np.float64)  # exact below 2^53
     draw, size = np.random.default_rng(seed), len(counts)
     block = max(1, _AT_ONCE // counts.size)
@@ -81,21 +80,22 @@ def _resampled(pictures: Sequence[NDArray[np.int64]], resamples: int, seed: int)
     np.divide(right, union, out=iou, where=union > 0)
     pixels = true.sum(1)
     mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in iou])
-    return _Resampled(iou, mean, np.divide(right.sum(1), pixels, out=np.full(len(pixels), np.nan), where=pixels > 0))
+    return [mean, np.divide(right.sum(1), pixels, out=np.full(len(pixels), np.nan), where=pixels > 0), iou]
 
 
-def _between(found: _Resampled, classes: ClassSet, level: float, num_pictures: int) -> dict[str, Any]:
-    def between(values: NDArray[np.float64]) -> list[float]:
+def _between(values: Sequence[NDArray[np.float64]], classes: ClassSet, size: int, level: float) -> dict[str, Any]:
+    def bounds(values: NDArray[np.float64]) -> list[float]:
         values = values[np.isfinite(values)]
         return np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist() if values.size else [np.nan, np.nan]
 
+    mean, accuracy, iou = values
     return {
         "level": level,
-        "resamples": len(found.mean_iou),
-        "pictures": num_pictures,
-        "mean_iou": between(found.mean_iou),
-        "pixel_accuracy": between(found.accuracy),
-        "classes": {name: between(found.iou[:, number]) for number, name in enumerate(classes.names)},
+        "resamples": len(mean),
+        "pictures": size,
+        "mean_iou": bounds(mean),
+        "pixel_accuracy": bounds(accuracy),
+        "classes": {name: bounds(iou[:, number]) for number, name in enumerate(classes.names)},
     }
 
 
@@ -108,3 +108,31 @@ def interval_line(found: dict[str, Any]) -> str:
 def in_resamples(found: dict[str, Any]) -> str:
     """95 % of 1000 resamples of the 12 pictures."""
     return f"{100 * found['level']:g} % of {found['resamples']} resamples of the {found['pictures']} pictures"
+
+
+def format_differences(found: dict[str, Any], other: dict[str, Any], between: dict[str, Any] | None) -> "Table":
+    """Two networks' `scores` and their `differences` (None: of one picture there are none) as a table, in per cent."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("IoU %")
+    for heading in ("this", "other", "difference"):
+        table.add_column(heading, justify="right")
+    if between is not None:
+        table.add_column(f"in {100 * between['level']:g} % of {between['resamples']} resamples", justify="right")
+
+    def add(name: str, one: float, another: float, interval: Sequence[float]) -> None:
+        low_high = [] if between is None else [" to ".join(map(_signed, interval))]
+        table.add_row(Text(name), percent(one), percent(another), _signed(one - another), *low_high)
+
+    known = between or {"classes": {}}
+    for name, score in found["classes"].items():
+        add(name, score["iou"], other["classes"][name]["iou"], known["classes"].get(name, ()))
+    table.add_section()
+    for key, name in (("mean_iou", "mean IoU"), ("pixel_accuracy", "pixel accuracy")):
+        add(name, found[key], other[key], known.get(key, ()))
+    return table
+
+
+def _signed(fraction: float) -> str:
+    return "-" if np.isnan(fraction) else f"{100 * fraction:+.2f}"

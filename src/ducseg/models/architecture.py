@@ -18,7 +18,7 @@ from ducseg.models.resnet import RESNETS, ResNet
 from ducseg.models.timm_encoder import PREFIX, TimmEncoder
 from ducseg.models.vgg import VGG_BLOCKS, VGGS, Vgg
 
-__all__ = ["ENCODERS", "Architecture", "make_encoder"]
+__all__ = ["ENCODERS", "ENCODER_ROWS", "Architecture", "EncoderRow", "make_encoder"]
 
 MAX_ASPP, MAX_WIDTH = 32, 1024
 """Far beyond what anyone trains; a description that asks for more is damaged, or is after one's memory."""
@@ -132,7 +132,8 @@ class Architecture:
     def _encoder_conflicts(self) -> list[str]:
         row = _row(self.encoder)
         if row is None:
-            return [f"encoder={self.encoder!r} is not one of {', '.join(ENCODERS)}, nor {PREFIX}NAME"]
+            own = [name for name in ENCODER_ROWS if name != PREFIX]
+            return [f"encoder={self.encoder!r} is not one of {', '.join(own)}, nor {PREFIX}NAME"]
         conflicts = []
         if row.blocks and self.output_stride in OUTPUT_STRIDES:  # timm's are known when it is made
             conflicts += dilation_conflicts(self.dilation, self.output_stride, row.blocks)
@@ -184,7 +185,7 @@ def _plain_rates(dilation: Any) -> Any:
 _DEFAULTS = Architecture()
 
 
-class _Row(NamedTuple):
+class EncoderRow(NamedTuple):
     """One encoder.
 
     Attributes:
@@ -249,22 +250,25 @@ def _timm(chosen: Architecture) -> tuple[TimmEncoder, Preprocessing]:
     return made, made.preprocessing
 
 
-_TABLE = {
-    **{name: _Row(_resnet, layout.blocks, (*_OPTIONS, "num_channels")) for name, layout in RESNETS.items()},
-    "mobilenet_v2": _Row(_mobilenet_v2, MOBILENET_V2_BLOCKS, ("batch_norm_eps", "num_channels")),
-    **{name: _Row(_efficientnet_lite, layout.blocks, ("num_channels",)) for name, layout in EFFICIENTNET_LITES.items()},
-    VGGS[0]: _Row(_vgg, VGG_BLOCKS, ("width", "num_channels")),
-    VGGS[1]: _Row(_vgg, VGG_BLOCKS, ("width", "batch_norm_eps", "num_channels")),
-    PREFIX: _Row(_timm, (), ("num_channels",)),
+ENCODER_ROWS = {
+    **{name: EncoderRow(_resnet, layout.blocks, (*_OPTIONS, "num_channels")) for name, layout in RESNETS.items()},
+    "mobilenet_v2": EncoderRow(_mobilenet_v2, MOBILENET_V2_BLOCKS, ("batch_norm_eps", "num_channels")),
+    **{
+        name: EncoderRow(_efficientnet_lite, layout.blocks, ("num_channels",))
+        for name, layout in EFFICIENTNET_LITES.items()
+    },
+    VGGS[0]: EncoderRow(_vgg, VGG_BLOCKS, ("width", "num_channels")),
+    VGGS[1]: EncoderRow(_vgg, VGG_BLOCKS, ("width", "batch_norm_eps", "num_channels")),
+    PREFIX: EncoderRow(_timm, (), ("num_channels",)),
 }
 """Encoders by name, and one row for all of timm's. A new encoder is one file and one line here."""
 
-ENCODERS = tuple(name for name in _TABLE if name != PREFIX)
+ENCODERS = tuple(name for name in ENCODER_ROWS if name != PREFIX)
 """Names of our own encoders."""
 
 
-def _row(encoder: str) -> _Row | None:
-    return _TABLE.get(PREFIX if encoder.startswith(PREFIX) else encoder)
+def _row(encoder: str) -> EncoderRow | None:
+    return ENCODER_ROWS.get(PREFIX if encoder.startswith(PREFIX) else encoder)
 
 
 def make_encoder(chosen: Architecture) -> tuple[NamedEncoder, Preprocessing]:

@@ -38,8 +38,9 @@ class ModelConfig:
     """Channels of a ResNet's stem and res2; below 64 for toys (ImageNet weights need 64)."""
     weights: str | None = None
     """What to start from: "imagenet" or timm:NAME (downloaded once), a file for the encoder, or a checkpoint folder."""
-    weights_scope: Literal["all", "encoder"] = "all"
-    """From a checkpoint folder: all of it, or the encoder alone (for other classes or another head)."""
+    weights_scope: Literal["all", "classes", "encoder"] = "all"
+    """From a checkpoint folder: all of it; all but classes that it does not have, which start fresh, the others go by
+    their names; or the encoder alone (for another head)."""
     weights_optional: bool = False
     """Weights that can be had nowhere (no file, no network) do not stop the run: it starts fresh, and says so."""
     allow_missing_weights: bool = False
@@ -53,8 +54,8 @@ class ModelConfig:
     def conflicts(self) -> list[str]:
         """Every conflict among these fields, each naming its option."""
         found = []
-        if self.weights is None and self.weights_scope == "encoder":
-            found.append("--model.weights-scope encoder needs --model.weights")
+        if self.weights is None and self.weights_scope != "all":
+            found.append(f"--model.weights-scope {self.weights_scope} needs --model.weights")
         return found
 
 

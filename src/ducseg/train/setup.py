@@ -1,8 +1,10 @@
 """From a `Config` to transforms and network."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -25,13 +27,14 @@ from ducseg.data.transforms import ColourJitter, Compose, RandomCrop, RandomMirr
 from ducseg.errors import explain, listed
 from ducseg.models import IMAGENET, Preprocessing, build
 from ducseg.models.batch_norm import recalibrate_batch_norm
-from ducseg.models.encoder import Part
 from ducseg.models.head import FitsToMasks
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.config import AugmentConfig, ModelConfig
 from ducseg.train.distributed import Ranks
 from ducseg.weights.checkpoint import checkpoint_folder, load_segmenter
+from ducseg.weights.download import FILES
 from ducseg.weights.encoders import WeightsUnavailable, load_encoder, share_with_head
+from ducseg.weights.other_classes import take_all_but_other_classes
 
 __all__ = ["BuiltNetwork", "build_network", "fit_to_masks", "recalibrate", "training_transform"]
 
@@ -160,11 +163,12 @@ def _check_pixels(source: Segmenter, folder: Path, measured: Preprocessing | Non
     of_data = IMAGENET if measured is None else measured
     (had, was), (has, now) = ((one.num_channels, one.dtype) for one in (source.preprocessing, of_data))
     if (had, was) != (has, now):
+        encoder = f"{folder / FILES[0]} (its encoder alone) or " if had == 3 else ""
         raise explain(
             f"checkpoint {folder}",
             found=f"a network for {had} channels of {was}",
             needed=f"{has} of {now}, as the pictures have",
-            fix="Start from --model.weights imagenet, whose first convolution is spread over any channels.",
+            fix=f"Start from --model.weights {encoder}imagenet: RGB's first convolution is spread over any channels.",
         )
 
 
@@ -178,37 +182,57 @@ def _start_from_checkpoint(
         if was[key] != now[key]
     ]
     change = f" ({', '.join(changed)})" if changed else ""
-    if config.weights_scope == "encoder":
-        _load(segmenter.encoder, source.encoder, folder)
-        share_with_head(segmenter)
-        return f"weights: encoder of {folder}{change}"
-    if source.classes.names != classes.names:
-        raise explain(
-            f"checkpoint {folder}",
-            found=f"{len(source.classes)} classes ({', '.join(source.classes.names[:4])}, ...)",
-            needed=f"the data's {len(classes)} classes ({', '.join(classes.names[:4])}, ...)",
-            fix="Use --model.weights-scope encoder to take the encoder alone.",
-        )
-    fresh = _load(segmenter, source, folder, allow_missing=config.allow_missing_weights)
+    with _of_one_architecture(folder, was, now):
+        if config.weights_scope == "encoder":
+            segmenter.encoder.load_state_dict(source.encoder.state_dict())
+            share_with_head(segmenter)
+            return f"weights: encoder of {folder}{change}"
+        if config.weights_scope == "classes":
+            lacking = take_all_but_other_classes(segmenter, source)
+            return f"weights: all of {folder}{change}, classes by name" + (f", {listed(lacking)} fresh" * bool(lacking))
+        if source.classes.names != classes.names:
+            raise _other_classes(folder, source.classes.names, classes.names)
+        fresh = _load(segmenter, source, allow_missing=config.allow_missing_weights)
     if any(name.startswith("head.pairwise.") for name in fresh):
         share_with_head(segmenter)
     return f"weights: all of {folder}{change}" + (f", {listed(fresh, 5)} fresh" if fresh else "")
 
 
-def _load(target: Part, source: Part, folder: Path, *, allow_missing: bool = False) -> list[str]:
+def _other_classes(folder: Path, found: tuple[str, ...], needed: tuple[str, ...]) -> Exception:
+    pairs = zip_longest(found, needed, fillvalue="missing")
+    index, (there, here) = next((index, pair) for index, pair in enumerate(pairs) if pair[0] != pair[1])
+    return explain(
+        f"checkpoint {folder}",
+        found=f"{len(found)} classes, where class {index} is {there}",
+        needed=f"the data's {len(needed)} classes, where it is {here}",
+        fix="--model.weights-scope classes takes all but the classes that it lacks, by their names; "
+        "--model.weights-scope encoder the encoder alone.",
+    )
+
+
+@contextmanager
+def _of_one_architecture(folder: Path, was: dict[str, Any], now: dict[str, Any]) -> Iterator[None]:
+    """Say by which options two networks differ, where the tensors of one do not fit the other."""
+    try:
+        yield
+    except RuntimeError as error:
+        keys = [key for key in was | now if was.get(key) != now.get(key) and key != "num_classes"]
+        there, here = (", ".join(f"{key.replace('_', ' ')} {one.get(key)}" for key in keys) for one in (was, now))
+        raise explain(
+            f"checkpoint {folder}",
+            found=f"another architecture: {there}",
+            needed=f"that of this configuration: {here}",
+            fix="Set the --model options as its model.json says; of another head, --model.weights-scope encoder takes "
+            "the encoder.",
+        ) from error
+
+
+def _load(target: Segmenter, source: Segmenter, *, allow_missing: bool = False) -> list[str]:
     """Names of tensors that the source lacks: a stage of a network has fewer than the next one."""
     own, of_source = target.state_dict(), source.state_dict()
     missing = [name for name in own if name not in of_source] if allow_missing else []
-    try:
-        target.load_state_dict(of_source | {name: own[name] for name in missing})
-        return missing
-    except RuntimeError as error:
-        raise explain(
-            f"checkpoint {folder}",
-            found="another architecture",
-            needed="that of this configuration",
-            fix=f"Set the --model options as its model.json says. {error}",
-        ) from None
+    target.load_state_dict(of_source | {name: own[name] for name in missing})
+    return missing
 
 
 def fit_to_masks(segmenter: Segmenter, dataset: SegmentationDataset, seed: int) -> str:

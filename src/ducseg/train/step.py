@@ -6,6 +6,7 @@ average.
 """
 
 import gc
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -27,6 +28,10 @@ from ducseg.train.schedule import learning_rate
 from ducseg.train.state import RunState
 
 __all__ = ["TrainingStep"]
+
+_SHARES_BUFFERS = "forward_sync_buffers"  # torch 2.13 warns of its earlier name
+if _SHARES_BUFFERS not in inspect.signature(DistributedDataParallel).parameters:
+    _SHARES_BUFFERS = "broadcast_buffers"
 
 
 class _FoldedNetwork(nn.Module):
@@ -215,5 +220,5 @@ class TrainingStep:
         if self._ranks.world_size > 1:
             ids = [self._ranks.device.index] if self._ranks.device.type == "cuda" else None
             alike = self._config.run.sync_batch_norm  # then every rank has the same statistics
-            network = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=not alike)
+            network = DistributedDataParallel(network, device_ids=ids, **{_SHARES_BUFFERS: not alike})  # type: ignore[arg-type]
         return torch.compile(network) if self._config.run.compile else network  # type: ignore[return-value]

@@ -91,5 +91,5 @@ def describes_no_network(folder: Path, error: UserError) -> UserError:
         f"checkpoint {folder}",
         found=f"a {_DESCRIPTION} that describes no network ({error})",
         needed="the file as ducseg wrote it",
-        fix="Copy the folder again from where it was made.",
+        fix="Copy the folder again from where it was made; a head or encoder of one's own is imported first.",
     )
