@@ -15,7 +15,7 @@ from ducseg.data.files import header
 from ducseg.data.files.channels import RGB, Pixels, read_channels
 from ducseg.data.files.header import UnreadableError, tiff_header
 from ducseg.data.files.rasters import is_placed, is_raster, open_raster, without_data, write_raster
-from ducseg.data.files.reading import read_image
+from ducseg.data.files.reading import read_image, read_label
 from ducseg.errors import UserError
 
 rasterio = pytest.importorskip("rasterio")
@@ -277,3 +277,33 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [file.name for file in tmp_path.iterdir()] == ["x.tif"]
+
+
+@pytest.mark.parametrize("compress", ["ZSTD", "LZMA", "LERC", "JPEG"])
+def test_compressions_of_gdal_are_read_whole_as_by_rows(tmp_path: Path, compress: str) -> None:
+    smooth = np.kron(noise(3, 6, 5), np.ones((8, 8), np.uint8))
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": compress}
+    colours = {"photometric": "YCBCR", "interleave": "pixel"} if compress == "JPEG" else {"photometric": "RGB"}
+    path = write(tmp_path / "x.tif", smooth, **UTM, **layout, **colours)
+    with open_raster(path) as raster:
+        assert np.array_equal(read_image(path), raster.rows(0, 48))
+    if compress != "JPEG":
+        assert np.array_equal(read_image(path), np.moveaxis(smooth, 0, 2))
+        palette = {value: (value, 255 - value, 7, 255) for value in range(256)}
+        mask = write(tmp_path / "y.tif", smooth[:1], palette=palette, **layout)
+        assert np.array_equal(read_label(mask), smooth[0])
+        assert np.array_equal(read_image(mask)[..., 1], 255 - smooth[0])
+        path.write_bytes(path.read_bytes()[:-300])
+        with pytest.raises(UserError, match=r"x\.tif: found damaged, truncated or no picture"):
+            read_image(path)
+
+
+def test_compressions_of_gdal_are_named_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zstd, jpeg = (
+        write(tmp_path / f"{compress}.tif", noise(3, 16, 16), compress=compress, photometric="RGB", **UTM)
+        for compress in ("ZSTD", "JPEG")
+    )
+    monkeypatch.setattr("ducseg.data.files.compressed.find_spec", lambda _name: None)
+    assert read_image(jpeg).shape == (16, 16, 3)
+    with pytest.raises(UserError, match=r"found a TIFF in ZSTD; .*LZW or deflate, or pip install ducseg\[geo\]"):
+        read_image(zstd)
