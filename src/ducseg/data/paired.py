@@ -61,8 +61,8 @@ class PairedFiles:
         read: label file -> these values (H, W).
         pixels: what the image files hold; `RGB`: any of 8 bits, grey or colours.
 
-    Where a channel of a float32 image has no finite number, the label is 255 and the image the channel's mean; where a
-    TIFF says that it has no data (`rasters.without_data`), the label is 255.
+    Where a channel of a float32 image has no finite number, or a TIFF has no data (`rasters.without_data`), the label
+    is 255, and images other than `RGB` are the channel's mean.
 
     Reading a sample raises `UserError` (file, value, pixels) for a file that does not decode, a label of another size
     than its image, and label values out of range.
@@ -91,7 +91,8 @@ class PairedFiles:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        path, undefined = self.image_paths[index], None
+        path = self.image_paths[index]
+        unknown = without_data(path)
         if self.pixels == RGB:
             image, orientation = read_turned(path)
             height, width = image.shape[:2]
@@ -99,13 +100,12 @@ class PairedFiles:
                 _say_turned()
         else:
             image = read_pixels(path, self.pixels)
-            undefined = fill_undefined(image, path)
+            unknown = fill_undefined(image, path, unknown)
             height, width = image.shape[:2]
         label = self.label(index)
         check_same_size((height, width), label, path, self.label_paths[index])
-        for unknown in (undefined, without_data(path)):
-            if unknown is not None:
-                label = np.where(unknown, np.uint8(IGNORE), label)
+        if unknown is not None:
+            label = np.where(unknown, np.uint8(IGNORE), label)
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
     def label(self, index: int) -> NDArray[np.uint8]:

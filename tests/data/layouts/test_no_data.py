@@ -10,7 +10,7 @@ from PIL import Image
 from ducseg.classes import ClassSet
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import RGB, Pixels
-from ducseg.data.files.rasters import open_raster, write_raster
+from ducseg.data.files.rasters import open_raster, read_finite, write_raster
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
 from ducseg.errors import Said
 from ducseg.metrics.folder import score_folder
@@ -71,3 +71,26 @@ def test_values_for_no_data_are_said_in_masks_too(tmp_path: Path) -> None:
         data = DataConfig(dataset="folder", root=str(tmp_path), ignore_value=ignored)
         notes = data_notes(data, open_training_set(data, (0, 0, 0)), open_dataset(data, "val"))
         assert any("--data.ignore-value 9 leaves it out" in note for note in notes) == said
+
+
+@pytest.mark.parametrize(("dtype", "nothing"), [("float32", -9999), ("float32", np.finfo("f4").min), ("uint16", 65535)])
+def test_no_network_sees_the_value_for_no_data(tmp_path: Path, dtype: str, nothing: float) -> None:
+    size, rng = (40, 50), np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    how = {"driver": "GTiff", "height": size[0], "width": size[1], "count": 2, "dtype": dtype, "nodata": nothing}
+    how |= {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 30, 0, -1, 60)}
+    for number, rows in enumerate((9, 40)):  # the second knows nothing at all
+        bands = rng.integers(8, 200, (2, *size)).astype(dtype)
+        bands[:, :rows] = nothing
+        with rasterio.open(tmp_path / f"images/{number}.tif", "w", **how) as target:
+            target.write(bands)
+        Image.fromarray(rng.integers(0, 2, size).astype(np.uint8)).save(tmp_path / f"masks/{number}.png")
+    sample, void = (open_dataset(DataConfig(dataset="folder", root=str(tmp_path)), "all")[index] for index in (0, 1))
+    mean = sample.image[9:].mean((0, 1), dtype=np.float64).astype(dtype)
+    assert (sample.image[:9] == mean).all() and sample.image[9:].max() < 200
+    assert (void.image == 0).all() and void.label is not None and (void.label == 255).all()
+    with open_raster(tmp_path / "images/0.tif", Pixels(2, dtype)) as raster:
+        assert np.array_equal(raster.rows(0, 40), sample.image)
+        assert raster.rows(0, 9).max() == 0 and raster.reduced(4).max() < 200
+    assert np.array_equal(read_finite(tmp_path / "images/0.tif", Pixels(2, dtype)), sample.image)

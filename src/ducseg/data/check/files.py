@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, read_finite, stored_pixels
+from ducseg.data.files.channels import RGB, Pixels, stored_pixels
 from ducseg.data.files.header import open_pillow
 from ducseg.data.files.overlapping import quiet, unbounded
+from ducseg.data.files.rasters import read_finite
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, read_turned
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues

@@ -31,8 +31,8 @@ from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
 __all__ = [
-    "INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_placed", "open_raster", "without_data",
-    "write_raster",
+    "INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_placed", "open_raster", "read_finite",
+    "without_data", "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -102,14 +102,16 @@ class Raster:
     def rows(self, begin: int, end: int) -> NDArray[Any]:
         """RGB uint8 (end - begin, W, 3); grey is repeated, a palette expanded, alpha dropped. Of other `pixels`, these.
 
-        Float32 values that are no finite numbers are the mean of their channel's others there, 0 where there are none.
+        In these, what is no finite number or has no data is the mean of its channel's others there, 0 without any.
 
         Raises:
             UserError: the file is damaged there.
         """
-        if self._decoded is not None:
-            return self._decoded[begin:end]
-        return self._picture(self._read(self._bands, begin, end, (end - begin, self.size[1])))
+        if self._decoded is None:
+            picture = self._picture(self._read(self._bands, begin, end, (end - begin, self.size[1])))
+        else:
+            picture = self._decoded[begin:end].copy()
+        return picture if self.pixels == RGB else self._filled(picture, self.with_data(begin, end))
 
     def known(self, begin: int, end: int) -> NDArray[np.bool_] | None:
         """Where there are data (end - begin, W), in float32 finite numbers; None: everywhere."""
@@ -121,21 +123,27 @@ class Raster:
 
     def with_data(self, begin: int, end: int) -> NDArray[np.bool_] | None:
         """Where its nodata value, mask or alpha leave data (end - begin, W), whatever these are; None: everywhere."""
-        if not self._known:
-            return None
-        with _explained(self.path):
-            return np.asarray(self._source.dataset_mask(window=((begin, end), (0, self.size[1]))) > 0)
+        return self._mask(begin, end, (end - begin, self.size[1]))
 
     def reduced(self, factor: int) -> NDArray[Any]:
         """As `rows`, as many times smaller on both sides (rounded up), each pixel the mean of those it stands for."""
         height, width = (-(-side // factor) for side in self.size)
         rows = max(1, _ROWS // factor)
-        parts = []
+        parts, known = [], []
         for begin in range(0, height, rows):
             end = min(begin + rows, height)
             bottom = min(end * factor, self.size[0])
             parts.append(self._read(self._bands, begin * factor, bottom, (end - begin, width), "average"))
-        return self._picture(np.concatenate(parts, axis=1))
+            known.append(self._mask(begin * factor, bottom, (end - begin, width)))
+        with_data = np.concatenate([one for one in known if one is not None]) if self._known else None
+        picture = self._picture(np.concatenate(parts, axis=1))
+        return picture if self.pixels == RGB else self._filled(picture, with_data)
+
+    def _mask(self, begin: int, end: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        if not self._known:
+            return None
+        with _explained(self.path):
+            return np.asarray(self._source.dataset_mask(window=((begin, end), (0, self.size[1])), out_shape=shape) > 0)
 
     def _read(
         self, bands: list[int], begin: int, end: int, shape: tuple[int, int], how: str = "nearest"
@@ -153,16 +161,15 @@ class Raster:
         if self._inverted and (self._palette is None or self.pixels != RGB):
             bands = np.subtract(self._largest, bands, dtype=np.uint8)
         if self.pixels != RGB:
-            picture = np.ascontiguousarray(np.moveaxis(bands, 0, 2))
-            for channel in range(self.pixels.channels):
-                if not np.isfinite(picture[..., channel]).any():
-                    picture[..., channel] = 0
-            fill_undefined(picture, self.path)
-            return picture
+            return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
         if self._palette is not None:
             return np.asarray(self._palette[bands[0]])
         bands = bands if self._largest == 255 else bands * np.uint8(255 // self._largest)
         return np.ascontiguousarray(np.moveaxis(bands if len(bands) == 3 else bands[[0, 0, 0]], 0, 2))
+
+    def _filled(self, picture: NDArray[Any], known: NDArray[np.bool_] | None) -> NDArray[Any]:
+        fill_undefined(picture, self.path, None if known is None else ~known, or_zero=True)
+        return picture
 
 
 def is_raster(path: Path) -> bool:
@@ -193,6 +200,14 @@ def without_data(path: Path) -> NDArray[np.bool_] | None:
     except UserError:  # what is not read by rows is read whole, with what is to be said of it
         return None
     return None if known is None or known.all() else ~known
+
+
+def read_finite(path: Path, wanted: Pixels) -> NDArray[Any]:
+    """As `read_pixels`, and of others than `RGB` with `fill_undefined`: what a network takes; raises as both."""
+    picture = read_pixels(path, wanted)
+    if wanted != RGB:
+        fill_undefined(picture, path, without_data(path))
+    return picture
 
 
 def is_placed(path: Path) -> bool:
