@@ -9,6 +9,7 @@ import numpy as np
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.header import tiff_header
+from ducseg.data.files.rasters import check_same_place
 from ducseg.data.layouts.file_names import by_common_ending
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
@@ -62,8 +63,8 @@ def score_folder(
         data there, as `ducseg predict` writes them, and what `ThinCounts.scores` returns as "thin".
 
     Raises:
-        UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
-            are no class, masks that can be read in two ways, no such folders.
+        UserError: missing or surplus files (all in one message), files that do not read or differ in size or place,
+            values that are no class, masks that can be read in two ways, no such folders.
     """
     pred, gt = Path(pred), Path(gt)
     truth = {_name(file, gt): file for file in pictures_below(gt, "masks", _LAYOUT)}
@@ -147,6 +148,8 @@ def _count(
     """Counts of one picture, and how many pixels its prediction leaves out."""
     counts, of_thin, left_out = ConfusionMatrix(num_classes), thin(num_classes), 0
     truth, prediction = true(files[1]), readers[name](files[0])
+    if truth.shape == prediction.shape:
+        check_same_place(files[1], files[0])
     if name in leaving_out and truth.shape == prediction.shape:
         nothing = prediction == IGNORE
         left_out = int(nothing.sum())

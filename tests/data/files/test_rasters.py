@@ -14,7 +14,14 @@ from PIL import Image
 from ducseg.data.files import header
 from ducseg.data.files.channels import RGB, Pixels, read_channels
 from ducseg.data.files.header import UnreadableError, tiff_header
-from ducseg.data.files.rasters import is_placed, is_raster, open_raster, without_data, write_raster
+from ducseg.data.files.rasters import (
+    check_same_place,
+    is_placed,
+    is_raster,
+    open_raster,
+    without_data,
+    write_raster,
+)
 from ducseg.data.files.reading import read_image, read_label
 from ducseg.errors import UserError
 
@@ -307,3 +314,25 @@ def test_compressions_of_gdal_are_named_without_it(tmp_path: Path, monkeypatch: 
     assert read_image(jpeg).shape == (16, 16, 3)
     with pytest.raises(UserError, match=r"found a TIFF in ZSTD; .*LZW or deflate, or pip install ducseg\[geo\]"):
         read_image(zstd)
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    turned = UTM["transform"] @ rasterio.Affine.rotation(20)
+    image = write(tmp_path / "x.tif", noise(3), crs=UTM["crs"], transform=turned)
+    away = {"shifted": (3, 0), "near": (0.3, 0.3)}
+    moved = {name: turned @ rasterio.Affine.translation(*by) for name, by in away.items()}
+    places: dict[str, Any] = {
+        "flipped": {"crs": UTM["crs"], "transform": turned @ rasterio.Affine(1, 0, 0, 0, -1, 70)},
+        "plain": {}, "same": {"transform": turned}, "alike": {"crs": "EPSG:25833", "transform": turned},
+        "zone": {"crs": "EPSG:32632", "transform": turned},
+    }  # fmt: skip
+    places |= {name: {"crs": UTM["crs"], "transform": transform} for name, transform in moved.items()}
+    masks = {name: write(tmp_path / f"{name}.tif", noise(1), **place) for name, place in places.items()}
+    for name in ("same", "alike", "near", "plain"):
+        check_same_place(image, masks[name])
+    for name, pixels in {"shifted": r"3\.0", "flipped": r"70\.0", "zone": r"\d+\.\d"}.items():
+        message = (
+            rf"{name}\.tif: found a place {pixels} pixels from that of .*x\.tif; .*rio warp .* --resampling nearest"
+        )
+        with pytest.raises(UserError, match=message):
+            check_same_place(image, masks[name])

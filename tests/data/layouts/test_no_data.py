@@ -1,4 +1,4 @@
-"""What rasters say they know nothing of: one rule for training, prediction and scores."""
+"""What rasters say they know nothing of, and where they lie: one rule for training, prediction and scores."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from ducseg.classes import ClassSet
+from ducseg.data.check.report import check_and_print
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import RGB, Pixels
 from ducseg.data.files.rasters import open_raster, read_finite, write_raster
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
-from ducseg.errors import Said
+from ducseg.errors import Said, UserError
 from ducseg.metrics.folder import score_folder
 
 rasterio = pytest.importorskip("rasterio")
@@ -94,3 +95,22 @@ def test_no_network_sees_the_value_for_no_data(tmp_path: Path, dtype: str, nothi
         assert np.array_equal(raster.rows(0, 40), sample.image)
         assert raster.rows(0, 9).max() == 0 and raster.reduced(4).max() < 200
     assert np.array_equal(read_finite(tmp_path / "images/0.tif", Pixels(2, dtype)), sample.image)
+
+
+def test_masks_that_lie_elsewhere_stop_training_checks_and_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = {"driver": "GTiff", "height": 8, "width": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    for folder, west in (("images", 30), ("masks", 34)):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            place = rasterio.Affine(1, 0, west, 0, -1, 60)
+            with rasterio.open(tmp_path / folder / f"{number}.tif", "w", transform=place, **how) as target:
+                target.write(np.random.default_rng(number).integers(0, 2, (1, 8, 9), np.uint8))
+    data, said = DataConfig(dataset="folder", root=str(tmp_path)), r"found a place 4\.0 pixels from"
+    with pytest.raises(UserError, match=said):
+        open_dataset(data, "all")[0]
+    with pytest.raises(UserError, match=said):
+        score_folder(tmp_path / "images", tmp_path / "masks", ClassSet(("a", "b"), ((0, 0, 0), (255, 0, 0))))
+    assert check_and_print(data) == 1
+    assert "error: places differ: label" in capsys.readouterr().out

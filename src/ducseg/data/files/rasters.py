@@ -31,8 +31,8 @@ from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
 __all__ = [
-    "INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_placed", "open_raster", "read_finite",
-    "without_data", "write_raster",
+    "INSTALL", "Place", "Raster", "check_same_place", "is_placed", "is_raster", "open_placed", "open_raster",
+    "read_finite", "without_data", "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -41,6 +41,7 @@ _ROWS = 512  # written together
 _BLOCK = 512
 _WITH_WORLD_FILES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")  # that GDAL reads, so that they are rasters
 _CACHE = 128 << 20  # bytes of decoded blocks
+_ELSEWHERE = 0.5  # pixels
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Raster:
         self.path, self._source, self.pixels, self._inverted, self._decoded = path, source, pixels, inverted, decoded
         self._largest = 2**bits - 1
         self.size: tuple[int, int] = (source.height, source.width)
-        self.place = Place(source.crs, source.transform, source.gcps)
+        self.place = _place(source)
         beside = (path.with_suffix(one) for one in sorted(_world_files(path.suffix.lower())))  # not all drivers name it
         self.files = tuple(dict.fromkeys([*map(Path, source.files), *(one for one in beside if one.exists())]))
         kinds = [one.name for one in source.colorinterp]
@@ -208,6 +209,53 @@ def read_finite(path: Path, wanted: Pixels) -> NDArray[Any]:
     if wanted != RGB:
         fill_undefined(picture, path, without_data(path))
     return picture
+
+
+def check_same_place(image: Path, label: Path) -> None:
+    """Refuse a mask of an image's size whose corners lie half a pixel or more from the image's.
+
+    What has no place, or none that can be compared, may be any image's.
+
+    Raises:
+        UserError: such a mask; a damaged file.
+    """
+    if not (is_raster(image) and is_raster(label)):
+        return
+    with _opened(image) as one, _opened(label) as other:
+        away = _pixels_away(_place(one), _place(other), (one.height, one.width))
+    if away >= _ELSEWHERE:
+        raise explain(
+            f"label {label}",
+            found=f"a place {away:.1f} pixels from that of {image}",
+            needed="the same",
+            fix=f"rio warp {label} OUT.tif --like {image} --resampling nearest lays it over the image; if it is right "
+            "pixel by pixel as it is, save it without a place (PNG).",
+        )
+
+
+def _place(source: Any) -> Place:
+    return Place(source.crs, source.transform, source.gcps)
+
+
+def _pixels_away(a: Place, b: Place, size: tuple[int, int]) -> float:
+    """The most that a corner of two rasters of a size (H, W) differs by; 0 where that is not known."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    if a.transform.is_identity or b.transform.is_identity or a.points[0] or b.points[0]:
+        return 0.0
+    height, width = size
+    corners = np.array([(0, 0, width, width), (0, height, 0, height), (1, 1, 1, 1)], np.float64)
+    x, y, _ = np.reshape(tuple(b.transform), (3, 3)) @ corners
+    if None not in (a.crs, b.crs) and a.crs != b.crs:
+        try:
+            x, y = (np.array(values) for values in transform(b.crs, a.crs, x, y))
+        except (RasterioError, CPLE_BaseError):
+            return 0.0
+    columns, rows, _ = np.reshape(tuple(~a.transform), (3, 3)) @ (x, y, corners[2]) - corners
+    away = float(np.hypot(columns, rows).max())
+    return away if np.isfinite(away) else 0.0
 
 
 def is_placed(path: Path) -> bool:
