@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
+from ducseg.data.files.channels import RGB, Pixels, decode_pixels, fill_undefined, read_pixels
 from ducseg.data.files.header import (
     Header,
     UnreadableError,
@@ -24,6 +24,7 @@ from ducseg.data.files.header import (
     tiff_header,
     undecodable,
     unreadable,
+    upright,
 )
 from ducseg.data.files.overlapping import quiet
 from ducseg.data.files.reading import check_channels
@@ -31,8 +32,8 @@ from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
 __all__ = [
-    "INSTALL", "Place", "Raster", "check_same_place", "is_placed", "is_raster", "open_placed", "open_raster",
-    "read_finite", "without_data", "write_raster",
+    "INSTALL", "Place", "Raster", "check_same_place", "decode_finite", "is_placed", "is_raster", "open_placed",
+    "open_raster", "read_finite", "without_data", "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -208,6 +209,21 @@ def read_finite(path: Path, wanted: Pixels) -> NDArray[Any]:
     picture = read_pixels(path, wanted)
     if wanted != RGB:
         fill_undefined(picture, path, without_data(path))
+    return picture
+
+
+def decode_finite(data: bytes, name: Path, wanted: Pixels) -> NDArray[Any]:
+    """As `read_finite`, of a file's bytes; `name` is what errors call it."""
+    picture, unknown = decode_pixels(data, name, wanted), None
+    if wanted == RGB:
+        return picture
+    header = read_header(data, name)
+    if header.placed and find_spec("rasterio") is not None:
+        import rasterio
+
+        with _explained(name), quiet, rasterio.MemoryFile(data) as file, file.open() as source:
+            unknown = np.asarray(upright(source.dataset_mask() == 0, header.orientation))
+    fill_undefined(picture, name, unknown)
     return picture
 
 
