@@ -33,7 +33,7 @@ from ducseg.files import whole_file
 
 __all__ = [
     "INSTALL", "Place", "Raster", "check_same_place", "decode_finite", "is_placed", "is_raster", "open_placed",
-    "open_raster", "read_finite", "without_data", "write_raster",
+    "open_raster", "place_of", "read_finite", "without_data", "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -58,6 +58,11 @@ class Place:
     crs: Any
     transform: Any
     points: tuple[Any, Any]
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The transform (3, 3)."""
+        return np.reshape(tuple(self.transform), (3, 3))
 
     @property
     def is_known(self) -> bool:
@@ -249,6 +254,14 @@ def check_same_place(image: Path, label: Path) -> None:
         )
 
 
+def place_of(path: Path) -> tuple[Place, tuple[int, int]] | None:
+    """Where a picture that `is_raster` lies by a transform, and its size (H, W); None: any other."""
+    if not is_raster(path):
+        return None
+    with _opened(path) as source:
+        return None if source.transform.is_identity else (_place(source), (source.height, source.width))
+
+
 def _place(source: Any) -> Place:
     return Place(source.crs, source.transform, source.gcps)
 
@@ -263,13 +276,13 @@ def _pixels_away(a: Place, b: Place, size: tuple[int, int]) -> float:
         return 0.0
     height, width = size
     corners = np.array([(0, 0, width, width), (0, height, 0, height), (1, 1, 1, 1)], np.float64)
-    x, y, _ = np.reshape(tuple(b.transform), (3, 3)) @ corners
+    x, y, _ = b.matrix @ corners
     if None not in (a.crs, b.crs) and a.crs != b.crs:
         try:
             x, y = (np.array(values) for values in transform(b.crs, a.crs, x, y))
         except (RasterioError, CPLE_BaseError):
             return 0.0
-    columns, rows, _ = np.reshape(tuple(~a.transform), (3, 3)) @ (x, y, corners[2]) - corners
+    columns, rows, _ = np.linalg.inv(a.matrix) @ (x, y, corners[2]) - corners
     away = float(np.hypot(columns, rows).max())
     return away if np.isfinite(away) else 0.0
 

@@ -14,7 +14,10 @@ EYES = r"(?:^|/)([^/]*\d)[-_ ]?(?:L|R|OD|OS|left|right)(?![A-Za-z0-9])"
 """A `group_by` that keeps both eyes of a person together: 01L and 01R, 7_OD and 7_OS."""
 
 
-_ADD = "Add images, or train and validate on the same ones: --data.train-split all --data.val-split all."
+_ADD = (
+    "Add images, as parts of a large one, or train and validate on the same ones: --data.train-split all "
+    "--data.val-split all."
+)
 
 
 def held_out(
