@@ -38,6 +38,21 @@ def test_pngs_are_the_librarys(server: Running, predictor: Predictor, size: tupl
         assert np.array_equal(found.picture, pixels), kind
 
 
+def test_a_network_never_sees_the_value_for_no_data(tmp_path: Path) -> None:
+    rasterio, predictor = pytest.importorskip("rasterio"), predictor_of(2, "float32")
+    image = np.random.default_rng(0).random((33, 40, 2)).astype(np.float32)
+    image[:9] = -9999
+    how = {"driver": "GTiff", "height": 33, "width": 40, "count": 2, "dtype": "float32", "crs": "EPSG:32633"}
+    with rasterio.open(
+        tmp_path / "x.tif", "w", nodata=-9999, transform=rasterio.Affine(1, 0, 3, 0, -1, 6), **how
+    ) as file:
+        file.write(np.moveaxis(image, 2, 0))
+    image[:9] = image[9:].mean((0, 1), dtype=np.float64)
+    with serving(predictor) as running:
+        found = running.predict((tmp_path / "x.tif").read_bytes(), name="x.tif").picture
+    assert np.array_equal(found, predictor(image))
+
+
 @pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (5, "uint16"), (3, "uint16"), (2, "float32")])
 def test_a_network_of_other_pictures(channels: int, dtype: str) -> None:
     predictor = predictor_of(channels, dtype)

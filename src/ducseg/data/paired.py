@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
-from ducseg.data.files.rasters import without_data
+from ducseg.data.files.rasters import check_same_place, without_data
 from ducseg.data.files.reading import (
     PICTURE_SUFFIXES,
     check_label,
@@ -62,8 +62,8 @@ class PairedFiles:
         read: label file -> these values (H, W).
         pixels: what the image files hold; `RGB`: any of 8 bits, grey or colours.
 
-    Where a channel of a float32 image has no finite number, the label is 255 and the image the channel's mean; where a
-    TIFF says that it has no data (`rasters.without_data`), the label is 255.
+    Where a channel of a float32 image has no finite number, or a TIFF has no data (`rasters.without_data`), the label
+    is 255, and images other than `RGB` are the channel's mean.
 
     Reading a sample raises `UserError` (file, value, pixels) for a file that does not decode, a label of another size
     than its image, and label values out of range.
@@ -92,7 +92,8 @@ class PairedFiles:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> Sample:
-        path, undefined = self.image_paths[index], None
+        path = self.image_paths[index]
+        unknown = without_data(path)
         if self.pixels == RGB:
             image, orientation = read_turned(path)
             height, width = image.shape[:2]
@@ -100,13 +101,13 @@ class PairedFiles:
                 _say_turned()
         else:
             image = read_pixels(path, self.pixels)
-            undefined = fill_undefined(image, path)
+            unknown = fill_undefined(image, path, unknown)
             height, width = image.shape[:2]
         label = self.label(index)
         check_same_size((height, width), label, path, self.label_paths[index])
-        for unknown in (undefined, without_data(path)):
-            if unknown is not None:
-                label = np.where(unknown, np.uint8(IGNORE), label)
+        check_same_place(path, self.label_paths[index])
+        if unknown is not None:
+            label = np.where(unknown, np.uint8(IGNORE), label)
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))
 
     def label(self, index: int) -> NDArray[np.uint8]:

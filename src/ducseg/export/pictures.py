@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, read_finite
+from ducseg.data.files.channels import RGB, Pixels
+from ducseg.data.files.rasters import read_finite
 from ducseg.data.paired import SegmentationDataset
 from ducseg.data.sample import Sample, as_type
 from ducseg.data.synthetic.cityscapes import SyntheticStreets

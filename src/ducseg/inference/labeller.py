@@ -22,7 +22,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ducseg.classes import ClassSet
-from ducseg.data.files.channels import RGB, Pixels, read_finite
+from ducseg.data.files.channels import RGB, Pixels
+from ducseg.data.files.rasters import read_finite
 from ducseg.errors import MALFORMED, explain
 from ducseg.inference.taken import as_picture, resized, stacked
 from ducseg.inference.tiles import PixelsInMemory, Tiling, answer_windows, assemble

@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import Pixels, read_finite
+from ducseg.data.files.channels import Pixels
+from ducseg.data.files.rasters import read_finite
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import MASK_FOLDERS, masks_beside
 from ducseg.errors import Said, explain, listed, whole

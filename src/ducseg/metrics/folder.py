@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.header import tiff_header
+from ducseg.data.files.rasters import check_same_place
 from ducseg.data.layouts.file_names import by_common_ending, masks_beside
 from ducseg.data.layouts.mask_files import values_in
 from ducseg.data.layouts.mask_reader import MaskReader, MaskRule
@@ -67,8 +68,8 @@ def score_folder(
         data there, as `ducseg predict` writes them, and what `ThinCounts.scores` returns as "thin".
 
     Raises:
-        UserError: missing or surplus files (all in one message), files that do not read or differ in size, values that
-            are no class, masks that can be read in two ways, no such folders; `csv` is not writable.
+        UserError: missing or surplus files (all in one message), files that do not read or differ in size or place,
+            values that are no class, masks that can be read in two ways, no such folders; `csv` is not writable.
     """
     pairs = _pairs(Path(pred), Path(gt), subset=subset)
     rule_of = partial(_rule, masks_as=masks_as, values=values, ignore_value=ignore_value)
@@ -189,6 +190,8 @@ def _count(
     """Counts of one picture, and how many pixels its prediction leaves out."""
     counts, of_thin, left_out = ConfusionMatrix(num_classes), thin(num_classes), 0
     truth, prediction = true(files[1]), readers[name](files[0])
+    if truth.shape == prediction.shape:
+        check_same_place(files[1], files[0])
     if name in leaving_out and truth.shape == prediction.shape:
         nothing = prediction == IGNORE
         left_out = int(nothing.sum())

@@ -13,8 +13,8 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.files.channels import decode_pixels, fill_undefined
 from ducseg.data.files.png import encode_png
+from ducseg.data.files.rasters import decode_finite
 from ducseg.errors import UserError
 from ducseg.figures.label_maps import as_rgb, colourise, overlay
 from ducseg.inference.polygons import feature_collection
@@ -102,9 +102,7 @@ class Label:
         read: list[tuple[PictureJob, Picture]] = []
         for job in jobs:
             try:
-                picture = decode_pixels(job.upload.data, job.upload.name, self._network.pixels)
-                fill_undefined(picture, job.upload.name)
-                read.append((job, picture))
+                read.append((job, decode_finite(job.upload.data, job.upload.name, self._network.pixels)))
             except UserError as error:
                 job.future.set_exception(Refusal.of(422, error))
         self._label(read)

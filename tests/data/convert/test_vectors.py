@@ -32,6 +32,7 @@ rasterio = pytest.importorskip("rasterio")
 SIZE = (40, 60)
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000)}
 DEGREES = {"crs": "EPSG:4326", "transform": rasterio.Affine(2e-6, 0, 15.5, 0, -1e-6, 60.1)}
+WEB_MERCATOR = {"crs": "EPSG:3857", "transform": rasterio.Affine(0.5, 0, 1_600_000, 0, -0.5, 8_399_738)}  # 60 N
 CLASSES = ClassSet(("background", "wire", "post", "roof"), ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 9)))
 
 
@@ -137,7 +138,10 @@ def distances(points: NDArray[Any], height: int, width: int, scale: tuple[float,
     return np.min(found, 0)
 
 
-@pytest.mark.parametrize(("place", "metres"), [(UTM, (0.5, 0.5)), (DEGREES, (2e-6 * 55_491, 1e-6 * 111_320))])
+@pytest.mark.parametrize(
+    ("place", "metres"),
+    [(UTM, (0.5, 0.5)), (DEGREES, (2e-6 * 55_491, 1e-6 * 111_320)), (WEB_MERCATOR, (0.25, 0.25))],
+)
 def test_a_line_is_what_lies_within_half_its_width(tmp_path: Path, place: Any, metres: tuple[float, float]) -> None:
     points = np.array([[4, 5], [50, 20], [45, 35]], float)
     raster(tmp_path / "x.tif", **place)

@@ -14,8 +14,15 @@ from PIL import Image
 from ducseg.data.files import header
 from ducseg.data.files.channels import RGB, Pixels, read_channels
 from ducseg.data.files.header import UnreadableError, tiff_header
-from ducseg.data.files.rasters import is_placed, is_raster, open_raster, without_data, write_raster
-from ducseg.data.files.reading import read_image
+from ducseg.data.files.rasters import (
+    check_same_place,
+    is_placed,
+    is_raster,
+    open_raster,
+    without_data,
+    write_raster,
+)
+from ducseg.data.files.reading import read_image, read_label
 from ducseg.errors import UserError
 
 rasterio = pytest.importorskip("rasterio")
@@ -277,3 +284,55 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [file.name for file in tmp_path.iterdir()] == ["x.tif"]
+
+
+@pytest.mark.parametrize("compress", ["ZSTD", "LZMA", "LERC", "JPEG"])
+def test_compressions_of_gdal_are_read_whole_as_by_rows(tmp_path: Path, compress: str) -> None:
+    smooth = np.kron(noise(3, 6, 5), np.ones((8, 8), np.uint8))
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": compress}
+    colours = {"photometric": "YCBCR", "interleave": "pixel"} if compress == "JPEG" else {"photometric": "RGB"}
+    path = write(tmp_path / "x.tif", smooth, **UTM, **layout, **colours)
+    with open_raster(path) as raster:
+        assert np.array_equal(read_image(path), raster.rows(0, 48))
+    if compress != "JPEG":
+        assert np.array_equal(read_image(path), np.moveaxis(smooth, 0, 2))
+        palette = {value: (value, 255 - value, 7, 255) for value in range(256)}
+        mask = write(tmp_path / "y.tif", smooth[:1], palette=palette, **layout)
+        assert np.array_equal(read_label(mask), smooth[0])
+        assert np.array_equal(read_image(mask)[..., 1], 255 - smooth[0])
+        path.write_bytes(path.read_bytes()[:-300])
+        with pytest.raises(UserError, match=r"x\.tif: found damaged, truncated or no picture"):
+            read_image(path)
+
+
+def test_compressions_of_gdal_are_named_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zstd, jpeg = (
+        write(tmp_path / f"{compress}.tif", noise(3, 16, 16), compress=compress, photometric="RGB", **UTM)
+        for compress in ("ZSTD", "JPEG")
+    )
+    monkeypatch.setattr("ducseg.data.files.compressed.find_spec", lambda _name: None)
+    assert read_image(jpeg).shape == (16, 16, 3)
+    with pytest.raises(UserError, match=r"found a TIFF in ZSTD; .*LZW or deflate, or pip install ducseg\[geo\]"):
+        read_image(zstd)
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    turned = UTM["transform"] @ rasterio.Affine.rotation(20)
+    image = write(tmp_path / "x.tif", noise(3), crs=UTM["crs"], transform=turned)
+    away = {"shifted": (3, 0), "near": (0.3, 0.3)}
+    moved = {name: turned @ rasterio.Affine.translation(*by) for name, by in away.items()}
+    places: dict[str, Any] = {
+        "flipped": {"crs": UTM["crs"], "transform": turned @ rasterio.Affine(1, 0, 0, 0, -1, 70)},
+        "plain": {}, "same": {"transform": turned}, "alike": {"crs": "EPSG:25833", "transform": turned},
+        "zone": {"crs": "EPSG:32632", "transform": turned},
+    }  # fmt: skip
+    places |= {name: {"crs": UTM["crs"], "transform": transform} for name, transform in moved.items()}
+    masks = {name: write(tmp_path / f"{name}.tif", noise(1), **place) for name, place in places.items()}
+    for name in ("same", "alike", "near", "plain"):
+        check_same_place(image, masks[name])
+    for name, pixels in {"shifted": r"3\.0", "flipped": r"70\.0", "zone": r"\d+\.\d"}.items():
+        message = (
+            rf"{name}\.tif: found a place {pixels} pixels from that of .*x\.tif; .*rio warp .* --resampling nearest"
+        )
+        with pytest.raises(UserError, match=message):
+            check_same_place(image, masks[name])

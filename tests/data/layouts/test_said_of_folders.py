@@ -253,6 +253,31 @@ def test_a_file_that_is_in_both_splits(tmp_path: Path) -> None:
     assert re.search(r"copies: .*byte by byte: 1, such as .*val.4\.png and .*train.2\.png", notes(config(tmp_path)))
 
 
+@pytest.mark.parametrize("degrees", [0, 30])
+def test_tiles_of_both_splits_that_show_the_same_ground(tmp_path: Path, degrees: float) -> None:
+    turned, (height, width) = rasterio.Affine.rotation(degrees) @ rasterio.Affine.scale(0.5, -0.5), SIZE
+
+    def tile(split: str, number: int, along: float, down: float = 0, crs: str = "EPSG:32633", by: float = 0) -> None:
+        name = f"{split}/{number}.tif"
+        add(tmp_path, f"images/{name}", f"masks/{split}/{number}.png", number)
+        place = turned @ rasterio.Affine.translation(along, down) @ rasterio.Affine.rotation(by)
+        how = {"driver": "GTiff", "count": 3, "height": height, "width": width, "dtype": "uint8", "photometric": "RGB"}
+        with rasterio.open(tmp_path / "images" / name, "w", crs=crs, transform=place, **how) as target:
+            target.write(np.full((3, *SIZE), number, np.uint8))
+
+    tile("train", 0, 0)
+    tile("train", 1, width)
+    tile("train", 2, 10 * width, crs="EPSG:32632")
+    tile("train", 3, 50, -6.5, by=45)  # its box meets a validation picture, it does not
+    tile("val", 4, 2 * width)
+    tile("val", 5, 10 * width)
+    tile("val", 6, 47 - width, -4 - height)
+    assert "places" not in notes(config(tmp_path))
+    tile("val", 7, width / 2, height / 2)
+    said = r"places: 1 of 4 validation pictures show .*, such as .*val.7\.tif, 25 % of it in .*train.[01]\.tif"
+    assert re.search(said, notes(config(tmp_path)))
+
+
 def test_copies_among_files_of_one_size_with_one_middle(tmp_path: Path) -> None:
     for split, numbers in (("train", range(3)), ("val", [5, 6, 2, 7, 8, 2])):
         for place, number in enumerate(numbers):

@@ -1,7 +1,8 @@
 """The doctor of data sets: every file once, everything wrong with them in one report.
 
-Errors stop training or falsify scores: missing partners, unreadable files, files of the wrong mode, sizes that differ,
-values that no class has, train ids in place of label ids, the same picture or drive in two splits, empty splits.
+Errors stop training or falsify scores: missing partners, unreadable files, files of the wrong mode, sizes and places
+that differ, values that no class has, train ids in place of label ids, the same picture or drive in two splits, empty
+splits.
 Warnings are worth a look: pictures that occur twice, unusual modes, classes that no training picture shows, or no
 validation picture.
 Folders that are no splits (sites, cameras) are the one set of pictures that training takes them for.

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, read_finite, stored_pixels
+from ducseg.data.files.channels import RGB, Pixels, stored_pixels
 from ducseg.data.files.header import open_pillow
 from ducseg.data.files.overlapping import quiet, unbounded
+from ducseg.data.files.rasters import check_same_place, read_finite
 from ducseg.data.files.reading import check_label, check_same_size, colours_in_use, may_hide_a_turn, read_turned
 from ducseg.data.layouts.layout import LabelRules
 from ducseg.data.layouts.mask_reader import StrayValues
@@ -25,6 +26,7 @@ Kind = Literal[
     "unreadable",
     "wrong mode",
     "sizes differ",
+    "places differ",
     "stray values",
     "train ids",
     "unusual mode",
@@ -106,6 +108,11 @@ class Examiner:
                 check_same_size(_size(image), label, pair.image, pair.label)
             except UserError as error:
                 problems.append(Problem(kind="sizes differ", file=pair.label, message=str(error)))
+            else:
+                try:
+                    check_same_place(pair.image, pair.label)
+                except UserError as error:
+                    problems.append(Problem(kind="places differ", file=pair.label, message=str(error)))
         return Examined(
             pair=pair,
             problems=problems,

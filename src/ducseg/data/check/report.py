@@ -17,8 +17,9 @@ from ducseg.progress import counted
 __all__ = ["as_table", "check_and_print"]
 
 CHECKS = (
-    "masks", "empty split", "same name", "missing partner", "unreadable", "wrong mode", "sizes differ", "stray values",
-    "train ids", "leak between splits", "duplicate", "unusual mode", "class never seen", "class not validated",
+    "masks", "empty split", "same name", "missing partner", "unreadable", "wrong mode", "sizes differ", "places differ",
+    "stray values", "train ids", "leak between splits", "duplicate", "unusual mode", "class never seen",
+    "class not validated",
 )  # fmt: skip
 _MOST_SHOWN, _MOST_FOLDERS = 5, 4
 

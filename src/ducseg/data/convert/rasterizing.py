@@ -31,19 +31,26 @@ Points = NDArray[np.float64]
 
 _DIAGONAL = math.sqrt(2)
 _DEGREE = 111_320.0  # metres, along a meridian and along the equator
+_MERCATOR = 'PROJECTION["Mercator_'  # Web Mercator too; not the transverse one
 _ROUND = np.exp(2j * np.pi * np.arange(17) / 16)  # an end or a bend, closed
 
 
 def metres_per_unit(place: Place, size: tuple[int, int]) -> Points:
     """Of a raster's x and y (2), in the middle of it; 1, 1 where it has no coordinate system on earth.
 
-    Projections that stretch, such as Web Mercator, are taken as they say.
+    Of projected systems those that say so are taken at their word but Mercator's, whose metre is cos(latitude) long.
     """
-    if place.crs is not None and place.crs.is_geographic:
-        latitude = moved(np.array([[size[1] / 2, size[0] / 2]]), place.transform)[0, 1]
-        return np.array([_DEGREE * math.cos(math.radians(latitude)), _DEGREE])
-    known = place.crs is not None and place.crs.is_projected
-    return np.full(2, float(place.crs.linear_units_factor[1]) if known else 1.0)
+    if place.crs is None or not (place.crs.is_geographic or place.crs.is_projected):
+        return np.ones(2)
+    middle = moved(np.array([[size[1] / 2, size[0] / 2]]), place.transform)[0]
+    if place.crs.is_geographic:
+        return np.array([_DEGREE * math.cos(math.radians(middle[1])), _DEGREE])
+    unit = float(place.crs.linear_units_factor[1])
+    if _MERCATOR in place.crs.to_wkt():
+        from rasterio.warp import transform
+
+        unit *= math.cos(math.radians(transform(place.crs, "EPSG:4326", *middle[:, None])[1][0]))
+    return np.full(2, unit)
 
 
 class _Drawn(NamedTuple):

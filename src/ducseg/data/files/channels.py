@@ -27,7 +27,6 @@ __all__ = [
     "decode_pixels",
     "fill_undefined",
     "read_channels",
-    "read_finite",
     "read_pixels",
     "stored_pixels",
 ]
@@ -156,35 +155,36 @@ def _checked(picture: NDArray[Any], path: Path, wanted: Pixels) -> NDArray[Any]:
     return picture
 
 
-def read_finite(path: Path, wanted: Pixels) -> NDArray[Any]:
-    """As `read_pixels`, with `fill_undefined`: what a network takes; raises `UserError` as both."""
-    picture = read_pixels(path, wanted)
-    fill_undefined(picture, path)
-    return picture
-
-
-def fill_undefined(picture: NDArray[Any], name: object) -> NDArray[np.bool_] | None:
+def fill_undefined(
+    picture: NDArray[Any], name: object, unknown: NDArray[np.bool_] | None = None, *, or_zero: bool = False
+) -> NDArray[np.bool_] | None:
     """Give values that are no finite numbers, in place, the mean of their channel's others in the picture.
 
     Args:
         name: of the picture, for the message.
+        unknown: (H, W), pixels without data, whose values (-9999, ...) are taken for none too; None: there are none.
+        or_zero: whether a channel without a finite number becomes 0, as in a picture of which nothing is known.
 
     Returns:
-        (H, W), where a channel had one; None: nowhere, as in all pictures of whole numbers.
+        (H, W), where a channel had one; None: nowhere, as in all pictures of whole numbers with data.
 
     Raises:
         UserError: a channel without a finite number.
     """
     with np.errstate(invalid="ignore"):  # infinity minus infinity
-        if picture.dtype.kind != "f" or np.isfinite(picture.sum(dtype=np.float64)):
-            return None
+        finite = picture.dtype.kind != "f" or bool(np.isfinite(picture.sum(dtype=np.float64)))
+    if finite and (unknown is None or not unknown.any()):
+        return None
     undefined = ~np.isfinite(picture)
+    if unknown is not None:
+        undefined |= unknown[..., None]
+        or_zero = or_zero or bool(unknown.all())
     for channel in np.flatnonzero(undefined.any((0, 1))):
-        values = picture[..., channel]
-        if undefined[..., channel].all():
+        values, void = picture[..., channel], undefined[..., channel]
+        if void.all() and not or_zero:
             found = f"no finite number in channel {channel + 1}"
             raise explain(f"picture {name}", found=found, needed="some in every channel", fix="Take it out.")
-        values[undefined[..., channel]] = values[~undefined[..., channel]].mean(dtype=np.float64)
+        values[void] = 0 if void.all() else values[~void].mean(dtype=np.float64)
     return np.asarray(undefined.any(2))
 
 

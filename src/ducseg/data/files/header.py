@@ -59,6 +59,7 @@ class Header:
         nodata: the value that stands for no data in a TIFF, as GDAL writes it; None: none is named.
         inverted: whether a TIFF's grey of up to 8 bits stands for white at 0, as scanners write it.
         cmyk: whether a TIFF has CMYK, which decoders turn into RGB.
+        compression: a TIFF's, by its number; 1: none.
     """
 
     size: tuple[int, int]
@@ -72,6 +73,7 @@ class Header:
     nodata: str | None = None
     inverted: bool = False
     cmyk: bool = False
+    compression: int = 1
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -259,7 +261,7 @@ def _by_pillow(data: bytes, path: Path) -> Header:
 
 
 # TIFF 6.0: a file is directories of tags, each with the place of the next; BigTIFF has 8 bytes where TIFF has 4
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 338, 339
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258, 259, 262, 277, 338, 339
 _SUBFILE, _SMALLER_OR_MASK = 254, 0b101
 _WHITE_IS_ZERO, _CMYK = 0, 5
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -289,6 +291,7 @@ def _tiff(data: bytes | mmap.mmap) -> Header:
         placed=not _PLACES.isdisjoint(first),
         inverted=bits <= 8 and kind == "uint" and samples - alpha == 1 and first.get(_PHOTOMETRIC) == [_WHITE_IS_ZERO],
         cmyk=cmyk,
+        compression=first.get(_COMPRESSION, [1])[0],
         nodata=bytes(first[_NODATA]).split(b"\0")[0].decode("ascii", "replace").strip() if _NODATA in first else None,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
+from ducseg.data.files.channels import RGB, Pixels, decode_pixels, fill_undefined, read_pixels
 from ducseg.data.files.header import (
     Header,
     UnreadableError,
@@ -24,6 +24,7 @@ from ducseg.data.files.header import (
     tiff_header,
     undecodable,
     unreadable,
+    upright,
 )
 from ducseg.data.files.overlapping import quiet
 from ducseg.data.files.reading import check_channels
@@ -31,8 +32,8 @@ from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
 __all__ = [
-    "INSTALL", "Place", "Raster", "is_placed", "is_raster", "open_placed", "open_raster", "without_data",
-    "write_raster",
+    "INSTALL", "Place", "Raster", "check_same_place", "decode_finite", "is_placed", "is_raster", "open_placed",
+    "open_raster", "place_of", "read_finite", "without_data", "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -41,6 +42,7 @@ _ROWS = 512  # written together
 _BLOCK = 512
 _WITH_WORLD_FILES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")  # that GDAL reads, so that they are rasters
 _CACHE = 128 << 20  # bytes of decoded blocks
+_ELSEWHERE = 0.5  # pixels
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Place:
     crs: Any
     transform: Any
     points: tuple[Any, Any]
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The transform (3, 3)."""
+        return np.reshape(tuple(self.transform), (3, 3))
 
     @property
     def is_known(self) -> bool:
@@ -87,7 +94,7 @@ class Raster:
         self.path, self._source, self.pixels, self._inverted, self._decoded = path, source, pixels, inverted, decoded
         self._largest = 2**bits - 1
         self.size: tuple[int, int] = (source.height, source.width)
-        self.place = Place(source.crs, source.transform, source.gcps)
+        self.place = _place(source)
         beside = (path.with_suffix(one) for one in sorted(_world_files(path.suffix.lower())))  # not all drivers name it
         self.files = tuple(dict.fromkeys([*map(Path, source.files), *(one for one in beside if one.exists())]))
         kinds = [one.name for one in source.colorinterp]
@@ -102,14 +109,16 @@ class Raster:
     def rows(self, begin: int, end: int) -> NDArray[Any]:
         """RGB uint8 (end - begin, W, 3); grey is repeated, a palette expanded, alpha dropped. Of other `pixels`, these.
 
-        Float32 values that are no finite numbers are the mean of their channel's others there, 0 where there are none.
+        In these, what is no finite number or has no data is the mean of its channel's others there, 0 without any.
 
         Raises:
             UserError: the file is damaged there.
         """
-        if self._decoded is not None:
-            return self._decoded[begin:end]
-        return self._picture(self._read(self._bands, begin, end, (end - begin, self.size[1])))
+        if self._decoded is None:
+            picture = self._picture(self._read(self._bands, begin, end, (end - begin, self.size[1])))
+        else:
+            picture = self._decoded[begin:end].copy()
+        return picture if self.pixels == RGB else self._filled(picture, self.with_data(begin, end))
 
     def known(self, begin: int, end: int) -> NDArray[np.bool_] | None:
         """Where there are data (end - begin, W), in float32 finite numbers; None: everywhere."""
@@ -121,21 +130,27 @@ class Raster:
 
     def with_data(self, begin: int, end: int) -> NDArray[np.bool_] | None:
         """Where its nodata value, mask or alpha leave data (end - begin, W), whatever these are; None: everywhere."""
-        if not self._known:
-            return None
-        with _explained(self.path):
-            return np.asarray(self._source.dataset_mask(window=((begin, end), (0, self.size[1]))) > 0)
+        return self._mask(begin, end, (end - begin, self.size[1]))
 
     def reduced(self, factor: int) -> NDArray[Any]:
         """As `rows`, as many times smaller on both sides (rounded up), each pixel the mean of those it stands for."""
         height, width = (-(-side // factor) for side in self.size)
         rows = max(1, _ROWS // factor)
-        parts = []
+        parts, known = [], []
         for begin in range(0, height, rows):
             end = min(begin + rows, height)
             bottom = min(end * factor, self.size[0])
             parts.append(self._read(self._bands, begin * factor, bottom, (end - begin, width), "average"))
-        return self._picture(np.concatenate(parts, axis=1))
+            known.append(self._mask(begin * factor, bottom, (end - begin, width)))
+        with_data = np.concatenate([one for one in known if one is not None]) if self._known else None
+        picture = self._picture(np.concatenate(parts, axis=1))
+        return picture if self.pixels == RGB else self._filled(picture, with_data)
+
+    def _mask(self, begin: int, end: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        if not self._known:
+            return None
+        with _explained(self.path):
+            return np.asarray(self._source.dataset_mask(window=((begin, end), (0, self.size[1])), out_shape=shape) > 0)
 
     def _read(
         self, bands: list[int], begin: int, end: int, shape: tuple[int, int], how: str = "nearest"
@@ -153,16 +168,15 @@ class Raster:
         if self._inverted and (self._palette is None or self.pixels != RGB):
             bands = np.subtract(self._largest, bands, dtype=np.uint8)
         if self.pixels != RGB:
-            picture = np.ascontiguousarray(np.moveaxis(bands, 0, 2))
-            for channel in range(self.pixels.channels):
-                if not np.isfinite(picture[..., channel]).any():
-                    picture[..., channel] = 0
-            fill_undefined(picture, self.path)
-            return picture
+            return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
         if self._palette is not None:
             return np.asarray(self._palette[bands[0]])
         bands = bands if self._largest == 255 else bands * np.uint8(255 // self._largest)
         return np.ascontiguousarray(np.moveaxis(bands if len(bands) == 3 else bands[[0, 0, 0]], 0, 2))
+
+    def _filled(self, picture: NDArray[Any], known: NDArray[np.bool_] | None) -> NDArray[Any]:
+        fill_undefined(picture, self.path, None if known is None else ~known, or_zero=True)
+        return picture
 
 
 def is_raster(path: Path) -> bool:
@@ -193,6 +207,84 @@ def without_data(path: Path) -> NDArray[np.bool_] | None:
     except UserError:  # what is not read by rows is read whole, with what is to be said of it
         return None
     return None if known is None or known.all() else ~known
+
+
+def read_finite(path: Path, wanted: Pixels) -> NDArray[Any]:
+    """As `read_pixels`, and of others than `RGB` with `fill_undefined`: what a network takes; raises as both."""
+    picture = read_pixels(path, wanted)
+    if wanted != RGB:
+        fill_undefined(picture, path, without_data(path))
+    return picture
+
+
+def decode_finite(data: bytes, name: Path, wanted: Pixels) -> NDArray[Any]:
+    """As `read_finite`, of a file's bytes; `name` is what errors call it."""
+    picture, unknown = decode_pixels(data, name, wanted), None
+    if wanted == RGB:
+        return picture
+    header = read_header(data, name)
+    if header.placed and find_spec("rasterio") is not None:
+        import rasterio
+
+        with _explained(name), quiet, rasterio.MemoryFile(data) as file, file.open() as source:
+            unknown = np.asarray(upright(source.dataset_mask() == 0, header.orientation))
+    fill_undefined(picture, name, unknown)
+    return picture
+
+
+def check_same_place(image: Path, label: Path) -> None:
+    """Refuse a mask of an image's size whose corners lie half a pixel or more from the image's.
+
+    What has no place, or none that can be compared, may be any image's.
+
+    Raises:
+        UserError: such a mask; a damaged file.
+    """
+    if not (is_raster(image) and is_raster(label)):
+        return
+    with _opened(image) as one, _opened(label) as other:
+        away = _pixels_away(_place(one), _place(other), (one.height, one.width))
+    if away >= _ELSEWHERE:
+        raise explain(
+            f"label {label}",
+            found=f"a place {away:.1f} pixels from that of {image}",
+            needed="the same",
+            fix=f"rio warp {label} OUT.tif --like {image} --resampling nearest lays it over the image; if it is right "
+            "pixel by pixel as it is, save it without a place (PNG).",
+        )
+
+
+def place_of(path: Path) -> tuple[Place, tuple[int, int]] | None:
+    """Where a picture that `is_raster` lies by a transform, and its size (H, W); None: any other."""
+    if not is_raster(path):
+        return None
+    with _opened(path) as source:
+        return None if source.transform.is_identity else (_place(source), (source.height, source.width))
+
+
+def _place(source: Any) -> Place:
+    return Place(source.crs, source.transform, source.gcps)
+
+
+def _pixels_away(a: Place, b: Place, size: tuple[int, int]) -> float:
+    """The most that a corner of two rasters of a size (H, W) differs by; 0 where that is not known."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    if a.transform.is_identity or b.transform.is_identity or a.points[0] or b.points[0]:
+        return 0.0
+    height, width = size
+    corners = np.array([(0, 0, width, width), (0, height, 0, height), (1, 1, 1, 1)], np.float64)
+    x, y, _ = b.matrix @ corners
+    if None not in (a.crs, b.crs) and a.crs != b.crs:
+        try:
+            x, y = (np.array(values) for values in transform(b.crs, a.crs, x, y))
+        except (RasterioError, CPLE_BaseError):
+            return 0.0
+    columns, rows, _ = np.linalg.inv(a.matrix) @ (x, y, corners[2]) - corners
+    away = float(np.hypot(columns, rows).max())
+    return away if np.isfinite(away) else 0.0
 
 
 def is_placed(path: Path) -> bool:

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from ducseg.classes import IGNORE, Colour
 from ducseg.data.files import png
+from ducseg.data.files.compressed import unpacked
 from ducseg.data.files.header import (
     JPEG_START,
     PILLOW_ERRORS,
@@ -96,6 +97,7 @@ def _decode_turned(data: bytes, path: Path) -> tuple[NDArray[np.uint8], int]:
     header = read_header(data, path)
     check_header(header, path)
     check_channels(header, path)
+    data = unpacked(data, header, path)
     if not _ends_as_it_should(data):
         _pillow(data, path)
     return _decode_image(data, header, path), header.orientation
@@ -199,6 +201,7 @@ def read_label(path: Path) -> NDArray[np.uint8]:
             needed="whole numbers, one byte a pixel",
             fix="Save it as 8-bit: gdal_translate -ot Byte IN OUT.",
         )
+    data = unpacked(data, header, path)
     if not _ends_as_it_should(data):
         _pillow(data, path)
     plain = _large_plain_png(data, channels=1)
@@ -230,7 +233,7 @@ def read_sixteen_bits(path: Path) -> NDArray[np.uint16] | None:
     several = header.channels > 1 or header.alpha or (plain is not None and plain.colour == _GREY_WITH_ALPHA)
     if header.dtype != "uint16" or not several:
         return None
-    decoded = _opencv(data, cv2.IMREAD_UNCHANGED, path)
+    decoded = _opencv(unpacked(data, header, path), cv2.IMREAD_UNCHANGED, path)
     return decoded if decoded.ndim == 3 and decoded.dtype == np.uint16 else None
 
 
@@ -332,6 +335,7 @@ def _pillow(data: bytes, path: Path) -> Image.Image:
     header = read_header(data, path)
     check_header(header, path)
     _check_bits(header, path)
+    data = unpacked(data, header, path)
     try:
         with quiet, unbounded:
             picture = open_pillow(data)

@@ -20,7 +20,10 @@ _FEWEST_FOLDERS = 5
 """Of fewer, one is too much to hold out."""
 
 
-_ADD = "Add images, or train and validate on the same ones: --data.train-split all --data.val-split all."
+_ADD = (
+    "Add images, as parts of a large one, or train and validate on the same ones: --data.train-split all "
+    "--data.val-split all."
+)
 
 
 def held_out(

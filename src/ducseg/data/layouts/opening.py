@@ -22,7 +22,7 @@ from ducseg.data.layouts.kitti_road import KittiRoad, kitti_road_layout
 from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.neighbours import neighbours_note
 from ducseg.data.layouts.picture_kinds import alpha_note, nodata_note
-from ducseg.data.layouts.split_notes import copies_note, folder_note, group_note, series_note, split_note
+from ducseg.data.layouts.split_notes import copies_note, folder_note, group_note, overlap_note, series_note, split_note
 from ducseg.data.layouts.splitting import are_splits
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
@@ -152,7 +152,8 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
         if config.dataset == "folder":
             masks = list(train_set.label_paths) if isinstance(train_set, PairedFiles) else []
             of_no_data = nodata_note(pictures[0], masks, config.ignore_value)
-            notes += filter(None, (alpha_note(pictures[0]), of_no_data, copies_note(*pictures)))
+            of_both = copies_note(*pictures), overlap_note(*pictures)
+            notes += filter(None, (alpha_note(pictures[0]), of_no_data, *of_both))
         if config.dataset == "folder" and config.group_by is shared is None:
             folders = {split: layout.files(split).images.values() for split in layout.splits}
             of_names = None

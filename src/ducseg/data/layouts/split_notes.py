@@ -5,13 +5,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ducseg.data.files.rasters import Place, place_of
 from ducseg.data.layouts.grouping import FOLDER, group_function, matched
 from ducseg.errors import listed
 
-__all__ = ["copies_note", "folder_note", "group_note", "series_note", "split_note"]
+__all__ = ["copies_note", "folder_note", "group_note", "overlap_note", "series_note", "split_note"]
 
 _SERIES = r"^(.*\D)\d+$"
 """A `group_by` that keeps together what differs in the last number of its name alone: clip7_0001 and clip7_0002."""
+_SAME_GROUND = 0.01
+"""Of a picture's area, as tiles that only touch never share."""
 
 
 def group_note(pattern: str, train: Iterable[str], validation: Iterable[str]) -> str | None:
@@ -79,6 +86,46 @@ def copies_note(train: Iterable[Path], validation: Iterable[Path]) -> str | None
         f"copies: validation pictures that are training pictures too, byte by byte: {len(held)}, such as {other} and "
         f"{path}; scores are too good for that, and ducseg data check names them all"
     )
+
+
+def overlap_note(train: Iterable[Path], validation: Iterable[Path]) -> str | None:
+    """What is to be said where pictures of both splits show the same ground, as tiles that overlap do."""
+    train = set(train)
+    held = {path: found for path in sorted(set(validation) - train) if (found := place_of(path)) is not None}
+    learned: dict[str | None, list[tuple[Path, NDArray[np.float64]]]] = {}
+    for path in sorted(train) if held else ():
+        if (found := place_of(path)) is not None:
+            learned.setdefault(found[0].name, []).append((path, _corners(*found)))
+    both: list[tuple[float, Path, Path]] = []
+    for path, (place, size) in held.items():
+        near = learned.get(place.name)
+        if near is None:
+            continue
+        in_pixels = (np.stack([corners for _, corners in near]) @ np.linalg.inv(place.matrix).T)[..., :2]
+        boxes = np.ptp(np.clip(in_pixels, 0, size[::-1]), axis=1).prod(1)
+        height, width = size
+        picture = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+        shares = [
+            (cv2.intersectConvexConvex(picture, in_pixels[index].astype(np.float32))[0] / (size[0] * size[1]), index)
+            for index in np.flatnonzero(boxes).tolist()
+        ]
+        if shares and max(shares)[0] > _SAME_GROUND:
+            share, index = max(shares)
+            both.append((share, path, near[index][0]))
+    if not both:
+        return None
+    share, other, path = max(both)
+    return (
+        f"places: {len(both)} of {len(held)} validation pictures show ground that training pictures show too, such as "
+        f"{other}, {100 * share:.0f} % of it in {path}; scores are too good for that. Hold out an area of its own: "
+        "--data.val-split FOLDER, or a list of names (val.txt)"
+    )
+
+
+def _corners(place: Place, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Of a picture, one after the other, (4, 3) with 1."""
+    height, width = size
+    return np.array([(0, 0, 1), (width, 0, 1), (width, height, 1), (0, height, 1)], np.float64) @ place.matrix.T
 
 
 def _size(path: Path) -> int:
