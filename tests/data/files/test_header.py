@@ -12,7 +12,7 @@ from PIL import Image
 from ducseg.classes import ClassSet
 from ducseg.data import paired
 from ducseg.data.check.files import Examiner, Pair
-from ducseg.data.files.channels import Pixels, read_channels
+from ducseg.data.files.channels import Pixels, fill_undefined, read_channels, stored_pixels
 from ducseg.data.files.header import read_header
 from ducseg.data.files.rasters import open_raster
 from ducseg.data.files.reading import picture_size, read_image, read_label
@@ -22,7 +22,21 @@ from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError
 
 CLASSES = ClassSet(names=("a", "b"), palette=((0, 0, 0), (9, 9, 9)))
-SHAPES = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 1, np.dtype(np.int16): 2, np.dtype(np.float32): 3}
+SHAPES = {
+    np.dtype(kind): "uif".index(np.dtype(kind).kind) + 1
+    for kind in (
+        np.uint8,
+        np.uint16,
+        np.uint32,
+        np.int8,
+        np.int16,
+        np.int32,
+        np.int64,
+        np.float16,
+        np.float32,
+        np.float64,
+    )
+}
 
 
 SHOWN = {
@@ -341,6 +355,27 @@ def test_channels_are_read_as_they_are(tmp_path: Path, dtype: type, channels: in
     np.testing.assert_array_equal(read, pixels)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.float16, np.float64])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_signed_wide_and_double_numbers_become_float32(tmp_path: Path, dtype: type, channels: int) -> None:
+    pytest.importorskip("rasterio")
+    least = 0 if dtype is np.uint32 else -100
+    pixels = (np.random.default_rng(0).random((9, 13, channels)) * 200 + least).astype(dtype)
+    if dtype is np.float64:
+        pixels[0, 0] = -np.finfo(np.float64).max  # as "no data" is written
+    path = tmp_path / "a.tif"
+    path.write_bytes(_tiff([pixels]))
+    assert stored_pixels(path) == Pixels(channels, "float32")
+    read = read_channels(path)
+    assert (read.dtype == np.float32 and read.min() < 0) or dtype is np.uint32
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(read, pixels.astype(np.float32))
+    with open_raster(path, Pixels(channels, "float32")) as raster:
+        filled = read.copy()
+        fill_undefined(filled, path)
+        np.testing.assert_array_equal(raster.rows(0, 9), filled)
+
+
 def test_channels_of_other_kinds_and_without_alpha(tmp_path: Path) -> None:
     pytest.importorskip("rasterio")
     rgb16 = np.random.default_rng(0).integers(0, 65536, (9, 13, 3)).astype(np.uint16)
@@ -368,8 +403,8 @@ def test_channels_that_are_not_taken(tmp_path: Path) -> None:
     path.write_bytes(_tiff([np.ones((6, 8, 17), np.uint8)]))
     with pytest.raises(UserError, match="found 17 channels of uint8; needed 1 to 16 of uint8, uint16, float32"):
         read_channels(path)
-    path.write_bytes(_tiff([np.ones((6, 8, 2), np.int16)]))
-    with pytest.raises(UserError, match="found 2 channels of int16"):
+    path.write_bytes(_tiff([np.ones((6, 8, 2), np.int64)]))
+    with pytest.raises(UserError, match="found 2 channels of int64"):
         read_channels(path)
     whole = _tiff([np.ones((60, 80, 5), np.float32)])
     path.write_bytes(whole[: len(whole) // 2])

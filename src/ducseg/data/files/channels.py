@@ -22,6 +22,7 @@ __all__ = [
     "MOST_CHANNELS",
     "RGB",
     "Pixels",
+    "as_taken",
     "check_pixels",
     "decode_channels",
     "decode_pixels",
@@ -29,10 +30,12 @@ __all__ = [
     "read_channels",
     "read_pixels",
     "stored_pixels",
+    "taken_as",
 ]
 
 MOST_CHANNELS = 16
 _DTYPES = ("uint8", "uint16", "float32")
+_TO_FLOAT = ("int8", "int16", "int32", "uint32", "float16", "float64")  # of TIFFs: heights, CT, other instruments
 _START = 1 << 12  # bytes that tell a PNG's kind, and that of most JPEGs
 
 
@@ -60,6 +63,8 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 def read_channels(path: Path) -> NDArray[Any]:
     """Read a picture as (H, W, C): uint8, uint16 or float32, its channels in the file's order, RGB for colours.
 
+    A TIFF's signed, wider and double numbers become float32 (`taken_as`), those beyond its 24 bits rounded.
+
     An alpha channel is dropped, a palette expanded, an EXIF orientation applied, as in `read_image`. TIFFs are read
     by rasterio (`pip install ducseg[geo]`), which knows any number of bands and every compression.
 
@@ -75,7 +80,7 @@ def decode_channels(data: bytes, path: Path) -> NDArray[Any]:
     """As `read_channels`, of a file's bytes; `path` names it in errors."""
     header = read_header(data, path)
     check_header(header, path)
-    check_pixels(Pixels(header.channels, header.dtype), path)
+    check_pixels(_pixels(header, data), path)
     if header.cmyk:
         return decode_image(data, path)  # GDAL's RGB of it would be upright already
     if data[:4] in _TIFF:
@@ -121,7 +126,16 @@ def stored_pixels(path: Path) -> Pixels:
     if plain is not None:
         return Pixels(1 if plain.colour in (0, 4) else 3, "uint16" if plain.depth == 16 else "uint8")
     header = _jpeg_header(start, path) or tiff_header(path) or read_header(path.read_bytes(), path)
-    return Pixels(header.channels, header.dtype)
+    return _pixels(header, start)
+
+
+def taken_as(dtype: str) -> str:
+    """The type in which a TIFF's numbers are given: its own, or float32 for signed, wider and double ones."""
+    return "float32" if dtype in _TO_FLOAT else dtype
+
+
+def _pixels(header: Header, start: bytes) -> Pixels:
+    return Pixels(header.channels, taken_as(header.dtype) if start[:4] in _TIFF else header.dtype)
 
 
 def _jpeg_header(start: bytes, path: Path) -> Header | None:
@@ -195,4 +209,10 @@ def _bands(data: bytes, path: Path, channels: int) -> NDArray[Any]:
             bands = raster.read(list(range(1, channels + 1)))
     except (rasterio.errors.RasterioError, OSError) as error:
         raise undecodable(path, data, re.sub(r"'?/vsimem/\S*?'? ", "it ", str(error))) from None
-    return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
+    return as_taken(np.ascontiguousarray(np.moveaxis(bands, 0, 2)))
+
+
+def as_taken(values: NDArray[Any]) -> NDArray[Any]:
+    """A TIFF's numbers as `taken_as` has their type; double ones beyond float32 are infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(taken_as(str(values.dtype)), copy=False)

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.channels import RGB, Pixels, decode_pixels, fill_undefined, read_pixels
+from ducseg.data.files.channels import (
+    RGB,
+    Pixels,
+    as_taken,
+    decode_pixels,
+    fill_undefined,
+    read_pixels,
+    taken_as,
+)
 from ducseg.data.files.header import (
     Header,
     UnreadableError,
@@ -159,9 +167,8 @@ class Raster:
 
         window, method = ((begin, end), (0, self.size[1])), Resampling[how if self._palette is None else "nearest"]
         with _explained(self.path):
-            return np.asarray(
-                self._source.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
-            )
+            found = self._source.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
+        return as_taken(np.asarray(found))
 
     def _picture(self, bands: NDArray[Any]) -> NDArray[Any]:
         # GDAL has white and black of 1 bit as a palette
@@ -368,7 +375,7 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
         bands = sum(one.name != "alpha" for one in source.colorinterp)
         if pixels != RGB:
             found = f"{bands} channels of {source.dtypes[0]}"
-            if (bands, {pixels.dtype}) != (pixels.channels, set(source.dtypes)):
+            if (bands, {pixels.dtype}) != (pixels.channels, {*map(taken_as, source.dtypes)}):
                 fix = "Take it out, or convert it (gdal_translate -b, -ot)."
                 raise explain(f"raster {path}", found=found, needed=pixels, fix=fix)
         elif bands not in (1, 3) or set(source.dtypes) != {"uint8"}:
