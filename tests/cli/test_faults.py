@@ -294,6 +294,7 @@ GIVEN = {
     "view": "masks", "classes": "classes.json", "train_split": "all", "val_split": "all", "val_fraction": "0.3",
     "test_fraction": "0.25", "group_by": r"\d", "masks_as": "index", "values": "0={} 1={} 2={}".format(*NAMES),
     "ignore_value": "2", "ignore_colours": "1 2 3", "smoothed": None, "as_stored": None, "skip_unpaired": None,
+    "unmasked_as": NAMES[0],
     "allow_absent": None, "patches": "12-fold", "patches_root": "cut", "coarse": None, "folds": "3", "fold": "1",
     "coco_root": "coco", "workers": "0", "memory": "0.5", "synthetic_scenes": "2 1", "synthetic_size": "32 64",
 }  # fmt: skip

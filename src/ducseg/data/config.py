@@ -55,6 +55,8 @@ class DataConfig:
     """`folder`: grey pictures of 8 bits stay one channel instead of becoming RGB; all other kinds always stay."""
     skip_unpaired: bool = False
     """`folder`: leave out pictures without a mask, and masks without a picture, instead of stopping; which, is said."""
+    unmasked_as: str | None = None
+    """`folder`: the class that is all that pictures without a mask show, such as background of good parts."""
     allow_absent: bool = False
     """`folder`, `split-folders`: train although the training pictures show no pixel of a class."""
     patches: PatchScheme | None = None
@@ -125,7 +127,9 @@ OWN_CLASSES = ("folder", "split-folders")
 
 _BELONGS = {
     **dict.fromkeys(("images", "masks", "mask_suffix", "view", "masks_as", "ignore_colours", "as_stored"), ("folder",)),
-    **dict.fromkeys(("val_fraction", "test_fraction", "group_by", "skip_unpaired", "folds"), ("folder",)),
+    **dict.fromkeys(
+        ("val_fraction", "test_fraction", "group_by", "skip_unpaired", "unmasked_as", "folds"), ("folder",)
+    ),
     **dict.fromkeys(("classes", "values", "ignore_value", "smoothed", "allow_absent"), OWN_CLASSES),
     "patches": ("cityscapes", "kitti-road"),
     "patches_root": ("cityscapes", "kitti-road"),

@@ -201,7 +201,7 @@ def match_pairs(
     """Pair by key, in the order of the keys; raises one `UserError` that counts and names all without a partner.
 
     Args:
-        way_out: an option that leaves them out.
+        way_out: what can be done about them instead.
     """
     problems = []
     for kind, without in (
@@ -215,7 +215,7 @@ def match_pairs(
             f"data in {where}",
             found="; ".join(problems),
             needed="an image and a label for each name",
-            fix=f"Add the missing files or take their partners out{way_out and f', or leave them out: {way_out}'}.",
+            fix=f"Add the missing files or take their partners out{way_out and f', or {way_out}'}.",
         )
     return {key: (images[key], labels[key]) for key in sorted(images)}
 

@@ -303,7 +303,7 @@ def test_what_leaves_pictures_without_masks_out_is_said(tmp_path: Path) -> None:
     assert (
         check_dataset("folder", tmp_path)
         .notes[-1]
-        .endswith(": 1, which stop training; --data.skip-unpaired leaves them out")
+        .endswith("leaves them out, --data.unmasked-as background makes background of pictures without a mask")
     )
     left_out = doctor.check_dataset(DataConfig(dataset="folder", root=str(tmp_path), skip_unpaired=True))
     assert left_out.errors == () and "stop training" not in str(left_out.notes)

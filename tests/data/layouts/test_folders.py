@@ -271,7 +271,10 @@ def test_what_has_no_partner_can_be_left_out(tmp_path: Path) -> None:
     flat(tmp_path, 12)
     for name in ("masks/p03.png", "masks/p07.png", "images/p11.png"):
         (tmp_path / name).unlink()
-    with pytest.raises(UserError, match=r"2 without a label .*or leave them out: --data\.skip-unpaired\."):
+    with pytest.raises(
+        UserError,
+        match=r"2 without a label .*or leave them out \(--data\.skip-unpaired\), or .*--data\.unmasked-as background",
+    ):
         ids(tmp_path, "train")
     left = {split: ids(tmp_path, split, skip_unpaired=True) for split in ("all", "train", "val")}
     assert left["all"] == [f"p{number:02}" for number in (1, 2, 4, 5, 6, 8, 9, 10, 12)]

@@ -167,6 +167,34 @@ def test_kinds_of_pictures_as_inspection_sets_have_them(tmp_path: Path) -> None:
     data = config(tmp_path, images="test", masks="ground_truth", skip_unpaired=True)
     assert len(open_dataset(data, "all")) == 4
     assert "left out, without a partner: good/0.png, good/1.png, good/2.png, good/3.png" in notes(data)
+    data = config(tmp_path, images="test", masks="ground_truth", unmasked_as="background", val_fraction=0.3)
+    assert "; without a mask, so all background: 4 pictures\n" in notes(data)
+    everything = open_dataset(data, "all")
+    assert isinstance(everything, PairedFiles) and len(everything) == 8
+    for index, name in enumerate(everything.ids):
+        label = everything[index].label
+        assert label is not None and label.shape == SIZE
+        assert label.any() == name.startswith("crack")
+        assert np.array_equal(everything.histogram(index), np.bincount(label.ravel(), minlength=256))
+    report = check_dataset(data)
+    assert report.ok and not report.errors
+    with pytest.raises(
+        UserError, match=r"--data\.unmasked-as: found good; needed one of the classes: background, fore"
+    ):
+        open_dataset(config(tmp_path, images="test", masks="ground_truth", unmasked_as="good"), "all")[0]
+
+
+def test_of_splits_one_without_any_mask_stays_one_to_predict(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for number in range(3):
+            add(tmp_path, f"images/{split}/{split}{number}.png", f"masks/{split}/{split}{number}.png", number)
+    for path in (*(tmp_path / "masks/test").iterdir(), tmp_path / "masks/val/val1.png"):
+        path.unlink()
+    data = config(tmp_path, unmasked_as="background")
+    assert "so all background: 1 pictures" in notes(data)
+    assert [label.any() for i in range(3) if (label := open_dataset(data, "val")[i].label) is not None] == [1, 0, 1]
+    with pytest.raises(UserError, match="no mask"):
+        open_dataset(data, "test")
 
 
 def test_splits_of_another_spelling_in_each_tree(tmp_path: Path) -> None:

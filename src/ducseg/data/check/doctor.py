@@ -242,7 +242,10 @@ def _unpaired(examined: list[Examined], config: DataConfig) -> Iterable[str]:
     """What training does about them, where it can."""
     number = sum(problem.kind == "missing partner" for one in examined for problem in one.problems)
     if number and config.dataset == "folder":
-        yield f"without a partner: {number}, which stop training; --data.skip-unpaired leaves them out"
+        yield (
+            f"without a partner: {number}, which stop training; --data.skip-unpaired leaves them out, "
+            "--data.unmasked-as background makes background of pictures without a mask"
+        )
 
 
 def _masks(rules: LabelRules, layout: Layout) -> Iterable[Finding]:

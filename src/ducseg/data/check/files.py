@@ -97,7 +97,7 @@ class Examiner:
     def _examined(self, pair: Pair) -> Examined:
         problems = list(_partners(pair))
         image = None if pair.image is None else self._image(pair.image, problems)
-        label = None if pair.label is None else self._label(pair.label, problems)
+        label = None if pair.label is None else self._label(pair.label, problems, is_picture=pair.label == pair.image)
         counts = None if label is None else _histogram(label)
         if label is not None and counts is not None:
             problems.extend(self._check_values(pair, label, counts))
@@ -131,14 +131,15 @@ class Examiner:
             problems.append(Problem(kind=kind, file=path, message=str(error)))
             return None
 
-    def _label(self, path: Path, problems: list[Problem]) -> NDArray[np.uint8] | None:
+    def _label(self, path: Path, problems: list[Problem], *, is_picture: bool) -> NDArray[np.uint8] | None:
         try:
             label = self.rules.read(path)
         except UserError as error:
             kind: Kind = "stray values" if isinstance(error, StrayValues) else "wrong mode"
             problems.append(Problem(kind=_if_readable(path, kind), file=path, message=str(error)))
             return None
-        _check_label_mode(path, self.rules, problems)
+        if not is_picture:
+            _check_label_mode(path, self.rules, problems)
         return label
 
     def _check_values(self, pair: Pair, label: NDArray[np.uint8], counts: NDArray[np.int64]) -> Iterator[Problem]:

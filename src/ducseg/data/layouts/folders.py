@@ -28,12 +28,15 @@ from ducseg.data.layouts.nnunet import read_labels
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
 from ducseg.data.layouts.several_masks import find_masks
 from ducseg.data.layouts.splitting import are_splits, members_of
+from ducseg.data.layouts.unmasked import Filled, masked_by_themselves, train_id_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.layouts.without_masks import pictures_below, without_masks
 from ducseg.data.paired import PairedFiles
 from ducseg.errors import UserError, explain, listed
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
+
+Reader = MaskReader | Filled | Viewed
 
 
 def camvid_layout(config: DataConfig, root: Path, classes: ClassSet | None = None) -> Layout:
@@ -75,11 +78,9 @@ def folder_layout(config: DataConfig, root: Path, classes: ClassSet | None = Non
 class _Masked(PairedFiles):
     """Pictures with masks whose values were counted when they were looked at."""
 
-    def __init__(
-        self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]], pixels: Pixels, read: MaskReader | Viewed
-    ) -> None:
+    def __init__(self, rule: MaskRule, pairs: Mapping[str, tuple[Path, Path]], pixels: Pixels, read: Reader) -> None:
         super().__init__(rule.classes, pairs, read=read, pixels=pixels)
-        self._rule, self._by_value = rule, not isinstance(read, Viewed) and rule.others != "nearest"
+        self._rule, self._by_value = rule, isinstance(read, MaskReader) and rule.others != "nearest"
 
     def histogram(self, index: int) -> NDArray[np.int64]:
         if not self._by_value:
@@ -97,7 +98,7 @@ def _check_sizes(pairs: Mapping[str, tuple[Path, Path]]) -> None:
     """Raise one `UserError` that counts all masks of another size than their picture."""
     differ = []
     for image, mask in pairs.values():
-        look = look_at(mask)
+        look = look_at(mask) if mask != image else None
         if isinstance(look, MaskLook) and (size := picture_size(image)) != look.size:
             differ.append((image, size, mask, look.size))
     if differ:
@@ -160,6 +161,9 @@ class _Folders:
         self.found = find_files(root, images=config.images, masks=config.masks, mask_suffix=config.mask_suffix)
         if config.images is config.masks is None:
             _refuse_several(self.found, root)
+        self.unmasked = frozenset[Path]()
+        if config.unmasked_as is not None and any(files.labels for files in self.found.splits.values()):
+            self.found, self.unmasked = masked_by_themselves(self.found, config.unmasked_as)
         if config.skip_unpaired:
             self.found = _paired(self.found)
 
@@ -194,7 +198,14 @@ class _Folders:
         return _Masked(self.rule, chosen, self.pixels, self.reader)
 
     def _pairs(self, folders: set[str]) -> Mapping[str, dict[str, tuple[Path, Path]]]:
-        way_out = "--data.skip-unpaired" if self.config.dataset == "folder" else ""
+        way_out = (
+            (
+                "leave them out (--data.skip-unpaired), or say which class is all that pictures without a label show "
+                "(--data.unmasked-as background)"
+            )
+            if self.config.dataset == "folder"
+            else ""
+        )
         return {folder: self.found.splits[folder].pairs("images and masks", self.root, way_out) for folder in folders}
 
     @cached_property
@@ -202,7 +213,7 @@ class _Folders:
         """How the masks of all splits are read: what one split shows must not change it for another."""
         config = self.config
         masks = [mask for files in self.found.splits.values() for mask in (files.labels or {}).values()]
-        looks, _ = values_in(masks)
+        looks, _ = values_in([mask for mask in masks if mask not in self.unmasked])
         classes, ignored, source = self._classes()
         rule = find_rule(
             looks,
@@ -216,12 +227,14 @@ class _Folders:
         return replace(rule, line=f"{rule.line}{source}")
 
     @cached_property
-    def reader(self) -> MaskReader | Viewed:
+    def reader(self) -> Reader:
         """What reads masks by the rule, inside the fields of view where these are given."""
+        reader: Reader = self.rule.reader
+        if self.config.unmasked_as is not None:
+            reader = Filled(reader, self.unmasked, train_id_of(self.config.unmasked_as, self.rule.classes))
         if self.config.view is None:
-            return self.rule.reader
-        views = views_of(self.found, self.root, images=self.config.images, view=self.config.view)
-        return Viewed(self.rule.reader, views)
+            return reader
+        return Viewed(reader, views_of(self.found, self.root, images=self.config.images, view=self.config.view))
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -243,7 +256,7 @@ class _Folders:
 
     def _check_masks(self, masks: Sequence[Path]) -> None:
         """Raise where training would stop later: masks that do not read, values that no class has."""
-        looks, unreadable = values_in(masks)
+        looks, unreadable = values_in([mask for mask in masks if mask not in self.unmasked])
         if unreadable:
             more = f" {len(unreadable) - 1} more masks do not read." if unreadable[1:] else ""
             raise UserError(f"{unreadable[0]}{more}")

@@ -150,7 +150,8 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
         layout = open_layout(config, train_set.classes)
         notes += layout.lines
         if config.dataset == "folder":
-            masks = list(train_set.label_paths) if isinstance(train_set, PairedFiles) else []
+            paths = zip(train_set.image_paths, train_set.label_paths) if isinstance(train_set, PairedFiles) else ()
+            masks = [mask for image, mask in paths if mask != image]
             of_no_data = nodata_note(pictures[0], masks, config.ignore_value)
             of_both = copies_note(*pictures), overlap_note(*pictures)
             notes += filter(None, (alpha_note(pictures[0]), of_no_data, *of_both))
