@@ -211,11 +211,26 @@ def test_a_training_folder_without_pictures(tmp_path: Path) -> None:
         open_dataset(config(tmp_path), "train")
 
 
+@pytest.mark.parametrize("places", [("images/{}", "masks/{}"), ("{}/images", "{}/masks"), ("Img/{}", "gt/{}")])
+def test_folders_inside_splits(tmp_path: Path, places: tuple[str, str]) -> None:
+    for split, number in (("train", 0), ("train", 1), ("val", 2), ("val", 3)):
+        for clip in ("seq1/left", "seq2"):
+            image, mask = (f"{place.format(split)}/{clip}/{number % 2}" for place in places)
+            add(tmp_path, f"{image}.png", f"{mask}_gt.png", 10 * number + len(clip))
+    (tmp_path / places[0].format("train") / "seq2" / "circle").symlink_to(tmp_path, target_is_directory=True)
+    for split in ("train", "val"):
+        part = open_dataset(config(tmp_path), split)
+        assert part.ids == ("seq1/left/0", "seq1/left/1", "seq2/0", "seq2/1")
+        assert isinstance(part, PairedFiles)
+        assert all(label.name == f"{image.stem}_gt.png" for image, label in zip(part.image_paths, part.label_paths))
+    assert check_dataset(config(tmp_path)).ok
+
+
 def test_pictures_that_lie_too_deep(tmp_path: Path) -> None:
     for number in range(3):
-        add(tmp_path, f"images/a/b/{number}.png", f"masks/a/b/{number}.png", number)
+        add(tmp_path, f"images/a/b/c/d/e/{number}.png", f"masks/a/b/c/d/e/{number}.png", number)
     for look in (lambda: open_dataset(config(tmp_path), "train"), lambda: check_dataset(config(tmp_path))):
-        with pytest.raises(UserError, match=r"found 6 files .* deeper folders alone, such as images/a/b/0\.png"):
+        with pytest.raises(UserError, match=r"found 6 files .* deeper folders alone, such as images/a/b/c/d/e/0\.png"):
             look()
 
 

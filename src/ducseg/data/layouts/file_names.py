@@ -45,14 +45,22 @@ def ending(files: dict[str, Path], suffix: str) -> dict[str, Path]:
 
 
 def by_common_name(pictures: BySplit, labels: BySplit) -> tuple[BySplit, BySplit]:
-    """Both by the pictures' names, a label without a picture by its own."""
+    """Both by the pictures' names, a label without a picture by its own; with the folders of the names given."""
     first, second = _by_what_is_shared(pictures, labels)
-    named = {split: {composed(file.stem): file for file in files.values()} for split, files in first.items()}
+    given = [one for files in (*pictures.values(), *labels.values()) for one in files.items()]
+    above = {file: name[: name.rfind("/") + 1] for name, file in given}
+
+    def called(file: Path) -> str:
+        return above[file] + composed(file.stem)
+
+    named = {split: {called(file): file for file in files.values()} for split, files in first.items()}
     of_pictures: BySplit = {}
     for split, files in second.items():
-        partners = {key: composed(file.stem) for key, file in first[split].items()}
-        stems = {key: composed(file.stem) for key, file in files.items()}
-        alone = {key: composed(file.name) if stems[key] in named[split] else stems[key] for key, file in files.items()}
+        partners = {key: called(file) for key, file in first[split].items()}
+        alone = {
+            key: above[file] + composed(file.name) if called(file) in named[split] else called(file)
+            for key, file in files.items()
+        }
         of_pictures[split] = {partners.get(key, alone[key]): file for key, file in files.items()}
     return named, of_pictures
 

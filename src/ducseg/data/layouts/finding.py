@@ -3,7 +3,7 @@
 | layout | names |
 |---|---|
 | two folders | images, img, JPEGImages, ... beside masks, labels, gt, ...; or names with such words |
-| sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each |
+| sorted | the same with train/, val/, ... in both, or train/ and val/ with the two folders in each; or deeper |
 | beside | train/ and train_masks/ (or trainannot/), val/ and val_masks/; train_images/ and train_masks/ |
 | one folder | x.jpg beside x_mask.png, or beside x.png |
 | nnU-Net's | imagesTr/x_0000.png and labelsTr/x.png: `nnunet` |
@@ -221,13 +221,28 @@ def _folders_in(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_dir() and not is_hidden(Path(one.name)))
 
 
+def _all_folders_in(folder: Path, depth: int = 3) -> list[Path]:
+    """Those below it, so deep: links may lead in a circle."""
+    inside = _folders_in(folder) if depth else []
+    return [one for part in inside for one in (part, *_all_folders_in(part, depth - 1))]
+
+
 def _in_usual_order(split: str) -> tuple[int, str]:
     place = SPLITS.index(split.lower()) if split.lower() in SPLITS else len(SPLITS)
     return place, split
 
 
 def _pictures(folder: Path, suffixes: frozenset[str] = MASK_SUFFIXES) -> tuple[dict[str, Path], tuple[UserError, ...]]:
-    return list_pictures(folder, suffixes) if folder.is_dir() else ({}, ())
+    """The pictures in a folder by name; where there are none, those in folders below it, seq1/0007."""
+    found, twins = dict[str, Path](), list[UserError]()
+    for place in (folder, *_all_folders_in(folder)) if folder.is_dir() else ():
+        here, double = list_pictures(place, suffixes)
+        above = "" if place == folder else f"{composed(place.relative_to(folder).as_posix())}/"
+        found |= {f"{above}{name}": file for name, file in here.items()}
+        twins += double
+        if found and place == folder:
+            break
+    return found, tuple(twins)
 
 
 def _listed(

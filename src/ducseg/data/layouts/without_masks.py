@@ -61,7 +61,7 @@ def without_masks(root: Path, found: int, needed: str) -> UserError:
         return explain(
             f"images and masks in {root}",
             found=f"{count} files of pictures or masks in deeper folders alone, such as {deeper[0]}",
-            needed=f"{needed}, one level of folders below images and masks",
+            needed=f"{needed}, or folders inside these, at most three below each other",
             fix="Bring them up one level or more (images/P1_left/0.png for images/P1/left/0.png).",
         )
     if deeper:
