@@ -12,23 +12,25 @@ from ducseg.errors import explain
 __all__ = ["Options", "run"]
 
 
-_OF_ONE = {"class_name": "masks", "by": "vectors", "line_width": "vectors"}
+_OF_ONE = {"class_name": "masks", "by": "vectors", "line_width": "vectors", "side": "tiles"}
 """Options that belong to one tool."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Workers):
-    """Polygons and masks of an annotation tool, or several masks a picture, as images/, masks/ and classes.json.
+    """Polygons and masks of an annotation tool, many masks a picture, large pictures in tiles, as images/ and masks/.
 
     It is written whole or not at all.
     """
 
     tool: Annotated[
-        tyro.conf.Positional[Literal["coco", "labelme", "cvat", "yolo", "label-studio", "vectors", "masks", "stack"]],
+        tyro.conf.Positional[
+            Literal["coco", "labelme", "cvat", "yolo", "label-studio", "vectors", "masks", "stack", "tiles"]
+        ],
         tyro.conf.arg(metavar="TOOL"),
     ]
-    """Whose export it is; vectors: QGIS's, over GeoTIFFs; masks: several a picture; stack: volumes of TIFF pages
-    (docs/data.md)."""
+    """Whose export it is; vectors: QGIS's, over GeoTIFFs; masks: several a picture; stack: volumes of TIFF pages;
+    tiles: large pictures with masks, cut (docs/data.md)."""
     source: tyro.conf.Positional[File]
     """The export: its file or folder."""
     out: Folder
@@ -43,6 +45,8 @@ class Options(Workers):
     """Of vectors: the field with the class (default: class, label, category or name, else a class a file)."""
     line_width: Annotated[float | None, tyro.conf.arg(metavar="METRES")] = None
     """Of vectors: how wide lines are, in metres; in the rasters' own units where they have no coordinate system."""
+    side: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Of tiles: their height and width at the most (default: 1024)."""
 
 
 def run(options: Options) -> int:
@@ -56,7 +60,7 @@ def run(options: Options) -> int:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         needed = " and ".join(dict.fromkeys(given.values()))
         raise explain(names, found=options.tool, needed=needed, fix="Leave it out.")
-    convert = {"stack": _pages, "vectors": _vectors}.get(options.tool, _annotations)
+    convert = {"stack": _pages, "tiles": _tiles, "vectors": _vectors}.get(options.tool, _annotations)
     with counted("pictures") as progress:
         lines = convert(options, progress)
     print(*lines, sep="\n")
@@ -90,9 +94,22 @@ def _vectors(options: Options, progress: Callable[[int, int], None]) -> list[str
 def _pages(options: Options, progress: Callable[[int, int], None]) -> list[str]:
     from ducseg.data.convert import stack
 
+    _check_alone(options)
+    return stack.convert(options.source, options.out, num_workers=options.workers, progress=progress).lines()
+
+
+def _tiles(options: Options, progress: Callable[[int, int], None]) -> list[str]:
+    from ducseg.data.convert import tiles
+
+    _check_alone(options)
+    side = 1024 if options.side is None else options.side
+    return tiles.convert(options.source, options.out, side=side, num_workers=options.workers, progress=progress).lines()
+
+
+def _check_alone(options: Options) -> None:
     if options.images is not None or options.ignore:
         given = "--ignore" if options.images is None else "--images"
         raise explain(
-            f"{given} with stack", found="given", needed="pictures and masks in one folder", fix="Leave it out."
-        )
-    return stack.convert(options.source, options.out, num_workers=options.workers, progress=progress).lines()
+            f"{given} with {options.tool}", found="given", needed="pictures and masks in one folder",
+            fix="Leave it out.",
+        )  # fmt: skip

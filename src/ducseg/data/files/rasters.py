@@ -40,8 +40,8 @@ from ducseg.errors import UserError, explain, package
 from ducseg.files import whole_file
 
 __all__ = [
-    "INSTALL", "Place", "Raster", "check_same_place", "decode_finite", "is_placed", "is_raster", "open_placed",
-    "open_raster", "place_of", "read_finite", "without_data", "write_raster",
+    "INSTALL", "Place", "Raster", "check_same_place", "check_written", "decode_finite", "explained", "is_placed",
+    "is_raster", "open_placed", "open_raster", "place_of", "read_finite", "without_data", "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -157,7 +157,7 @@ class Raster:
     def _mask(self, begin: int, end: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
         if not self._known:
             return None
-        with _explained(self.path):
+        with explained(self.path):
             return np.asarray(self._source.dataset_mask(window=((begin, end), (0, self.size[1])), out_shape=shape) > 0)
 
     def _read(
@@ -166,7 +166,7 @@ class Raster:
         from rasterio.enums import Resampling
 
         window, method = ((begin, end), (0, self.size[1])), Resampling[how if self._palette is None else "nearest"]
-        with _explained(self.path):
+        with explained(self.path):
             found = self._source.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
         return as_taken(np.asarray(found))
 
@@ -233,7 +233,7 @@ def decode_finite(data: bytes, name: Path, wanted: Pixels) -> NDArray[Any]:
     if header.placed and find_spec("rasterio") is not None:
         import rasterio
 
-        with _explained(name), quiet, rasterio.MemoryFile(data) as file, file.open() as source:
+        with explained(name), quiet, rasterio.MemoryFile(data) as file, file.open() as source:
             unknown = np.asarray(upright(source.dataset_mask() == 0, header.orientation))
     fill_undefined(picture, name, unknown)
     return picture
@@ -343,7 +343,7 @@ def _opened(path: Path) -> Iterator[Any]:
     import rasterio
 
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-        with _explained(path), quiet:
+        with explained(path), quiet:
             source = rasterio.open(path)
         with source:
             yield source
@@ -431,12 +431,12 @@ def write_raster(
                         target.write(part, 1, window=window)
                     else:
                         target.write(np.moveaxis(part, 2, 0), window=window)
-            _check_written(rasterio, temporary, size)
+            check_written(rasterio, temporary, size)
         except rasterio.errors.RasterioError as error:
             raise OSError(None, f"the disk does not take it ({error})") from error
 
 
-def _check_written(rasterio: Any, path: Path, size: tuple[int, int]) -> None:
+def check_written(rasterio: Any, path: Path, size: tuple[int, int]) -> None:
     """GDAL writes the last blocks when it closes a file, and says nothing where the disk is full."""
     with rasterio.open(path) as written:
         for begin in range(0, size[0], _BLOCK):
@@ -444,7 +444,7 @@ def _check_written(rasterio: Any, path: Path, size: tuple[int, int]) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     from rasterio.errors import RasterioError
 
     try:

@@ -21,8 +21,8 @@ _FEWEST_FOLDERS = 5
 
 
 _ADD = (
-    "Add images, as parts of a large one, or train and validate on the same ones: --data.train-split all "
-    "--data.val-split all."
+    "Add images, cut a large one (ducseg data convert tiles DIR --out OUT), or train and validate on the same ones: "
+    "--data.train-split all --data.val-split all."
 )
 
 
