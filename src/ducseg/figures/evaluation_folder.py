@@ -13,7 +13,7 @@ Nothing here knows a network: whoever has one gives label maps.
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +65,7 @@ class Evaluated:
     matrix: NDArray[np.int64]
     classes: ClassSet
     picture_iou: dict[str, float]
-    overlaps: dict[str, NDArray[np.int64]]
+    overlaps: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     shown: tuple[Shown, ...]
     about: dict[str, Any]
 
