@@ -1,5 +1,6 @@
 """Whether frames of a clip validate whose neighbours, which look alike, are trained on."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,16 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ducseg.data.files.reading import picture_size
 from ducseg.errors import UserError
 
 __all__ = ["neighbours_note"]
 
 _NUMBERED = re.compile(r"(.*?)(\d+)\D*")
 _LOOKED_AT = 10  # validation pictures, each with a neighbour
+_LARGEST = 1 << 24  # pixels of a picture: of larger ones, rarely of a clip, reading some takes too long
 _SIDE = 32  # pixels that a picture is looked at with
-_ALIKE = (
-    0.5  # of the distance to other pictures: frames 1/15 s apart have 0.05, 1 s 0.3 to 0.7, other pictures 0.7 to 1.1
-)
+_ALIKE = 0.5
+"""Of the distance to other pictures: CamVid's frames 1/15 s apart have 0.05, 1 s apart 0.3 to 0.7; others 0.7 to 1.1."""
 
 
 def neighbours_note(
@@ -36,6 +38,8 @@ def neighbours_note(
         beside[index] for index in np.linspace(0, len(beside) - 1, min(_LOOKED_AT, len(beside))).round().astype(int)
     ]
     try:
+        if math.prod(picture_size(chosen[0][0])) > _LARGEST:
+            return None
         looks = [[_look(read(path)) for path in pair] for pair in chosen]
     except UserError:  # said when it is trained on
         return None
