@@ -20,7 +20,7 @@ _LOOKED_AT = 10  # validation pictures, each with a neighbour
 _LARGEST = 1 << 24  # pixels of a picture: of larger ones, rarely of a clip, reading some takes too long
 _SIDE = 32  # pixels that a picture is looked at with
 _ALIKE = 0.5
-"""Of the distance to other pictures: CamVid's frames 1/15 s apart have 0.05, 1 s apart 0.3 to 0.7; others 0.7 to 1.1."""
+"""Of the distance to other pictures: CamVid's frames 1/15 s apart have 0.05, 1 s 0.3 to 0.7; others 0.7 to 1.1."""
 
 
 def neighbours_note(
