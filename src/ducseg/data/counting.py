@@ -15,7 +15,7 @@ from ducseg.data.paired import PairedFiles, SegmentationDataset
 from ducseg.data.patches import Patches
 from ducseg.errors import explain, listed
 
-__all__ = ["PixelCounts", "check_classes_seen", "count_pixels", "unvalidated_note"]
+__all__ = ["PixelCounts", "check_classes_seen", "classes_shown", "count_pixels", "unvalidated_note"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,11 @@ def count_pixels(dataset: SegmentationDataset) -> PixelCounts:
         pictures += histogram[:number] > 0
         ignored += int(histogram[IGNORE])
     return PixelCounts(classes=dataset.classes, pixels=pixels, pictures=pictures, ignored=ignored)
+
+
+def classes_shown(dataset: SegmentationDataset) -> list[NDArray[np.bool_]]:
+    """Of each picture, whether it has a pixel of each class (L,); reads, and raises `UserError`, as `count_pixels`."""
+    return [histogram[: len(dataset.classes)] > 0 for histogram in _histograms(dataset)]
 
 
 def check_classes_seen(
@@ -115,7 +120,7 @@ def unvalidated_note(config: DataConfig, validation: SegmentationDataset) -> str
 def _showing(dataset: SegmentationDataset, classes: Sequence[str]) -> list[str]:
     """Names of the pictures that show a pixel of one of these classes."""
     numbers = [dataset.classes.names.index(name) for name in classes]
-    return [name for name, histogram in zip(dataset.ids, _histograms(dataset)) if histogram[numbers].any()]
+    return [name for name, shown in zip(dataset.ids, classes_shown(dataset)) if shown[numbers].any()]
 
 
 def _histograms(dataset: SegmentationDataset) -> Iterator[NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.data.files.channels import RGB, Pixels, fill_undefined, read_pixels
-from ducseg.data.files.rasters import check_same_place, without_data
+from ducseg.data.files.rasters import check_same_place, is_raster, without_data
 from ducseg.data.files.reading import (
     PICTURE_SUFFIXES,
     check_label,
@@ -93,7 +93,8 @@ class PairedFiles:
 
     def __getitem__(self, index: int, /) -> Sample:
         path = self.image_paths[index]
-        unknown = without_data(path)
+        is_placed = is_raster(path)
+        unknown = without_data(path) if is_placed else None
         if self.pixels == RGB:
             image, orientation = read_turned(path)
             height, width = image.shape[:2]
@@ -105,7 +106,8 @@ class PairedFiles:
             height, width = image.shape[:2]
         label = self.label(index)
         check_same_size((height, width), label, path, self.label_paths[index])
-        check_same_place(path, self.label_paths[index])
+        if is_placed:
+            check_same_place(path, self.label_paths[index])
         if unknown is not None:
             label = np.where(unknown, np.uint8(IGNORE), label)
         return Sample(image=image, label=label, id=self.ids[index], original_size=(height, width))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -115,6 +116,17 @@ def test_pixels_of_pngs_and_their_masks_stay_as_they_are(tmp_path: Path, mode: s
         assert len({path.parent for path in (tmp_path / "out/images").rglob(f"p{number}_*")}) == 1, "whole pictures"
     with Image.open(next((tmp_path / "out/masks").rglob("*.png"))) as tile:
         assert tile.mode == "P" and tile.getpalette()[:9] == paletted.getpalette()[:9]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_stay_as_they_are(tmp_path: Path, channels: int) -> None:
+    bgr = noise(*SIZE, channels, dtype=np.uint16, most=65536)
+    save(tmp_path / "in/masks/a.png", noise(*SIZE, most=2))
+    (tmp_path / "in/images").mkdir()
+    cv2.imwrite(str(tmp_path / "in/images/a.png"), bgr)
+    convert(tmp_path / "in", tmp_path / "out", side=80)
+    found = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / "out/images").rglob("a_*"))]
+    assert np.array_equal(np.concatenate(found, axis=1), bgr)
 
 
 def test_splits_stay_as_they_are_and_the_class_list_goes_along(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def check_dataset(
     """
     begin = time.perf_counter()
     layout = open_layout(config)
-    grouped, groups = grouped_by_names(config)
+    grouped, groups = grouped_by_names(config, layout)
     if not layout.splits:
         if config.dataset == "folder":
             layout.open("all")  # raises as training does, with the folders that could be meant
@@ -149,7 +149,7 @@ def check_dataset(
     files = [layout.files(name) for name in layout.splits]
     if config.dataset == "folder" and not any(split.images or split.labels for split in files):
         layout.open("all")  # likewise, with the deeper folders that hold them
-    _check_splits(files, layout, config)
+    _check_splits(layout, config)
     rules = layout.rules
     pairs = [pair for split in files for pair in _pairs(split)]
     examined = list(mapped(Examiner(rules, layout.pixels), pairs, num_workers, progress))
@@ -164,7 +164,7 @@ def check_dataset(
             *_masks(rules, layout),
             *_findings(layout, files, examined),
             *_never_seen(splits, layout),
-            *_not_validated(splits, layout, grouped),
+            *_not_validated(splits, layout if grouped == config else open_layout(grouped), grouped),
         ),
         num_workers=num_workers,
         seconds=time.perf_counter() - begin,
@@ -172,12 +172,11 @@ def check_dataset(
     )
 
 
-def _check_splits(files: list[SplitFiles], layout: Layout, config: DataConfig) -> None:
+def _check_splits(layout: Layout, config: DataConfig) -> None:
     """Raise, as training does, where options say of one's own pictures which are a split, and that cannot be."""
     given = [name for name in _OF_SPLITS if getattr(config, name) != getattr(DataConfig, name)]
     if given and config.dataset in OWN_CLASSES:
-        flat = layout.splits == ("all",)  # not sorted into folders
-        names = {"" if flat else split.name: tuple(split.images) for split in files}
+        names = {folder: tuple(split.images) for folder, split in layout.folders.items()}
         for split in (config.val_split, *[config.train_split] * ("train_split" in given)):
             members_of(split, names, config, layout.root)
 
@@ -333,7 +332,7 @@ def _not_validated(splits: Mapping[str, SplitReport], layout: Layout, config: Da
     name, missing = config.val_split, list[str]()
     if config.dataset in OWN_CLASSES:
         with suppress(UserError):  # what is wrong with the files is said already
-            missing = list(count_pixels(open_layout(config).open(name)).absent)
+            missing = list(count_pixels(layout.open(name)).absent)
     elif name in splits and splits[name].labels:
         missing = [one for one, found in splits[name].classes.items() if not found["pixels"]]
     missing = [one for one in missing if any(split.classes[one]["pixels"] for split in splits.values())]

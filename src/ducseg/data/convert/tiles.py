@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from ducseg.data.convert.writing import new_folder
 from ducseg.data.files.header import check_header, tiff_header
@@ -129,15 +129,16 @@ def _cut(folder: Path, side: int, picture: _Picture) -> tuple[Counter[str], int]
                 fix="Pair each with its own picture.",
             )
         rows, columns = (_parts(length, side) for length in image.size)
-        last = max(1, round(_HELD_OUT * max(len(rows), len(columns))))
+        across, most = len(columns) >= len(rows), max(len(rows), len(columns))
+        first_held = most - max(1, round(_HELD_OUT * most))
         for row, (top, bottom) in enumerate(rows):
             for column, (left, right) in enumerate(columns):
                 window = Window(top, left, bottom, right)
                 if not image.has_data(window):
                     empty += 1
                     continue
-                along = (column, len(columns)) if len(columns) >= len(rows) else (row, len(rows))
-                split = picture.split or ("val" if along[0] >= along[1] - last > 0 else "train")
+                is_held = (column if across else row) >= first_held > 0
+                split = picture.split or ("val" if is_held else "train")
                 name = f"{picture.name}_{row:02}_{column:02}"
                 for side_of, opened in (("images", image), ("masks", mask)):
                     opened.write(window, folder / side_of / split / name)
@@ -159,32 +160,42 @@ class _Cuttable(Protocol):
 
 
 class _Decoded:
-    """A picture in memory: as Pillow decodes it, or colours of 16 bits."""
+    """A picture as Pillow decodes it."""
 
     def __init__(self, path: Path) -> None:
-        self._pixels = read_sixteen_bits(path)
-        self._picture = Image.new("L", (1, 1)) if self._pixels is not None else read_picture(path)
-        self.size = self._picture.size[::-1] if self._pixels is None else (self._pixels.shape[0], self._pixels.shape[1])
+        self._picture = read_picture(path)
+        self.size = self._picture.size[::-1]
 
     def has_data(self, window: Window) -> bool:
         return True
 
     def write(self, window: Window, path: Path) -> None:
-        path = path.with_name(f"{path.name}.png")
-        if self._pixels is not None:
-            part = self._pixels[window.top : window.bottom, window.left : window.right]
-            bgr = np.ascontiguousarray(part)
-            write_whole(path, encode_png(bgr[..., [2, 1, 0, *range(3, bgr.shape[2])]]))
-            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._picture.crop((window.left, window.top, window.right, window.bottom)).save(path, compress_level=1)
+        part = self._picture.crop((window.left, window.top, window.right, window.bottom))
+        part.save(path.with_name(f"{path.name}.png"), compress_level=1)
+
+
+class _SixteenBits:
+    """Colours of 16 bits (H, W, 3 or 4), which Pillow would cut to 8; as OpenCV has them, blue first."""
+
+    def __init__(self, bgr: NDArray[np.uint16]) -> None:
+        self._rgb = bgr[..., [2, 1, 0, *range(3, bgr.shape[2])]]
+        self.size = (bgr.shape[0], bgr.shape[1])
+
+    def has_data(self, window: Window) -> bool:
+        return True
+
+    def write(self, window: Window, path: Path) -> None:
+        part = self._rgb[window.top : window.bottom, window.left : window.right]
+        write_whole(path.with_name(f"{path.name}.png"), encode_png(part))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Cuttable]:
     header = tiff_header(path)
     if header is None or header.inverted or header.cmyk or header.orientation != 1:
-        yield _Decoded(path)
+        bgr = read_sixteen_bits(path)
+        yield _Decoded(path) if bgr is None else _SixteenBits(bgr)
         return
     check_header(header, path, any_size=True)
     with open_windows(path) as opened:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ducseg.data.files.overlapping import quiet
-from ducseg.data.files.rasters import INSTALL, check_written, explained
+from ducseg.data.files.rasters import INSTALL, check_written, explained, opened_raster
 from ducseg.errors import package
 
 __all__ = ["Window", "Windows", "open_windows"]
@@ -82,8 +82,6 @@ def open_windows(path: Path) -> Iterator[Windows]:
     Raises:
         UserError: a damaged one, rasterio not installed.
     """
-    rasterio = package("rasterio", what=f"raster {path}", install=INSTALL)
-    with explained(path), quiet:
-        source = rasterio.open(path)
-    with source:
+    package("rasterio", what=f"raster {path}", install=INSTALL)
+    with opened_raster(path) as source:
         yield Windows(path, source)

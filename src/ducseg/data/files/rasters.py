@@ -41,7 +41,8 @@ from ducseg.files import whole_file
 
 __all__ = [
     "INSTALL", "Place", "Raster", "check_same_place", "check_written", "decode_finite", "explained", "is_placed",
-    "is_raster", "open_placed", "open_raster", "place_of", "read_finite", "without_data", "write_raster",
+    "is_raster", "open_placed", "open_raster", "opened_raster", "place_of", "read_finite", "without_data",
+    "write_raster",
 ]  # fmt: skip
 
 INSTALL = "ducseg[geo]"
@@ -249,7 +250,7 @@ def check_same_place(image: Path, label: Path) -> None:
     """
     if not (is_raster(image) and is_raster(label)):
         return
-    with _opened(image) as one, _opened(label) as other:
+    with opened_raster(image) as one, opened_raster(label) as other:
         away = _pixels_away(_place(one), _place(other), (one.height, one.width))
     if away >= _ELSEWHERE:
         raise explain(
@@ -265,7 +266,7 @@ def place_of(path: Path) -> tuple[Place, tuple[int, int]] | None:
     """Where a picture that `is_raster` lies by a transform, and its size (H, W); None: any other."""
     if not is_raster(path):
         return None
-    with _opened(path) as source:
+    with opened_raster(path) as source:
         return None if source.transform.is_identity else (_place(source), (source.height, source.width))
 
 
@@ -334,12 +335,13 @@ def open_placed(path: Path) -> Iterator[Raster]:
         UserError: a damaged file, rasterio not installed.
     """
     package("rasterio", what=f"picture {path}", install=INSTALL)
-    with _opened(path) as source:
+    with opened_raster(path) as source:
         yield Raster(path, source)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened_raster(path: Path) -> Iterator[Any]:
+    """rasterio's data set of a file, with a small cache; raises `UserError` where it does not open."""
     import rasterio
 
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
@@ -363,7 +365,7 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
     header = tiff_header(path)
     if header is None and is_placed(path):  # all of it as training reads it: GDAL's decoder gives other colours
         decoded = read_pixels(path, pixels)
-        with _opened(path) as source:
+        with opened_raster(path) as source:
             yield Raster(path, source, pixels, decoded=decoded)
         return
     if header is None:
@@ -371,7 +373,7 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
     check_header(header, path, any_size=True)
     if pixels == RGB:
         check_channels(header, path)
-    with _opened(path) as source:
+    with opened_raster(path) as source:
         bands = sum(one.name != "alpha" for one in source.colorinterp)
         if pixels != RGB:
             found = f"{bands} channels of {source.dtypes[0]}"

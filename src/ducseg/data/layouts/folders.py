@@ -27,7 +27,7 @@ from ducseg.data.layouts.mask_rule import find_rule
 from ducseg.data.layouts.nnunet import read_labels
 from ducseg.data.layouts.picture_kinds import check_alike, common_pixels
 from ducseg.data.layouts.several_masks import find_masks
-from ducseg.data.layouts.splitting import are_splits, members_of
+from ducseg.data.layouts.splitting import are_splits_or_none, members_of
 from ducseg.data.layouts.unmasked import Filled, masked_by_themselves, train_id_of
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.layouts.without_masks import pictures_below, without_masks
@@ -126,7 +126,7 @@ def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
 
 def _paired(found: FoundFiles) -> FoundFiles:
     """Without what has no partner, which its line says; a split without any mask, as of pictures to predict, stays."""
-    splits, alone, may_stay = {}, [], "" in found.splits or are_splits(found.splits)
+    splits, alone, may_stay = {}, [], are_splits_or_none(found.splits)
     for split, files in found.splits.items():
         sides = [dict(files.images), dict(files.labels or {})]
         both = sides[0].keys() & sides[1].keys()
@@ -170,8 +170,7 @@ class _Folders:
     @property
     def are_splits(self) -> bool:
         """Whether the folders are splits, or there are none, so that a picture's name tells it within its split."""
-        found = self.found.splits
-        return self.config.dataset != "folder" or "" in found or are_splits(found)
+        return self.config.dataset != "folder" or are_splits_or_none(self.found.splits)
 
     def needed(self, split: str) -> str:
         """What must lie in the root, as messages say it."""
@@ -213,7 +212,7 @@ class _Folders:
         """How the masks of all splits are read: what one split shows must not change it for another."""
         config = self.config
         masks = [mask for files in self.found.splits.values() for mask in (files.labels or {}).values()]
-        looks, _ = values_in([mask for mask in masks if mask not in self.unmasked])
+        looks, _ = self._looks(masks)
         classes, ignored, source = self._classes()
         rule = find_rule(
             looks,
@@ -254,9 +253,13 @@ class _Folders:
             problem=rule.problem,
         )
 
+    def _looks(self, masks: Sequence[Path]) -> tuple[Sequence[MaskLook], Sequence[UserError]]:
+        """What masks hold, and which do not read; pictures that stand for their own hold nothing to look at."""
+        return values_in([mask for mask in masks if mask not in self.unmasked])
+
     def _check_masks(self, masks: Sequence[Path]) -> None:
         """Raise where training would stop later: masks that do not read, values that no class has."""
-        looks, unreadable = values_in([mask for mask in masks if mask not in self.unmasked])
+        looks, unreadable = self._looks(masks)
         if unreadable:
             more = f" {len(unreadable) - 1} more masks do not read." if unreadable[1:] else ""
             raise UserError(f"{unreadable[0]}{more}")

@@ -126,6 +126,11 @@ class Layout:
     make_pixels: Callable[[], Pixels] = lambda: RGB
     are_splits: bool = True
 
+    @property
+    def folders(self) -> dict[str, SplitFiles]:
+        """The files of each of `splits` by folder, as `splitting` parts them: "" where they are not sorted into any."""
+        return {"" if self.splits == ("all",) else split: self.files(split) for split in self.splits}
+
     @cached_property
     def pixels(self) -> Pixels:
         """What the images hold."""

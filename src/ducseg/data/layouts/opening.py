@@ -2,17 +2,19 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ducseg.classes import ClassSet
 from ducseg.data.concat import Concatenated
 from ducseg.data.config import DataConfig
 from ducseg.data.convert.coco_voc import CocoVoc
-from ducseg.data.counting import count_pixels, unvalidated_note
+from ducseg.data.counting import classes_shown, unvalidated_note
 from ducseg.data.cut import CutPatches
 from ducseg.data.files.channels import read_pixels
 from ducseg.data.layouts.cityscapes import cityscapes_layout
@@ -23,7 +25,7 @@ from ducseg.data.layouts.layout import Layout
 from ducseg.data.layouts.neighbours import neighbours_note
 from ducseg.data.layouts.picture_kinds import alpha_note, nodata_note
 from ducseg.data.layouts.split_notes import copies_note, folder_note, group_note, overlap_note, series_note, split_note
-from ducseg.data.layouts.splitting import are_splits
+from ducseg.data.layouts.splitting import are_splits, members_of
 from ducseg.data.layouts.voc2012 import voc2012_layout
 from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
@@ -114,17 +116,20 @@ def open_training_set(config: DataConfig, mean_colour: Fill, classes: ClassSet |
     return whole if config.patches is None else Patches(whole, config.patches, mean_colour=mean_colour)
 
 
-def grouped_by_names(config: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
+def grouped_by_names(config: DataConfig, layout: Layout | None = None) -> tuple[DataConfig, tuple[str, ...]]:
     """With the `group_by` that the names of one's own pictures tell, where none is given, and what is to be said of it.
 
     Both eyes of a person, and numbered folders where these are parted into splits, stay together.
+
+    Args:
+        layout: of the configuration; None: it is opened.
 
     Raises:
         UserError: as `open_layout`.
     """
     if config.dataset != "folder" or config.group_by is not None:
         return config, ()
-    layout = open_layout(config)
+    layout = layout or open_layout(config)
     if eyes_in([name for split in layout.splits for name in layout.files(split).images]):
         line = f"groups: both eyes of a person stay together, as names tell: {EYES}"
         return replace(config, group_by=EYES), (line,)
@@ -145,7 +150,7 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
     """
     notes: list[str] = []
     pictures = pictures_of(train_set), pictures_of(val_set)
-    shared = split_note(*pictures)
+    shared, layout = split_note(*pictures), None
     if config.dataset != "synthetic":
         layout = open_layout(config, train_set.classes)
         notes += layout.lines
@@ -165,22 +170,34 @@ def data_notes(config: DataConfig, train_set: SegmentationDataset, val_set: Segm
             notes += filter(None, [of_names])
     grouped = None if config.group_by is None else group_note(config.group_by, train_set.ids, val_set.ids)
     absent = unvalidated_note(config, val_set)
-    if absent is not None and (parting := _parting_with_all(config)) is not None:
-        absent += f"; with {parting} both sides show every class"
+    if absent is not None and layout is not None:
+        parting = _parting_with_all(config, layout, (train_set, val_set))
+        absent += f"; with {parting} both sides show every class" if parting is not None else ""
     return [*notes, *filter(None, (shared, grouped, absent))]
 
 
-def _parting_with_all(config: DataConfig) -> str | None:
-    """Options that part one's own pictures otherwise, so that both sides show every class; None: none is found."""
+def _parting_with_all(config: DataConfig, layout: Layout, opened: Iterable[SegmentationDataset]) -> str | None:
+    """Options that part the pictures of one's own otherwise, so that both sides show every class; None: none is found.
+
+    Args:
+        opened: all that may be parted; other pictures count as showing nothing.
+    """
+    if config.dataset != "folder" or config.folds is not None:
+        return None
     shares = [share for share in (0.15, 0.2, 0.25, 0.3) if share > config.val_fraction]
     others = [(f"--data.val-fraction {share}", replace(config, val_fraction=share)) for share in shares]
     for folds in (5, 4, 3):
         names = [(f"--data.folds {folds} --data.fold {fold}", fold) for fold in range(folds)]
         others += [(name, replace(config, folds=folds, fold=fold)) for name, fold in names]
-    for options, other in others if config.dataset == "folder" and config.folds is None else ():
+    shown = {path: shown for dataset in opened for path, shown in zip(pictures_of(dataset), classes_shown(dataset))}
+    nothing = np.zeros(len(layout.rules.classes), np.bool_)
+    images = {folder: files.images for folder, files in layout.folders.items()}
+    in_folders = {folder: tuple(files) for folder, files in images.items()}
+    for options, other in others:
         with suppress(UserError):  # too few pictures
-            parts = [open_dataset(other, split) for split in (config.val_split, config.train_split)]
-            if not any(count_pixels(part).absent for part in parts):
+            sides = [members_of(one, in_folders, other, layout.root) for one in (config.val_split, config.train_split)]
+            of_sides = [[shown.get(images[folder][name], nothing) for folder, name in side] for side in sides]
+            if all(np.any(side, axis=0).all() for side in of_sides):
                 return options
     return None
 

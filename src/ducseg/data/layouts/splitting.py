@@ -18,7 +18,7 @@ from ducseg.data.layouts.grouping import folds_of, group_of, held_out
 from ducseg.errors import UserError, explain, listed
 from ducseg.files import composed
 
-__all__ = ["Member", "NoSplit", "are_splits", "members_of"]
+__all__ = ["Member", "NoSplit", "are_splits", "are_splits_or_none", "members_of"]
 
 
 class NoSplit(UserError):
@@ -158,6 +158,11 @@ def _distinct(members: Sequence[Member]) -> dict[str, Member]:
 def are_splits(folders: Collection[str]) -> bool:
     """Whether one at least is called like a split; else (sites, cameras, patients) "train" is the pictures of all."""
     return any(_folder_of(split, folders) is not None for split in _ALIASES)
+
+
+def are_splits_or_none(folders: Collection[str]) -> bool:
+    """Whether folders `are_splits`, or pictures are not sorted into any (""): then none has another meaning."""
+    return "" in folders or are_splits(folders)
 
 
 def _folder_of(split: str, folders: Collection[str]) -> str | None:

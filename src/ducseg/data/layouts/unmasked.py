@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ducseg.classes import ClassSet
 from ducseg.data.files.reading import picture_size
 from ducseg.data.layouts.layout import FoundFiles
-from ducseg.data.layouts.splitting import are_splits
+from ducseg.data.layouts.splitting import are_splits_or_none
 from ducseg.errors import explain
 
 __all__ = ["Filled", "masked_by_themselves", "train_id_of"]
@@ -38,7 +38,7 @@ def masked_by_themselves(found: FoundFiles, name: str) -> tuple[FoundFiles, froz
     Args:
         name: of the class that they hold, for the line that counts them.
     """
-    splits, alone, may_stay = {}, list[Path](), "" in found.splits or are_splits(found.splits)
+    splits, alone, may_stay = {}, list[Path](), are_splits_or_none(found.splits)
     for split, files in found.splits.items():
         masks = dict(files.labels or {})
         if masks or not may_stay:
