@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +21,25 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bf16() -> Iterator[None]:
+    """Tests compute in bfloat16 where they ask for it, also on processors that imitate it, and find the same."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+        yield
+
+
+@pytest.fixture
+def no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that only imitates bfloat16."""
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,8 +10,8 @@ from ducseg import cores, devices
 from ducseg.cli.data_check import Options
 from ducseg.cli.options import Workers
 from ducseg.cores import available_cores
-from ducseg.devices import available_memory, pick_device, wide
-from ducseg.errors import UserError
+from ducseg.devices import available_memory, has_bf16, in_bf16, pick_device, wide
+from ducseg.errors import Said, UserError
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,19 @@ def test_no_more_than_a_container_has_time_on(
     monkeypatch.setattr(cores, "_QUOTAS", (files, (str(tmp_path / "none"),)))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(128)), raising=False)
     assert available_cores() == expected
+
+
+@pytest.mark.parametrize("extension", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_a_processor_with_either_extension_has_bfloat16(
+    extension: str, no_bf16: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not has_bf16(torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, extension, lambda: True)
+    assert has_bf16(torch.device("cpu"))
+    assert in_bf16(True, torch.device("cpu"))
+
+
+def test_what_would_be_imitated_is_said_to_be_float32(no_bf16: None) -> None:
+    assert not in_bf16(False, torch.device("cpu"))
+    with pytest.warns(Said, match="float32 in place of bfloat16, which this cpu would only imitate"):
+        assert not in_bf16(True, torch.device("cpu"))

@@ -35,7 +35,8 @@ def load(
         path_or_hub_id: a checkpoint folder, a run folder (then its best checkpoint), or an id on the Hugging Face Hub.
         device: "cpu", "cuda" or "cuda:N".
         scales, flip: average the probabilities over these sizes and over the mirrored picture.
-        bf16: compute convolutions in bfloat16: about twice as fast on hardware that has it, labels differ slightly.
+        bf16: compute convolutions in bfloat16: about twice as fast, labels differ slightly; on hardware without it in
+            float32 all the same, which a warning says.
         tile, overlap: label pictures longer than `tile` in windows of that side, blended where they overlap.
 
     Returns:

@@ -1,14 +1,18 @@
-"""What a user calls a device, the one that torch has, and the memory that is free there."""
+"""What a user calls a device, the one that torch has, what it computes in, and the memory that is free there."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import psutil
 import torch
 
-from ducseg.errors import explain
+from ducseg.errors import Said, explain
 
-__all__ = ["available_memory", "pick_device", "ran_out_of_memory", "torch_device", "wide", "without_autocast"]
+__all__ = [
+    "available_memory", "has_bf16", "in_bf16", "pick_device", "ran_out_of_memory", "torch_device", "wide",
+    "without_autocast",
+]  # fmt: skip
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
@@ -75,6 +79,29 @@ def torch_device(device: str | torch.device, *moved: torch.nn.Module) -> torch.d
             "device", found=f"{device} ({str(error).splitlines()[0]})", needed="one that torch sees", fix='Try "cpu".'
         ) from error
     return chosen
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16; others imitate it, a CPU in more than ten times what float32 takes."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and _cpu_has_bf16()
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def in_bf16(wanted: bool, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: where it is wanted and the device has it; a warning says where it has not."""
+    if not wanted or has_bf16(device):
+        return wanted
+    warnings.warn(
+        f"float32 in place of bfloat16, which this {device.type} would only imitate, many times as slowly",
+        Said,
+        stacklevel=2,
+    )
+    return False
 
 
 def wide(tensor: torch.Tensor) -> torch.Tensor:

@@ -126,3 +126,14 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, capsys: pytest.
     assert main(["bench", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default::ducseg.errors.Said")
+@pytest.mark.parametrize("dtypes", [BOTH, BOTH[1:]])
+def test_what_a_processor_imitates_is_not_timed(
+    dtypes: list[str], tmp_path: Path, no_bf16: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["resnet18", *SMALL, "--sizes", "32x32", "--backends", "folded"]
+    rows = bench(tmp_path, *names, "--dtypes", *dtypes)["rows"]
+    assert [row["dtype"] for row in rows] == ["float32"]
+    assert "warning: float32 in place of bfloat16, which this cpu would only imitate" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.reading import read_image
-from ducseg.errors import UserError
+from ducseg.errors import Said, UserError
 from ducseg.inference.predictor import Predictor, as_picture, load_predictor
 from ducseg.models import Preprocessing, Segmenter, build
 
@@ -108,6 +108,14 @@ def test_flip_makes_the_answer_mirror_with_the_picture() -> None:
 
 def test_tiny_scales_of_tiny_pictures() -> None:
     assert Predictor(small(), scales=(0.1, 1.0))(picture(2, 3)).shape == (2, 3)
+
+
+def test_without_bf16_labels_are_float32s(no_bf16: None) -> None:
+    network, image = small(), picture()
+    with pytest.warns(Said, match="float32 in place of bfloat16"):
+        predictor = Predictor(network, bf16=True, fused=True)
+    assert not predictor.bf16
+    np.testing.assert_array_equal(predictor.probabilities(image), Predictor(network, fused=True).probabilities(image))
 
 
 def test_bf16_is_close() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ducseg.cli import main
-from ducseg.errors import UserError
+from ducseg.errors import Said, UserError
 from ducseg.models import build
 from ducseg.models.preprocessing import Preprocessing
 from ducseg.train.config import Config
@@ -175,3 +175,29 @@ def test_the_command_reads_everything_from_the_run_and_takes_what_has_moved(
     assert losses(run) == losses(tmp_path / "whole")
     assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
     assert "config.json" in capsys.readouterr().err
+
+
+def test_without_bf16_a_recipe_trains_in_float32_and_goes_on(config: Config, tmp_path: Path, no_bf16: None) -> None:
+    train(config, tmp_path / "plain", console=QUIET)
+    half = changed(config, "run", bf16=True, eval_bf16=True)
+    with pytest.warns(Said, match="float32 in place of bfloat16, which this cpu would only imitate"):
+        train(half, tmp_path / "run", console=QUIET)
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+    assert read_config(tmp_path / "run") == config, "it says what was done"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000004")
+    with pytest.warns(Said, match="float32"):  # as `ablate` goes on with a row
+        train(half, tmp_path / "run", resume=True, console=QUIET)
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+
+
+def test_a_run_in_bf16_goes_on_where_there_is_none(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(changed(config, "run", bf16=True), tmp_path / "run", console=QUIET)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000004")
+    monkeypatch.setattr("ducseg.devices.has_bf16", lambda device: False)
+    monkeypatch.setattr("ducseg.train.run_folder.has_bf16", lambda device: False)
+    with pytest.warns(Said, match="float32"):
+        outcome = train(read_config(tmp_path / "run"), tmp_path / "run", resume=True, console=QUIET)
+    assert outcome.finished and not read_config(tmp_path / "run").run.bf16
+    assert len(losses(tmp_path / "run")) == 4

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,6 +83,7 @@ def run(options: Options) -> int:
 
     sizes = [_size(text) for text in options.sizes]
     _check(options)
+    options = replace(options, dtypes=_timed(options.dtypes, options.device))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     networks = {name: _Network(name, options) for name in options.networks}
@@ -117,6 +118,14 @@ def _check(options: Options) -> None:
     if changed and not any(map(_is_encoder, options.networks)):
         needed = "a name of an encoder among the networks, which they describe"
         raise explain(" and ".join(changed), found=" ".join(options.networks), needed=needed, fix="Leave them out.")
+
+
+def _timed(dtypes: tuple[str, ...], device: str) -> tuple[Any, ...]:
+    """The types that the device computes in, which a warning says where it is not all of them."""
+    from ducseg.devices import in_bf16, pick_device
+
+    there = in_bf16("bfloat16" in dtypes, pick_device(device))
+    return tuple(dict.fromkeys("float32" if one == "bfloat16" and not there else one for one in dtypes))
 
 
 def _built(options: Options) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Network:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     bf16: bool = False
-    """Compute in bfloat16: about twice as fast on hardware that has it; labels differ slightly."""
+    """Compute in bfloat16: about twice as fast; labels differ slightly. In float32 on hardware without it."""
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -65,7 +65,13 @@ class Network:
 
     def look(self) -> dict[str, Any]:
         """How it looks at a picture, for JSON."""
-        return {"scales": list(self.scales), "flip": self.flip, **({"bf16": True} if self.bf16 else {})}
+        return {"scales": list(self.scales), "flip": self.flip, **({"bf16": True} if self.in_bf16() else {})}
+
+    def in_bf16(self) -> bool:
+        """Whether --bf16 is given and the device has it."""
+        from ducseg.devices import has_bf16, pick_device
+
+        return self.bf16 and has_bf16(pick_device(self.device))
 
     def opened_network(self, *, probabilities: bool = False) -> "AveragingLabeller":
         """The network on its device; raises UserError as `open_labeller`."""

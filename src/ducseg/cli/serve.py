@@ -76,5 +76,5 @@ def _about(options: Options) -> dict[str, object]:
         "scales": list(options.scales),
         "flip": options.flip,
         "crf": options.crf is not None,
-        "bf16": options.bf16,
+        "bf16": options.in_bf16(),
     }

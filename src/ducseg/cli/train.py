@@ -199,18 +199,20 @@ def run(options: Options) -> int:
         return 130 if outcome.stopped_by == signal.SIGINT else EXIT_PREEMPTED
     reported = not outcome.went_on and (options.out / "report.html").is_file()
     if outcome.is_main and (options.out / PLAN).is_file() and not reported:
-        _report(options.out, options.config)
+        _report(options.out)
     return 0
 
 
-def _report(run_folder: Path, config: Config) -> None:
+def _report(run_folder: Path) -> None:
     """What ends a planned run: score the best checkpoint on the validation split, and write the page about the run."""
     from ducseg.data.layouts.opening import open_dataset
     from ducseg.devices import pick_device
     from ducseg.figures.report import write_report
     from ducseg.inference.predictor import load_predictor
     from ducseg.inference.store import evaluate_and_store
+    from ducseg.train.run_folder import read_config
 
+    config = read_config(run_folder)
     device = pick_device(config.run.device, 0)
     bf16 = config.run.eval_bf16
     best = load_predictor(run_folder, device, bf16=bf16)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ducseg.classes import ClassSet
 from ducseg.data.files.channels import Pixels
 from ducseg.data.files.overlapping import Overlapping
-from ducseg.devices import ran_out_of_memory, torch_device
+from ducseg.devices import in_bf16, ran_out_of_memory, torch_device
 from ducseg.errors import explain
 from ducseg.inference.labeller import AveragingLabeller, Labeller, each
 from ducseg.inference.taken import as_picture, pixels_taken, too_large
@@ -41,7 +41,8 @@ class Predictor(AveragingLabeller):
         device: "cpu", "cuda", "cuda:N" or a torch device.
         scales: the probabilities are averaged over the picture resized by these factors; (1.0,): the picture itself.
         flip: average over the mirrored picture too.
-        bf16: compute convolutions in bfloat16: about twice as fast on hardware that has it, labels differ slightly.
+        bf16: compute convolutions in bfloat16: about twice as fast, labels differ slightly; on hardware without it in
+            float32 all the same, which a warning says.
         fused: compute with a copy that has its batch norms folded into its convolutions and its weights in
             the fastest order (`memory_order`): the same to rounding, but later changes of `segmenter` are not seen.
         tile, overlap: label pictures longer than `tile` in windows of that side, blended, see `ducseg.inference.tiles`;
@@ -68,14 +69,15 @@ class Predictor(AveragingLabeller):
         overlap: int | None = None,
     ) -> None:
         super().__init__(scales=scales, flip=flip, tile=tile, overlap=overlap)
-        self.model, self.bf16, self.stride = segmenter, bf16, segmenter.output_stride
+        self.model, self.stride = segmenter, segmenter.output_stride
         _check_precision(segmenter)
         self.device = torch_device(device, segmenter)
+        self.bf16 = in_bf16(bf16, self.device)
         self._network, self._memory = segmenter, torch.contiguous_format
         if fused:
             self._memory = memory_order(segmenter, self.device)
             self._network = fuse_batch_norm(segmenter).to(memory_format=self._memory)  # type: ignore[call-overload]
-            for module in self._network.modules() if bf16 else ():
+            for module in self._network.modules() if self.bf16 else ():
                 if type(module) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear):  # autocast does it at every call
                     module.to(torch.bfloat16)
 

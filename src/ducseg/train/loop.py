@@ -19,6 +19,7 @@ from rich.console import Console
 from ducseg.classes import IGNORE
 from ducseg.data.layouts.opening import data_notes, naming_the_check
 from ducseg.data.loading import workers_watched
+from ducseg.devices import in_bf16
 from ducseg.errors import explain
 from ducseg.files import PLAN, sweep_folder, write_whole
 from ducseg.metrics.confusion import format_table, to_json
@@ -27,7 +28,14 @@ from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks, join_ranks
 from ducseg.train.pace import Pace
 from ducseg.train.progress import TrainingProgress, printable
-from ducseg.train.run_folder import check_same_run, checkpoint_to_resume, hold_run_folder, said_if_over, said_over
+from ducseg.train.run_folder import (
+    as_computed,
+    check_same_run,
+    checkpoint_to_resume,
+    hold_run_folder,
+    said_if_over,
+    said_over,
+)
 from ducseg.train.run_log import RunLog, versions
 from ducseg.train.sections import in_minutes
 from ducseg.train.start import Start, describe, start_run
@@ -105,7 +113,8 @@ def train(
         torch.backends.cudnn.benchmark = True
         checkpoints = CheckpointFolder(out, keep_last=config.run.keep_last)
         checkpoint = checkpoint_to_resume(out, checkpoints.last(), resume=resume, ranks=ranks)
-        recorded = {} if checkpoint is None else check_same_run(config, checkpoint)
+        asked, config = config, as_computed(config, ranks.device)
+        recorded = {} if checkpoint is None else check_same_run(asked, config, checkpoint)
         earlier = recorded.get("config") or {}
         over = said_if_over(config, checkpoint, earlier) if checkpoint is not None and recorded.get("ended") else None
         if over is not None:
@@ -119,6 +128,8 @@ def train(
                 is_main=ranks.is_main,
                 went_on=False,
             )
+        if ranks.is_main:
+            in_bf16(asked.run.bf16 or asked.run.eval_bf16, ranks.device)  # says where it is not
         start = start_run(config, ranks, checkpoints, checkpoint)
         run = _Run(start, checkpoints, console=console, command=command, began=began)
         stack.callback(run.training_step.release)

@@ -15,6 +15,7 @@ from ducseg.data.counting import check_classes_seen
 from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.opening import data_notes, grouped_by_names, open_dataset, open_training_set
 from ducseg.data.paired import PairedFiles, SegmentationDataset
+from ducseg.devices import has_bf16
 from ducseg.train.config import AugmentConfig, Config, LossConfig, ModelConfig, OptimizerConfig, RunConfig
 from ducseg.train.plan_lines import hidden, is_thin, plan_lines
 from ducseg.train.survey import Survey, survey
@@ -46,12 +47,7 @@ class Machine:
 
 def this_machine(device: torch.device) -> Machine:
     """The machine as it is."""
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
-    return Machine(device=device.type, bf16=fast)
-
-
-def _cpu_has_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return Machine(device=device.type, bf16=has_bf16(device))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,14 @@ import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
+import torch
 
+from ducseg.devices import has_bf16
 from ducseg.errors import MALFORMED, UserError, explain
 from ducseg.files import parse_json
 from ducseg.train.config import Config
@@ -27,8 +30,8 @@ except ImportError:  # on Windows
     locks = None
 
 __all__ = [
-    "check_same_run", "check_unused", "checkpoint_to_resume", "hold_run_folder", "lock_file", "read_config",
-    "said_if_over", "said_over",
+    "as_computed", "check_same_run", "check_unused", "checkpoint_to_resume", "hold_run_folder", "lock_file",
+    "read_config", "said_if_over", "said_over",
 ]  # fmt: skip
 
 _held: set[Path] = set()
@@ -165,10 +168,19 @@ def _launch() -> str:
     return name
 
 
-def check_same_run(config: Config, checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint recorded of its run, {} if nothing; `UserError` where this one would train otherwise."""
+def as_computed(config: Config, device: torch.device) -> Config:
+    """In float32 where the device would only imitate bfloat16: what config.json is to say."""
+    return config if has_bf16(device) else replace(config, run=replace(config.run, bf16=False, eval_bf16=False))
+
+
+def check_same_run(asked: Config, computed: Config, checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint recorded of its run, {} if nothing; `UserError` where this one would train otherwise.
+
+    Args:
+        asked, computed: a run that was moved to a device without bfloat16 goes on there, and back.
+    """
     recorded: dict[str, Any] = read_model_json(checkpoint).get("extra") or {}
-    differing = config.unlike(recorded.get("config") or {})
+    differing = min((config.unlike(recorded.get("config") or {}) for config in (asked, computed)), key=len)
     if differing:
         raise explain(
             f"cannot resume from {checkpoint}",

@@ -8,7 +8,7 @@ import torch
 
 from ducseg.data.layouts.kitti_road import KittiRoad
 from ducseg.data.layouts.opening import open_dataset
-from ducseg.devices import pick_device
+from ducseg.devices import has_bf16, pick_device
 from ducseg.experiments.ablations.jobs import Job
 from ducseg.experiments.ablations.rows import Row, Scoring
 from ducseg.inference.bench import parameters
@@ -117,6 +117,7 @@ def result_line(
 def _about(job: Job, row: Row) -> dict[str, Any]:
     """What a line is of, and where it was made."""
     device = pick_device(job.config.run.device)
+    imitated = job.config.run.bf16 and not has_bf16(device)
     return {
         "table": job.table.name,
         "row": row.name,
@@ -126,7 +127,8 @@ def _about(job: Job, row: Row) -> dict[str, Any]:
         "seed": job.seed,
         "scoring": row.scoring.to_json(),
         "key": job.key,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": (torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+        + " in float32" * imitated,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **versions(),
         "made_by": job.made_by,
