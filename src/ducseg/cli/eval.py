@@ -48,6 +48,7 @@ def run(options: Options) -> int:
         raise explain("--store", found="--ensemble", needed=needed, fix="Leave one out; --json keeps the scores.")
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
+    how: dict[str, Any] = {"group": options.group(options.checkpoint), "batch_size": options.batch_size}
     others = () if options.against is None else (options.against,)
     options.warn_of_learned((*options.checkpoints, *others), dataset)
     labeller = options.labeller()
@@ -56,17 +57,15 @@ def run(options: Options) -> int:
     other = None
     if options.against is not None:  # first: what does not fit is said at once
         rival = replace(options, checkpoint=options.against, ensemble=None).labeller()
-        other = evaluate_all_scores(rival, dataset, batch_size=options.batch_size, progress=True)
-    evaluation, found = evaluate_all_scores(
-        labeller, dataset, road=road, thin=thin, batch_size=options.batch_size, progress=True
-    )
+        other = evaluate_all_scores(rival, dataset, progress=True, **how)
+    evaluation, found = evaluate_all_scores(labeller, dataset, road=road, thin=thin, progress=True, **how)
     print(f"{options.checkpoint} on {split}, {evaluation.num_images} pictures:")
     print_scores(found)
     options.show(found)
     if road is not None:
         found |= (on_road := road_scores(road.counts))
         Console().print(format_road_table(on_road))
-    beside = {} if other is None else _compared(str(options.against), dataset.classes, (evaluation, found), other)
+    beside = {} if other is None else _compared(options, dataset.classes, (evaluation, found), other)
     if options.json is not None:
         write_json(options.json, found | beside)
     if options.csv is not None:
@@ -80,7 +79,7 @@ def run(options: Options) -> int:
 
 
 def _compared(
-    against: str,
+    options: Options,
     classes: "ClassSet",
     own: "tuple[Evaluation, dict[str, Any]]",
     other: "tuple[Evaluation, dict[str, Any]]",
@@ -91,12 +90,10 @@ def _compared(
     from ducseg.metrics.intervals import differences, format_differences
 
     (one, found), (another, scored) = own, other
-    between = None
-    if one.num_images > 1:
-        between = differences([*one.overlaps.values()], [*another.overlaps.values()], classes)
-    print(f"beside {against} on the same {another.num_images} pictures:")
+    between = differences(one.overlaps, another.overlaps, classes, group=options.group(options.checkpoint))
+    print(f"beside {options.against} on the same {another.num_images} pictures:")
     Console().print(format_differences(found, scored, between))
-    return {"against": {"checkpoint": against, "scores": scored, "differences": between}}
+    return {"against": {"checkpoint": options.against, "scores": scored, "differences": between}}
 
 
 def _run_folder(checkpoint: str) -> Path:

@@ -3,7 +3,7 @@
 import difflib
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import getdoc
 from pathlib import Path
@@ -145,6 +145,13 @@ class DataRoot:
         return open_trained_on(
             checkpoint, split=self.split, root=self.data_root, images=self.data_images, masks=self.data_masks
         )
+
+    def group(self, checkpoint: str) -> "Callable[[str], str]":
+        """Name of a picture -> what it belongs to, as --data.group-by of the training tells; raises as `opened`."""
+        from ducseg.data.layouts.grouping import group_function
+        from ducseg.inference.trained_on import trained_on
+
+        return group_function(trained_on(checkpoint, root=self.data_root).group_by)
 
     def warn_of_learned(self, checkpoints: tuple[str, ...], dataset: "SegmentationDataset") -> None:
         """Say which networks but the first, which opened the data set, were trained on pictures of it."""

@@ -205,6 +205,7 @@ def run(options: Options) -> int:
 
 def _report(run_folder: Path) -> None:
     """What ends a planned run: score the best checkpoint on the validation split, and write the page about the run."""
+    from ducseg.data.layouts.grouping import group_function
     from ducseg.data.layouts.opening import open_dataset
     from ducseg.devices import pick_device
     from ducseg.figures.report import write_report
@@ -218,7 +219,8 @@ def _report(run_folder: Path) -> None:
     best = load_predictor(run_folder, device, bf16=bf16)
     split = config.data.val_split
     dataset = open_dataset(config.data, split, best.model.classes)
-    found = evaluate_and_store(run_folder, split, best, dataset, bf16=bf16)
+    group = group_function(config.data.group_by)
+    found = evaluate_and_store(run_folder, split, best, dataset, group=group, bf16=bf16)
     print(f"the best checkpoint on {split}{', in bf16' if bf16 else ''}:")
     print_scores(found)
     print(f"report: {write_report([run_folder], run_folder / 'report.html')}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ducseg.data.layouts.grouping import group_function
 from ducseg.figures.evaluation_folder import Evaluated
 from ducseg.figures.page import Section, details, gallery, paragraph, picture, shaded_table, table
 from ducseg.figures.run_results import RunResults, as_percent
@@ -84,18 +85,19 @@ def _several(runs: dict[str, RunResults]) -> str:
                 for name in names
             ]
     said = [paragraph(f"{name}: no difference to {base}, {reason}.") for name, reason in reasons.items() if reason]
-    said += [
-        _in_doubt(base, runs[base].stored, name, runs[name].stored) for name, reason in reasons.items() if not reason
-    ]
+    said += [_in_doubt(base, runs[base], name, runs[name].stored) for name, reason in reasons.items() if not reason]
     return "".join(said) + table(header, rows, strong=strong)
 
 
-def _in_doubt(base: str, first: Evaluated | None, name: str, other: Evaluated | None) -> str:
+def _in_doubt(base: str, run: RunResults, name: str, other: Evaluated | None) -> str:
     """Between what the differences lie with other pictures; "" where their pictures are not known to be the same."""
-    if first is None or other is None or len(first.overlaps) < 2 or first.overlaps.keys() != other.overlaps.keys():
+    first = run.stored
+    if first is None or other is None or first.overlaps.keys() != other.overlaps.keys():
         return ""
-    of_other = [other.overlaps[picture] for picture in first.overlaps]
-    found = differences(of_other, [*first.overlaps.values()], first.classes)
+    group = group_function((run.config.get("data") or {}).get("group_by"))
+    found = differences(other.overlaps, first.overlaps, first.classes, group=group)
+    if found is None:
+        return ""
     said = [f"{name} beside {base}: mean IoU {_bounds(found['mean_iou'])} in {in_resamples(found)}, the same for both"]
     for word, sign in (("better", 1), ("worse", -1)):
         sure = {one: bounds for one, bounds in found["classes"].items() if min(sign * bound for bound in bounds) > 0}

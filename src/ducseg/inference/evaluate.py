@@ -1,7 +1,7 @@
 """Score a labeller on a data set: every picture once and whole, counts in int64."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -134,10 +134,14 @@ def evaluate_all_scores(
     *,
     road: RoadEvaluation | None = None,
     thin: ThinCounts | None = None,
+    group: Callable[[str], str] = str,
     batch_size: int = 1,
     progress: bool = False,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """What `ducseg eval --json` writes of a data set, KITTI road's scores aside, from one pass.
+
+    Args:
+        group: name of a picture -> what it belongs to, for `ducseg.metrics.intervals`; the others as in `evaluate`.
 
     Returns:
         The counts, and the scores of `ducseg.metrics.confusion.scores` with the Boundary IoU, of several pictures with
@@ -152,8 +156,8 @@ def evaluate_all_scores(
     )
     found = scores(evaluation.matrix, dataset.classes)
     add_boundary(found, boundary.scores(dataset.classes))
-    if evaluation.num_images > 1:
-        found["intervals"] = intervals([*evaluation.overlaps.values()], dataset.classes)
+    if (bounds := intervals(evaluation.overlaps, dataset.classes, group=group)) is not None:
+        found["intervals"] = bounds
     return evaluation, found if thin is None else found | {"thin": thin.scores(dataset.classes)}
 
 

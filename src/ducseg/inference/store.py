@@ -1,5 +1,6 @@
 """What an evaluation leaves in a run folder for `ducseg report`: scores, confusion, and pictures to look at."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ __all__ = ["evaluate_and_store", "store_evaluation"]
 
 
 def evaluate_and_store(
-    run: Path, split: str, labeller: Labeller, dataset: SegmentationDataset, *, bf16: bool = False
+    run: Path,
+    split: str,
+    labeller: Labeller,
+    dataset: SegmentationDataset,
+    *,
+    group: Callable[[str], str] = str,
+    bf16: bool = False,
 ) -> dict[str, Any]:
     """What `ducseg eval RUN --store` does, for the end of a training: every score, kept in RUN/evaluation/SPLIT.
 
     Args:
+        group: as in `evaluate_all_scores`.
         bf16: whether `labeller` computes in it, for the report to say.
 
     Returns:
@@ -27,7 +35,7 @@ def evaluate_and_store(
         UserError: as `evaluate`; the folder is not writable or the disk is full.
     """
     thin = ThinCounts(len(dataset.classes))
-    evaluation, found = evaluate_all_scores(labeller, dataset, thin=thin, progress=True)
+    evaluation, found = evaluate_all_scores(labeller, dataset, thin=thin, group=group, progress=True)
     store_evaluation(run, split, labeller, dataset, evaluation, found, about={"split": split, "bf16": bf16})
     return found
 

@@ -88,8 +88,8 @@ def score_folder(
     if csv is not None:
         write_per_picture(csv, overlaps, true.classes)
     more: dict[str, Any] = {} if of_thin is None else {"thin": of_thin.scores(true.classes)}
-    if len(overlaps) > 1:
-        more["intervals"] = intervals([*overlaps.values()], true.classes)
+    if (bounds := intervals(overlaps, true.classes)) is not None:
+        more["intervals"] = bounds
     if no_data:
         more["no_data"] = no_data
     if pairs.shared:

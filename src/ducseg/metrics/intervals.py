@@ -1,12 +1,13 @@
 """How far scores would move with other pictures: percentile intervals of the bootstrap over pictures.
 
 As often as asked for, as many pictures as there are are drawn from them, with repetition, their counts pooled and
-scored (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Pictures count as independent: of
-frames of one clip, or tiles of one picture, the true intervals are wider. What training another network would change,
-seeds tell, not these.
+scored (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Pictures count as independent but
+where groups of them are known (patients, clips), which are drawn whole (Davison and Hinkley, Bootstrap Methods and
+Their Application, 1997, section 3.8): of pictures that are alike and not known to be, the true intervals are wider.
+What training another network would change, seeds tell, not these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,39 +31,57 @@ def overlap(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def intervals(
-    pictures: Sequence[NDArray[np.int64]], classes: ClassSet, *, resamples: int = 1000, level: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+    pictures: Mapping[str, NDArray[np.int64]], classes: ClassSet, *, group: Callable[[str], str] = str,
+    resamples: int = 1000, level: float = 0.95, seed: int = 0,
+) -> dict[str, Any] | None:  # fmt: skip
     """Intervals of the scores of `ducseg.metrics.confusion.scores`.
 
     Args:
-        pictures: `overlap` of each, at least two.
+        pictures: name of each -> its `overlap`.
+        group: name -> the group that is drawn whole; default: each by itself.
 
     Returns:
-        {"level", "resamples", "pictures": how many there are, "mean_iou": [low, high], "pixel_accuracy": [low, high],
-        "classes": {name: [low, high]}}; fractions, NaN where no resample has a pixel of the class.
+        {"level", "resamples", "pictures": how many there are, "groups": of how many, where these are fewer, "mean_iou":
+        [low, high], "pixel_accuracy": [low, high], "classes": {name: [low, high]}}; fractions, NaN where no resample
+        has a pixel of the class. None: of one picture or group nothing is known.
     """
-    return _between(_resampled(pictures, resamples, seed), classes, len(pictures), level)
+    counts = _pooled(pictures, group)
+    if len(counts) < 2:
+        return None
+    return _between(_resampled(counts, resamples, seed), classes, (len(pictures), len(counts)), level)
 
 
 def differences(
-    pictures: Sequence[NDArray[np.int64]], others: Sequence[NDArray[np.int64]], classes: ClassSet, *,
-    resamples: int = 1000, level: float = 0.95, seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
-    """Intervals of one network's scores minus another's on the same pictures, in the same order.
+    pictures: Mapping[str, NDArray[np.int64]], others: Mapping[str, NDArray[np.int64]], classes: ClassSet, *,
+    group: Callable[[str], str] = str, resamples: int = 1000, level: float = 0.95, seed: int = 0,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Intervals of one network's scores minus another's on the same pictures.
 
     Both are scored on each resample: that some pictures are harder than others for both leaves no doubt of which of
     them is better, so these are mostly far narrower than the two networks' own.
 
     Args:
-        pictures, others: `overlap` of each picture, at least two, with the one network and with the other.
+        pictures, others: name of each picture -> its `overlap`, with the one network and with the other.
+        group: name -> the group that is drawn whole; default: each by itself.
 
     Returns:
         As `intervals`.
     """
-    assert len(pictures) == len(others), (len(pictures), len(others))
-    own, other = (_resampled(one, resamples, seed) for one in (pictures, others))
-    return _between([a - b for a, b in zip(own, other)], classes, len(pictures), level)
+    assert pictures.keys() == others.keys(), "they are not the same pictures"
+    counts = [_pooled({name: one[name] for name in pictures}, group) for one in (pictures, others)]
+    if len(counts[0]) < 2:
+        return None
+    own, other = (_resampled(one, resamples, seed) for one in counts)
+    return _between([a - b for a, b in zip(own, other)], classes, (len(pictures), len(counts[0])), level)
+
+
+def _pooled(pictures: Mapping[str, NDArray[np.int64]], group: Callable[[str], str]) -> list[NDArray[np.int64]]:
+    """The counts of each group."""
+    groups = dict[str, NDArray[np.int64]]()
+    for name, counts in pictures.items():
+        key = group(name)
+        groups[key] = groups[key] + counts if key in groups else counts
+    return [*groups.values()]
 
 
 def _resampled(pictures: Sequence[NDArray[np.int64]], resamples: int, seed: int) -> list[NDArray[np.float64]]:
@@ -83,7 +102,11 @@ def _resampled(pictures: Sequence[NDArray[np.int64]], resamples: int, seed: int)
     return [mean, np.divide(right.sum(1), pixels, out=np.full(len(pixels), np.nan), where=pixels > 0), iou]
 
 
-def _between(values: Sequence[NDArray[np.float64]], classes: ClassSet, size: int, level: float) -> dict[str, Any]:
+def _between(
+    values: Sequence[NDArray[np.float64]], classes: ClassSet, sizes: tuple[int, int], level: float
+) -> dict[str, Any]:
+    pictures, groups = sizes
+
     def bounds(values: NDArray[np.float64]) -> list[float]:
         values = values[np.isfinite(values)]
         return np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist() if values.size else [np.nan, np.nan]
@@ -92,7 +115,8 @@ def _between(values: Sequence[NDArray[np.float64]], classes: ClassSet, size: int
     return {
         "level": level,
         "resamples": len(mean),
-        "pictures": size,
+        "pictures": pictures,
+        **({"groups": groups} if groups < pictures else {}),
         "mean_iou": bounds(mean),
         "pixel_accuracy": bounds(accuracy),
         "classes": {name: bounds(iou[:, number]) for number, name in enumerate(classes.names)},
@@ -107,7 +131,8 @@ def interval_line(found: dict[str, Any]) -> str:
 
 def in_resamples(found: dict[str, Any]) -> str:
     """95 % of 1000 resamples of the 12 pictures."""
-    return f"{100 * found['level']:g} % of {found['resamples']} resamples of the {found['pictures']} pictures"
+    groups = f"{found['groups']} groups of " if "groups" in found else ""
+    return f"{100 * found['level']:g} % of {found['resamples']} resamples of the {groups}{found['pictures']} pictures"
 
 
 def format_differences(found: dict[str, Any], other: dict[str, Any], between: dict[str, Any] | None) -> "Table":
