@@ -143,6 +143,27 @@ def test_eval_compares_two_networks_on_the_same_pictures(
     assert scored(folds[0], "--against", folds[0])["against"]["differences"]["pixel_accuracy"] == [0, 0]
 
 
+def test_eval_draws_groups_whole(folds: list[str], tmp_path: Path) -> None:
+    for path in [*(tmp_path / "data").glob("[im]*s/*")]:
+        path.rename(path.with_name(f"{'ab'[int(path.stem[-1]) // 2]}{path.name}"))
+    description = Path(folds[0]).resolve() / "model.json"
+    noted = json.loads(description.read_text())
+
+    def scored(**data: Any) -> Any:
+        noted["extra"]["config"]["data"] |= data
+        description.write_text(json.dumps(noted))
+        assert main(["eval", folds[0], "--against", folds[0], "--json", str(tmp_path / "scores.json")]) == 0
+        return json.loads((tmp_path / "scores.json").read_text())
+
+    every = {"folds": None, "val_split": "all"}
+    assert "groups" not in scored(group_by=None, **every)["intervals"]
+    found = scored(group_by="^[ab]", **every)
+    assert [found["intervals"][key] for key in ("pictures", "groups")] == [4, 2]
+    assert found["against"]["differences"]["groups"] == 2
+    found = scored(group_by="^()", **every)
+    assert "intervals" not in found and found["against"]["differences"] is None
+
+
 def test_a_search_is_of_its_networks_and_pictures(
     folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

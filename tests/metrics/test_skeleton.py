@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE
 from ducseg.errors import UserError
+from ducseg.metrics import skeleton
 from ducseg.metrics.skeleton import skeletons
 
 
@@ -41,6 +42,21 @@ def test_classes_are_thinned_as_if_alone() -> None:
         alone = skeletons(np.where(label == value, 0, IGNORE).astype(np.uint8))
         assert np.array_equal(found & (label == value), alone)
     assert not found[label == IGNORE].any()
+
+
+def test_maps_of_more_pixels_than_int32_counts_are_thinned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    label = np.random.default_rng(2).choice(np.array([0, 1, IGNORE], np.uint8), (9, 8)).repeat(7, 0).repeat(6, 1)
+    expected, types = skeletons(label), []
+    thin = skeleton._thin
+
+    def recorded(*given: NDArray[Any]) -> None:
+        types.append(given[3].dtype)
+        thin(*given)
+
+    monkeypatch.setattr(skeleton, "_thin", recorded)
+    for most, kind in ((65 * 50, np.int32), (65 * 50 - 1, np.int64)):
+        monkeypatch.setattr(skeleton, "_MOST_OF_INT32", most)
+        assert np.array_equal(skeletons(label), expected) and types[-1] == kind
 
 
 def test_a_bar_becomes_its_middle_line() -> None:

@@ -17,6 +17,7 @@ from ducseg.metrics.confusion import as_label_map
 __all__ = ["skeletons"]
 
 _compiled = compiled(nogil=True)
+_MOST_OF_INT32 = 2**31 - 1
 
 
 def skeletons(label: NDArray[Any]) -> NDArray[np.bool_]:
@@ -30,7 +31,9 @@ def skeletons(label: NDArray[Any]) -> NDArray[np.bool_]:
     """
     # np.pad keeps Fortran's order, of which reshape would thin a copy
     padded = np.pad(np.ascontiguousarray(as_label_map(label, "label")), 1, constant_values=IGNORE)
-    _thin(padded.reshape(-1), _ROWS * padded.shape[1] + _COLUMNS, _REMOVABLE)
+    of_pixels = np.int32 if padded.size <= _MOST_OF_INT32 else np.int64
+    queues = np.empty((3, int(np.count_nonzero(padded != IGNORE))), of_pixels)
+    _thin(padded.reshape(-1), _ROWS * padded.shape[1] + _COLUMNS, _REMOVABLE, queues)
     return np.asarray(padded[1:-1, 1:-1] != IGNORE)
 
 
@@ -63,14 +66,17 @@ _REMOVABLE = _removable()
 
 
 @_compiled
-def _thin(label: NDArray[np.uint8], around: NDArray[np.int64], removable: NDArray[np.bool_]) -> None:
-    """Set to 255 what is no skeleton in `label` (N,), lines one after the other, with a border of 255."""
-    size = 0
-    for pixel in range(len(label)):
-        size += label[pixel] != IGNORE
+def _thin(
+    label: NDArray[np.uint8], around: NDArray[np.int64], removable: NDArray[np.bool_], queues: NDArray[np.integer[Any]]
+) -> None:
+    """Set to 255 what is no skeleton in `label` (N,), lines one after the other, with a border of 255.
+
+    Args:
+        queues: (3, pixels that are not 255), of a type that numbers all N.
+    """
     changed_at = np.full(len(label), -2, np.int32)  # the half iteration that last changed a neighbour
-    latest, before, removed = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
-    of_removed = np.empty(size, np.uint8)
+    latest, before, removed = queues[0], queues[1], queues[2]
+    of_removed = np.empty(len(removed), np.uint8)
     num_latest, num_before = 0, 0
     for pixel in range(len(label)):
         if label[pixel] != IGNORE:

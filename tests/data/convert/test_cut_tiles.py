@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+import rasterio.transform
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.control import GroundControlPoint
 
 from ducseg.cli import main
 from ducseg.data.config import DataConfig
@@ -156,3 +158,38 @@ def test_what_cannot_be_cut(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mask .*a\.png: found 70 x 149 .*; needed 70 x 150, the size of"):
         convert(tmp_path / "in", tmp_path / "out", side=40)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "in/images/ortho.tif", noise(*SIZE, 3))
+    save(tmp_path / "in/masks/ortho.tif", noise(*SIZE, most=2))
+    with rasterio.open(tmp_path / "in/masks/ortho.tif", "r+") as mask:
+        mask.transform = rasterio.Affine(0.5, 0, 5e5 + 3, 0, -0.5, 4e6)
+    with pytest.raises(UserError, match=r"label .*ortho.tif: found a place 6.0 pixels from that of"):
+        convert(tmp_path / "in", tmp_path / "out", side=40)
+    assert not (tmp_path / "out").exists()
+
+
+def test_control_points_go_with_their_tiles(tmp_path: Path) -> None:
+    save(tmp_path / "in/images/scan.tif", noise(*SIZE, 3))
+    save(tmp_path / "in/masks/scan.png", noise(*SIZE, most=2))
+    rows, columns = np.array([0, 0, 70, 70]), np.array([0, 150, 0, 150])
+    with rasterio.open(tmp_path / "in/images/scan.tif") as source:
+        bands = source.read()
+    points = [
+        GroundControlPoint(int(row), int(column), 5e5 + 0.5 * column, 4e6 - 0.5 * row)
+        for row, column in zip(rows, columns)
+    ]
+    how = {"count": 3, "height": 70, "width": 150, "dtype": "uint8", "gcps": points, "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "in/images/scan.tif", "w", "GTiff", **how) as target:
+        target.write(bands)
+    convert(tmp_path / "in", tmp_path / "out", side=40)
+    tiles = sorted((tmp_path / "out/images").rglob("*.tif"))
+    assert len(tiles) == 8
+    for path in tiles:
+        with rasterio.open(path) as tile:
+            found, crs = tile.gcps
+            assert crs == rasterio.CRS.from_epsg(32633) and len(found) == 4
+            place = rasterio.transform.from_gcps(found)
+        row, column = map(int, path.stem.rsplit("_", 2)[1:])
+        assert place.c == pytest.approx(5e5 + 0.5 * round(37.5 * column)) and place.f == pytest.approx(4e6 - 17.5 * row)

@@ -20,6 +20,7 @@ from ducseg.data.convert.writing import new_folder
 from ducseg.data.files.header import check_header, tiff_header
 from ducseg.data.files.png import encode_png
 from ducseg.data.files.raster_windows import Window, open_windows
+from ducseg.data.files.rasters import check_same_place
 from ducseg.data.files.reading import read_picture, read_sixteen_bits
 from ducseg.data.layouts.finding import find_files
 from ducseg.data.layouts.grouping import FOLDER, are_numbered, group_function, held_out
@@ -68,8 +69,8 @@ def convert(
         side: the most pixels that a tile is high or wide; the tiles of a picture are equal but for a pixel.
 
     Raises:
-        UserError: no such pictures, some without a mask or of another size than it, files that do not read; none that
-            is larger than a tile, so that nothing could validate; `out` is there already.
+        UserError: no such pictures, some without a mask, or with one of another size or place, files that do not read;
+            none that is larger than a tile, so that nothing could validate; `out` is there already.
     """
     whole("--side", side, least=32, fix="Leave it out for 1024.")
     found = find_files(source, images=None, masks=None, mask_suffix=None).splits
@@ -128,6 +129,7 @@ def _cut(folder: Path, side: int, picture: _Picture) -> tuple[Counter[str], int]
                 needed=f"{image.size[0]} x {image.size[1]}, the size of {picture.image}",
                 fix="Pair each with its own picture.",
             )
+        check_same_place(picture.image, picture.mask)
         rows, columns = (_parts(length, side) for length in image.size)
         across, most = len(columns) >= len(rows), max(len(rows), len(columns))
         first_held = most - max(1, round(_HELD_OUT * most))

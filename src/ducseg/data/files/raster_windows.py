@@ -52,6 +52,11 @@ class Windows:
         if not (at := source.transform).is_identity:
             x, y = (at.c + at.a * window.left + at.b * window.top, at.f + at.d * window.left + at.e * window.top)
             how["transform"] = rasterio.Affine(at.a, at.b, x, at.d, at.e, y)
+        points, of_points = source.gcps
+        if points and source.crs is None:
+            how["gcps"] = [_moved(point, window) for point in points]
+            how["crs"] = of_points
+            how.pop("transform", None)
         kinds = source.colorinterp
         if [kind.name for kind in kinds[:3]] == ["red", "green", "blue"]:
             how["photometric"] = "RGB"
@@ -69,6 +74,14 @@ class Windows:
                 check_written(rasterio, path, (bands.shape[1], bands.shape[2]))
             except rasterio.errors.RasterioError as error:
                 raise OSError(None, f"the disk does not take it ({error})") from error
+
+
+def _moved(point: Any, window: Window) -> Any:
+    """A ground control point of the whole as one of the window."""
+    from rasterio.control import GroundControlPoint
+
+    row, column = point.row - window.top, point.col - window.left
+    return GroundControlPoint(row, column, point.x, point.y, point.z, point.id, point.info)
 
 
 def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
