@@ -5,13 +5,19 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from torch import nn
 
 from ducseg import cores, devices
 from ducseg.cli.data_check import Options
 from ducseg.cli.options import Workers
 from ducseg.cores import available_cores
-from ducseg.devices import available_memory, has_bf16, in_bf16, pick_device, wide
+from ducseg.devices import available_memory, has_bf16, in_bf16, pick_device, ran_out_of_memory, wide
 from ducseg.errors import Said, UserError
+from ducseg.models.depthwise import memory_order
+from ducseg.train.config import LossConfig
+from ducseg.train.loss import FoldedLoss
+
+KINDS = ("cpu", "cuda", "mps")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,50 @@ def test_each_of_several_processes_has_the_gpu_of_its_number(name: str, monkeypa
     assert pick_device("cuda:1").index == 1
     with pytest.raises(UserError, match="GPU 7"):
         pick_device("cuda:7")
+
+
+def test_auto_leaves_an_apple_gpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.warns(Said, match=r"--run\.device auto: the processor; --run\.device mps takes the Apple GPU"):
+        assert pick_device("auto", option="--run.device") == torch.device("cpu")
+    assert (pick_device("cpu").type, pick_device("mps").type) == ("cpu", "mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert pick_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "MPS backend out of memory (MPS allocated: 7.23 GB, max allowed: 9.07 GB). Tried to allocate 896.00 MB",
+        "Invalid buffer size: 19.38 GiB",
+    ],
+)
+def test_apples_gpus_run_out_of_memory_in_their_own_words(words: str) -> None:
+    assert ran_out_of_memory(RuntimeError(words))
+    assert not ran_out_of_memory(RuntimeError("Placeholder storage has not been allocated on MPS device!"))
+
+
+def test_networks_with_depthwise_convolutions_on_cuda_and_all_on_apples_gpus_are_in_torchs_own_order() -> None:
+    plain, depthwise = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3, groups=2)
+    found = {kind: [memory_order(one, torch.device(kind)) for one in (plain, depthwise)] for kind in KINDS}
+    last, own = torch.channels_last, torch.contiguous_format
+    assert found == {"cpu": [last, last], "cuda": [last, own], "mps": [own, own]}
+
+
+def test_nothing_in_float64_is_on_an_apple_gpu_or_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no such numbers there; a copy from there into them wrote nothing (pytorch issue 197715)."""
+    moved: list[torch.Tensor] = []
+
+    def to(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        moved.append(tensor)
+        return torch.empty_like(tensor, device="meta")  # whose numbers cannot be read, as if they were there
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    loss = FoldedLoss(LossConfig(class_weights=(1.0, 3.0)), ["a", "b"], torch.device("mps"))
+    assert [tensor.dtype for tensor in moved] == [torch.float32]
+    assert loss.count(torch.tensor([[0, 1, 255]], dtype=torch.uint8)).tolist() == [2, 4]
 
 
 def test_apples_gpus_have_no_float64() -> None:

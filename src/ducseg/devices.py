@@ -25,12 +25,16 @@ _CGROUPS = (
 
 _OUT_OF_MEMORY = (
     "can't allocate ", "CUDA error: out of memory", "_ALLOC_FAILED", "bad_alloc", "can't start new thread",
-    "could not create a primitive", "could not create a memory", "Cannot allocate memory",
+    "could not create a primitive", "could not create a memory", "Cannot allocate memory", "MPS backend out of memory",
+    "Invalid buffer size: ",
 )  # fmt: skip
 
 
 def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option: str = "--device") -> torch.device:
     """The device that `name` (auto, cpu, cuda, cuda:N, mps) means for one of the processes of this machine.
+
+    An Apple GPU is taken where it is asked for, not by auto: ducseg has not run on one, and torch's operations there
+    have given wrong numbers without a word. That auto leaves it is said.
 
     Args:
         local_rank: which of them; with several, each takes the GPU of its number, whatever N is.
@@ -42,6 +46,10 @@ def pick_device(name: str, local_rank: int = 0, *, local_ranks: int = 1, option:
     kind, _, number = name.partition(":")
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
+        if kind == "cpu" and torch.backends.mps.is_available():
+            other = f"{option} mps takes the Apple GPU, on which ducseg has not been tried"
+            text = f"{option} auto: the processor; {other} ({option} cpu: without this line)"
+            warnings.warn(text, Said, stacklevel=1)
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
         raise explain(option, found=name, needed="auto, cpu, cuda, cuda:N or mps", fix="Leave it out for auto.")
     if kind == "mps" and not torch.backends.mps.is_available():

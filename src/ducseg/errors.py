@@ -2,14 +2,19 @@
 
 import importlib
 import math
-from collections.abc import Iterator, Sequence
+import os
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 __all__ = [
     "MALFORMED", "Said", "UserError", "as_number", "as_text", "as_whole", "behind", "explain", "listed", "package",
-    "real", "taken_apart", "whole",
+    "real", "said_as_lines", "taken_apart", "typed", "whole",
 ]  # fmt: skip
 
 
@@ -19,6 +24,23 @@ class UserError(ValueError):
 
 class Said(UserWarning):
     """What a person is to know: the command line prints its message on one line."""
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def said_as_lines(say: Callable[[str], None] = _to_stderr) -> None:
+    """From now on what is `Said` is shown without the place in the program that says it, as in worker processes."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, Said):
+            say(f"warning: {message}")
+        else:
+            shown(message, category, *place)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def explain(what: str, *, found: object, needed: object, fix: str) -> UserError:
@@ -72,6 +94,20 @@ def behind(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def typed(*words: object) -> str:
+    """Words as they are typed in a shell: quoted where need be, on Windows as its shells know it."""
+    if os.name != "nt":
+        return shlex.join(map(str, words))
+    return " ".join(map(_typed_on_windows, map(str, words)))
+
+
+def _typed_on_windows(word: str) -> str:
+    if re.fullmatch(r"[\w@%+=:,./\\-]+", word):
+        return word
+    ending = word[len(word.rstrip("\\")) :]  # a quote after an odd number of backslashes would not end it
+    return f'"{word}{ending}"'
 
 
 def listed(items: Sequence[object], most: int = 5, separator: str = ", ") -> str:

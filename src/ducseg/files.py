@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -26,11 +27,13 @@ __all__ = [
     "composed",
     "files_below",
     "find_checkpoint",
+    "folded_name",
     "is_hidden",
     "is_listed",
     "is_there",
     "parse_json",
     "remove_folder",
+    "rename",
     "sweep_folder",
     "sweep_unfinished",
     "sync",
@@ -67,10 +70,23 @@ def whole_file(path: Path, *, option: str = "--out") -> Iterator[Path]:
         with _explained(path, option):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            temporary.replace(path)
+            rename(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def rename(source: Path, target: Path) -> None:
+    """`Path.replace`; on Windows tried for a second and a half, as scanners look for a moment into what was written."""
+    for pause in (0.1, 0.2, 0.4, 0.8, 0.0) if os.name == "nt" else (0.0,):
+        try:
+            source.replace(target)
+        except PermissionError:
+            if not pause:
+                raise
+            time.sleep(pause)
+        else:
+            return
 
 
 def sweep_unfinished(paths: Iterable[Path]) -> None:
@@ -135,7 +151,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
         yield temporary
         with _explained(path):
-            temporary.replace(path)
+            rename(temporary, path)
     finally:
         remove_folder(temporary)
 
@@ -204,6 +220,11 @@ def is_hidden(path: PurePath) -> bool:
 def composed(name: str) -> str:
     """A name with its accents as part of their letters (Unicode's NFC); macOS stores some names with both apart."""
     return unicodedata.normalize("NFC", name)
+
+
+def folded_name(name: PurePath | str) -> str:
+    """What names have alike that are one file's on macOS and Windows: letters but for capitals, accents, separators."""
+    return composed(PurePath(name).as_posix()).casefold()
 
 
 def as_spelled(path: Path) -> Path:

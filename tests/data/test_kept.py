@@ -2,6 +2,8 @@
 
 import pickle
 from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from ducseg.classes import ClassSet
+from ducseg.data import kept as kept_module
 from ducseg.data.config import DataConfig
 from ducseg.data.kept import Kept, kept_in_memory, memory_for
 from ducseg.data.layouts.opening import open_training_set
@@ -103,10 +106,36 @@ def test_another_program_reads_for_itself() -> None:
     assert kept.dataset.reads == [2]
 
 
-def test_no_room_at_all() -> None:
+def _read_all(kept: Kept, pipe: Connection) -> None:
+    samples = [kept[index] for index in range(len(kept))]
+    pipe.send((samples, kept.dataset.reads))  # type: ignore[attr-defined]
+
+
+def test_workers_that_are_started_afresh_share_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows, where each of them read every picture again at every step."""
+    monkeypatch.setattr(kept_module, "get_start_method", lambda **_: "spawn")
+    source, context = Drawn([(20, 30)] * 3), get_context("spawn")
+    kept = Kept(source, 1 << 20, num_workers=2)
+    before = [kept[0], kept[2]]
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=_read_all, args=(kept, theirs))
+    worker.start()
+    theirs.close()
+    found, reads = ours.recv()
+    worker.join()
+    assert reads == [1, 1, 1], "those of both processes"
+    _assert_same(kept[1], found[1])
+    assert source.reads == [1, 0, 1]
+    for one, other in zip(before, (found[0], found[2])):
+        _assert_same(one, other)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_no_room_at_all(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "get_start_method", lambda **_: method)
     source = Drawn([(20, 30)])
     for num_bytes in (0, 10, 1 << 62):  # the last is more than any system has
-        _assert_same(Kept(source, num_bytes)[0], Drawn([(20, 30)])[0])
+        _assert_same(Kept(source, num_bytes, num_workers=1)[0], Drawn([(20, 30)])[0])
 
 
 def _write_folder(root: Path, number: int, side: int) -> None:

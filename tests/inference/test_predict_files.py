@@ -56,6 +56,14 @@ def test_names_that_meet_are_told_apart(tmp_path: Path) -> None:
     assert names(list(files)) == ["a/x", "b/x", "c/x.jpg", "c/x.png", "w"]
 
 
+def test_names_that_meet_on_disks_without_capitals_are_told_apart(tmp_path: Path) -> None:
+    """macOS and Windows would write the results of one over those of the other."""
+    files = [write_picture(tmp_path / name) for name in ("a/X.png", "b/x.png", "c/caf\u00e9.png", "d/Cafe\u0301.png")]
+    assert names(list(files)) == ["a/X", "b/x", "c/caf\u00e9", "d/Cafe\u0301"]
+    beside = [write_picture(tmp_path / "one" / name) for name in ("x.jpg", "X.png")]
+    assert names(list(beside)) == ["x.jpg", "X.png"]
+
+
 def test_an_input_without_pictures_is_refused_with_where_it_looked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no such file, folder or glob.*looked for at {tmp_path / 'nowhere'}"):
         find_pictures([tmp_path / "nowhere"])

@@ -17,6 +17,7 @@ from small_server import BOUNDARY, Answered, Held, Running, form, picture, png, 
 from ducseg.errors import UserError
 from ducseg.serve import gate
 from ducseg.serve.limits import Limits
+from ducseg.serve.running import bind
 
 KIND = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -161,6 +162,14 @@ def test_a_slow_upload_is_given_up() -> None:
         answer = client.recv(10_000)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert server.metric("ducseg_requests_in_hand") == 0
+
+
+def test_on_windows_a_port_in_use_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There SO_REUSEADDR lets any number of programs listen on one, and clients reach either."""
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)  # some option, as a stand-in
+    with bind("127.0.0.1", 0) as bound:
+        assert not bound.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_limits_are_numbers() -> None:

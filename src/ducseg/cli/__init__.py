@@ -25,7 +25,7 @@ from typing import Any
 import tyro
 
 from ducseg.cli.options import folded, help_text, unknown
-from ducseg.errors import Said, UserError, behind, explain
+from ducseg.errors import UserError, behind, explain, said_as_lines
 from ducseg.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -150,16 +150,8 @@ def _interrupts_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """What is meant for the person is shown without the place in the program that says it."""
-
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, Said):
-            _say(f"warning: {message}")
-        else:
-            shown(message, category, *place)
-
     with warnings.catch_warnings():
-        shown, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]
+        said_as_lines(_say)
         yield
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ducseg.cli.options import File, Folder, folded, help_text, unknown
-from ducseg.errors import explain
+from ducseg.errors import explain, typed
 
 if TYPE_CHECKING:
     from ducseg.experiments.ablations.jobs import Job
@@ -205,7 +205,7 @@ def _by_hand(options: Options, row: "Row") -> list[str]:
     """The commands that run one row alone."""
     if options.scale == "full" and row.config is not None and not row.change and not options.overrides:
         names = [config().name for config in (*row.before, row.config)]
-        lines = [f"ducseg train {name} --data.root {shlex.join(options.data[1:])}" for name in names]
+        lines = [f"ducseg train {name} --data.root {typed(*options.data[1:])}" for name in names]
         crf = {"": [], "paper": ["--crf"]}.get(row.scoring.crf, ["--crf", row.scoring.crf])
         looked = ["--scales", *map(str, row.scoring.scales)] if len(row.scoring.scales) > 1 else []
         looked += ["--flip"] * row.scoring.flip + crf
@@ -216,7 +216,7 @@ def _by_hand(options: Options, row: "Row") -> list[str]:
         start = kept.index("--rows")
         end = next((i for i in range(start + 1, len(kept)) if kept[i].startswith("--")), len(kept))
         del kept[start:end]
-    return [shlex.join(["ducseg", "ablate", *kept, "--rows", row.name])]
+    return [typed("ducseg", "ablate", *kept, "--rows", row.name)]
 
 
 def _print_table(options: Options, asked: _Asked) -> None:

@@ -4,7 +4,6 @@ Every field of the configuration is an option; a plan's or an experiment's value
 """
 
 import difflib
-import shlex
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from ducseg.cli.options import Folder, folded, help_text, print_scores
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, typed
 from ducseg.files import PLAN
 from ducseg.train.config import Config
 
@@ -123,7 +122,7 @@ def _parse_folder(name: str, arguments: Sequence[str]) -> Options:
 
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
-        fix = f"Go on with it: ducseg train --resume {shlex.quote(name)}; or name the folder of the pictures."
+        fix = f"Go on with it: ducseg train --resume {typed(name)}; or name the folder of the pictures."
         raise explain(f"ducseg train {name}", found="the folder of a run", needed="a folder of pictures", fix=fix)
     title = folder.resolve().name
     config = Config(name=title, data=DataConfig(dataset="folder", root=str(folder)))
@@ -224,4 +223,4 @@ def _report(run_folder: Path) -> None:
     print(f"the best checkpoint on {split}{', in bf16' if bf16 else ''}:")
     print_scores(found)
     print(f"report: {write_report([run_folder], run_folder / 'report.html')}")
-    print(f"next: ducseg predict {shlex.quote(str(run_folder))} PICTURES... --out DIR; the report has more")
+    print(f"next: ducseg predict {typed(run_folder)} PICTURES... --out DIR; the report has more")

@@ -12,10 +12,16 @@ worker writes in its own region alone and reads in all of them, so nothing is lo
 import mmap
 import os
 import pickle
+import shutil
 import threading
 from copy import copy
+from multiprocessing import get_all_start_methods, get_start_method
+from multiprocessing.context import get_spawning_popen
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import get_worker_info
 
 from ducseg.data.paired import SegmentationDataset
@@ -27,13 +33,14 @@ __all__ = ["Kept", "kept_in_memory", "memory_for"]
 
 _ALIGNED = 64  # bytes
 _BARRIER = threading.Lock()
+_SHARED = Path("/dev/shm")  # where Linux has what is handed over
 
 
 class Kept:
     """A `SegmentationDataset` that keeps the samples of another one, until its memory is full.
 
-    Its samples' arrays are views of the shared memory, which cannot be written to. Worker processes share it where they
-    are forked; one that is started afresh reads the files.
+    Its samples' arrays are views of the shared memory, which cannot be written to. Worker processes share it, those too
+    that are started afresh (on macOS and Windows); another program, that it is sent to, reads the files.
 
     Args:
         dataset: what is read.
@@ -48,18 +55,27 @@ class Kept:
         regions = max(1, num_workers)
         table = _aligned(8 * len(dataset))
         region = num_bytes // regions // _ALIGNED * _ALIGNED
-        self._memory = _mapping(table + regions * region) if region else None
+        self._starts = [table + number * region for number in range(regions)]
+        self._region = region
+        self._take(_mapping(table + regions * region, to_workers=num_workers > 0) if region else None)
+
+    def _take(self, memory: "mmap.mmap | torch.Tensor | None") -> None:
+        self._shared = memory if isinstance(memory, torch.Tensor) else None
+        self._memory = memory.numpy() if isinstance(memory, torch.Tensor) else memory
         if self._memory is not None:
-            self._places = np.frombuffer(self._memory, np.int64, len(dataset))
-            self._starts = [table + number * region for number in range(regions)]
-            self._region = region
+            self._places = np.frombuffer(self._memory, np.int64, len(self.dataset))
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the memory, which another program does not have."""
-        return {"dataset": self.dataset, "classes": self.classes, "ids": self.ids, "_memory": None}
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the memory, which another program does not have; a worker that is being started takes it over."""
+        of_all = {key: value for key, value in vars(self).items() if key not in ("_memory", "_places")}
+        return of_all if get_spawning_popen() is not None else of_all | {"_shared": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._take(self._shared)
 
     def __getitem__(self, index: int, /) -> Sample:
         if self._memory is None:
@@ -129,12 +145,20 @@ def _aligned(length: int) -> int:
     return -(-length // _ALIGNED) * _ALIGNED
 
 
-def _mapping(num_bytes: int) -> mmap.mmap | None:
-    """Memory that this process and those forked from it share, taken as it is written to; None: the system has none."""
+def _mapping(num_bytes: int, *, to_workers: bool) -> "mmap.mmap | torch.Tensor | None":
+    """Memory that this process and its workers share, taken as it is written to; None: the system has none.
+
+    Workers that are forked inherit it; to others torch hands a tensor over.
+    """
     try:
+        if to_workers and (get_start_method(allow_none=True) or get_all_start_methods()[0]) != "fork":
+            if _SHARED.is_dir() and shutil.disk_usage(_SHARED).free < 2 * num_bytes:
+                return None  # small in containers, and whoever writes to a full one is ended
+            storage = torch.UntypedStorage._new_shared(num_bytes, device="cpu")
+            return torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
         if hasattr(mmap, "MAP_SHARED"):
             flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
             return mmap.mmap(-1, num_bytes, flags=flags)
         return mmap.mmap(-1, num_bytes)
-    except (OSError, ValueError, OverflowError):
+    except (OSError, ValueError, OverflowError, RuntimeError):
         return None

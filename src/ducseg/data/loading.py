@@ -28,7 +28,7 @@ from ducseg.data.paired import SegmentationDataset
 from ducseg.data.processes import in_a_script
 from ducseg.data.sample import Sample
 from ducseg.data.transforms import Transform
-from ducseg.errors import UserError, behind, explain
+from ducseg.errors import UserError, behind, explain, said_as_lines
 
 __all__ = [
     "AugmentedDataset",
@@ -238,6 +238,7 @@ def _collate_or_error(samples: Sequence[Sample | UserError]) -> Batch | UserErro
 def _start_worker(_worker: int) -> None:
     for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # sent to all processes at once: the run saves, then ends us
         signal.signal(asked_to_stop, signal.SIG_IGN)
+    said_as_lines()
     cv2.setNumThreads(0)  # the workers are the parallelism; OpenCV's pool also does not survive a fork
     torch.set_num_threads(1)
 

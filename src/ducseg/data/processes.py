@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 
 import cv2
 
-from ducseg.errors import explain
+from ducseg.errors import explain, said_as_lines
 
 __all__ = ["in_a_script", "mapped"]
 
@@ -111,6 +111,8 @@ def _results(
 
 def in_a_script() -> str:
     """What else can be wrong with worker processes of somebody's script: each that is not forked runs it, too."""
+    if str(getattr(sys.modules["__main__"], "__file__", "")).endswith("<stdin>"):
+        return " A program that is read from standard input has no others: save it in a file."
     file = Path(sys.argv[0]).name
     if not file.endswith(".py") or file == "__main__.py":
         return ""
@@ -127,6 +129,7 @@ def _answer(pipe: Connection) -> Any:
 def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
     """In a process of its own: items in, results or what was raised out, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command's own, which closes the pipe
+    said_as_lines()
     cv2.setNumThreads(0)
     try:
         while True:

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 
-from ducseg.errors import explain, taken_apart
+from ducseg.errors import explain, taken_apart, typed
 from ducseg.figures.curves import curve_pictures
 from ducseg.figures.page import Section, cards, commands, details, gallery, paragraph, picture, table, write_page
 from ducseg.figures.report_pictures import pictures_section, samples_section
@@ -149,7 +148,7 @@ _MACHINE = ("ducseg", "commit", "python", "torch", "numpy", "machine", "gpu")
 def _next_steps(named: dict[str, RunResults]) -> Section:
     parts = []
     for name, run in named.items():
-        folder, lines = quote(str(run.folder)), []
+        folder, lines = typed(run.folder), []
         if run.extra.get("command"):
             lines += ["# train it again", f"{run.extra['command']}"]
         lines += ["# predict pictures of your own", f"ducseg predict {folder} PICTURES... --out predictions"]

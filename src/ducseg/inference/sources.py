@@ -16,7 +16,7 @@ from ducseg.data.files.rasters import read_finite
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.file_names import MASK_FOLDERS, masks_beside
 from ducseg.errors import Said, explain, listed, whole
-from ducseg.files import files_below, is_hidden, is_listed
+from ducseg.files import files_below, folded_name, is_hidden, is_listed
 
 __all__ = ["check_apart", "check_inputs", "find_pictures", "masks_left_out", "some_pictures"]
 
@@ -118,15 +118,18 @@ def _is_picture(file: Path, leave_out: Path | None) -> bool:
 
 
 def _apart(pictures: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Names that meet become paths below the folder that those files share; a.png beside a.jpg keep their suffixes."""
-    counts = Counter(name for _, name in pictures)
-    clashing = [file.absolute() for file, name in pictures if counts[name] > 1]
+    """Names that meet become paths below the folder that those files share; a.png beside a.jpg keep their suffixes.
+
+    Those that differ in capitals, or in how accents are stored, meet too: macOS and Windows take them for one.
+    """
+    counts = Counter(folded_name(name) for _, name in pictures)
+    clashing = [file.absolute() for file, name in pictures if counts[folded_name(name)] > 1]
     if not clashing:
         return pictures
     shared = Path(os.path.commonpath([file.parent for file in clashing]))
     below = {file: file.relative_to(shared).with_suffix("") for file in clashing}
-    again = Counter(below.values())
-    below = {file: name if again[name] == 1 else file.relative_to(shared) for file, name in below.items()}
+    again = Counter(map(folded_name, below.values()))
+    below = {file: name if again[folded_name(name)] == 1 else file.relative_to(shared) for file, name in below.items()}
     named = [(file, below.get(file.absolute(), name)) for file, name in pictures]
     fix = "Give one folder that holds them all: the results then keep its sub-folders."
     check_apart([(name, file) for file, name in named], fix=fix)

@@ -22,11 +22,14 @@ __all__ = ["DepthwiseConv2d", "memory_order"]
 def memory_order(network: nn.Module, device: torch.device) -> torch.memory_format:
     """In which order of weights and pictures `network` is fast: channels last, but on CUDA with depthwise convolutions.
 
-    For those cuDNN builds kernels anew for each size. Measured on an H100, EfficientNet-Lite2 with the pyramid,
-    8x352x480, bfloat16: the first step 16 s in channels-last order and 2 s in torch's own, later ones 31 and 26 ms.
+    For depthwise ones cuDNN builds kernels anew for each size. Measured on an H100, EfficientNet-Lite2 with the
+    pyramid, 8x352x480, bfloat16: the first step 16 s in channels-last order and 2 s in torch's own, later ones 31 and
+    26 ms. On Apple's GPUs it is torch's own too: in the other order some of their operations have given wrong numbers
+    without a word (pytorch issues 174345 and 180984).
     """
     depthwise = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
-    return torch.contiguous_format if device.type == "cuda" and depthwise else torch.channels_last
+    own = device.type == "mps" or (device.type == "cuda" and depthwise)
+    return torch.contiguous_format if own else torch.channels_last
 
 
 class DepthwiseConv2d(nn.Conv2d):

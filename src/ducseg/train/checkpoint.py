@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ducseg.errors import UserError, explain
-from ducseg.files import parse_json, remove_folder, sweep_folder, sync, whole_file
+from ducseg.files import parse_json, remove_folder, rename, sweep_folder, sync, whole_file
 from ducseg.models.segmenter import Segmenter
 from ducseg.train.state import Evaluations, RunState
 from ducseg.weights.checkpoint import read_model_json, write_model_files
@@ -68,7 +68,7 @@ class CheckpointFolder:
             extra = {**extra, "evaluations": asdict(state.evaluations)}
             try:
                 self._write(temporary, state.evaluated, state.state_dict(), extra)
-                temporary.replace(final)
+                rename(temporary, final)
             except OSError as error:
                 remove_folder(temporary)
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -196,7 +196,7 @@ class CheckpointFolder:
         for step in self.steps()[: -self._keep_last]:
             if step != best_step:
                 doomed = self.folder / f".writing-old-{step}"
-                self.path(step).replace(doomed)  # never half-deleted under a final name
+                rename(self.path(step), doomed)  # never half-deleted under a final name
                 remove_folder(doomed)
 
     def _disk_full(self, step: int) -> UserError:

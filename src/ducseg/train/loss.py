@@ -82,8 +82,8 @@ class FoldedLoss:
         self._weight: Tensor | None = None
         self._value = torch.ones(IGNORE + 1, dtype=torch.float64)  # weight of each label value, on the host
         if config.class_weights is not None:
-            self._weight = _weights_tensor(config.class_weights, len(classes)).to(device)
-            self._value[: len(classes)] = self._weight.double().cpu()
+            weights = _weights_tensor(config.class_weights, len(classes))
+            self._weight, self._value[: len(classes)] = weights.to(device), weights
         self._value[IGNORE] = 0
         self._thin = _thin_classes(config.cldice_classes, classes)
 

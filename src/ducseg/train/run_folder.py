@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import psutil
 import torch
 
 from ducseg.devices import has_bf16
-from ducseg.errors import MALFORMED, UserError, explain
+from ducseg.errors import MALFORMED, UserError, explain, typed
 from ducseg.files import parse_json
 from ducseg.train.config import Config
 from ducseg.train.distributed import Ranks
@@ -211,7 +210,7 @@ def said_over(config: Config, checkpoint: Path, *, minutes: float | None = None)
     if most is not None:
         more.append(f"--optimizer.{kind} {2 * most}")
     length = f"{most} {kind}" if minutes is None else in_minutes(minutes)
-    again = f"ducseg train --resume {shlex.quote(str(checkpoint.parents[1]))} {' '.join(more)}"
+    again = f"ducseg train --resume {typed(checkpoint.parents[1])} {' '.join(more)}"
     return f"done before, at {checkpoint.name}, within its {length}, and left as it is; for more in all: {again}"
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ducseg.errors import UserError, explain, listed
-from ducseg.files import find_checkpoint, remove_folder, sync
+from ducseg.files import find_checkpoint, remove_folder, rename, sync
 from ducseg.models import Segmenter, build_architecture
 from ducseg.models.timm_encoder import TimmUnavailable
 from ducseg.version import __version__
@@ -170,7 +170,7 @@ def save_description(
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         _write(temporary, segmenter, description, beside or {}, half=half)
         temporary.chmod(0o755)  # mkdtemp makes folders for the owner alone
-        temporary.replace(folder)
+        rename(temporary, folder)
         sync(folder.parent)
     except OSError as error:
         raise explain(

@@ -17,7 +17,7 @@ from PIL import Image
 from ducseg.classes import ClassSet
 from ducseg.cli import main
 from ducseg.data.config import DataConfig
-from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, yolo
+from ducseg.data.convert import coco_folder, cvat, label_studio, labelme, writing, yolo
 from ducseg.data.convert.writing import write_folder
 from ducseg.data.files.reading import colours_in_use, read_label
 from ducseg.data.layouts.opening import open_dataset
@@ -152,6 +152,16 @@ def test_pictures_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
         write_folder(
             tmp_path / "out2", coco_folder.read(_write(tmp_path / "y.json", _coco(tmp_path, ["a.jpg", "a.png"])))
         )
+
+
+def test_pictures_that_differ_in_capitals_stay_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _write(tmp_path / "x.json", _coco(tmp_path, ["p/A.jpg", "q/a.jpg"]))
+    write_folder(tmp_path / "out", coco_folder.read(source))
+    assert _tree(tmp_path / "out" / "masks") == ["p__A.png", "q__a.png"]
+    monkeypatch.setattr(writing, "file_names", lambda _pictures: ["a", "a"])  # as on a disk without capitals
+    with pytest.raises(UserError, match="this disk takes for one"):
+        write_folder(tmp_path / "out2", coco_folder.read(source))
+    assert not (tmp_path / "out2").exists()
 
 
 def test_ignored_classes_become_255(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ducseg.data.files.indexed_png import encode_indexed_png
 from ducseg.data.files.reading import PICTURE_SUFFIXES, picture_size
 from ducseg.data.processes import mapped
 from ducseg.errors import MALFORMED, UserError, explain, listed
-from ducseg.files import as_spelled, is_there, whole_file, whole_folder, write_whole
+from ducseg.files import as_spelled, folded_name, is_there, whole_file, whole_folder, write_whole
 
 __all__ = [
     "BACKGROUND", "Annotated", "Export", "Report", "Shape", "class_set", "file_names", "fill_polygons",
@@ -150,6 +150,13 @@ def write_folder(
         for painted, twice, nothing in mapped(write, items, num_workers, progress):
             objects, overlaps, empty = objects + painted, overlaps + twice, empty + (painted == 0)
             without_pixels += nothing
+        if sum(file.is_file() for file in (folder / "masks").rglob("*")) < len(pictures):
+            raise explain(
+                "annotated pictures",
+                found="some whose names this disk takes for one, as it does not tell capitals from small letters",
+                needed="one a name",
+                fix="Rename one of them, in the tool too.",
+            )
         classes.write(folder / "classes.json")
     splits = [picture.split for picture in pictures]
     return Report(
@@ -204,14 +211,14 @@ def _check_files(pictures: Sequence[Annotated]) -> None:
 
 
 def file_names(pictures: Sequence[Annotated]) -> list[str]:
-    """A name without ending for each: its stem where no other in its split has it, else with its folders."""
+    """A name without ending for each: its stem where no other in its split has one alike, else with its folders."""
     paths = [PurePosixPath(picture.name.replace("\\", "/")) for picture in pictures]
-    stems = [(picture.split, path.stem) for picture, path in zip(pictures, paths)]
+    stems = [folded_name(f"{picture.split}/{path.stem}") for picture, path in zip(pictures, paths)]
     counts = Counter(stems)
     names = []
-    for (split, stem), path in zip(stems, paths):
+    for stem, path in zip(stems, paths):
         parts = [part for part in path.with_suffix("").parts if part not in ("/", "..", ".")]
-        names.append(stem if counts[split, stem] == 1 else "__".join(parts))
+        names.append(path.stem if counts[stem] == 1 else "__".join(parts))
     seen: dict[tuple[str, str], str] = {}
     for picture, name in zip(pictures, names):
         other = seen.setdefault((picture.split, name), picture.name)

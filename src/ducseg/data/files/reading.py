@@ -9,7 +9,6 @@ EXIF orientation, one rule everywhere: a picture is read as a viewer shows it, a
 is taken to be drawn on the picture as it is shown.
 """
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from ducseg.data.files.header import (
     upright,
 )
 from ducseg.data.files.overlapping import quiet, silent_opencv, unbounded
-from ducseg.errors import explain, listed
+from ducseg.errors import explain, listed, typed
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -287,7 +286,7 @@ def check_same_size(size: tuple[int, int], label: NDArray[np.uint8], image_path:
         fix = "Pair it with its own image, or resize the mask by nearest neighbour."
         if label.shape == size[::-1]:
             fix = "Is the picture shown turned (EXIF), and the mask drawn on its pixels as stored? "
-            fix += f"exiftool -Orientation= {shlex.quote(str(image_path))}"
+            fix += f"exiftool -Orientation= {typed(image_path)}"
         raise explain(
             f"label {label_path}",
             found=f"{label_height} x {label_width} pixels (H x W)",

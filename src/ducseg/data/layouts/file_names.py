@@ -4,7 +4,6 @@ Mask names may have more than picture names at their end or beginning: x.jpg and
 """
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
@@ -12,7 +11,7 @@ from pathlib import Path, PurePath
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import by_stem
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, typed
 from ducseg.files import composed
 
 __all__ = [
@@ -224,7 +223,7 @@ def tail_of_masks(tails: Mapping[str, list[Path]], folder: Path, left_out: list[
             found=f"names that end with {' and '.join(meant)}",
             needed="one mask a picture",
             fix=f"Say which: --data.mask-suffix={meant[0]}; or make one of all, a class each: "
-            f"ducseg data convert masks {shlex.quote(str(folder))} --out OUT.",
+            f"ducseg data convert masks {typed(folder)} --out OUT.",
         )
     return meant[0]
 

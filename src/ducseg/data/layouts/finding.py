@@ -14,7 +14,6 @@ Hidden folders and those of file managers are no splits.
 """
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -38,7 +37,7 @@ from ducseg.data.layouts.mask_shapes import are_views
 from ducseg.data.layouts.nnunet import find_cases
 from ducseg.data.layouts.truths import the_truth
 from ducseg.data.paired import list_pictures
-from ducseg.errors import UserError, explain, listed
+from ducseg.errors import UserError, explain, listed, typed
 from ducseg.files import composed, is_hidden
 
 __all__ = ["find_files", "likely_folders"]
@@ -206,7 +205,7 @@ def _one_of(folder: Path, there: list[Path], option: str, usual: tuple[str, ...]
             f"{option} in {folder}",
             found=" and ".join(f"{inside.name}/" for inside in there),
             needed="one folder of them",
-            fix=f"Say which: --data.{option} {shlex.quote(there[0].name)}.",
+            fix=f"Say which: --data.{option} {typed(there[0].name)}.",
         )
     return there[0]
 

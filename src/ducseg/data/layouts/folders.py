@@ -5,7 +5,6 @@ and `split-folders` are this with folder names, classes and ignored value of the
 """
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -32,7 +31,7 @@ from ducseg.data.layouts.unmasked import Filled, masked_by_themselves, train_id_
 from ducseg.data.layouts.views import Viewed, views_of
 from ducseg.data.layouts.without_masks import pictures_below, without_masks
 from ducseg.data.paired import PairedFiles
-from ducseg.errors import UserError, explain, listed
+from ducseg.errors import UserError, explain, listed, typed
 
 __all__ = ["camvid_layout", "folder_layout", "split_folders_layout"]
 
@@ -117,7 +116,7 @@ def _mending(mask: Path, size: tuple[int, int], found: tuple[int, int]) -> str:
             "Is the picture shown turned (EXIF), and the mask drawn on its pixels as stored? "
             "exiftool -Orientation= FILES (ducseg data check names them all)."
         )
-    name = shlex.quote(str(mask))
+    name = typed(mask)
     return (
         "Pair each with its own picture, or resize by nearest neighbour: "
         f"magick {name} -filter point -resize {size[1]}x{size[0]}! {name} (ducseg data check names them all)."
@@ -151,7 +150,7 @@ def _refuse_several(found: FoundFiles, root: Path) -> None:
             f"masks in {root}",
             found=f"several a picture, {several.usual} ({several.example})",
             needed="one mask a picture",
-            fix=f"Make one of them: ducseg data convert masks {shlex.quote(str(root))} --out OUT; then train on OUT.",
+            fix=f"Make one of them: ducseg data convert masks {typed(root)} --out OUT; then train on OUT.",
         )
 
 

@@ -1,7 +1,6 @@
 """From a `DataConfig` to the data sets that train and validate. A further data set is one more line in `LAYOUTS`."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,7 +30,7 @@ from ducseg.data.paired import PairedFiles, SegmentationDataset, Unlabelled
 from ducseg.data.patches import Patches
 from ducseg.data.ranges import out_of_range
 from ducseg.data.resampling import Fill
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, typed
 
 __all__ = [
     "LAYOUTS", "data_notes", "grouped_by_names", "naming_the_check", "open_dataset", "open_layout", "open_training_set",
@@ -210,7 +209,7 @@ def naming_the_check(config: DataConfig) -> Iterator[None]:
     except UserError as error:
         if config.root is None or not _OF_A_FILE.match(str(error)) or "data check" in str(error):
             raise
-        command = f"ducseg data check {config.dataset} {shlex.quote(str(config.root))}"
+        command = f"ducseg data check {config.dataset} {typed(config.root)}"
         raise UserError(f"{error} (all such files at once: {command}, with the same --data. options)") from error
 
 

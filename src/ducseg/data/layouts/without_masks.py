@@ -1,7 +1,6 @@
 """What is said where a folder holds no pictures and masks that go together: what lies there, and the way on."""
 
 import os
-import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,7 +9,7 @@ from ducseg.data.files.header import tiff_header
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.layouts.finding import likely_folders
 from ducseg.data.paired import list_pictures, no_such_data
-from ducseg.errors import UserError, explain
+from ducseg.errors import UserError, explain, typed
 from ducseg.files import is_hidden
 
 __all__ = ["pictures_below", "without_masks"]
@@ -35,12 +34,12 @@ def without_masks(root: Path, found: int, needed: str) -> UserError:
             f"images and masks in {root}",
             found=f"stacks of pages ({', '.join(file.name for file in stacks[:5])})",
             needed=needed,
-            fix=f"Write a picture and a mask a page: ducseg data convert stack {shlex.quote(str(root))} "
+            fix=f"Write a picture and a mask a page: ducseg data convert stack {typed(root)} "
             "--out OUT; then train on OUT.",
         )
     pictures = found or len(there)
     if (likely := likely_folders(root)) is not None:
-        images, masks = map(shlex.quote, likely)
+        images, masks = map(typed, likely)
         return explain(
             f"images and masks in {root}",
             found="no folders that are called so",

@@ -68,7 +68,7 @@ def time_rows(jobs: Sequence[Job], results: Results, *, count: int, say: Callabl
                 "ms": found.median_ms / count,
                 "p95_ms": None if found.p95_ms is None else found.p95_ms / count,
                 "peak_mb": found.peak_mb,
-                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+                "device": _named(device),
                 "threads": torch.get_num_threads(),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 **versions(),
@@ -102,5 +102,7 @@ def _network(model: ModelConfig) -> dict[str, Any]:
     return {field: getattr(model, field) for field in _NETWORK}
 
 
-def _processor() -> str:
-    return f"{platform.machine()}, {torch.get_num_threads()} threads"
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, " + ("mps" if device.type == "mps" else f"{torch.get_num_threads()} threads")
