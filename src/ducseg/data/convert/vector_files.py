@@ -1,7 +1,8 @@
 """Files of vectors, as QGIS and `ducseg predict --kinds polygons` write them: their shapes and classes.
 
-GeoJSON is read by itself; GeoPackage and Shapefile by pyogrio (`pip install ducseg[vectors]`). A GeoJSON's coordinates
-are those of its "crs" member (GeoJSON 2008), else WGS 84 (RFC 7946). Legend: n points of a ring or line, x and y each.
+GeoJSON is read by itself; GeoPackage and Shapefile by pyogrio (`pip install 'ducseg[vectors]'`). A GeoJSON's
+coordinates are those of its "crs" member (GeoJSON 2008), else WGS 84 (RFC 7946). Legend: n points of a ring or line, x
+and y each.
 """
 
 import io
