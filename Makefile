@@ -17,7 +17,7 @@ test: $(STAMP) $(PEERS)
 slow: $(STAMP) $(PEERS)
 	$(BIN)/python -m pytest $(TWO) -m slow --timeout 1200
 
-# kills, faults, hostile files, load, in full: an hour or more; SEED=7 draws others, the book goes to campaign.json
+# kills, faults, hostile files, load, in full: some hours; SEED=7 draws others, the book goes to campaign.json
 campaign: $(STAMP)
 	$(BIN)/python -m pytest tests/reliability -m slow --campaign --seed $(or $(SEED),0) --timeout 7200
 

@@ -7,7 +7,10 @@ labels = predictor(image)                       # uint8 (H, W), indices into pre
 probabilities = predictor.probabilities(image)  # float32 (L, H, W)
 """
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ducseg.errors import UserError
@@ -48,3 +51,10 @@ def load(
     from ducseg.inference.predictor import load_predictor
 
     return load_predictor(path_or_hub_id, device, scales=scales, flip=flip, bf16=bf16, tile=tile, overlap=overlap)
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`ducseg.models`, `ducseg.ops`, ...: a room is imported when it is asked for."""
+    if name.startswith("_") or find_spec(f"ducseg.{name}") is None:
+        raise AttributeError(f"module 'ducseg' has no attribute {name!r}")
+    return import_module(f"ducseg.{name}")

@@ -133,7 +133,7 @@ def test_a_picture_beyond_the_limit_says_the_way_out_and_that_is_one(
     assert predict(place / "run", image, "--out", tmp_path) == 1
     out = capsys.readouterr().out
     assert "found 210 x 330 pixels" in out
-    assert "(pip install ducseg[geo] brings rio)" in out
+    assert "(pip install 'ducseg[geo]' brings rio)" in out
     told = out.partition("rio ")[2].partition(" (pip")[0].split()
     assert told[:3] == ["convert", "IN", "OUT.tif"]
     with warnings.catch_warnings(action="ignore"):

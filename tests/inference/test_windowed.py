@@ -188,7 +188,7 @@ def test_a_place_that_is_lost_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     source = write_raster(tmp_path / "x.tif", picture(40, 50))
     monkeypatch.setattr(rasters, "find_spec", lambda _name: None)
     report = predict_files(Slices(), [source], tmp_path / "out", kinds=("labels",))
-    assert report.notes == ((source, "where it lies is not kept without rasterio (pip install ducseg[geo])"),)
+    assert report.notes == ((source, "where it lies is not kept without rasterio (pip install 'ducseg[geo]')"),)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["x_labels.png"]
 
 

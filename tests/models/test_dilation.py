@@ -1,8 +1,11 @@
 """Which block has which rate, at every output stride."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ducseg.models.dilation import stage_rates
+from ducseg.models import Architecture, build
+from ducseg.models.dilation import read_rates, stage_rates
 from ducseg.ops.hdc import SCHEDULES, schedule
 
 R101 = (3, 4, 23, 3)
@@ -38,3 +41,23 @@ def test_explicit_rates_are_applied_as_given_whatever_the_stride() -> None:
     blocks = (2, 2, 2, 2)
     assert stage_rates(((1, 2), (2, 4)), 32, blocks) == ((1, 1), (1, 1), (1, 2), (2, 4))
     assert stage_rates([[3, 3], [1, 2], [2, 4]], 4, blocks) == ((1, 1), (3, 3), (1, 2), (2, 4))
+
+
+@given(st.lists(st.lists(st.integers(0, 2000), min_size=1, max_size=9), min_size=1, max_size=4))
+def test_rates_as_text_are_the_rates(stages: list[list[int]]) -> None:
+    text = "/".join(",".join(map(str, rates)) for rates in stages)
+    assert read_rates(text) == tuple(map(tuple, stages))
+    described = Architecture(dilation=text).to_json()
+    assert described["dilation"] == stages and Architecture.from_json(described) == Architecture(dilation=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["bigger", "", "1,", "/1", "1//2", "1.5,2", "-1,2", "1, 2", "1;2", "\u0661,\u0662", "9" * 99]
+)
+def test_other_text_is_no_rates(text: str) -> None:
+    assert read_rates(text) == text
+
+
+def test_a_network_is_built_of_rates_as_text() -> None:
+    encoder = build("resnet18", num_classes=2, width=4, aspp=0, dilation="1,2/2,5").encoder
+    assert encoder.rates == ((1, 1), (1, 1), (1, 2), (2, 5))

@@ -39,7 +39,7 @@ class Built:
     aspp: int = 4
     """Summed ASPP paths; 0 for the pyramid."""
     dilation: str = "bigger"
-    """none, dilated, conv, rf, bigger or released."""
+    """none, dilated, conv, rf, bigger, released, or a rate a block, res4/res5: 1,2,5,9,1,2/5,9,17."""
     stem: str = "7x7"
     """7x7 or 3x3."""
 

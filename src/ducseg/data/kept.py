@@ -80,7 +80,7 @@ class Kept:
     def __getitem__(self, index: int, /) -> Sample:
         if self._memory is None:
             return self.dataset[index]
-        memory = memoryview(self._memory)
+        memory = memoryview(self._memory)  # type: ignore[arg-type]
         if place := int(self._places[index]):
             return _read(memory.toreadonly(), place)
         sample = self.dataset[index]
@@ -154,8 +154,8 @@ def _mapping(num_bytes: int, *, to_workers: bool) -> "mmap.mmap | torch.Tensor |
         if to_workers and (get_start_method(allow_none=True) or get_all_start_methods()[0]) != "fork":
             if _SHARED.is_dir() and shutil.disk_usage(_SHARED).free < 2 * num_bytes:
                 return None  # small in containers, and whoever writes to a full one is ended
-            storage = torch.UntypedStorage._new_shared(num_bytes, device="cpu")
-            return torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
+            storage = torch.UntypedStorage._new_shared(num_bytes, device="cpu")  # type: ignore[no-untyped-call]
+            return torch.empty(0, dtype=torch.uint8).set_(storage)
         if hasattr(mmap, "MAP_SHARED"):
             flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
             return mmap.mmap(-1, num_bytes, flags=flags)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import UserError
-from ducseg.models.dilation import OUTPUT_STRIDES, Dilation, dilation_conflicts, stage_rates
+from ducseg.models.dilation import OUTPUT_STRIDES, Dilation, dilation_conflicts, read_rates, stage_rates
 from ducseg.models.efficientnet_lite import EFFICIENTNET_LITES, EfficientNetLite
 from ducseg.models.encoder import NamedEncoder
 from ducseg.models.heads import HEADS
@@ -50,7 +50,8 @@ class Architecture:
             value = getattr(self, name)
             if not isinstance(value, bool) and kind in (int, float):
                 object.__setattr__(self, name, _plain(value, kind))
-        object.__setattr__(self, "dilation", _plain_rates(self.dilation))
+        rates = read_rates(self.dilation) if isinstance(self.dilation, str) else _plain_rates(self.dilation)
+        object.__setattr__(self, "dilation", rates)
 
     def to_json(self) -> dict[str, Any]:
         """The form of `model.json`: every field, explicit rates as lists; three channels, as all had before, unsaid."""

@@ -49,8 +49,8 @@ def build(
         aspp: number of summed ASPP paths (4 or 6 in the paper); 0: one plain 3x3 convolution. 0 for the pyramid. None:
             4, for a comparison network its own.
         dilation: an HDC schedule (none, dilated, conv, rf, bigger, released; see `ducseg.models.dilation` for what it
-            means at each output stride) or explicit rates, one a block: (res4, res5) or (res3, res4, res5).
-            None: "bigger", for a comparison network its own.
+            means at each output stride) or explicit rates, one a block: (res4, res5) or (res3, res4, res5),
+            also as text, "1,2,5,9,1,2/5,9,17". None: "bigger", for a comparison network its own.
         stem: "7x7", or "3x3" for the paper's better network. MobileNetV2 has its own and takes the default only.
         stride_in: which convolution of a bottleneck has the stride: "3x3" (torchvision) or "1x1" (released network).
         pool_padding: whether the max-pooling is padded (torchvision) or not (released network).

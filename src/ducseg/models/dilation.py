@@ -11,20 +11,22 @@ two columns; the rates apply to the blocks of stages that lost their stride, all
   rate 2 (1 with the schedule "none"). The paper does not say whether it doubled the others; explicit rates can;
 - output stride 32: nothing is dilated.
 
-Explicit rates are applied as given, whatever the strides, one rate a block: (res4, res5) or (res3, res4, res5).
+Explicit rates are applied as given, whatever the strides, one rate a block: (res4, res5) or (res3, res4, res5). As
+text, for the command line, they have a slash between stages: "1,2,5,9,1,2/5,9,17".
 """
 
+import re
 from collections.abc import Sequence
 
 from ducseg.ops.schedules import SCHEDULES, schedule
 
-__all__ = ["OUTPUT_STRIDES", "Dilation", "Rates", "dilation_conflicts", "stage_rates"]
+__all__ = ["OUTPUT_STRIDES", "Dilation", "Rates", "dilation_conflicts", "read_rates", "stage_rates"]
 
 Rates = tuple[tuple[int, ...], ...]
 """One rate a block, one tuple a stage res2..res5."""
 
 Dilation = str | Sequence[Sequence[int]]
-"""The name of a schedule, or rates for (res4, res5) or (res3, res4, res5)."""
+"""The name of a schedule, or rates for (res4, res5) or (res3, res4, res5), as text too."""
 
 MAX_RATE = 1024
 """In places of the grid: beyond any picture."""
@@ -32,12 +34,22 @@ MAX_RATE = 1024
 OUTPUT_STRIDES: dict[int, tuple[int, int, int]] = {32: (2, 2, 2), 16: (2, 2, 1), 8: (2, 1, 1), 4: (1, 1, 1)}
 """Strides of res3, res4 and res5 for each output stride."""
 
+_RATES_AS_TEXT = re.compile(r"\d{1,9}([,/]\d{1,9})*", re.ASCII)
+
+
+def read_rates(text: str) -> Dilation:
+    """Rates of text, ((1, 2, 5), (5, 9)) of "1,2,5/5,9"; other text, such as a schedule's name, as it is."""
+    if not _RATES_AS_TEXT.fullmatch(text):
+        return text
+    return tuple(tuple(map(int, stage.split(","))) for stage in text.split("/"))
+
 
 def dilation_conflicts(dilation: Dilation, output_stride: int, blocks: Sequence[int]) -> list[str]:
     """What is wrong with a dilation for an encoder with `blocks` blocks in res2..res5; empty if nothing."""
     if isinstance(dilation, str):
         if dilation not in SCHEDULES:
-            return [f"dilation={dilation!r} is not one of {', '.join(SCHEDULES)}, nor one tuple of rates a stage"]
+            shown = f"a rate a block, res4/res5, as 1,2,5,9,1,2/5,9,17 ({blocks[2]} and {blocks[3]} blocks here)"
+            return [f"dilation={dilation!r} is not one of {', '.join(SCHEDULES)}, nor {shown}"]
         if output_stride == 32 and dilation != "none":
             return [
                 f"output_stride=32 leaves no stage to dilate, so dilation={dilation!r} would do nothing: use 'none'"

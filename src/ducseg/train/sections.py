@@ -27,13 +27,15 @@ class ModelConfig:
     """duc, bilinear, deconv (one transposed convolution), deconv2 (x2, then the rest), pyramid (for thin objects), or a
     network that the paper compares with: fcn8s, ... (docs/comparisons.md)."""
     output_stride: Count = 8
+    """Pixels a place of the encoder's last map: 32 (with dilation none), 16, 8 (the paper) or 4."""
     cell: Count = 1
     """Side in pixels of the block that one predicted place stands for; a deconvolution is as large as that DUC."""
     aspp: Natural = 4
     """Number of summed ASPP paths; 0: one plain 3x3 convolution."""
     dilation: str = "bigger"
-    """HDC schedule: none, dilated, conv, rf, bigger or released."""
+    """HDC schedule: none, dilated, conv, rf, bigger, released, or a rate a block, res4/res5: 1,2,5,9,1,2/5,9,17."""
     stem: str = "7x7"
+    """7x7, or 3x3 for the paper's "better network"."""
     width: Count = 64
     """Channels of a ResNet's stem and res2; below 64 for toys (ImageNet weights need 64)."""
     weights: str | None = None

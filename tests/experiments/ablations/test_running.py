@@ -22,6 +22,7 @@ from ducseg.experiments.ablations.jobs import Job, make_jobs
 from ducseg.experiments.ablations.ours import ours
 from ducseg.experiments.ablations.page import spread
 from ducseg.experiments.ablations.results import Results, claimed
+from ducseg.experiments.ablations.rows import changed
 from ducseg.experiments.ablations.running import Running, run_jobs, score_widths
 from ducseg.experiments.ablations.small import Setting
 from ducseg.experiments.ablations.tables import TABLES
@@ -147,6 +148,11 @@ def test_other_weights_and_other_pictures_are_seen(tmp_path: Path) -> None:
         found.append(key_of(identity(dataclasses.replace(config, data=data, model=model))))
     assert found[0] == found[1], "moved, the same files"
     assert len(set(found)) == 3
+
+
+def test_rates_as_text_are_no_folders() -> None:
+    (job,) = jobs_of("deconv", "duc", override=lambda config: changed(tiny(config), {"model.dilation": "1,2/2,5"}))
+    assert Path(job.folder).name == job.folder and "1,2-2,5" in job.folder
 
 
 def _train(out: Path) -> None:

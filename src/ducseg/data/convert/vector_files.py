@@ -1,7 +1,8 @@
 """Files of vectors, as QGIS and `ducseg predict --kinds polygons` write them: their shapes and classes.
 
-GeoJSON is read by itself; GeoPackage and Shapefile by pyogrio (`pip install ducseg[vectors]`). A GeoJSON's coordinates
-are those of its "crs" member (GeoJSON 2008), else WGS 84 (RFC 7946). Legend: n points of a ring or line, x and y each.
+GeoJSON is read by itself; GeoPackage and Shapefile by pyogrio (`pip install 'ducseg[vectors]'`). A GeoJSON's
+coordinates are those of its "crs" member (GeoJSON 2008), else WGS 84 (RFC 7946). Legend: n points of a ring or line, x
+and y each.
 """
 
 import io
@@ -25,7 +26,7 @@ __all__ = ["VECTOR_SUFFIXES", "Layer", "Part", "Vectors", "read_vectors"]
 VECTOR_SUFFIXES = frozenset({".geojson", ".gpkg", ".shp"})
 """Of files that are taken in folders: a .json there may be anything, STAC's outlines of the pictures too."""
 
-_INSTALL = "ducseg[vectors]"
+_INSTALL = "'ducseg[vectors]'"
 _FIELDS = ("class", "label", "category", "name")
 _OWN_CLASS = "object"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")

@@ -66,7 +66,7 @@ def read_channels(path: Path) -> NDArray[Any]:
     A TIFF's signed, wider and double numbers become float32 (`taken_as`), those beyond its 24 bits rounded.
 
     An alpha channel is dropped, a palette expanded, an EXIF orientation applied, as in `read_image`. TIFFs are read
-    by rasterio (`pip install ducseg[geo]`), which knows any number of bands and every compression.
+    by rasterio (`pip install 'ducseg[geo]'`), which knows any number of bands and every compression.
 
     Raises:
         UserError: missing, empty, truncated or undecodable file, other types, more than 16 channels, several pages,

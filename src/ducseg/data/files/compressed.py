@@ -1,4 +1,4 @@
-"""TIFFs that image decoders do not unpack, or not as GDAL does, unpacked by rasterio (`pip install ducseg[geo]`)."""
+"""TIFFs that image decoders do not unpack, or not as GDAL does, unpacked by rasterio (`pip install 'ducseg[geo]'`)."""
 
 import re
 from importlib.util import find_spec
@@ -27,7 +27,7 @@ def unpacked(data: bytes, header: Header, path: Path) -> bytes:
         return data
     if not can:
         found = f"a TIFF in {_NAMES.get(compression, f'compression {compression}')}{', to be turned' if turned else ''}"
-        fix = "Save it anew with LZW or deflate" + (", upright." if turned else ", or pip install ducseg[geo].")
+        fix = "Save it anew with LZW or deflate" + (", upright." if turned else ", or pip install 'ducseg[geo]'.")
         raise explain(f"file {path}", found=found, needed="a compression that decoders know", fix=fix)
     import rasterio
     from rasterio._err import CPLE_BaseError

@@ -160,7 +160,7 @@ def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
 
 def _way_out(path: Path) -> str:
     options = _AS_TIFF + (_JPEG_AS_TIFF if path.suffix.lower() in (".jpg", ".jpeg") else "")
-    command = f"rio convert IN OUT.tif {options} (pip install ducseg[geo] brings rio)"
+    command = f"rio convert IN OUT.tif {options} (pip install 'ducseg[geo]' brings rio)"
     return f"`ducseg predict` reads TIFFs of any size by windows: {command}."
 
 

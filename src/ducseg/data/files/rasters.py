@@ -1,7 +1,7 @@
 """TIFFs, and pictures with a world file, read by rows, so that they need not fit in memory, with their place on earth.
 
 Legend: H, W pixels as stored; what a raster knows nothing of is its nodata value, its mask, or an alpha of 0.
-rasterio does it (`pip install ducseg[geo]`).
+rasterio does it (`pip install 'ducseg[geo]'`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +45,7 @@ __all__ = [
     "write_raster",
 ]  # fmt: skip
 
-INSTALL = "ducseg[geo]"
+INSTALL = "'ducseg[geo]'"
 _TIFFS = (".tif", ".tiff")
 _ROWS = 512  # written together
 _BLOCK = 512

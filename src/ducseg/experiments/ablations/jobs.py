@@ -49,7 +49,7 @@ class Job:
     def folder(self) -> str:
         """Name of its run folder, the same in every table."""
         model = self.config.model
-        head = f"{model.head}-stride{model.output_stride}-{model.dilation}"
+        head = f"{model.head}-stride{model.output_stride}-{model.dilation.replace('/', '-')}"
         return f"{model.encoder.replace(':', '-')}-{head}-seed{self.seed}-{self.key}"
 
     def without_result(self, results: Results, kind: str = "row") -> list[Row]:
