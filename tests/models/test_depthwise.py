@@ -78,7 +78,7 @@ def test_a_bias_that_fusing_adds_is_added_where_gradients_are_kept_too() -> None
 
 def test_types_that_do_not_go_together_are_refused_and_float64_stays() -> None:
     conv, x = DepthwiseConv2d(8, 5, stride=2, padding=2), torch.randn(1, 8, 9, 9)
-    with pytest.raises(RuntimeError, match="should be the same|expected scalar type"):
+    with pytest.raises(RuntimeError, match=r"should be the same|expected scalar type"):
         conv(x.bfloat16())
     conv, x = conv.double(), x.double()
     with torch.autocast("cpu", torch.bfloat16):

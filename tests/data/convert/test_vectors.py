@@ -437,6 +437,6 @@ def test_without_pyogrio_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     raster(tmp_path / "x.tif", **UTM)
     (tmp_path / "a.gpkg").touch()
     with pytest.raises(
-        UserError, match=r"pyogrio is not installed.*pip install ducseg\[vectors\], or save it as GeoJSON"
+        UserError, match=r"pyogrio is not installed.*pip install 'ducseg\[vectors\]', or save it as GeoJSON"
     ):
         convert(tmp_path, tmp_path / "out")

@@ -203,7 +203,7 @@ def fill_undefined(
 
 
 def _bands(data: bytes, path: Path, channels: int) -> NDArray[Any]:
-    rasterio = package("rasterio", what="channels of TIFFs", install="ducseg[geo]")
+    rasterio = package("rasterio", what="channels of TIFFs", install="'ducseg[geo]'")
     try:
         with quiet, rasterio.MemoryFile(data) as file, file.open() as raster:  # no coordinates: none needed
             bands = raster.read(list(range(1, channels + 1)))
