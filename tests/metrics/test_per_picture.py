@@ -38,3 +38,14 @@ def test_a_line_a_picture_and_class(tmp_path: Path) -> None:
         ]  # fmt: skip
         assert float(row["iou"]) == round(right / (true | predicted).sum(), 6)
         assert float(row["dice"]) == round(2 * right / (true.sum() + predicted.sum()), 6)
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    names = ("=1+1", "+1", "-1", "@a", "\ta", "a=1")
+    write_per_picture(
+        tmp_path / "pictures.csv", {one: np.ones((3, 1), int) for one in names}, ClassSet(("=a",), ((0, 0, 0),))
+    )
+    with (tmp_path / "pictures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == [*(f"'{one}" for one in names[:-1]), "a=1"]
+    assert {row["class"] for row in rows} == {"'=a"}

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -118,7 +119,8 @@ def _fail(message: str) -> int:
 
 
 def _say(line: str) -> None:
-    """One line, which a terminal shows folded at words."""
+    """One line, which a terminal shows folded at words; names of files cannot move its cursor or change its title."""
+    line = "".join(letter if letter == "\n" or unicodedata.category(letter) != "Cc" else "?" for letter in line)
     print(folded(line) if sys.stderr.isatty() else line, file=sys.stderr)
 
 

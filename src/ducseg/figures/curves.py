@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.errors import explain
-from ducseg.figures.plots import RUN_COLOURS, as_pixels, save_figure
+from ducseg.figures.plots import RUN_COLOURS, as_letters, as_pixels, save_figure
 from ducseg.files import parse_json
 
 __all__ = ["Curves", "curve_pictures", "draw_curves"]
@@ -94,7 +94,7 @@ def _draw_loss(axes: Any, curves: Mapping[str, Curves]) -> None:
 
     for index, (name, run) in enumerate(curves.items()):
         axes.plot(run.step, run.loss, color=_colour(index), alpha=0.2, linewidth=0.6)
-        axes.plot(run.step, _smooth(run.loss), color=_colour(index), label=name)
+        axes.plot(run.step, _smooth(run.loss), color=_colour(index), label=as_letters(name))
     _finish(axes, "training loss")
     axes.set_yscale("log")  # a spike at the start must not flatten the rest
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -108,7 +108,7 @@ def _draw_score(axes: Any, curves: Mapping[str, Curves]) -> None:
         best = f", best {100 * run.mean_iou.max():.1f}" if run.mean_iou.size else ""
         axes.plot(
             run.scored_step, 100 * run.mean_iou, color=_colour(index), marker="osD^v"[index % 5], markersize=4,
-            label=f"{name}{best}",
+            label=as_letters(f"{name}{best}"),
         )  # fmt: skip
     _finish(axes, "validation mean IoU, %")
     axes.set_ylim(bottom=0)

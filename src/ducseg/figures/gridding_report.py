@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.figures.label_maps import as_rgb
-from ducseg.figures.plots import RUN_COLOURS, in_print, save_figure
+from ducseg.figures.plots import RUN_COLOURS, as_letters, in_print, save_figure
 from ducseg.metrics.gridding import GRIDS, PeriodScore
 from ducseg.ops.network_coverage import NetworkCoverage
 from ducseg.ops.receptive_field import side_of
@@ -49,7 +49,7 @@ def draw_gridding_report(
         shown.set_title("picture")
         largest = float(np.percentile(np.abs(score), 99)) or 1.0
         drawn = scores.imshow(score, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="antialiased")
-        scores.set_title(f"score of {name}, above the mean of all classes")
+        scores.set_title(f"score of {as_letters(name)}, above the mean of all classes")
         above.colorbar(drawn, ax=scores, shrink=0.9)
         paths, effective, bars = below.subplots(1, 3, width_ratios=(1, 1, 1.5))
         _draw_coverage(paths, coverage)

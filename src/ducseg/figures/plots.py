@@ -13,7 +13,7 @@ from ducseg.files import whole_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RUN_COLOURS", "as_pixels", "in_print", "save_figure"]
+__all__ = ["RUN_COLOURS", "as_letters", "as_pixels", "in_print", "save_figure"]
 
 RUN_COLOURS = ("#0072b2", "#e68c00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 """Okabe and Ito's, which the colour-blind tell apart."""
@@ -26,6 +26,11 @@ _PRINT: Any = {
     "pdf.fonttype": 42,  # letters stay letters
     "svg.fonttype": "none",
 }
+
+
+def as_letters(name: str) -> str:
+    """A name of others' for matplotlib: $ is no mathematics, and a first _ does not keep it out of a legend."""
+    return ("\N{ZERO WIDTH SPACE}" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def in_print() -> AbstractContextManager[None]:

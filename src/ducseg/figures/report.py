@@ -1,6 +1,7 @@
 """The HTML report of one or several runs: `ducseg report`, and the end of `ducseg train DIR`."""
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 from ducseg.errors import explain, taken_apart, typed
@@ -154,6 +155,6 @@ def _next_steps(named: dict[str, RunResults]) -> Section:
         lines += ["# predict pictures of your own", f"ducseg predict {folder} PICTURES... --out predictions"]
         lines += ["# score it, with the pictures of this page", f"ducseg eval {folder} --store"]
         if len(named) > 1:
-            parts.append(f"<h3>{name}</h3>")
+            parts.append(f"<h3>{escape(name)}</h3>")
         parts.append(commands(lines))
     return Section("Next", tuple(parts))

@@ -15,7 +15,7 @@ from ducseg.classes import IGNORE, ClassSet
 from ducseg.errors import explain
 from ducseg.figures.confusable import hatches
 from ducseg.figures.label_maps import as_rgb, colourise, present_classes
-from ducseg.figures.plots import in_print, save_figure
+from ducseg.figures.plots import as_letters, in_print, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,9 +74,9 @@ def draw_sheet(
                 axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
                 _draw(axes, panel, classes, hatch_of, round(side * _DPI))
                 if titles and index == 0:
-                    axes.set_title(titles[column], pad=2)
+                    axes.set_title(as_letters(titles[column]), pad=2)
                 if names and column == 0:
-                    axes.set_ylabel(names[index], labelpad=2)
+                    axes.set_ylabel(as_letters(names[index]), labelpad=2)
             above -= _GAP
         if maps:
             _draw_legend(figure, classes, hatch_of, columns, any((panel == IGNORE).any() for panel in maps))
@@ -124,7 +124,7 @@ def _draw_legend(
             edgecolor=_ink(classes.palette[index]),
             hatch=2 * hatch if hatch else None,
             linewidth=0,
-            label=classes.names[index],
+            label=as_letters(classes.names[index]),
         )
         for index, hatch in hatch_of.items()
     ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ducseg.errors import explain
 from ducseg.figures.label_maps import write_png
-from ducseg.figures.plots import RUN_COLOURS, as_pixels
+from ducseg.figures.plots import RUN_COLOURS, as_letters, as_pixels
 
 __all__ = ["draw_width_bars", "draw_width_figure"]
 
@@ -32,10 +32,10 @@ def draw_width_bars(title: str, runs: Mapping[str, Mapping[str, Any]]) -> NDArra
         hatch = ("", "//", "..", "xx", "\\\\", "++")[index % 6]
         axes.bar(
             shifted, recall, 0.92 * width, color=RUN_COLOURS[index % 6], hatch=hatch, edgecolor="white",
-            label="recall" if len(runs) == 1 else run,
+            label="recall" if len(runs) == 1 else as_letters(run),
         )  # fmt: skip
         axes.plot(shifted, precision, "D", color="black", markersize=4, label="precision" if index == 0 else None)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(as_letters(title), fontsize=10)
     axes.set_xticks(places, names)
     axes.set_xlabel("width of the object, px", fontsize=9)
     axes.set_xlim(-0.6, len(names) - 0.4)

@@ -93,7 +93,11 @@ def list_url(url: str) -> list[tuple[str, str, str]]:
         else:
             found, base = system.find(path, detail=True), path.rstrip("/") + "/"
         links = {name for name, info in found.items() if info.get("islink") and not system.isdir(name)}
-        files = {name: info for name, info in sorted(found.items()) if info["type"] == "file" or name in links}
+        files = {
+            name: info
+            for name, info in sorted(found.items())
+            if (info["type"] == "file" or name in links) and ".." not in name.split("/")  # objects may be called so
+        }
         if not files:
             raise explain(
                 f"input {url}", found="no file there", needed="files, folders or globs", fix="Check the name."
@@ -101,7 +105,7 @@ def list_url(url: str) -> list[tuple[str, str, str]]:
         return [
             (
                 system.unstrip_protocol(name),
-                name.removeprefix(base) if base else name.rpartition("/")[2],
+                name.removeprefix(base).lstrip("/") if base else name.rpartition("/")[2],
                 _stamp(info),
             )
             for name, info in files.items()

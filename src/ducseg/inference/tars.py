@@ -20,6 +20,10 @@ __all__ = ["Member", "extract", "is_tar", "list_members", "pack"]
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz")
 _MOST_BYTES = 1 << 30
+_MOST_NOTES = 1 << 20
+_NOTES = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -40,6 +44,15 @@ class Member:
     refused: str | None = None
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry, whose long name and other notes are not read into memory where they are no such."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile says that subclasses may
+        if self.type in _NOTES and self.size > _MOST_NOTES:
+            raise tarfile.ReadError(f"{self.size} bytes of a name")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+
+
 def is_tar(name: str) -> bool:
     """Whether a file's name is that of a tar."""
     return name.lower().endswith(_ENDINGS)
@@ -53,8 +66,9 @@ def list_members(tar: Path) -> Iterator[tuple[Member, tarfile.TarInfo, tarfile.T
     """
     taken: set[str] = set()
     try:
-        with tarfile.open(tar, "r:*") as archive:
+        with tarfile.open(tar, "r:*", tarinfo=_Entry) as archive:
             for index, info in enumerate(archive):
+                archive.members.clear()  # type: ignore[attr-defined]  # which else are kept to its end
                 path = PurePosixPath(info.name)
                 if info.isdir() or path.suffix.lower() not in PICTURE_SUFFIXES:
                     continue

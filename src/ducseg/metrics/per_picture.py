@@ -21,7 +21,8 @@ def write_per_picture(path: Path, overlaps: Mapping[str, NDArray[np.int64]], cla
 
     Columns: picture, class, iou and dice (fractions), right_pixels, true_pixels, predicted_pixels. Pixels whose truth
     is ignored count nowhere. Sums of the pixels of a class over pictures give its score: right / (true + predicted -
-    right).
+    right). A name that begins with =, +, -, @, a tab or a line's end gets a ' before it: spreadsheets would take it for
+    a formula.
 
     Args:
         overlaps: name of each picture -> its `ducseg.metrics.intervals.overlap`.
@@ -37,8 +38,8 @@ def write_per_picture(path: Path, overlaps: Mapping[str, NDArray[np.int64]], cla
             if either := true + predicted:
                 table.writerow(
                     (
-                        picture,
-                        name,
+                        _as_word(picture),
+                        _as_word(name),
                         f"{right / (either - right):.6f}",
                         f"{2 * right / either:.6f}",
                         right,
@@ -47,3 +48,7 @@ def write_per_picture(path: Path, overlaps: Mapping[str, NDArray[np.int64]], cla
                     )
                 )
     write_whole(path, text.getvalue().encode(), option="--csv")
+
+
+def _as_word(name: str) -> str:
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else name

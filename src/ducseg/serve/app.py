@@ -68,7 +68,10 @@ def create_app(
         yield
         await asyncio.to_thread(service.batches.close)
 
-    app = FastAPI(title=f"ducseg: {name}", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title=f"ducseg: {name}", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
+        redirect_slashes=False,  # to what the Host header says
+    )  # fmt: skip
     app.add_middleware(
         Gate,
         path="/predict",

@@ -60,16 +60,19 @@ class Batches(Generic[J]):
 
     @property
     def alive(self) -> bool:
-        """Whether every thread is there."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Whether every thread that was started is there."""
+        return all(thread.is_alive() for thread in self._threads if thread.ident is not None)
 
     def start(self) -> None:
-        """Begin to work."""
-        for thread in self._threads:
-            thread.start()
+        """Begin to work; by itself at the first job."""
+        with self._changed:
+            for thread in self._threads:
+                if thread.ident is None:
+                    thread.start()
 
     def add(self, job: J) -> None:
         """Let it wait for its turn."""
+        self.start()  # an application that this one is mounted in does not say that it begins
         with self._changed:
             self._waiting.append(job)
             self._changed.notify()
@@ -87,7 +90,8 @@ class Batches(Generic[J]):
             self._open = False
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     def _take(self) -> list[J]:
         """The oldest and others of its key, in their order; none: closed and empty."""

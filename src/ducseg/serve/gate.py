@@ -23,7 +23,7 @@ class Gate:
 
     Args:
         app: what is behind it.
-        path: the route that it guards; others pass.
+        path: the route that it guards, wherever the application is mounted; others pass.
         places: at most so many at once; `full` answers the others.
         timeout: seconds within which an answer must be taken; then the connection is closed.
         full: makes the answer, an ASGI application.
@@ -46,7 +46,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or refuse."""
-        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "POST":
+        if scope["type"] != "http" or not scope["path"].endswith(self.path) or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(receive, send, self.timeout)

@@ -20,6 +20,7 @@ __all__ = ["Upload", "read_upload"]
 
 _AROUND = 1 << 16
 """Bytes that a form may have beside the picture."""
+_CUT = "its end before its last boundary"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
             needed="a faster connection, or a smaller file",
             fix="Send it again.",
         ) from None
-    except (MultiPartException, ClientDisconnect) as error:
-        found = getattr(error, "message", "its end before its last boundary").rstrip(".")
+    except (MultiPartException, ClientDisconnect, UnicodeError) as error:
+        otherwise = "names that its charset does not read" if isinstance(error, UnicodeError) else _CUT
+        found = getattr(error, "message", otherwise).rstrip(".")
         raise Refusal.explained(
             400, "form", found=found, needed="one whole picture", fix="With curl: -F picture=@FILE, the @ included."
         ) from None
@@ -79,7 +81,7 @@ async def _form(request: Request, limits: Limits) -> tuple[Path, bytes, tuple[tu
         async for chunk in _counted(request, limits):
             yield chunk
         if not parser.ended:
-            raise MultiPartException("its end before its last boundary")
+            raise MultiPartException(_CUT)
 
     parser = _InMemory(request.headers, whole(), max_files=1, max_fields=16, max_part_size=_AROUND)
     parser.spool_max_size = limits.max_bytes + 1
@@ -92,7 +94,8 @@ async def _form(request: Request, limits: Limits) -> tuple[Path, bytes, tuple[tu
         data = await files[0].read()
     finally:
         await form.close()
-    name = Path(Path(files[0].filename or "").name[-80:] or "picture")
+    called = (files[0].filename or "").encode(errors="replace").decode()  # some charsets give halves of letters
+    name = Path(Path(called).name[-80:] or "picture")
     if not data:
         raise Refusal.explained(400, f"file {name}", found="0 bytes", needed="a picture", fix="Choose another file.")
     if len(data) > limits.max_bytes:

@@ -118,7 +118,7 @@ def test_what_is_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("DUCSEG_MAX_PIXELS", "3000")
     assert is_raster(plain), "70 x 53 pixels"
     with pytest.raises(
-        UserError, match=r"rio convert IN OUT.tif --co TILED=YES.*BIGTIFF=IF_SAFER \(pip install ducseg\[geo\]"
+        UserError, match=r"rio convert IN OUT.tif --co TILED=YES.*BIGTIFF=IF_SAFER \(pip install 'ducseg\[geo\]'"
     ):
         read_image(plain)
 
@@ -226,7 +226,7 @@ def test_without_rasterio_a_place_is_not_kept_and_a_huge_file_names_what_to_inst
 ) -> None:
     path = write(tmp_path / "x.tif", noise(3), **UTM)
     monkeypatch.setitem(__import__("sys").modules, "rasterio", None)
-    with pytest.raises(UserError, match=r"rasterio is not installed.*pip install ducseg\[geo\]"), open_raster(path):
+    with pytest.raises(UserError, match=r"rasterio is not installed.*pip install 'ducseg\[geo\]'"), open_raster(path):
         pass
 
 
@@ -312,7 +312,7 @@ def test_compressions_of_gdal_are_named_without_it(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.setattr("ducseg.data.files.compressed.find_spec", lambda _name: None)
     assert read_image(jpeg).shape == (16, 16, 3)
-    with pytest.raises(UserError, match=r"found a TIFF in ZSTD; .*LZW or deflate, or pip install ducseg\[geo\]"):
+    with pytest.raises(UserError, match=r"found a TIFF in ZSTD; .*LZW or deflate, or pip install 'ducseg\[geo\]'"):
         read_image(zstd)
 
 

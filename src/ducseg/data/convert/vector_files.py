@@ -26,6 +26,8 @@ __all__ = ["VECTOR_SUFFIXES", "Layer", "Part", "Vectors", "read_vectors"]
 VECTOR_SUFFIXES = frozenset({".geojson", ".gpkg", ".shp"})
 """Of files that are taken in folders: a .json there may be anything, STAC's outlines of the pictures too."""
 
+_STARTS = {".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a"}
+"""GDAL would take other files of these names for lists of files and addresses to open."""
 _INSTALL = "'ducseg[vectors]'"
 _FIELDS = ("class", "label", "category", "name")
 _OWN_CLASS = "object"
@@ -249,6 +251,9 @@ def _by_pyogrio(file: Path) -> Iterator[tuple[Path, str, Sequence[Any], str | No
 
     needed, fix = "a GeoPackage or Shapefile with polygons and lines", "Save it again, or as GeoJSON."
     with taken_apart(f"file {file}", found="none that reads", needed=needed, fix=fix), _as_value_error():
+        with file.open("rb") as opened:
+            if not opened.read(16).startswith(_STARTS.get(file.suffix.lower(), b"")):
+                raise ValueError(f"no {file.suffix[1:]}, by its first bytes")
         for name, kind in pyogrio.list_layers(file):
             if kind is None:
                 continue  # a table

@@ -128,7 +128,7 @@ def _tiff_of(data: bytes | mmap.mmap, path: Path) -> Header:
     try:
         return _tiff(data)
     except (struct.error, KeyError, IndexError, ValueError):
-        raise undecodable(path, b"", "its directory is cut off") from None
+        raise undecodable(path, b"", "its directory is cut off or damaged") from None
 
 
 def check_header(header: Header, path: Path, *, any_size: bool = False) -> None:
@@ -267,6 +267,9 @@ _WHITE_IS_ZERO, _CMYK = 0, 5
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA = 42113  # GDAL's
 _PLACES = {33550, 33922, 34264, 34735, _NODATA}  # GeoTIFF's scale, tie points, transformation, keys
+_ASKED = _PLACES | {
+    _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT, _SUBFILE, _EXIF_ORIENTATION,
+}  # fmt: skip
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "uint", 2: "int", 3: "float", 6: "complex"}
 
@@ -297,25 +300,35 @@ def _tiff(data: bytes | mmap.mmap) -> Header:
 
 
 def _directories(data: bytes | mmap.mmap) -> Iterator[dict[int, list[int]]]:
+    """What is asked of their tags. A tag twice is refused, as decoders differ in which of them counts."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     word, entry, count_of = ("Q", 20, "Q") if big else ("I", 12, "H")
     (place,) = struct.unpack_from(order + word, data, 8 if big else 4)
-    seen: set[int] = set()
+    seen, left = set[int](), len(data)
     while place and place not in seen and len(seen) < _MOST_PAGES:
         seen.add(place)
         (count,) = struct.unpack_from(order + count_of, data, place)
         start = place + struct.calcsize(order + count_of)
-        yield dict(_tag(data, start + number * entry, order, word) for number in range(count))
+        left -= count * entry
+        if left < 0:
+            raise ValueError("directories that lie over one another")
+        tags: dict[int, list[int]] = {}
+        rows = struct.iter_unpack(f"{order}HH{word}{struct.calcsize(word)}s", data[start : start + count * entry])
+        for number, kind, length, value in rows:
+            if number in tags:
+                raise ValueError("a tag twice")
+            if number in _ASKED:
+                tags[number] = _values(data, kind, length, value, order + word)
+        yield tags
         (place,) = struct.unpack_from(order + word, data, start + count * entry)
 
 
-def _tag(data: bytes | mmap.mmap, at: int, order: str, word: str) -> tuple[int, list[int]]:
-    number, kind, count = struct.unpack_from(f"{order}HH{word}", data, at)
+def _values(data: bytes | mmap.mmap, kind: int, count: int, value: bytes, word: str) -> list[int]:
+    """Of a tag: in its entry, or where that leads to."""
     if kind not in _TYPES or count > 1 << 10:
-        return number, [0]
-    values = at + struct.calcsize(f"{order}HH{word}")
-    form = f"{order}{count}{_TYPES[kind]}"
-    if struct.calcsize(form) > struct.calcsize(order + word):
-        (values,) = struct.unpack_from(order + word, data, values)
-    return number, list(struct.unpack_from(form, data, values))
+        return [0]
+    form = f"{word[0]}{count}{_TYPES[kind]}"
+    if struct.calcsize(form) <= len(value):
+        return list(struct.unpack_from(form, value))
+    return list(struct.unpack_from(form, data, struct.unpack(word, value)[0]))

@@ -51,6 +51,8 @@ _ROWS = 512  # written together
 _BLOCK = 512
 _WITH_WORLD_FILES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")  # that GDAL reads, so that they are rasters
 _CACHE = 128 << 20  # bytes of decoded blocks
+_DRIVERS = ["GTiff", "PNG", "JPEG", "BMP", "PNM", "WEBP"]
+"""GDAL's, of `PICTURE_SUFFIXES`: of others (VRT, WMS) a file may be a list of files and addresses to open."""
 _ELSEWHERE = 0.5  # pixels
 
 
@@ -343,10 +345,11 @@ def open_placed(path: Path) -> Iterator[Raster]:
 def opened_raster(path: Path) -> Iterator[Any]:
     """rasterio's data set of a file, with a small cache; raises `UserError` where it does not open."""
     import rasterio
+    from rasterio.io import DatasetReader
 
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         with explained(path), quiet:
-            source = rasterio.open(path)
+            source = DatasetReader(str(path), driver=_DRIVERS, sharing=False)
         with source:
             yield source
 
