@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.classes import IGNORE, ClassSet
-from ducseg.data.files.rasters import Raster, write_raster
+from ducseg.data.files.raster_writing import write_raster
+from ducseg.data.files.rasters import Raster
 from ducseg.errors import real, whole
 from ducseg.figures.label_maps import colourise, overlay, write_array, write_png
 

@@ -21,7 +21,8 @@ from ducseg.data.convert.rasterizing import Drawing
 from ducseg.data.convert.vector_files import Part
 from ducseg.data.convert.vectors import convert
 from ducseg.data.files.overlapping import quiet
-from ducseg.data.files.rasters import Place, open_placed
+from ducseg.data.files.raster_places import Place
+from ducseg.data.files.rasters import open_placed
 from ducseg.data.files.reading import read_label
 from ducseg.data.layouts.opening import open_dataset
 from ducseg.errors import UserError

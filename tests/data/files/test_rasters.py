@@ -14,14 +14,8 @@ from PIL import Image
 from ducseg.data.files import header
 from ducseg.data.files.channels import RGB, Pixels, read_channels
 from ducseg.data.files.header import UnreadableError, tiff_header
-from ducseg.data.files.rasters import (
-    check_same_place,
-    is_placed,
-    is_raster,
-    open_raster,
-    without_data,
-    write_raster,
-)
+from ducseg.data.files.raster_writing import write_raster
+from ducseg.data.files.rasters import check_same_place, is_placed, is_raster, open_raster, without_data
 from ducseg.data.files.reading import read_image, read_label
 from ducseg.errors import UserError
 

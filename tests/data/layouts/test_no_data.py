@@ -11,7 +11,8 @@ from ducseg.classes import ClassSet
 from ducseg.data.check.report import check_and_print
 from ducseg.data.config import DataConfig
 from ducseg.data.files.channels import RGB, Pixels
-from ducseg.data.files.rasters import open_raster, read_finite, write_raster
+from ducseg.data.files.raster_writing import write_raster
+from ducseg.data.files.rasters import open_raster, read_finite
 from ducseg.data.layouts.opening import data_notes, open_dataset, open_training_set
 from ducseg.errors import Said, UserError
 from ducseg.metrics.folder import score_folder

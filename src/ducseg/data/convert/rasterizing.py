@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ducseg.data.convert.vector_files import Part
-from ducseg.data.files.rasters import Place
+from ducseg.data.files.raster_places import Place
 
 __all__ = ["Drawing", "metres_per_unit", "moved"]
 

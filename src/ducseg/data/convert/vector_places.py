@@ -16,7 +16,8 @@ import numpy as np
 from ducseg.data.convert.rasterizing import metres_per_unit, moved
 from ducseg.data.convert.vector_files import Layer, Part
 from ducseg.data.convert.writing import Annotated, Shape
-from ducseg.data.files.rasters import Place, is_raster, open_placed
+from ducseg.data.files.raster_places import Place
+from ducseg.data.files.rasters import is_raster, open_placed
 from ducseg.data.files.reading import picture_size
 from ducseg.errors import explain
 

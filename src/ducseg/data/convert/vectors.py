@@ -24,7 +24,8 @@ from ducseg.data.convert.vector_files import VECTOR_SUFFIXES, Vectors, read_vect
 from ducseg.data.convert.vector_places import Picture, box_of, extent_of, opened, parts_of, with_layers
 from ducseg.data.convert.writing import Report, class_set, file_names, new_folder, no_such_source
 from ducseg.data.files.indexed_png import encode_indexed_png
-from ducseg.data.files.rasters import INSTALL, is_raster, open_placed, write_raster
+from ducseg.data.files.raster_writing import write_raster
+from ducseg.data.files.rasters import INSTALL, is_raster, open_placed
 from ducseg.data.files.reading import PICTURE_SUFFIXES
 from ducseg.data.processes import mapped
 from ducseg.errors import explain, package, real

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ducseg.data.files.overlapping import quiet
-from ducseg.data.files.rasters import INSTALL, check_written, explained, opened_raster
+from ducseg.data.files.raster_writing import check_written
+from ducseg.data.files.rasters import INSTALL, explained, opened_raster
 from ducseg.errors import package
 
 __all__ = ["Window", "Windows", "open_windows"]

@@ -4,9 +4,9 @@ Legend: H, W pixels as stored; what a raster knows nothing of is its nodata valu
 rasterio does it (`pip install 'ducseg[geo]'`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,58 +35,24 @@ from ducseg.data.files.header import (
     upright,
 )
 from ducseg.data.files.overlapping import quiet
+from ducseg.data.files.raster_places import Place, pixels_away
 from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
-from ducseg.files import whole_file
 
 __all__ = [
-    "INSTALL", "Place", "Raster", "check_same_place", "check_written", "decode_finite", "explained", "is_placed",
-    "is_raster", "open_placed", "open_raster", "opened_raster", "place_of", "read_finite", "without_data",
-    "write_raster",
+    "CACHE", "INSTALL", "Raster", "check_same_place", "decode_finite", "explained", "is_placed", "is_raster",
+    "open_placed", "open_raster", "opened_raster", "place_of", "read_finite", "without_data",
 ]  # fmt: skip
 
 INSTALL = "'ducseg[geo]'"
 _TIFFS = (".tif", ".tiff")
-_ROWS = 512  # written together
-_BLOCK = 512
 _WITH_WORLD_FILES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")  # that GDAL reads, so that they are rasters
-_CACHE = 128 << 20  # bytes of decoded blocks
+CACHE = 128 << 20
+"""Bytes of decoded blocks."""
 _DRIVERS = ["GTiff", "PNG", "JPEG", "BMP", "PNM", "WEBP"]
 """GDAL's, of `PICTURE_SUFFIXES`: of others (VRT, WMS) a file may be a list of files and addresses to open."""
 _ELSEWHERE = 0.5  # pixels
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a raster lies.
-
-    Attributes:
-        crs: rasterio's coordinate reference system; None: none is known.
-        transform: from (column, row) to its coordinates, rasterio's `Affine`.
-        points: ground control points and their system, where there are any instead.
-    """
-
-    crs: Any
-    transform: Any
-    points: tuple[Any, Any]
-
-    @property
-    def matrix(self) -> NDArray[np.float64]:
-        """The transform (3, 3)."""
-        return np.reshape(tuple(self.transform), (3, 3))
-
-    @property
-    def is_known(self) -> bool:
-        """Whether pixels have coordinates."""
-        return self.crs is not None or not self.transform.is_identity
-
-    @property
-    def name(self) -> str | None:
-        """Of the system, as "EPSG:32633", else its well-known text."""
-        if self.crs is None:
-            return None
-        code = self.crs.to_epsg()
-        return f"EPSG:{code}" if code else str(self.crs.to_wkt())
+_ROWS = 512  # read together, to be reduced
 
 
 class Raster:
@@ -105,7 +71,7 @@ class Raster:
         self.path, self._source, self.pixels, self._inverted, self._decoded = path, source, pixels, inverted, decoded
         self._largest = 2**bits - 1
         self.size: tuple[int, int] = (source.height, source.width)
-        self.place = _place(source)
+        self.place = Place.of(source)
         beside = (path.with_suffix(one) for one in sorted(_world_files(path.suffix.lower())))  # not all drivers name it
         self.files = tuple(dict.fromkeys([*map(Path, source.files), *(one for one in beside if one.exists())]))
         kinds = [one.name for one in source.colorinterp]
@@ -253,7 +219,7 @@ def check_same_place(image: Path, label: Path) -> None:
     if not (is_raster(image) and is_raster(label)):
         return
     with opened_raster(image) as one, opened_raster(label) as other:
-        away = _pixels_away(_place(one), _place(other), (one.height, one.width))
+        away = pixels_away(Place.of(one), Place.of(other), (one.height, one.width))
     if away >= _ELSEWHERE:
         raise explain(
             f"label {label}",
@@ -269,32 +235,7 @@ def place_of(path: Path) -> tuple[Place, tuple[int, int]] | None:
     if not is_raster(path):
         return None
     with opened_raster(path) as source:
-        return None if source.transform.is_identity else (_place(source), (source.height, source.width))
-
-
-def _place(source: Any) -> Place:
-    return Place(source.crs, source.transform, source.gcps)
-
-
-def _pixels_away(a: Place, b: Place, size: tuple[int, int]) -> float:
-    """The most that a corner of two rasters of a size (H, W) differs by; 0 where that is not known."""
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform
-
-    if a.transform.is_identity or b.transform.is_identity or a.points[0] or b.points[0]:
-        return 0.0
-    height, width = size
-    corners = np.array([(0, 0, width, width), (0, height, 0, height), (1, 1, 1, 1)], np.float64)
-    x, y, _ = b.matrix @ corners
-    if None not in (a.crs, b.crs) and a.crs != b.crs:
-        try:
-            x, y = (np.array(values) for values in transform(b.crs, a.crs, x, y))
-        except (RasterioError, CPLE_BaseError):
-            return 0.0
-    columns, rows, _ = np.linalg.inv(a.matrix) @ (x, y, corners[2]) - corners
-    away = float(np.hypot(columns, rows).max())
-    return away if np.isfinite(away) else 0.0
+        return None if source.transform.is_identity else (Place.of(source), (source.height, source.width))
 
 
 def is_placed(path: Path) -> bool:
@@ -347,7 +288,7 @@ def opened_raster(path: Path) -> Iterator[Any]:
     import rasterio
     from rasterio.io import DatasetReader
 
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE):
         with explained(path), quiet:
             source = DatasetReader(str(path), driver=_DRIVERS, sharing=False)
         with source:
@@ -391,61 +332,6 @@ def open_raster(path: Path, pixels: Pixels = RGB) -> Iterator[Raster]:
                 fix=f"Convert it: gdal_translate -ot Byte {'-b 1 -b 2 -b 3' if bands > 3 else '-b 1'} IN OUT.",
             )
         yield Raster(path, source, pixels, inverted=header.inverted, bits=header.bits)
-
-
-def write_raster(
-    path: Path,
-    size: tuple[int, int],
-    place: Place,
-    rows: Callable[[int, int], NDArray[np.uint8]],
-    *,
-    bands: int = 1,
-    nodata: int | None = None,
-    palette: Mapping[int, tuple[int, int, int]] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Write a TIFF in tiles, LZW, as BigTIFF where it may pass 4 GB; whole or not at all.
-
-    Args:
-        rows: asked for uint8 (end - begin, W), or (end - begin, W, bands), from the top to the bottom.
-        palette: colours of the values of one band.
-
-    Raises:
-        UserError: a folder or disk that refuses it.
-    """
-    rasterio = package("rasterio", what=f"TIFF {path}", install=INSTALL)
-    (height, width), (points, points_crs) = size, place.points
-    how = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": "uint8", "nodata": nodata}
-    how |= {"crs": place.crs, "transform": place.transform, "compress": "LZW", "BIGTIFF": "IF_SAFER"}
-    how |= {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
-    if bands == 3:
-        how |= {"photometric": "RGB", "interleave": "pixel"}
-    with whole_file(path) as temporary, rasterio.Env(GDAL_CACHEMAX=_CACHE), quiet:
-        try:
-            with rasterio.open(temporary, "w", **how) as target:
-                if points and place.crs is None:
-                    target.gcps = points, points_crs
-                if palette is not None:
-                    target.write_colormap(1, dict(palette))
-                target.update_tags(**(tags or {}))
-                for begin in range(0, height, _ROWS):
-                    end = min(begin + _ROWS, height)
-                    part = rows(begin, end)
-                    window = ((begin, end), (0, width))
-                    if bands == 1:
-                        target.write(part, 1, window=window)
-                    else:
-                        target.write(np.moveaxis(part, 2, 0), window=window)
-            check_written(rasterio, temporary, size)
-        except rasterio.errors.RasterioError as error:
-            raise OSError(None, f"the disk does not take it ({error})") from error
-
-
-def check_written(rasterio: Any, path: Path, size: tuple[int, int]) -> None:
-    """GDAL writes the last blocks when it closes a file, and says nothing where the disk is full."""
-    with rasterio.open(path) as written:
-        for begin in range(0, size[0], _BLOCK):
-            written.read(1, window=((begin, min(begin + _BLOCK, size[0])), (0, size[1])))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ducseg.data.files.rasters import Place, place_of
+from ducseg.data.files.raster_places import Place
+from ducseg.data.files.rasters import place_of
 from ducseg.data.layouts.grouping import FOLDER, group_function, matched
 from ducseg.errors import listed
 
