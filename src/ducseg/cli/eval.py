@@ -1,5 +1,6 @@
 """`ducseg eval`: the scores of a checkpoint on the data set that it was trained for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,8 @@ def run(options: Options) -> int:
         raise explain("--store", found="--ensemble", needed=needed, fix="Leave one out; --json keeps the scores.")
     run_folder = _run_folder(options.checkpoint) if options.store else None
     dataset, split = options.opened(options.checkpoint)
-    how: dict[str, Any] = {"group": options.group(options.checkpoint), "batch_size": options.batch_size}
+    group = options.group(options.checkpoint)
+    how: dict[str, Any] = {"group": group, "batch_size": options.batch_size}
     others = () if options.against is None else (options.against,)
     options.warn_of_learned((*options.checkpoints, *others), dataset)
     labeller = options.labeller()
@@ -65,7 +67,9 @@ def run(options: Options) -> int:
     if road is not None:
         found |= (on_road := road_scores(road.counts))
         Console().print(format_road_table(on_road))
-    beside = {} if other is None else _compared(options, dataset.classes, (evaluation, found), other)
+    beside = (
+        {} if other is None else _compared(str(options.against), dataset.classes, group, (evaluation, found), other)
+    )
     if options.json is not None:
         write_json(options.json, found | beside)
     if options.csv is not None:
@@ -79,8 +83,9 @@ def run(options: Options) -> int:
 
 
 def _compared(
-    options: Options,
+    against: str,
     classes: "ClassSet",
+    group: Callable[[str], str],
     own: "tuple[Evaluation, dict[str, Any]]",
     other: "tuple[Evaluation, dict[str, Any]]",
 ) -> dict[str, Any]:
@@ -90,10 +95,10 @@ def _compared(
     from ducseg.metrics.intervals import differences, format_differences
 
     (one, found), (another, scored) = own, other
-    between = differences(one.overlaps, another.overlaps, classes, group=options.group(options.checkpoint))
-    print(f"beside {options.against} on the same {another.num_images} pictures:")
+    between = differences(one.overlaps, another.overlaps, classes, group=group)
+    print(f"beside {against} on the same {another.num_images} pictures:")
     Console().print(format_differences(found, scored, between))
-    return {"against": {"checkpoint": options.against, "scores": scored, "differences": between}}
+    return {"against": {"checkpoint": against, "scores": scored, "differences": between}}
 
 
 def _run_folder(checkpoint: str) -> Path:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ducseg.data.files import header
 from ducseg.data.files.channels import RGB, Pixels, read_channels
 from ducseg.data.files.header import UnreadableError, tiff_header
 from ducseg.data.files.raster_writing import write_raster
-from ducseg.data.files.rasters import check_same_place, is_placed, is_raster, open_raster, without_data
+from ducseg.data.files.rasters import check_same_place, is_placed, is_raster, open_placed, open_raster, without_data
 from ducseg.data.files.reading import read_image, read_label
 from ducseg.errors import UserError
 
@@ -330,3 +331,19 @@ def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
         )
         with pytest.raises(UserError, match=message):
             check_same_place(image, masks[name])
+
+
+def test_reading_and_writing_by_rows_keep_the_cache_small(tmp_path: Path) -> None:
+    """GDAL's own cache is a twentieth of the machine's memory."""
+    seen = list[object]()
+
+    def rows(begin: int, end: int) -> NDArray[np.uint8]:
+        seen.append(rasterio.env.getenv()["GDAL_CACHEMAX"])
+        return np.zeros((end - begin, 53), np.uint8)
+
+    source = write(tmp_path / "x.tif", noise(3), **UTM)
+    with open_placed(source) as raster:
+        seen.append(rasterio.env.getenv()["GDAL_CACHEMAX"])
+        write_raster(tmp_path / "out.tif", (70, 53), raster.place, rows)
+    write_raster(tmp_path / "again.tif", (70, 53), raster.place, rows)
+    assert seen == [128 << 20] * 3

@@ -50,14 +50,12 @@ class Windows:
             bands, mask = source.read(window=slices), source.dataset_mask(window=slices) if self._has_mask else None
         how = {"driver": "GTiff", "height": bands.shape[1], "width": bands.shape[2], "count": source.count}
         how |= {"dtype": source.dtypes[0], "nodata": source.nodata, "crs": source.crs, "compress": "deflate"}
-        if not (at := source.transform).is_identity:
-            x, y = (at.c + at.a * window.left + at.b * window.top, at.f + at.d * window.left + at.e * window.top)
-            how["transform"] = rasterio.Affine(at.a, at.b, x, at.d, at.e, y)
         points, of_points = source.gcps
         if points and source.crs is None:
-            how["gcps"] = [_moved(point, window) for point in points]
-            how["crs"] = of_points
-            how.pop("transform", None)
+            how |= {"gcps": [_moved(point, window) for point in points], "crs": of_points}
+        elif not (at := source.transform).is_identity:
+            x, y = (at.c + at.a * window.left + at.b * window.top, at.f + at.d * window.left + at.e * window.top)
+            how["transform"] = rasterio.Affine(at.a, at.b, x, at.d, at.e, y)
         kinds = source.colorinterp
         if [kind.name for kind in kinds[:3]] == ["red", "green", "blue"]:
             how["photometric"] = "RGB"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ducseg.data.files.overlapping import quiet
 from ducseg.data.files.raster_places import Place
-from ducseg.data.files.rasters import CACHE, INSTALL
+from ducseg.data.files.rasters import INSTALL, bounded
 from ducseg.errors import package
 from ducseg.files import whole_file
 
@@ -46,7 +46,7 @@ def write_raster(
     how |= {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
     if bands == 3:
         how |= {"photometric": "RGB", "interleave": "pixel"}
-    with whole_file(path) as temporary, rasterio.Env(GDALCACHEMAX=CACHE), quiet:
+    with whole_file(path) as temporary, bounded(), quiet:
         try:
             with rasterio.open(temporary, "w", **how) as target:
                 if points and place.crs is None:

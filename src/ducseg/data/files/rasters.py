@@ -5,7 +5,7 @@ rasterio does it (`pip install 'ducseg[geo]'`).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,15 +40,14 @@ from ducseg.data.files.reading import check_channels
 from ducseg.errors import UserError, explain, package
 
 __all__ = [
-    "CACHE", "INSTALL", "Raster", "check_same_place", "decode_finite", "explained", "is_placed", "is_raster",
+    "INSTALL", "Raster", "bounded", "check_same_place", "decode_finite", "explained", "is_placed", "is_raster",
     "open_placed", "open_raster", "opened_raster", "place_of", "read_finite", "without_data",
 ]  # fmt: skip
 
 INSTALL = "'ducseg[geo]'"
 _TIFFS = (".tif", ".tiff")
 _WITH_WORLD_FILES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")  # that GDAL reads, so that they are rasters
-CACHE = 128 << 20
-"""Bytes of decoded blocks."""
+_CACHE = 128 << 20  # bytes of decoded blocks
 _DRIVERS = ["GTiff", "PNG", "JPEG", "BMP", "PNM", "WEBP"]
 """GDAL's, of `PICTURE_SUFFIXES`: of others (VRT, WMS) a file may be a list of files and addresses to open."""
 _ELSEWHERE = 0.5  # pixels
@@ -282,13 +281,20 @@ def open_placed(path: Path) -> Iterator[Raster]:
         yield Raster(path, source)
 
 
+def bounded() -> AbstractContextManager[Any]:
+    """rasterio's settings with a small cache of blocks, for what is read or written by rows."""
+    import rasterio
+
+    env: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=_CACHE)
+    return env
+
+
 @contextmanager
 def opened_raster(path: Path) -> Iterator[Any]:
     """rasterio's data set of a file, with a small cache; raises `UserError` where it does not open."""
-    import rasterio
     from rasterio.io import DatasetReader
 
-    with rasterio.Env(GDAL_CACHEMAX=CACHE):
+    with bounded():
         with explained(path), quiet:
             source = DatasetReader(str(path), driver=_DRIVERS, sharing=False)
         with source:
