@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from small_networks import KINDS, network, network_of, picture, picture_of
 
 from ducseg.data.files.channels import Pixels
@@ -38,15 +39,25 @@ def exported(segmenter: Segmenter, output: Output = "labels") -> OnnxPredictor:
     return OnnxPredictor(parse_onnx(Path("network.onnx"), content))
 
 
+def check_labels(found: NDArray[Any], wanted: NDArray[Any], probabilities: NDArray[Any], within: float) -> None:
+    """Equal wherever the two best of (C, H, W) probabilities, which agree `within`, are further apart than rounding."""
+    second, best = np.sort(probabilities, axis=0)[-2:]
+    told_apart = best - second > 2 * within
+    np.testing.assert_array_equal(found[told_apart], wanted[told_apart])
+    assert told_apart.mean() > 0.9
+
+
 def check(segmenter: Segmenter) -> None:
-    """Labels are equal, and scores and probabilities to rounding, for every size."""
+    """Labels are equal but for ties, and scores and probabilities to rounding, for every size."""
     predictor, labels, scores = Predictor(segmenter), exported(segmenter), exported(segmenter, "scores")
     reference = Reference(segmenter, "scores")
     for height, width in SIZES:
         image = picture(height, width)
         wanted = predictor(image)
-        assert (labels(image) == wanted).mean() > 0.9999 and (scores(image) == wanted).mean() > 0.9999
-        np.testing.assert_allclose(scores.probabilities(image), predictor.probabilities(image), atol=1e-4)
+        probabilities = predictor.probabilities(image)
+        np.testing.assert_allclose(scores.probabilities(image), probabilities, atol=1e-4)
+        check_labels(labels(image), wanted, probabilities, within=1e-4)
+        check_labels(scores(image), wanted, probabilities, within=1e-4)
         np.testing.assert_allclose(scores.answer(image), reference(image), rtol=1e-3, atol=1e-3)
     assert len(np.unique(predictor(picture()))) > 2, "a network that says the same everywhere shows nothing"
 
@@ -143,8 +154,9 @@ def test_several_pictures_at_once() -> None:
 def test_a_file_of_probabilities() -> None:
     segmenter, image = network(cell=2), picture()
     file, predictor = exported(segmenter, "probabilities"), Predictor(segmenter)
-    np.testing.assert_allclose(file.probabilities(image), predictor.probabilities(image), atol=1e-5)
-    assert (file(image) == predictor(image)).mean() > 0.9999
+    probabilities = predictor.probabilities(image)
+    np.testing.assert_allclose(file.probabilities(image), probabilities, atol=1e-5)
+    check_labels(file(image), predictor(image), probabilities, within=1e-5)
     ((labels, sure),) = file.labels_and_probabilities_of([image])
     assert np.array_equal(labels, file(image)) and np.array_equal(sure, file.probabilities(image))
 
