@@ -1,7 +1,10 @@
 """What the tests on a GPU share: the mark that skips them elsewhere, a network, pictures, a data set, a run."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,10 +16,28 @@ from ducseg.data.config import DataConfig
 from ducseg.models import Segmenter, build
 from ducseg.train.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, RunConfig
 
-__all__ = ["GPU", "network", "on_a_gpu", "picture", "tiny_config", "write_data"]
+__all__ = ["GPU", "network", "on_a_gpu", "picture", "tiny_config", "waits", "write_data"]
 
 GPU = torch.device("cuda", 0)
 on_a_gpu = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@contextmanager
+def waits(mode: Literal["warn", "error"]) -> Iterator[list[str]]:
+    """Where the host waits for the device is an error, or goes to the list, as file:line, when the block ends.
+
+    torch warns once a process, after it has set the mode, that it is a prototype: were that an error, as pytest has it,
+    the mode would stay, and every later test of the process would fail.
+    """
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    found += [f"{one.filename}:{one.lineno}" for one in caught if "called a synchronizing" in str(one.message)]
 
 
 def network(encoder: str = "resnet18", head: str = "duc", classes: int = 5, **options: Any) -> Segmenter:

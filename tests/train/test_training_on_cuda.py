@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from ducseg.train.loop import train
 from ducseg.train.state import RunState
 from ducseg.train.step import TrainingStep
 from ducseg.train.sync_batch_norm import synchronise_batch_norm
-from on_gpu import GPU, network, on_a_gpu, tiny_config, write_data
+from on_gpu import GPU, network, on_a_gpu, tiny_config, waits, write_data
 
 pytestmark = on_a_gpu
 
@@ -102,15 +101,9 @@ def test_the_host_waits_once_a_step(how: str, bf16: bool, data: Path) -> None:
     step, given = make_step(changed(tiny_config(data, bf16=bf16), section, **values), GPU), batch()
     for _ in range(3):
         step(given)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            step(given)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    waits = [f"{one.filename}:{one.lineno}" for one in caught if "synchroniz" in str(one.message)]
-    assert len(waits) == 1, waits
+    with waits("warn") as found:
+        step(given)
+    assert len(found) == 1, found
 
 
 def losses(run: Path) -> list[float]:

@@ -276,7 +276,8 @@ def _draw(asked: _Asked, found: "list[Ours]", path: Path) -> Path:
         label = str(model.output_stride) if max(places.values()) == 1 else one.row.name
         scores = {name: mean_and_spread(values) for name, values in one.scored.items() if values}
         points.append(Point(series=model.head, label=label, ms=one.time["ms"], scores=scores))
-    seeds = max((len(one.lines) for one in drawn), default=0)
+    counts = sorted({len(one.lines) for one in drawn}) or [0]
+    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     config = asked.jobs[0].config
     title = f"{asked.setting.data} {config.data.val_split}, {config.model.encoder}, seeds: {seeds}"
     title += ", numbers: output stride" if max(places.values(), default=0) == 1 else ""
