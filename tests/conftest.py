@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands do, before torch is loaded
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("ci")
 

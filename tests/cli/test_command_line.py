@@ -135,6 +135,22 @@ def test_torch_asks_for_large_pages_unless_told_otherwise(
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == wanted
 
 
+@pytest.mark.parametrize(
+    ("given", "processors", "wanted"),
+    [({}, 2, "1000"), ({}, 64, None), ({"GOMP_SPINCOUNT": "7"}, 2, "7"), ({"OMP_WAIT_POLICY": "active"}, 2, None)],
+)
+def test_threads_that_wait_leave_their_processor_where_there_are_few(
+    given: dict[str, str], processors: int, wanted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, given.get(name, ""))
+        if name not in given:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("ducseg.cli.available_cores", lambda: processors)
+    assert main(["experiments"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == wanted
+
+
 def test_experiments_are_listed_with_their_command(capsys: pytest.CaptureFixture[str]) -> None:
     from ducseg.experiments import EXPERIMENTS
 

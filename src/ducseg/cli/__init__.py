@@ -26,6 +26,7 @@ from typing import Any
 import tyro
 
 from ducseg.cli.options import folded, help_text, unknown
+from ducseg.cores import available_cores
 from ducseg.errors import UserError, behind, explain, said_as_lines
 from ducseg.version import __version__
 
@@ -75,10 +76,14 @@ _GROUPS = {
 }
 
 
+_FEW_CORES = 8
+"""Up to so many: seen on two; what waking the threads of many costs was not measured."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 done with findings, 2 bad input, 75 interrupted and saved."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks Linux for pages of 2 MB: fewer faults (LOG.md)
+    _tell_libraries()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a class name that the console's encoding lacks is shown as it can be
             stream.reconfigure(errors="backslashreplace")
@@ -160,6 +165,13 @@ def _warnings_as_lines() -> Iterator[None]:
 def _stop() -> int:
     print("stopped", file=sys.stderr)
     return 130
+
+
+def _tell_libraries() -> None:
+    """What torch and its OpenMP read from the environment as they load; what is set there already stays (LOG.md)."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks Linux for pages of 2 MB: fewer faults
+    if "OMP_WAIT_POLICY" not in os.environ and available_cores() <= _FEW_CORES:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # threads that wait for each other soon leave their processor
 
 
 def _dispatch(given: list[str]) -> int:
