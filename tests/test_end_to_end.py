@@ -246,7 +246,8 @@ def test_five_lines_of_python(run: Path, pictures: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # 20 minutes on a processor without bfloat16 with another test beside it
+@pytest.mark.timeout(2400)  # 11 minutes alone on a processor without bfloat16
+@pytest.mark.usefixtures("bf16_as_it_is")
 def test_the_demo_writes_a_report_and_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
