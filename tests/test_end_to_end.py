@@ -248,6 +248,7 @@ def test_five_lines_of_python(run: Path, pictures: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # 11 minutes alone on a processor without bfloat16
 @pytest.mark.usefixtures("bf16_as_it_is")
+@pytest.mark.filterwarnings("default::ducseg.errors.Said")  # what float32 is taken for, and classes not found
 def test_the_demo_writes_a_report_and_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
