@@ -40,11 +40,10 @@ def exported(segmenter: Segmenter, output: Output = "labels") -> OnnxPredictor:
 
 
 def check_labels(found: NDArray[Any], wanted: NDArray[Any], probabilities: NDArray[Any], within: float) -> None:
-    """Equal wherever the two best of (C, H, W) probabilities, which agree `within`, are further apart than rounding."""
+    """Two pixels may differ, where the two best of (C, H, W) probabilities, which agree `within`, are a tie to that."""
     second, best = np.sort(probabilities, axis=0)[-2:]
-    told_apart = best - second > 2 * within
-    np.testing.assert_array_equal(found[told_apart], wanted[told_apart])
-    assert told_apart.mean() > 0.9 or told_apart.size < 1000, "of few pixels all may be ties"
+    differ = found != wanted
+    assert differ.sum() <= 2 and (best - second)[differ].max(initial=0) <= 2 * within
 
 
 def check(segmenter: Segmenter) -> None:
